@@ -1,0 +1,48 @@
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+# Paths stay relative, so that a checkout may lie under a path with spaces.
+PY := .venv/bin/python
+PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --editable
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench clean
+
+# Everything is installed by now: a missing file is an error, not a download.
+demo test bench: export HF_HUB_OFFLINE := 1
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+
+demo: .venv/.base  ## interpret the sample recordings with the embedded default, into out/
+	.venv/bin/lmaczs demo --out out
+
+test: .venv/.extra-test  ## every test that needs no data set; PYTEST_ARGS="-k mask"
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.extra-dev  ## style, docstrings and formatting, as .ci/run wants them
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m flake8 $(wildcard lmaczs recipes benchmarks)
+
+bench: .venv/.extra-test  ## every benchmark, one after the other
+	@set -e; for script in benchmarks/[a-z]*.py; do \
+		echo "== $$script"; $(PY) "$$script"; \
+	done
+
+clean:  ## remove what is made here, except .venv (5 GB to install again) and results/
+	rm -rf build dist out lmaczs.egg-info .pytest_cache .ruff_cache
+	find $(wildcard lmaczs recipes benchmarks tests) -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is written when pip has finished; until setup.cfg or pyproject.toml
+# changes, later runs need neither pip nor a network.
+.venv/.base: setup.cfg pyproject.toml
+	@echo "Installing into .venv: minutes, and about 5 GB, on a first run"
+	"$(PYTHON)" -m venv .venv
+	$(PIP_INSTALL) .
+	touch $@
+
+.venv/.extra-%: .venv/.base
+	$(PIP_INSTALL) ".[$*]"
+	touch $@

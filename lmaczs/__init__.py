@@ -1,0 +1,54 @@
+"""Listenable maps for zero-shot audio classifiers (LMAC-ZS, arXiv 2405.17615).
+
+>>> from lmaczs import ZeroShotInterpreter
+>>> interpreter = ZeroShotInterpreter.from_hparams()
+>>> explanation = interpreter.interpret_file("street.wav", "a dog barking")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmaczs.audio import AudioError
+    from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
+
+__all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
+__version__ = "0.1.0"
+
+# Resolved on first use: torch and transformers take seconds to import, and
+# `lmaczs --help` needs neither.
+_LAZY = {
+    "AudioError": "lmaczs.audio",
+    "Interpretation": "lmaczs.interpreter",
+    "ZeroShotInterpreter": "lmaczs.interpreter",
+}
+
+
+def default_source() -> Path:
+    """Locate the embedded default decoder; its CLAP lies beside it in `clap_small`.
+
+    Returns
+    -------
+    Path
+        `pretrained/lmaczs_small`, inside the package where that was installed from
+        a wheel, at the top of the repository in a checkout or an editable install.
+    """
+    package = Path(__file__).parent
+    installed = package / "pretrained"
+    folder = installed if installed.is_dir() else package.parent / "pretrained"
+    return folder / "lmaczs_small"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

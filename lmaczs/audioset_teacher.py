@@ -1,0 +1,404 @@
+"""An AudioSet tagger (YAMNet) as the teacher that a small CLAP is distilled from.
+
+YAMNet scores 521 AudioSet classes for each 0.96 s of sound. It is run from its
+TFLite file with ai-edge-litert (extra ``distill``); the log-mel spectrogram that
+it expects is computed here, as TensorFlow's original does.
+
+References
+----------
+Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for audio
+events", ICASSP 2017. Plakal and Ellis, "YAMNet", tensorflow/models,
+research/audioset/yamnet.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmaczs.audio import load_audio
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE = 16_000  # Hz
+WIN_LENGTH = 400  # samples, 25 ms
+HOP_LENGTH = 160  # samples, 10 ms
+N_FFT = 512
+N_MELS = 64
+MIN_HZ, MAX_HZ = 125.0, 7500.0
+LOG_OFFSET = 0.001  # keeps the logarithm finite: silence is ln 0.001 = -6.9
+PATCH_FRAMES = 96  # 0.96 s
+PATCH_HOP_FRAMES = 48  # 0.48 s
+PATCH_SAMPLES = WIN_LENGTH + (PATCH_FRAMES - 1) * HOP_LENGTH
+PATCH_HOP_SAMPLES = PATCH_HOP_FRAMES * HOP_LENGTH
+
+
+class ClipScores(NamedTuple):
+    """Class scores of whole clips, each float32 [521] or [N, 521] in [0, 1].
+
+    Attributes
+    ----------
+    mean : Tensor
+        Mean over the clip's patches: for how much of the clip a class is heard.
+    max : Tensor
+        Maximum over the clip's patches: whether a class is heard anywhere, which is
+        what an AudioSet label says of a clip. One bark in five silent seconds
+        keeps its score here and loses nine tenths of it in the mean, where
+        silence, which YAMNet scores as a class of its own, takes over.
+    """
+
+    mean: Tensor
+    max: Tensor
+
+
+def hz_to_mel(frequencies: Tensor) -> Tensor:
+    """Map Hz to the HTK mel scale.
+
+    Parameters
+    ----------
+    frequencies : Tensor
+        Frequencies in Hz, any shape.
+
+    Returns
+    -------
+    Tensor
+        1127 ln(1 + f / 700), the same shape.
+    """
+    return 1127.0 * torch.log1p(frequencies / 700.0)
+
+
+@lru_cache(maxsize=1)
+def mel_matrix() -> Tensor:
+    """Compute the matrix from linear magnitude to mel magnitude.
+
+    The triangles are straight lines over mel, as in TensorFlow's
+    ``linear_to_mel_weight_matrix``, not over Hz as in torchaudio, and their peak is 1.
+
+    Returns
+    -------
+    Tensor
+        Weights, float32 [n_fft // 2 + 1, n_mels] in [0, 1].
+    """
+    bins = hz_to_mel(torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1).double())
+    low, high = hz_to_mel(torch.tensor([MIN_HZ, MAX_HZ], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
+    width = edges[1] - edges[0]
+    rising = (bins[:, None] - edges[:-2]) / width
+    falling = (edges[2:] - bins[:, None]) / width
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def log_mel(wav: Tensor) -> Tensor:
+    """Compute YAMNet's log-mel spectrogram.
+
+    Parameters
+    ----------
+    wav : Tensor
+        Mono waveform at 16 kHz, float32 [samples], at least 400 samples long.
+
+    Returns
+    -------
+    Tensor
+        Natural log of (mel magnitude + 0.001), float32 [frames, 64].
+    """
+    frames = wav.unfold(0, WIN_LENGTH, HOP_LENGTH) * torch.hann_window(WIN_LENGTH)
+    magnitude = torch.fft.rfft(frames, n=N_FFT).abs()
+    return torch.log(magnitude @ mel_matrix() + LOG_OFFSET)
+
+
+def pad_to_patches(wav: Tensor) -> Tensor:
+    """Append zeros until whole patches cover the clip to its last sample.
+
+    Parameters
+    ----------
+    wav : Tensor
+        Mono waveform at 16 kHz, float32 [samples].
+
+    Returns
+    -------
+    Tensor
+        The waveform, PATCH_SAMPLES plus a multiple of PATCH_HOP_SAMPLES long.
+    """
+    beyond_first = max(0, wav.numel() - PATCH_SAMPLES)
+    hops = -(-beyond_first // PATCH_HOP_SAMPLES)
+    length = PATCH_SAMPLES + hops * PATCH_HOP_SAMPLES
+    return torch.nn.functional.pad(wav, (0, length - wav.numel()))
+
+
+def log_mel_patches(wav: Tensor) -> Tensor:
+    """Cut a clip's log-mel spectrogram into overlapping patches.
+
+    Parameters
+    ----------
+    wav : Tensor
+        Mono waveform at 16 kHz in [-1, 1], float32 [samples], of any length.
+
+    Returns
+    -------
+    Tensor
+        Patches of 0.96 s every 0.48 s, float32 [n_patches, 96, 64], at least one.
+
+    Raises
+    ------
+    ValueError
+        If `wav` is not one channel of samples.
+    """
+    if wav.ndim != 1:
+        raise ValueError(
+            f"The tagger takes one mono waveform [samples], not {list(wav.shape)}."
+        )
+    frames = log_mel(pad_to_patches(wav.float()))
+    return frames.unfold(0, PATCH_FRAMES, PATCH_HOP_FRAMES).transpose(1, 2)
+
+
+def read_class_names(class_map: str | Path) -> list[str]:
+    """Read the names of the classes, in the order of the tagger's outputs.
+
+    Parameters
+    ----------
+    class_map : str | Path
+        CSV file with the columns ``index`` and ``display_name``.
+
+    Returns
+    -------
+    list[str]
+        Display names, such as "Church bell".
+    """
+    with Path(class_map).open(newline="", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
+    return [row["display_name"] for row in rows]
+
+
+class AudioSetTagger:
+    """YAMNet, run patch by patch on the CPU.
+
+    Parameters
+    ----------
+    model_file : str | Path
+        TFLite file of YAMNet that takes log-mel patches, float32 [1, 96, 64].
+        Its network is quantised to 8 bits inside: scores are multiples of 1/256.
+    class_map : str | Path
+        CSV file of the class names, see `read_class_names`.
+    num_threads : int
+        Threads of the TFLite interpreter.
+
+    Attributes
+    ----------
+    class_names : list[str]
+        Names of the classes, in the order of the scores.
+    fingerprint : str
+        SHA-256 of the model file, which marks the scores that it made.
+
+    Raises
+    ------
+    ImportError
+        If ai-edge-litert is not installed.
+    FileNotFoundError
+        If one of the two files is missing.
+    ValueError
+        If the two files do not fit each other or the patches.
+    """
+
+    def __init__(
+        self, model_file: str | Path, class_map: str | Path, num_threads: int = 1
+    ) -> None:
+        for path in map(Path, (model_file, class_map)):
+            if not path.is_file():
+                raise FileNotFoundError(f"The tagger's file {path} does not exist.")
+        self.class_names = read_class_names(class_map)
+        self.fingerprint = hashlib.sha256(Path(model_file).read_bytes()).hexdigest()
+        self._interpreter = _open_interpreter(Path(model_file), num_threads)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        _check_signature(self._interpreter, len(self.class_names), Path(model_file))
+
+    def scores(self, wav: Tensor) -> Tensor:
+        """Score every class in every patch of a clip.
+
+        Parameters
+        ----------
+        wav : Tensor
+            Mono waveform at 16 kHz in [-1, 1], float32 [samples]. What is missing to
+            whole patches is zeros.
+
+        Returns
+        -------
+        Tensor
+            Independent probabilities, float32 [n_patches, 521] in [0, 1], of patches
+            of 0.96 s that start every 0.48 s.
+        """
+        patches = log_mel_patches(wav).numpy()
+        return torch.stack([self._score_patch(patch) for patch in patches])
+
+    def clip_scores(self, wav: Tensor) -> ClipScores:
+        """Score every class for a clip as a whole.
+
+        Parameters
+        ----------
+        wav : Tensor
+            Mono waveform at 16 kHz in [-1, 1], float32 [samples].
+
+        Returns
+        -------
+        ClipScores
+            Mean and maximum over the patches, float32 [521] each.
+        """
+        scores = self.scores(wav)
+        return ClipScores(mean=scores.mean(0), max=scores.amax(0))
+
+    def _score_patch(self, patch: np.ndarray) -> Tensor:
+        self._interpreter.set_tensor(self._input, np.ascontiguousarray(patch[None]))
+        self._interpreter.invoke()
+        return torch.from_numpy(self._interpreter.get_tensor(self._output)[0])
+
+
+def cache_clip_scores(
+    tagger: AudioSetTagger, paths: Iterable[str | Path], cache_file: str | Path
+) -> ClipScores:
+    """Score clips, computing only those that the cache does not hold yet.
+
+    The cache is one .npz with ``stems`` [N], ``mean`` and ``max`` [N, 521],
+    ``class_names`` [521] and ``tagger`` (its fingerprint). It is written in one piece,
+    also when a clip cannot be read: what was computed until then is kept. A clip is
+    known by its file's stem; other sound under a known stem is not noticed.
+
+    Parameters
+    ----------
+    tagger : AudioSetTagger
+        The teacher.
+    paths : Iterable[str | Path]
+        Recordings in any format that `lmaczs.audio.load_audio` reads.
+    cache_file : str | Path
+        The .npz file; it and its folder are made when missing.
+
+    Returns
+    -------
+    ClipScores
+        Mean and maximum over each clip's patches, float32 [N, 521] each, in the
+        order of `paths`.
+
+    Raises
+    ------
+    ValueError
+        If two recordings share a stem, or the cache is no cache of this tagger.
+    """
+    by_stem = _by_stem(paths)
+    known = _read_cache(Path(cache_file), tagger)
+    missing = [stem for stem in by_stem if stem not in known]
+    logger.info("Scoring %d of %d clips.", len(missing), len(by_stem))
+    try:
+        for stem in missing:
+            wav = load_audio(by_stem[stem], SAMPLE_RATE)
+            known[stem] = tagger.clip_scores(wav)
+    finally:
+        if missing:
+            _write_cache(Path(cache_file), tagger, known)
+    return _stack([known[stem] for stem in by_stem], len(tagger.class_names))
+
+
+def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(
+            "The audio tagger needs ai-edge-litert: pip install 'lmaczs[distill]'."
+        ) from error
+    try:
+        interpreter = Interpreter(str(model_file), num_threads=num_threads)
+    except ValueError as error:
+        raise ValueError(f"{model_file} is no TFLite model: {error}") from error
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _check_signature(
+    interpreter: Interpreter, n_classes: int, model_file: Path
+) -> None:
+    """Refuse a model whose tensors are not float patches in and float scores out."""
+    expected = [(1, PATCH_FRAMES, N_MELS), (1, n_classes)]
+    details = [
+        interpreter.get_input_details()[0],
+        interpreter.get_output_details()[0],
+    ]
+    found = [tuple(detail["shape"].tolist()) for detail in details]
+    floats = all(detail["dtype"] is np.float32 for detail in details)
+    if found != expected or not floats:
+        raise ValueError(
+            f"{model_file} maps {found[0]} to {found[1]}, where float32 {expected[0]} "
+            f"to {expected[1]} is needed: use YAMNet's file and its own class map."
+        )
+
+
+def _by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
+    by_stem: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.stem in by_stem:
+            raise ValueError(
+                f"{by_stem[path.stem]} and {path} share the stem by which the cache "
+                "knows a clip: rename one, or give each folder a cache of its own."
+            )
+        by_stem[path.stem] = path
+    return by_stem
+
+
+def _read_cache(cache_file: Path, tagger: AudioSetTagger) -> dict[str, ClipScores]:
+    if not cache_file.exists():
+        return {}
+    try:
+        with np.load(cache_file, allow_pickle=False) as cache:
+            stems, fingerprint = cache["stems"].tolist(), str(cache["tagger"])
+            mean, largest = map(torch.from_numpy, (cache["mean"], cache["max"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{cache_file} is not a cache of clip scores ({error}): "
+            "delete it, or name another file."
+        ) from error
+    if fingerprint != tagger.fingerprint:
+        raise ValueError(
+            f"{cache_file} holds the scores of another tagger: name another file."
+        )
+    return {stem: ClipScores(mean[row], largest[row]) for row, stem in enumerate(stems)}
+
+
+def _write_cache(
+    cache_file: Path, tagger: AudioSetTagger, known: Mapping[str, ClipScores]
+) -> None:
+    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    scores = _stack(list(known.values()), len(tagger.class_names))
+    temporary = cache_file.with_name(f".{cache_file.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                stems=np.array(list(known), dtype=np.str_),
+                mean=scores.mean.numpy(),
+                max=scores.max.numpy(),
+                class_names=np.array(tagger.class_names),
+                tagger=np.array(tagger.fingerprint),
+            )
+        os.replace(temporary, cache_file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stack(clips: list[ClipScores], n_classes: int) -> ClipScores:
+    if not clips:
+        return ClipScores(torch.zeros(0, n_classes), torch.zeros(0, n_classes))
+    return ClipScores(
+        mean=torch.stack([clip.mean for clip in clips]),
+        max=torch.stack([clip.max for clip in clips]),
+    )

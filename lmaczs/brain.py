@@ -1,0 +1,259 @@
+"""The SpeechBrain Brain that trains a mask decoder against a frozen CLAP."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.explanation import explain
+from lmaczs.metrics import class_probabilities, faithfulness_table
+from lmaczs.objectives import Pairs
+from lmaczs.prompted_clips import PromptedClips
+from lmaczs.report import slugify
+
+
+class InterpreterBrain(sb.Brain):
+    """Trains ``modules.decoder``; ``modules.clap`` never changes.
+
+    The hparams it reads are those of hparams/esc50.yaml. `set_classes` must be called
+    before fitting.
+    """
+
+    def set_classes(self, labels: list[str]) -> None:
+        """Name the classes of the zero-shot classifier that the metrics speak of.
+
+        Parameters
+        ----------
+        labels : list of str
+            All labels of the data set.
+        """
+        self.labels = labels
+        template = self.hparams.templates[0]
+        self.class_text = self.clap.encode_text([template.format(x) for x in labels])
+
+    @property
+    def clap(self) -> FrozenClap:
+        """The frozen CLAP."""
+        return self.hparams.clap
+
+    # -------------------------------------------------------------- one step
+
+    def compute_forward(self, batch: dict[str, Any], stage: sb.Stage) -> Pairs:
+        """Decode a mask for every pair and encode what it keeps and what it leaves.
+
+        Parameters
+        ----------
+        batch : dict
+            From `lmaczs.prompted_clips.collate`.
+        stage : Stage
+            In validation and test the prompts are the predicted class and an absent
+            one.
+
+        Returns
+        -------
+        Pairs
+        """
+        front_end = self.clap.front_end
+        samples = batch["samples"].to(self.device)
+        spectrum = front_end.stft(batch["wav"].to(self.device))
+        log_mel = front_end.stft_to_log_mel(spectrum)
+        with torch.no_grad():
+            encoding = self.clap.encode_audio(log_mel)
+        text, present = self._prompts(batch, encoding.embedding, stage)
+        masks = self.modules.decoder(text, encoding.features, log_mel)
+        masks = front_end.tile_mask(masks, samples)
+        return Pairs(
+            text=text,
+            present=present,
+            masks=masks,
+            embedding=encoding.embedding,
+            masked=self._embed_masked(spectrum, masks),
+            removed=self._embed_masked(spectrum, 1 - masks[:, :1])[:, 0],
+            classes=self.class_text.to(self.device),
+            logit_scale=self.clap.logit_scale,
+        )
+
+    def _prompts(
+        self, batch: dict[str, Any], embedding: Tensor, stage: sb.Stage
+    ) -> tuple[Tensor, Tensor]:
+        """Text embeddings [B, P, D] and which of them are present [B, P]."""
+        present = batch["present"].to(self.device)
+        if stage == sb.Stage.TRAIN and self.hparams.criterion.explains == "prompts":
+            flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
+            text = self.clap.encode_text(flat).view(*present.shape, -1)
+            return text, present
+        classes = self.class_text.to(self.device)
+        predicted = classes[(embedding @ classes.T).argmax(-1)]
+        if stage == sb.Stage.TRAIN:
+            return predicted[:, None], present[:, :1]
+        absent = self.clap.encode_text([p[-1] for p in batch["prompts"]])
+        return torch.stack([predicted, absent], 1), torch.tensor(
+            [[True, False]], device=self.device
+        ).expand(len(predicted), -1)
+
+    def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
+        """``f(M * X)`` of every pair: [B, P, D]."""
+        batch, prompts = masks.shape[:2]
+        spectra = spectrum.repeat_interleave(prompts, 0)
+        log_mel = self.clap.front_end.input_tf(
+            spectra, masks.flatten(0, 1), self.hparams.domain
+        )
+        return self.clap.embed_audio(log_mel).view(batch, prompts, -1)
+
+    def compute_objectives(
+        self, predictions: Pairs, batch: dict[str, Any], stage: sb.Stage
+    ) -> Tensor:
+        """Loss of a batch; its terms and, beyond training, the metrics are kept.
+
+        Parameters
+        ----------
+        predictions : Pairs
+            From `compute_forward`.
+        batch : dict
+            The batch.
+        stage : Stage
+            Training or not.
+
+        Returns
+        -------
+        Tensor
+            Scalar.
+        """
+        terms = self.hparams.criterion(predictions)
+        clips = len(predictions.masks)
+        self._keep({k: v.detach().expand(clips) for k, v in terms.items()})
+        if stage != sb.Stage.TRAIN:
+            self._keep(self._metrics(predictions, batch))
+        return terms["loss"]
+
+    def _metrics(self, pairs: Pairs, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Every metric of a batch, one value per clip."""
+
+        def probabilities(embedding: Tensor) -> Tensor:
+            return class_probabilities(embedding, pairs.classes, pairs.logit_scale)
+
+        target = [self.labels.index(label) for label in batch["label"]]
+        table = faithfulness_table(
+            probabilities(pairs.embedding),
+            probabilities(pairs.masked[:, 0]),
+            probabilities(pairs.removed),
+            pairs.masks[:, 0],
+            torch.tensor(target, device=self.device),
+        )
+        return {**table, "MM_absent": pairs.masks[:, 1].mean((1, 2))}
+
+    def _keep(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.kept.setdefault(name, []).append(value.float().cpu())
+
+    # ---------------------------------------------------------------- stages
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Begin an epoch: empty what is kept, tell the data which epoch it is.
+
+        Parameters
+        ----------
+        stage : Stage
+            Training, validation or test.
+        epoch : int, optional
+            Its number.
+        """
+        self.kept: dict[str, list[Tensor]] = {}
+        if stage == sb.Stage.TRAIN:
+            self.hparams.train_data.epoch = epoch
+            self._set_rate(epoch)
+
+    def _set_rate(self, epoch: int) -> None:
+        """Half a cosine over the epochs, after a warm-up of one."""
+        done = (epoch - 1) / self.hparams.number_of_epochs
+        rate = self.hparams.lr * 0.5 * (1 + math.cos(math.pi * done))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def on_stage_end(
+        self, stage: sb.Stage, loss: float, epoch: int | None = None
+    ) -> None:
+        """Log; after validation keep the checkpoint if it is the best.
+
+        Parameters
+        ----------
+        stage : Stage
+            Training, validation or test.
+        loss : float
+            Not used: SpeechBrain's mean leaves out what is not finite.
+        epoch : int, optional
+            Its number.
+
+        Raises
+        ------
+        RuntimeError
+            If a validation gave values that are not finite.
+        """
+        stats = {name: float(torch.cat(v).mean()) for name, v in self.kept.items()}
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = stats
+            return
+        broken = sorted(k for k, v in stats.items() if not math.isfinite(v))
+        if broken:
+            raise RuntimeError(
+                f"{stage.name.lower()}: {broken[0]} is not finite; the checkpoints of "
+                "the epochs before are kept. A smaller lr may help."
+            )
+        if stage == sb.Stage.TEST:
+            self.test_stats = stats
+            self._log({"epoch loaded": self.hparams.epoch_counter.current}, test=stats)
+            return
+        self._log({"epoch": epoch}, self.train_stats, stats)
+        self._checkpoint(epoch, stats)
+        if epoch % self.hparams.examples_every == 0:
+            self.write_examples(epoch)
+
+    def _log(
+        self,
+        meta: dict[str, Any],
+        train: dict[str, float] | None = None,
+        valid: dict[str, float] | None = None,
+        test: dict[str, float] | None = None,
+    ) -> None:
+        if not sb.utils.distributed.if_main_process():
+            return
+        self.hparams.train_logger.log_stats(meta, train, valid, test)
+        if self.hparams.tensorboard is not None and test is None:
+            self.hparams.tensorboard.log_stats(meta, train, valid)
+
+    def _checkpoint(self, epoch: int, stats: dict[str, float]) -> None:
+        key, mode = self.hparams.best_metric, self.hparams.best_mode
+        if key not in stats:
+            raise RuntimeError(f"best_metric is {key!r}, not one of {sorted(stats)}")
+        self.checkpointer.save_and_keep_only(
+            meta={"epoch": epoch, **stats},
+            min_keys=[key] if mode == "min" else [],
+            max_keys=[key] if mode == "max" else [],
+        )
+
+    def write_examples(self, epoch: int) -> None:
+        """Explain a few fixed clips of the validation set, as pictures and sounds.
+
+        Parameters
+        ----------
+        epoch : int
+            Names the folder.
+        """
+        if not sb.utils.distributed.if_main_process():
+            return
+        data: PromptedClips = self.hparams.valid_data
+        template = self.hparams.templates[0]
+        for index in self.hparams.example_clips[: len(data)]:
+            item = data[index % len(data)]
+            folder = Path(self.hparams.output_folder, "examples", item["id"])
+            prompts = [template.format(item["label"]), item["prompts"][-1]]
+            wav = item["wav"][: item["samples"]]
+            text = self.clap.encode_text(prompts)
+            for one in explain(self.clap, self.modules.decoder, wav, prompts, text):
+                one.save(folder / slugify(one.prompt) / f"epoch-{epoch:03d}")

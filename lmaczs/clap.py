@@ -1,0 +1,326 @@
+"""The frozen CLAP: text embeddings, audio embeddings, multi-scale audio features.
+
+CLAP's audio encoder (HTS-AT) stacks `R` stretches of time on top of each other to get
+a square image, so a token grid as Hugging Face returns it is *not* (frequency, time).
+`unfold` puts it right; everything that leaves this module is (frequency, time).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    ClapFeatureExtractor,
+    ClapModel,
+    PreTrainedTokenizerBase,
+)
+
+from lmaczs.frontend import FrontEnd
+
+logger = logging.getLogger(__name__)
+
+UNRELATED = ("a dog barking", "piano music", "heavy rain", "a person speaking")
+ALIKE = 0.95  # mean cosine of unrelated prompts from which a text tower counts as dead
+CACHED_PROMPTS = 16384
+
+
+@dataclass(frozen=True)
+class AudioEncoding:
+    """What the audio encoder says of a batch of clips.
+
+    Attributes
+    ----------
+    embedding : Tensor [B, D]
+        Unit norm.
+    features : tuple of Tensor [B, C, f, t]
+        Patch embedding and output of every stage, fine to coarse, frequency low to
+        high, time in order. Together they are `h` of the paper.
+    """
+
+    embedding: Tensor
+    features: tuple[Tensor, ...]
+
+
+class FrozenClap(nn.Module):
+    """A CLAP checkpoint that never changes: no gradient to weights, always eval mode.
+
+    Gradients do flow through it to its input.
+
+    Parameters
+    ----------
+    model : ClapModel
+        Fused or not.
+    feature_extractor : ClapFeatureExtractor
+        The checkpoint's own.
+    tokenizer : PreTrainedTokenizerBase
+        The checkpoint's own.
+    """
+
+    def __init__(
+        self,
+        model: ClapModel,
+        feature_extractor: ClapFeatureExtractor,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.feature_extractor = feature_extractor
+        self.front_end = FrontEnd(feature_extractor)
+        self.freq_ratio = model.audio_model.audio_encoder.freq_ratio
+        self.embedding_dim = int(model.config.projection_dim)
+        self.logit_scale = float(model.logit_scale_a.exp())
+        positions = model.config.text_config.max_position_embeddings
+        self.max_tokens = min(tokenizer.model_max_length, positions - 2)
+        self._prompt_cache: dict[str, Tensor] = {}
+        self.text_spread = self._check_text_tower()
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, relative_to: str | Path | None = None
+    ) -> FrozenClap:
+        """Load a checkpoint from a folder or by Hub id.
+
+        Parameters
+        ----------
+        source : str or Path
+            A folder with a Hugging Face CLAP, or a Hub id. A folder is never looked
+            up on the network.
+        relative_to : str or Path, optional
+            Folder that a relative `source` is looked up in first.
+
+        Returns
+        -------
+        FrozenClap
+
+        Raises
+        ------
+        FileNotFoundError
+            If `source` is a path and there is no such folder, or the folder holds no
+            CLAP checkpoint.
+        """
+        name = str(local_folder(source, relative_to) or source)
+        local = os.path.isdir(name)
+        if local and not os.path.isfile(os.path.join(name, "config.json")):
+            raise FileNotFoundError(
+                f"{name} holds no CLAP checkpoint (config.json is missing)"
+            )
+        model = ClapModel.from_pretrained(
+            name, dtype=torch.float32, local_files_only=local
+        )
+        extractor = AutoFeatureExtractor.from_pretrained(name, local_files_only=local)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        return cls(model, extractor, tokenizer)
+
+    def train(self, mode: bool = True) -> FrozenClap:
+        """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module.
+
+        Parameters
+        ----------
+        mode : bool
+            Ignored.
+
+        Returns
+        -------
+        FrozenClap
+        """
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.logit_scale_a.device
+
+    @property
+    def feature_shapes(self) -> list[tuple[int, int, int]]:
+        """(channels, frequency, time) of each map in `AudioEncoding.features`."""
+        config = self.model.config.audio_config
+        grid = config.spec_size // config.patch_size
+        width, ratio = config.patch_embeds_hidden_size, self.freq_ratio
+        stages = [
+            (width * 2**i, grid // 2**i // ratio, grid // 2**i * ratio)
+            for i in range(len(config.depths))
+        ]
+        return [stages[0], *stages]
+
+    # ------------------------------------------------------------------- text
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings of prompts; each distinct prompt is encoded once.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            Sentences, as they are to be read by the text tower.
+
+        Returns
+        -------
+        Tensor [N, D]
+            Unit norm, on this module's device.
+        """
+        new = [p for p in dict.fromkeys(prompts) if p not in self._prompt_cache]
+        if len(self._prompt_cache) + len(new) > CACHED_PROMPTS:
+            self._prompt_cache.clear()
+            new = list(dict.fromkeys(prompts))
+        for start in range(0, len(new), 64):
+            chunk = new[start : start + 64]
+            self._prompt_cache.update(zip(chunk, self._embed_text(chunk), strict=True))
+        rows = [self._prompt_cache[p] for p in prompts]
+        return torch.stack(rows).to(self.device)
+
+    def _embed_text(self, prompts: list[str]) -> Tensor:
+        tokens = self.tokenizer(
+            prompts,
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        out = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
+        return out.pooler_output.float().cpu()
+
+    def _check_text_tower(self) -> float:
+        """Mean cosine of unrelated prompts; a collapsed tower makes 1 of it."""
+        embeddings = self.encode_text(UNRELATED)
+        off_diagonal = ~torch.eye(len(UNRELATED), dtype=torch.bool)
+        spread = float((embeddings @ embeddings.T).cpu()[off_diagonal].mean())
+        if spread > ALIKE:
+            logger.warning(
+                "This checkpoint's text embeddings are all alike (mean cosine of "
+                "unrelated prompts %.3f): no explanation of it can depend on the "
+                "prompt. Use another checkpoint.",
+                spread,
+            )
+        return spread
+
+    # ------------------------------------------------------------------ audio
+
+    def encode_audio(self, log_mel: Tensor, is_longer: bool = False) -> AudioEncoding:
+        """Embedding and features of clips.
+
+        Parameters
+        ----------
+        log_mel : Tensor [B, C, T, n_mels]
+            From `FrontEnd.log_mel`.
+        is_longer : bool
+            True for `FrontEnd.fused_log_mel`.
+
+        Returns
+        -------
+        AudioEncoding
+        """
+        out = self._audio(
+            log_mel,
+            is_longer,
+            output_hidden_states=True,
+            output_hidden_states_before_downsampling=True,
+        )
+        features = tuple(unfold(h, self.freq_ratio) for h in out.hidden_states)
+        return AudioEncoding(out.pooler_output, features)
+
+    def embed_audio(self, log_mel: Tensor, is_longer: bool = False) -> Tensor:
+        """Embedding of clips: `f` of the paper.
+
+        Parameters
+        ----------
+        log_mel : Tensor [B, C, T, n_mels]
+            From `FrontEnd.log_mel` or `FrontEnd.masked_log_mel`.
+        is_longer : bool
+            True for `FrontEnd.fused_log_mel`.
+
+        Returns
+        -------
+        Tensor [B, D]
+            Unit norm.
+        """
+        return self._audio(log_mel, is_longer).pooler_output
+
+    def _audio(self, log_mel: Tensor, is_longer: bool, **options: bool):  # noqa: ANN202
+        flags = torch.full((len(log_mel), 1), is_longer, device=log_mel.device)
+        return self.model.get_audio_features(log_mel, is_longer=flags, **options)
+
+
+def unfold(tokens: Tensor, freq_ratio: int) -> Tensor:
+    """Undo HTS-AT's folding of time into the image's rows.
+
+    ::
+
+        image rows   [stretch 0: low .. high | stretch 1: low .. high | ...]
+        becomes      low .. high  x  stretch 0, stretch 1, ... in time
+
+    Parameters
+    ----------
+    tokens : Tensor [B, C, R * f, w]
+        A token grid as HF returns it.
+    freq_ratio : int
+        Number `R` of stretches, ``spec_size // num_mel_bins``.
+
+    Returns
+    -------
+    Tensor [B, C, f, R * w]
+        (frequency low to high, time).
+    """
+    b, c, rows, width = tokens.shape
+    f = rows // freq_ratio
+    stretches = tokens.reshape(b, c, freq_ratio, f, width)
+    return stretches.permute(0, 1, 3, 2, 4).reshape(b, c, f, freq_ratio * width)
+
+
+def fold(tokens: Tensor, freq_ratio: int) -> Tensor:
+    """Inverse of `unfold`.
+
+    Parameters
+    ----------
+    tokens : Tensor [B, C, f, R * w]
+        (frequency, time).
+    freq_ratio : int
+        Number `R` of stretches.
+
+    Returns
+    -------
+    Tensor [B, C, R * f, w]
+    """
+    b, c, f, time = tokens.shape
+    stretches = tokens.reshape(b, c, f, freq_ratio, time // freq_ratio)
+    return stretches.permute(0, 1, 3, 2, 4).reshape(b, c, freq_ratio * f, -1)
+
+
+def local_folder(
+    source: str | Path, relative_to: str | Path | None = None
+) -> Path | None:
+    """Folder that a source means, or None if it can only be a Hub id.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder, or a Hub id of the form ``owner/name``.
+    relative_to : str or Path, optional
+        Folder that a relative path is looked up in first.
+
+    Returns
+    -------
+    Path or None
+
+    Raises
+    ------
+    FileNotFoundError
+        If `source` cannot be a Hub id and there is no such folder.
+    """
+    bases = [Path(relative_to)] if relative_to is not None else []
+    for candidate in [*(b / source for b in bases), Path(source)]:
+        if candidate.is_dir():
+            return candidate
+    name = str(source)
+    looks_like_path = isinstance(source, Path) or name.startswith((".", "/", "~"))
+    if looks_like_path or name.count("/") != 1:
+        raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id")
+    return None

@@ -1,0 +1,100 @@
+"""Losses that train a CLAP's audio tower against a text tower, one value per clip.
+
+The text tower stays as it is, so that prompts that were not trained on keep their
+place. The audio tower learns from captions or labels (symmetric contrastive loss) and,
+optionally, from an audio tagger's scores.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with a distribution as target.
+
+    Parameters
+    ----------
+    logits : Tensor [B, K]
+        Not normalised.
+    targets : Tensor [B, K]
+        Rows sum to one; a row of zeros costs nothing.
+
+    Returns
+    -------
+    Tensor [B]
+    """
+    return -(targets * logits.log_softmax(-1)).sum(-1)
+
+
+def contrastive_loss(similarities: Tensor, present: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric contrastive loss with several right answers on both sides.
+
+    HF's own ``return_loss`` counts text-to-audio twice; this counts each way once.
+    With the identity as `present` it is InfoNCE as in CLIP and CLAP.
+
+    Parameters
+    ----------
+    similarities : Tensor [B, N]
+        Cosines of clips and texts.
+    present : Tensor [B, N]
+        How much of each text is in each clip, at least 0.
+    scale : Tensor
+        Logit scale.
+
+    Returns
+    -------
+    Tensor [B]
+        Per clip: half the clip-to-text term, half its share of the text-to-clip one.
+    """
+    logits = scale * similarities
+    to_text = soft_cross_entropy(logits, _rows_to_one(present))
+    log_clip = logits.log_softmax(dim=0)
+    texts = (present.sum(0) > 0).sum().clamp_min(1)
+    to_clip = -(_rows_to_one(present.T).T * log_clip).sum(1) * (len(logits) / texts)
+    return 0.5 * (to_text + to_clip)
+
+
+def tagger_loss(similarities: Tensor, scores: Tensor, scale: Tensor) -> Tensor:
+    """Distance to an audio tagger's opinion, spread over its class names.
+
+    Parameters
+    ----------
+    similarities : Tensor [B, K]
+        Cosines of clips and the tagger's class names.
+    scores : Tensor [B, K]
+        The tagger's scores in [0, 1]; a clip with none above zero costs nothing.
+    scale : Tensor
+        Logit scale.
+
+    Returns
+    -------
+    Tensor [B]
+    """
+    return soft_cross_entropy(scale * similarities, _rows_to_one(scores))
+
+
+def silence_loss(
+    similarities: Tensor, silence_similarity: Tensor, margin: float = 0.0
+) -> Tensor:
+    """Silence is near the prompt for silence and far from every sound.
+
+    Parameters
+    ----------
+    similarities : Tensor [B, K]
+        Cosines of silent clips and names of sounds.
+    silence_similarity : Tensor [B]
+        Their cosine with the prompt for silence.
+    margin : float
+        Similarity to a sound up to which silence costs nothing.
+
+    Returns
+    -------
+    Tensor [B]
+    """
+    excess = (similarities - margin).relu().square().sum(-1)
+    return excess + (1 - silence_similarity)
+
+
+def _rows_to_one(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)

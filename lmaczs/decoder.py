@@ -1,0 +1,177 @@
+"""The mask decoder: M(t, h) of LMAC-ZS.
+
+A text embedding and the features of every stage of the audio encoder go in, a mask
+comes out. Coarse stages say *what*, fine ones *where*; the text is let in at every
+scale (FiLM, Perez et al., 2018), because a decoder that hears of the prompt only once
+learns to draw the loudest sound whatever the prompt is.
+
+The mask is drawn on the mel grid, since nothing finer reaches the encoder, and carried
+to the STFT's bins by interpolation (`FrontEnd.expand_mask`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lmaczs.clap import FrozenClap
+from lmaczs.frontend import Domain
+
+GROUPS = 8
+FLOOR_DB, RANGE_DB = -100.0, 50.0
+
+
+class MaskDecoder(nn.Module):
+    """Decode a mask from a prompt's embedding and a clip's features.
+
+    All sizes but `width` come from the checkpoint. There is no BatchNorm: its
+    statistics would differ between processes, and a mask would depend on its batch.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        Gives the shapes of embeddings, features and spectrograms. It is asked once
+        and not kept.
+    domain : {"mel", "stft", "waveform"}
+        ``mel``: masks [n_mels, T]. Otherwise [F, T].
+    width : int
+        Channels at the coarse scales, a multiple of 8.
+
+    Attributes
+    ----------
+    domain : str
+        As given.
+    """
+
+    def __init__(
+        self, clap: FrozenClap, domain: Domain = "stft", width: int = 64
+    ) -> None:
+        super().__init__()
+        self.domain = domain
+        front_end = clap.front_end
+        self.n_frames, self.n_mels = front_end.n_frames, front_end.n_mels
+        shapes = clap.feature_shapes
+        text_dim = clap.embedding_dim
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c, _, _ in shapes)
+        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in shapes)
+        fine = max(GROUPS, width // 4)
+        self.listen = nn.Conv2d(1, fine, 3, padding=1)
+        self.narrow = nn.Conv2d(width, fine, 1)
+        self.refine = FilmBlock(fine, text_dim)
+        self.draw = nn.Conv2d(fine, 1, 3, padding=1)
+        bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
+        self.register_buffer("mel_to_freq", bridge, persistent=False)
+
+    def forward(
+        self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
+    ) -> Tensor:
+        """Decode masks of every prompt for every clip.
+
+        Parameters
+        ----------
+        text : Tensor [B, P, D]
+            Unit-norm embeddings of P prompts for each clip.
+        features : tuple of Tensor [B, C, f, t]
+            From `FrozenClap.encode_audio`, fine to coarse.
+        log_mel : Tensor [B, C, T, n_mels]
+            The encoder's input, dB: the finest of the features.
+
+        Returns
+        -------
+        Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+            In [0, 1], on the input grid (see `lmaczs.frontend`).
+        """
+        batch, prompts = text.shape[:2]
+        flat = text.flatten(0, 1)
+        skips = [p(h) for p, h in zip(self.project, features, strict=True)]
+        x = _per_prompt(skips[-1], prompts)
+        x = self.blocks[-1](x, flat)
+        for skip, block in zip(skips[-2::-1], list(self.blocks)[-2::-1], strict=True):
+            x = _resize(x, skip.shape[-2:]) + _per_prompt(skip, prompts)
+            x = block(x, flat)
+        heard = (log_mel[:, :1].transpose(-1, -2) - FLOOR_DB) / RANGE_DB - 1
+        x = _resize(self.narrow(x), (self.n_mels, self.n_frames))
+        x = self.refine(x + _per_prompt(self.listen(heard), prompts), flat)
+        mask = self.draw(x).sigmoid().reshape(batch, prompts, self.n_mels, -1)
+        return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
+
+
+def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
+    """Load a decoder's weights, all of them or none.
+
+    SpeechBrain's own transfer ignores missing and unknown weights.
+
+    Parameters
+    ----------
+    decoder : MaskDecoder
+        Built for the same CLAP.
+    path : str or Path
+        A state dict.
+
+    Raises
+    ------
+    ValueError
+        If the weights are those of another architecture.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        decoder.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} holds weights of another decoder (was it trained for another "
+            f"CLAP, or with another width?): {str(error).splitlines()[-1].strip()}"
+        ) from error
+
+
+class FilmBlock(nn.Module):
+    """Residual convolution whose channels are scaled and shifted by the text.
+
+    Parameters
+    ----------
+    width : int
+        Channels, a multiple of 8.
+    text_dim : int
+        Size of the text embedding.
+    """
+
+    def __init__(self, width: int, text_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.film = nn.Linear(text_dim, 2 * width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.norm_out = nn.GroupNorm(GROUPS, width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : Tensor [N, width, f, t]
+            Features.
+        text : Tensor [N, D]
+            Text embedding of each.
+
+        Returns
+        -------
+        Tensor [N, width, f, t]
+        """
+        # unit-norm embeddings have entries of about 1/sqrt(D)
+        gain, shift = self.film(text * text.shape[-1] ** 0.5)[..., None, None].chunk(
+            2, dim=1
+        )
+        y = self.conv(nn.functional.gelu(self.norm(x) * (1 + gain) + shift))
+        return x + self.mix(nn.functional.gelu(self.norm_out(y)))
+
+
+def _per_prompt(x: Tensor, prompts: int) -> Tensor:
+    """[B, C, f, t] -> [B * P, C, f, t], each clip's features once a prompt."""
+    return x.repeat_interleave(prompts, dim=0)
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    # a token stands for the middle of its patch, which align_corners=True would move
+    # by up to 1.5 frames and bands at the finest scale
+    return nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,525 @@
+"""From a waveform to what CLAP's audio encoder reads, and back.
+
+`FrontEnd` is a deterministic, batched twin in torch of Hugging Face's
+``ClapFeatureExtractor``, differentiable in the waveform, in the complex STFT and in a
+mask on either. The path from a masked spectrogram to the encoder is what L-MAC and
+LMAC-ZS call InputTf; `FrontEnd.masked_log_mel` is that path, in three domains.
+
+The grids
+---------
+clip grid
+    STFT of the clip itself: ``clip_frames(samples)`` frames. Masks, explanations and
+    residuals live here.
+input grid
+    STFT of the clip after the length policy (`fit_length`): always ``n_frames``
+    frames. The encoder reads this one. Under ``repeatpad`` a short clip enters it
+    several times; `tile_mask` repeats the clip's one mask in the same places.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import ClapFeatureExtractor
+from transformers.audio_utils import hertz_to_mel
+
+Domain = Literal["mel", "stft", "waveform"]
+DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
+
+MEL_FLOOR = 1e-10  # power; -100 dB, the extractor's floor
+
+
+class FrontEnd(nn.Module):
+    """STFT pair, log-mel and length policy of one CLAP checkpoint.
+
+    Parameters
+    ----------
+    feature_extractor : ClapFeatureExtractor
+        The checkpoint's own extractor; every number is read from it. Its truncation
+        mode chooses the filters, as in HF: Slaney for ``rand_trunc``, HTK for
+        ``fusion``.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    n_fft, hop_length : int
+        Window (periodic Hann) and hop, samples.
+    n_freqs, n_mels : int
+        STFT bins (``n_fft // 2 + 1``) and mel bands.
+    max_samples, n_frames : int
+        Length of the encoder's input, in samples and in frames.
+    n_channels : int
+        4 for a fused checkpoint, else 1.
+
+    Raises
+    ------
+    ValueError
+        If the hop exceeds half a window (such an STFT is not listenable) or the
+        extractor names a truncation or padding that CLAP does not have.
+    """
+
+    mel_filters: Tensor
+    mel_to_freq: Tensor
+
+    def __init__(self, feature_extractor: ClapFeatureExtractor) -> None:
+        super().__init__()
+        fe = feature_extractor
+        if fe.truncation not in ("rand_trunc", "fusion"):
+            raise ValueError(f"unknown truncation {fe.truncation!r} in the extractor")
+        if fe.padding not in ("repeatpad", "repeat", "pad"):
+            raise ValueError(f"unknown padding {fe.padding!r} in the extractor")
+        if 2 * fe.hop_length > fe.fft_window_size:
+            raise ValueError(
+                f"hop_length {fe.hop_length} is more than half of the window "
+                f"({fe.fft_window_size}): a mask on this STFT cannot be listened to"
+            )
+        self.sample_rate = int(fe.sampling_rate)
+        self.n_fft = int(fe.fft_window_size)
+        self.hop_length = int(fe.hop_length)
+        self.n_freqs = self.n_fft // 2 + 1
+        self.n_mels = int(fe.feature_size)
+        self.max_samples = int(fe.nb_max_samples)
+        self.n_frames = 1 + self.max_samples // self.hop_length
+        self.padding = fe.padding
+        self.fused = fe.truncation == "fusion"
+        self.n_channels = 4 if self.fused else 1
+        filters = fe.mel_filters if self.fused else fe.mel_filters_slaney
+        bridge = mel_bridge(fe, "htk" if self.fused else "slaney")
+        self.register_buffer("mel_filters", _float(filters), persistent=False)
+        self.register_buffer("mel_to_freq", _float(bridge), persistent=False)
+
+    # ------------------------------------------------------------------ lengths
+
+    def clip_frames(self, samples: int) -> int:
+        """Frames of the STFT of a clip.
+
+        The last one is centred on the clip's end or beyond it. A frame less, as in
+        HF, and the last samples would lie in the tail of one window only, where the
+        ISTFT divides by next to nothing: any mask would end in a click.
+
+        Parameters
+        ----------
+        samples : int
+            Length of the clip.
+
+        Returns
+        -------
+        int
+            ``1 + ceil(samples / hop_length)``.
+        """
+        return 1 + -(-samples // self.hop_length)
+
+    def fit_length(self, wavs: Tensor, offset: int | None = None) -> Tensor:
+        """Bring clips of one length to the encoder's length.
+
+        Shorter clips follow the extractor's padding (``repeatpad``: whole
+        repetitions, then zeros). Of longer ones one stretch is kept: the middle
+        unless `offset` says otherwise. HF draws it at random; this never does.
+
+        Parameters
+        ----------
+        wavs : Tensor [B, samples]
+            Clips, at least one sample long.
+        offset : int, optional
+            First sample to keep of clips that are too long.
+
+        Returns
+        -------
+        Tensor [B, max_samples]
+
+        Raises
+        ------
+        ValueError
+            If the clips have no samples.
+        """
+        samples = wavs.shape[-1]
+        if samples == 0:
+            raise ValueError("a clip without samples has no spectrogram")
+        surplus = samples - self.max_samples
+        if surplus >= 0:
+            start = surplus // 2 if offset is None else offset
+            return wavs[:, start : start + self.max_samples]
+        whole = self.max_samples // samples
+        copies = {"pad": 1, "repeatpad": whole, "repeat": whole + 1}[self.padding]
+        tiled = wavs.repeat(1, copies)[:, : self.max_samples]
+        return nn.functional.pad(tiled, (0, self.max_samples - tiled.shape[-1]))
+
+    def tile_mask(self, mask: Tensor, samples: int | Tensor) -> Tensor:
+        """Put a clip's mask on the input grid, once for each repetition of the clip.
+
+        The first copy has the mask as it is. The others start between two frames in
+        general: there it is interpolated linearly in time. Where the length policy
+        put zeros, the last column goes on.
+
+        Parameters
+        ----------
+        mask : Tensor [B, ..., T]
+            Masks of clips; the first ``clip_frames`` columns of each are read.
+        samples : int or Tensor [B]
+            Length of the clips, one for all or one for each.
+
+        Returns
+        -------
+        Tensor [B, ..., n_frames]
+        """
+        length = torch.as_tensor(samples, device=mask.device)
+        if bool((length >= self.max_samples).all()):
+            return mask[..., : self.n_frames]
+        position, last = self._tile_positions(length.expand(len(mask)))
+        low = position.floor().long()
+        high = torch.minimum(low + 1, last)
+        shape = (len(mask), *[1] * (mask.dim() - 2), self.n_frames)
+        weight = (position - low).to(mask.dtype).view(shape)
+        low, high = (i.view(shape).expand(*mask.shape[:-1], -1) for i in (low, high))
+        return mask.gather(-1, low) * (1 - weight) + mask.gather(-1, high) * weight
+
+    def _tile_positions(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Place in the clip of each input frame [B, n_frames], last frame [B, 1]."""
+        samples = samples.clamp(max=self.max_samples)[:, None]
+        copies = torch.ones_like(samples)
+        if self.padding != "pad":
+            copies = self.max_samples // samples + (self.padding == "repeat")
+        frame = torch.arange(self.n_frames, device=samples.device).expand(
+            len(samples), -1
+        )
+        sample = frame * self.hop_length
+        last = (-(-samples // self.hop_length)).clamp(max=self.n_frames - 1)
+        position = (sample % samples).to(torch.float32) / self.hop_length
+        position = torch.where(sample < copies * samples, position, last)
+        return torch.where(frame <= last, frame, position), last
+
+    def crop_mask(self, mask: Tensor, samples: int) -> Tensor:
+        """Take the clip's mask from one on the input grid: that of its first copy.
+
+        Inverse of `tile_mask` on the clip grid.
+
+        Parameters
+        ----------
+        mask : Tensor [..., n_frames]
+            Mask on the input grid.
+        samples : int
+            Length of the clip, at most ``max_samples``.
+
+        Returns
+        -------
+        Tensor [..., clip_frames]
+        """
+        frames = self.clip_frames(min(samples, self.max_samples))
+        lacking = frames - mask.shape[-1]  # 1 if the hop does not divide max_samples
+        if lacking > 0:
+            mask = torch.cat(
+                [mask, mask[..., -1:].expand(*mask.shape[:-1], lacking)], -1
+            )
+        return mask[..., :frames]
+
+    # ------------------------------------------------------------- STFT pair
+
+    def stft(self, wavs: Tensor) -> Tensor:
+        """Short-time Fourier transform, centred, reflected at the edges.
+
+        Parameters
+        ----------
+        wavs : Tensor [..., samples]
+            Waveforms. One too short to be reflected is padded with zeros first.
+
+        Returns
+        -------
+        Tensor [..., F, clip_frames], complex64
+            Frames that HF has, too, are equal to HF's.
+        """
+        samples, edge = wavs.shape[-1], self.n_fft // 2
+        # as in HF: transformed in float64, stored in complex64. In float32 the noise
+        # of the transform itself shows in cells 100 dB below a frame's peak
+        precise = torch.float32 if wavs.device.type == "mps" else torch.float64
+        flat = wavs.reshape(-1, samples).to(precise)
+        flat = nn.functional.pad(flat, (0, max(0, edge + 1 - samples)))
+        flat = nn.functional.pad(flat, (edge, edge), mode="reflect")
+        spectrum = torch.stft(
+            nn.functional.pad(flat, (0, self.hop_length)),
+            self.n_fft,
+            self.hop_length,
+            window=self._window(flat),
+            center=False,
+            return_complex=True,
+        ).to(torch.complex64)
+        spectrum = spectrum[..., : self.clip_frames(samples)]
+        return spectrum.reshape(*wavs.shape[:-1], *spectrum.shape[-2:])
+
+    def istft(self, stft: Tensor, samples: int) -> Tensor:
+        """Invert `stft`.
+
+        Parameters
+        ----------
+        stft : Tensor [..., F, T], complex64
+            What `stft` returned, masked or not. Frames that are missing at its end
+            count as silent.
+        samples : int
+            Length of the waveform it came from.
+
+        Returns
+        -------
+        Tensor [..., samples]
+        """
+        flat = stft.reshape(-1, *stft.shape[-2:])
+        lacking = self.clip_frames(samples) - flat.shape[-1]
+        waves = torch.istft(
+            nn.functional.pad(flat, (0, max(0, lacking))),
+            self.n_fft,
+            self.hop_length,
+            window=self._window(flat.real),
+            center=True,
+            length=samples,
+        )
+        return waves.reshape(*stft.shape[:-2], samples)
+
+    def _window(self, like: Tensor) -> Tensor:
+        return torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device)
+
+    # ------------------------------------------------------------- log-mel
+
+    def mel_power(self, power: Tensor) -> Tensor:
+        """Mel power of a power spectrogram.
+
+        Parameters
+        ----------
+        power : Tensor [..., F, T]
+            ``|STFT|**2``.
+
+        Returns
+        -------
+        Tensor [..., n_mels, T]
+        """
+        return self.mel_filters.T @ power
+
+    def to_log_mel(self, mel_power: Tensor) -> Tensor:
+        """Mel power in dB, laid out as the encoder reads it.
+
+        Parameters
+        ----------
+        mel_power : Tensor [B, n_mels, T]
+            What `mel_power` returned.
+
+        Returns
+        -------
+        Tensor [B, C, T, n_mels]
+            dB re 1, floored at -100 dB; four equal channels for a fused checkpoint.
+        """
+        decibels = 10 * mel_power.clamp_min(MEL_FLOOR).log10()
+        return decibels.transpose(-1, -2)[:, None].expand(-1, self.n_channels, -1, -1)
+
+    def log_mel(self, wavs: Tensor, offset: int | None = None) -> Tensor:
+        """Encoder input of clips of one length.
+
+        Parameters
+        ----------
+        wavs : Tensor [B, samples]
+            Clips at ``sample_rate``.
+        offset : int, optional
+            See `fit_length`.
+
+        Returns
+        -------
+        Tensor [B, C, n_frames, n_mels]
+            Equal to HF's extractor to 1e-3 dB (same crop, ``is_longer`` false).
+        """
+        return self.stft_to_log_mel(self.stft(self.fit_length(wavs, offset)))
+
+    def stft_to_log_mel(self, stft: Tensor) -> Tensor:
+        """Encoder input of spectrograms on the input grid.
+
+        Parameters
+        ----------
+        stft : Tensor [B, F, n_frames], complex64
+            STFT of clips after `fit_length`.
+
+        Returns
+        -------
+        Tensor [B, C, n_frames, n_mels]
+        """
+        return self.to_log_mel(self.mel_power(power(stft[..., : self.n_frames])))
+
+    def fused_log_mel(
+        self, wavs: Tensor, chunks: tuple[int, int, int] | None = None
+    ) -> Tensor:
+        """Encoder input of a fused checkpoint for clips beyond its length.
+
+        Channel 0 is the whole clip, shrunk; channels 1 to 3 are stretches of it. HF
+        draws one from each third at random; here they are the thirds' middles
+        unless `chunks` says otherwise. Goes with ``is_longer`` true.
+
+        Parameters
+        ----------
+        wavs : Tensor [B, samples]
+            Clips of more than ``max_samples`` samples.
+        chunks : tuple of int, optional
+            First frame of each of the three stretches.
+
+        Returns
+        -------
+        Tensor [B, 4, n_frames, n_mels]
+        """
+        frames = 1 + wavs.shape[-1] // self.hop_length  # as many as HF has
+        mel = self.mel_power(power(self.stft(wavs)[..., :frames]))
+        decibels = 10 * mel.clamp_min(MEL_FLOOR).log10().transpose(-1, -2)
+        starts = chunks or middles_of_thirds(decibels.shape[1] - self.n_frames + 1)
+        shrunk = nn.functional.interpolate(
+            decibels[:, None], size=(self.n_frames, self.n_mels), mode="bilinear"
+        )[:, 0]
+        stretches = [decibels[:, s : s + self.n_frames] for s in starts]
+        return torch.stack([shrunk, *stretches], dim=1)
+
+    # ------------------------------------------------------------- InputTf
+
+    def expand_mask(self, mask: Tensor) -> Tensor:
+        """Carry a mask from mel bands to STFT bins.
+
+        Each bin takes the linear interpolation, on the mel scale, of the two bands
+        that it lies between. Bins beyond the lowest or highest band are invisible
+        to CLAP; they take the mask of the nearest band, so that what is heard
+        there follows what was judged beside it.
+
+        Parameters
+        ----------
+        mask : Tensor [..., n_mels, T]
+            In [0, 1].
+
+        Returns
+        -------
+        Tensor [..., F, T]
+            In [0, 1].
+        """
+        return self.mel_to_freq @ mask
+
+    def masked_log_mel(
+        self, wavs: Tensor, mask: Tensor, domain: Domain = "stft"
+    ) -> Tensor:
+        """InputTf: encoder input of clips under a mask, differentiable in the mask.
+
+        Parameters
+        ----------
+        wavs : Tensor [B, samples]
+            Clips of one length, at most ``max_samples``.
+        mask : Tensor [B, n_mels, T] (mel) or [B, F, T] (stft, waveform)
+            In [0, 1], on the clip grid.
+        domain : {"mel", "stft", "waveform"}
+            ``mel``: the mask multiplies the mel magnitude. ``stft``: it multiplies
+            the complex STFT. ``waveform``: as ``stft``, then through the ISTFT and
+            this whole front end again, so that what is scored is what is heard.
+
+        Returns
+        -------
+        Tensor [B, C, n_frames, n_mels]
+
+        Raises
+        ------
+        ValueError
+            If the clips are longer than that: which part would the mask be of?
+        """
+        samples = wavs.shape[-1]
+        if samples > self.max_samples:
+            raise ValueError(
+                f"a clip of {samples} samples is beyond the encoder's "
+                f"{self.max_samples}: cut it into windows"
+            )
+        if domain == "waveform":
+            return self.log_mel(self.istft(mask * self.stft(wavs), samples))
+        spectrum = self.stft(self.fit_length(wavs))
+        return self.input_tf(spectrum, self.tile_mask(mask, samples), domain)
+
+    def input_tf(self, stft: Tensor, mask: Tensor, domain: Domain = "stft") -> Tensor:
+        """InputTf on the input grid, for spectrograms that are at hand already.
+
+        Parameters
+        ----------
+        stft : Tensor [B, F, n_frames], complex64
+            STFT of clips after `fit_length`.
+        mask : Tensor [B, n_mels, n_frames] (mel) or [B, F, n_frames] (stft, waveform)
+            In [0, 1].
+        domain : {"mel", "stft", "waveform"}
+            See `masked_log_mel`.
+
+        Returns
+        -------
+        Tensor [B, C, n_frames, n_mels]
+
+        Raises
+        ------
+        ValueError
+            If there is no such domain.
+        """
+        stft = stft[..., : self.n_frames]
+        if domain == "waveform":
+            return self.log_mel(self.istft(mask * stft, self.max_samples))
+        if domain == "mel":
+            return self.to_log_mel(mask.square() * self.mel_power(power(stft)))
+        if domain == "stft":
+            return self.to_log_mel(self.mel_power(mask.square() * power(stft)))
+        raise ValueError(f"domain is {domain!r}, not one of {', '.join(DOMAINS)}")
+
+
+def power(stft: Tensor) -> Tensor:
+    """Power spectrogram; its gradient at zero is zero, which ``abs()**2`` has not.
+
+    Parameters
+    ----------
+    stft : Tensor, complex
+        Any shape.
+
+    Returns
+    -------
+    Tensor
+        ``|stft|**2``, same shape, real.
+    """
+    return stft.real.square() + stft.imag.square()
+
+
+def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
+    """Weights that interpolate values on mel bands at the STFT's bins.
+
+    Parameters
+    ----------
+    fe : ClapFeatureExtractor
+        Gives rate, window and the range of the mel bands.
+    mel_scale : {"slaney", "htk"}
+        Scale on which the bands are equally spaced.
+
+    Returns
+    -------
+    ndarray [F, n_mels]
+        Rows sum to one; at most two entries of a row are not zero.
+    """
+    bands = fe.feature_size
+    low = hertz_to_mel(fe.frequency_min, mel_scale)
+    high = hertz_to_mel(fe.frequency_max, mel_scale)
+    hertz = np.linspace(0, fe.sampling_rate / 2, fe.fft_window_size // 2 + 1)
+    mels = hertz_to_mel(hertz, mel_scale)
+    # band m of a bank of n peaks at point m + 1 of n + 2 from low to high
+    position = (mels - low) / (high - low) * (bands + 1) - 1
+    position = np.clip(position, 0, bands - 1)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(bands)))
+
+
+def middles_of_thirds(starts: int) -> tuple[int, int, int]:
+    """Middle element of each third of ``range(starts)``.
+
+    Parameters
+    ----------
+    starts : int
+        How many first frames are possible, at least one.
+
+    Returns
+    -------
+    tuple of int
+        Three first frames, front to back; an empty third gives 0, as in HF.
+    """
+    thirds = np.array_split(np.arange(starts), 3)
+    front, middle, back = (int(t[len(t) // 2]) if len(t) else 0 for t in thirds)
+    return front, middle, back
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values)).to(torch.float32)

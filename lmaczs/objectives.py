@@ -1,0 +1,385 @@
+"""Objectives of LMAC-ZS and of L-MAC: pure terms, and their weighted sums.
+
+Notation of the papers, for clip ``j`` and prompt ``i``::
+
+    t_i      text embedding, unit norm             text        [B, P, D]
+    C_ij     t_i . f(X_j)                          original    [B, P]
+    M_ij     decoder(t_i, h_j)                     masks       [B, P, F, T]
+    C^_ij    t_i . f(M_ij * X_j)                   masked      [B, P]
+
+Each row of a batch is a clip with P prompts; ``present`` [B, P] says which of them
+sound in it. Every term returns one value per clip, so that no term depends on what else
+is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Sided = Literal["two-sided", "one-sided"]
+
+
+def similarity_term(
+    masked: Tensor,
+    original: Tensor,
+    present: Tensor,
+    absent_prompts: Sided = "one-sided",
+) -> Tensor:
+    """The similarity that the mask leaves should be the one that was there.
+
+    ``| C^_ij - C_ij |`` for prompts that are present (LMAC-ZS, eq. 4). For the
+    others the same, or one-sided ``relu(C^_ij - C_ij)``: a mask may take away from a
+    prompt that is not there, never add to it.
+
+    Parameters
+    ----------
+    masked : Tensor [B, P]
+        Cosines under the mask.
+    original : Tensor [B, P]
+        Cosines without it.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+    absent_prompts : {"one-sided", "two-sided"}
+        How the others are treated.
+
+    Returns
+    -------
+    Tensor [B]
+        Mean over present prompts plus mean over absent ones.
+
+    Raises
+    ------
+    ValueError
+        If `absent_prompts` is none of the two.
+    """
+    if absent_prompts not in get_args(Sided):
+        raise ValueError(
+            f"absent_prompts is {absent_prompts!r}, not one of {get_args(Sided)}"
+        )
+    change = masked - original
+    absent = change.relu() if absent_prompts == "one-sided" else change.abs()
+    return _mean_where(change.abs(), present) + _mean_where(absent, ~present)
+
+
+def sparsity_term(masks: Tensor) -> Tensor:
+    """Mean of the masks: without it, keeping everything is a perfect answer.
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+
+    Returns
+    -------
+    Tensor [B]
+        In [0, 1].
+    """
+    return masks.flatten(1).mean(1)
+
+
+def diversity_term(masks: Tensor, text: Tensor) -> Tensor:
+    """Masks of two prompts may be no more alike than the prompts are.
+
+    ``relu(cos(M_ij, M_kj) - max(0, t_i . t_k))``, mean over the pairs i < k
+    (LMAC-ZS, section 3.2).
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+    text : Tensor [B, P, D]
+        Unit norm.
+
+    Returns
+    -------
+    Tensor [B]
+        0 where there is one prompt only.
+    """
+    prompts = masks.shape[1]
+    if prompts == 1:
+        return masks.new_zeros(len(masks))
+    i, k = torch.triu_indices(prompts, prompts, offset=1, device=masks.device)
+    unit = nn.functional.normalize(masks.flatten(2), dim=-1)
+    masks_alike = (unit @ unit.transpose(1, 2))[:, i, k]
+    texts_alike = (text @ text.transpose(1, 2))[:, i, k]
+    return (masks_alike - texts_alike.relu()).relu().mean(1)
+
+
+def removed_term(removed: Tensor) -> Tensor:
+    """What the mask leaves out should not carry the prompt (ours, not the paper's).
+
+    Parameters
+    ----------
+    removed : Tensor [B]
+        ``t_j . f((1 - M_jj) * X_j)``.
+
+    Returns
+    -------
+    Tensor [B]
+        ``relu(removed)``.
+    """
+    return removed.relu()
+
+
+def masked_in_term(logits: Tensor, predicted: Tensor) -> Tensor:
+    """L-MAC, eq. 2: the masked input should be classified as the input was.
+
+    Parameters
+    ----------
+    logits : Tensor [B, K]
+        ``s * T f(M * X)``.
+    predicted : Tensor [B]
+        Index of the class predicted without a mask.
+
+    Returns
+    -------
+    Tensor [B]
+        Cross-entropy.
+    """
+    return nn.functional.cross_entropy(logits, predicted, reduction="none")
+
+
+def masked_out_term(logits: Tensor, predicted: Tensor) -> Tensor:
+    """L-MAC, eq. 2: what is left out should not be classified so.
+
+    Parameters
+    ----------
+    logits : Tensor [B, K]
+        ``s * T f((1 - M) * X)``.
+    predicted : Tensor [B]
+        Index of the class predicted without a mask.
+
+    Returns
+    -------
+    Tensor [B]
+        Negative cross-entropy.
+    """
+    return -masked_in_term(logits, predicted)
+
+
+def weighted_sum(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Means of the terms over clips, and their weighted sum.
+
+    Parameters
+    ----------
+    terms : mapping of str to Tensor [B]
+        Loss terms.
+    weights : mapping of str to float
+        From the YAML.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Scalars: every term under its name, and ``loss``.
+
+    Raises
+    ------
+    ValueError
+        If a weight names no term: it would be ignored without a word.
+    """
+    unknown = sorted(set(weights) - set(terms))
+    if unknown:
+        raise ValueError(
+            f"weights name {unknown}, but the objective has {sorted(terms)}"
+        )
+    means = {name: term.mean() for name, term in terms.items()}
+    means["loss"] = sum(weights[name] * means[name] for name in weights)
+    return means
+
+
+def _mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over chosen columns of each row; 0 where none is chosen."""
+    return (values * where).sum(1) / where.sum(1).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a training step knows of a batch of clips with P prompts each.
+
+    Attributes
+    ----------
+    text : Tensor [B, P, D]
+        ``t_i``.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip; the first one always counts as the clip's.
+    masks : Tensor [B, P, F, T]
+        ``M_ij``.
+    embedding : Tensor [B, D]
+        ``f(X_j)``.
+    masked : Tensor [B, P, D]
+        ``f(M_ij * X_j)``.
+    removed : Tensor [B, D]
+        ``f((1 - M_jj) * X_j)``, for the first prompt.
+    classes : Tensor [K, D]
+        Embeddings of the class prompts.
+    logit_scale : float
+        The checkpoint's.
+    """
+
+    text: Tensor
+    present: Tensor
+    masks: Tensor
+    embedding: Tensor
+    masked: Tensor
+    removed: Tensor
+    classes: Tensor
+    logit_scale: float
+
+    @property
+    def original_similarity(self) -> Tensor:
+        """``C_ij`` [B, P]."""
+        return (self.text * self.embedding[:, None]).sum(-1)
+
+    @property
+    def masked_similarity(self) -> Tensor:
+        """``C^_ij`` [B, P]."""
+        return (self.text * self.masked).sum(-1)
+
+    def class_logits(self, embedding: Tensor) -> Tensor:
+        """Logits of the classes.
+
+        Parameters
+        ----------
+        embedding : Tensor [B, D]
+            Audio embeddings.
+
+        Returns
+        -------
+        Tensor [B, K]
+            ``s * T f(.)``.
+        """
+        return self.logit_scale * embedding @ self.classes.T
+
+
+class LmacZsObjective:
+    """LMAC-ZS (Paissan et al., 2024, eq. 5) and our term on what is removed.
+
+    Parameters
+    ----------
+    weights : mapping of str to float
+        Of similarity, sparsity, diversity, removed.
+    absent_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`.
+
+    Attributes
+    ----------
+    explains : str
+        "prompts": a mask is decoded for each prompt of a clip.
+    """
+
+    explains = "prompts"
+
+    def __init__(
+        self, weights: Mapping[str, float], absent_prompts: Sided = "one-sided"
+    ) -> None:
+        self.weights = dict(weights)
+        self.absent_prompts = absent_prompts
+
+    def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Every term of a batch, and their weighted sum.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Clips, prompts and what their masks make of them.
+
+        Returns
+        -------
+        dict of str to Tensor
+            From `weighted_sum`.
+        """
+        removed = (pairs.text[:, 0] * pairs.removed).sum(-1)
+        terms = {
+            "similarity": similarity_term(
+                pairs.masked_similarity,
+                pairs.original_similarity,
+                pairs.present,
+                self.absent_prompts,
+            ),
+            "sparsity": sparsity_term(pairs.masks),
+            "diversity": diversity_term(pairs.masks, pairs.text),
+            "removed": removed_term(removed),
+        }
+        return weighted_sum(terms, self.weights)
+
+
+class LmacObjective:
+    """L-MAC (Paissan et al., ICML 2024, eq. 3) on zero-shot class prompts.
+
+    Parameters
+    ----------
+    weights : mapping of str to float
+        Of masked_in, masked_out, sparsity.
+
+    Attributes
+    ----------
+    explains : str
+        "predicted": one mask a clip, for the class that is predicted for it.
+    """
+
+    explains = "predicted"
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.weights = dict(weights)
+
+    def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Every term of a batch, and their weighted sum.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Clips with one prompt each, that of the predicted class.
+
+        Returns
+        -------
+        dict of str to Tensor
+            From `weighted_sum`.
+        """
+        predicted = pairs.class_logits(pairs.embedding).argmax(-1)
+        terms = {
+            "masked_in": masked_in_term(
+                pairs.class_logits(pairs.masked[:, 0]), predicted
+            ),
+            "masked_out": masked_out_term(pairs.class_logits(pairs.removed), predicted),
+            "sparsity": sparsity_term(pairs.masks),
+        }
+        return weighted_sum(terms, self.weights)
+
+
+def make_objective(
+    name: str,
+    weights: Mapping[str, Mapping[str, float]],
+    absent_prompts: Sided = "one-sided",
+) -> LmacZsObjective | LmacObjective:
+    """Choose an objective by its name, as a YAML or a command line does.
+
+    Parameters
+    ----------
+    name : str
+        ``lmaczs`` or ``lmac``.
+    weights : mapping
+        Of each objective's name to the weights of its terms.
+    absent_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`; L-MAC has no use for it.
+
+    Returns
+    -------
+    LmacZsObjective or LmacObjective
+
+    Raises
+    ------
+    ValueError
+        If there is no such objective.
+    """
+    if name == "lmaczs":
+        return LmacZsObjective(weights[name], absent_prompts)
+    if name == "lmac":
+        return LmacObjective(weights[name])
+    raise ValueError(f"objective is {name!r}, not lmaczs or lmac")

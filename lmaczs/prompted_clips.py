@@ -1,0 +1,218 @@
+"""Clips with prompts that are in them and prompts that are not: what a decoder learns on.
+
+Whatever is drawn at random is drawn for each clip from (seed, epoch, clip), never from a
+global generator. So a run that was killed repeats itself, and neither the number of
+workers nor that of processes changes what is drawn.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lmaczs.audio import load_audio
+from lmaczs.frontend import FrontEnd
+
+
+class PromptedClips(Dataset):
+    """Clips of one split, fitted to the encoder's length, each with P prompts.
+
+    The first prompt speaks of the clip. The others (`negatives_per_clip`) are drawn
+    from the other labels; in a mixture the first of them is the partner's label half
+    of the time, and then it is present.
+
+    Parameters
+    ----------
+    table : DataFrame
+        id, path, label.
+    front_end : FrontEnd
+        Gives rate and length policy.
+    templates : sequence of str
+        One is drawn for each prompt; the first one alone when `train` is false.
+    negatives_per_clip : int
+        Other prompts for each clip.
+    mixture_share : float
+        Share of the training clips that are mixed with a clip of another label.
+    mixture_db : float
+        The partner is up to this many dB weaker or louder.
+    gain_db : float
+        Training clips are made up to this many dB weaker.
+    seed : int
+        Of everything that is drawn.
+    train : bool
+        Whether mixtures, gains and templates are drawn.
+    keep_in_memory : bool
+        Whether decoded clips are kept.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        front_end: FrontEnd,
+        templates: Sequence[str],
+        negatives_per_clip: int = 1,
+        mixture_share: float = 0.5,
+        mixture_db: float = 5.0,
+        gain_db: float = 12.0,
+        seed: int = 0,
+        train: bool = True,
+        keep_in_memory: bool = True,
+    ) -> None:
+        self.table = table.reset_index(drop=True)
+        self.labels = sorted(table.label.unique())
+        if negatives_per_clip >= len(self.labels):
+            raise ValueError(
+                f"negatives_per_clip is {negatives_per_clip}, but there are only "
+                f"{len(self.labels)} labels"
+            )
+        self.front_end = front_end
+        self.templates = list(templates)
+        self.negatives = negatives_per_clip
+        self.mixture_share = mixture_share if train else 0.0
+        self.mixture_db, self.gain_db = mixture_db, gain_db
+        self.seed, self.train, self.epoch = seed, train, 0
+        self.memory: dict[str, Tensor] | None = {} if keep_in_memory else None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.table.iloc[index]
+        rng = self.chance(row.id)
+        wav, samples = self.clip(row.path, rng)
+        partner = self._draw_partner(row.label, rng)
+        if partner is not None:
+            other, _ = self.clip(partner.path, rng)
+            level = rng.uniform(-self.mixture_db, self.mixture_db)
+            wav, samples = mix_waveforms(wav, other, level), len(wav)
+        if self.train:
+            wav = wav * 10 ** (-rng.uniform(0, self.gain_db) / 20)
+        labels, present = self._draw_labels(row, partner, rng)
+        return {
+            "id": row.id,
+            "wav": wav,
+            "samples": samples,
+            "label": row.label,
+            "prompts": [self._template(rng).format(label) for label in labels],
+            "present": present,
+        }
+
+    def chance(self, clip_id: str) -> np.random.Generator:
+        """Source of chance of one clip in one epoch.
+
+        Parameters
+        ----------
+        clip_id : str
+            Its id.
+
+        Returns
+        -------
+        numpy.random.Generator
+        """
+        epoch = self.epoch if self.train else 0
+        return np.random.default_rng([self.seed, epoch, zlib.crc32(clip_id.encode())])
+
+    def clip(self, path: str, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """Read a clip and fit it to the encoder's length.
+
+        Parameters
+        ----------
+        path : str
+            Recording; of one that is too long a stretch is drawn in training.
+        rng : numpy.random.Generator
+            Source of chance.
+
+        Returns
+        -------
+        tuple
+            Waveform [max_samples] and how many of them are the clip itself.
+        """
+        wav = self._read(path)
+        surplus = len(wav) - self.front_end.max_samples
+        offset = int(rng.integers(surplus + 1)) if self.train and surplus > 0 else None
+        fitted = self.front_end.fit_length(wav[None], offset)[0]
+        return fitted, min(len(wav), len(fitted))
+
+    def _read(self, path: str) -> Tensor:
+        if self.memory is None:
+            return load_audio(path, self.front_end.sample_rate)
+        if path not in self.memory:
+            self.memory[path] = load_audio(path, self.front_end.sample_rate)
+        return self.memory[path]
+
+    def _draw_partner(self, label: str, rng: np.random.Generator) -> Any:
+        if rng.random() >= self.mixture_share:
+            return None
+        others = np.flatnonzero(self.table.label != label)
+        return self.table.iloc[int(rng.choice(others))]
+
+    def _draw_labels(
+        self, row: Any, partner: Any, rng: np.random.Generator
+    ) -> tuple[list[str], list[bool]]:
+        inside = [row.label] + ([] if partner is None else [partner.label])
+        absent = [label for label in self.labels if label not in inside]
+        drawn = rng.choice(absent, min(self.negatives, len(absent)), replace=False)
+        labels = [row.label, *map(str, drawn)]
+        present = [True] + [False] * len(drawn)
+        if partner is not None and self.negatives and rng.random() < 0.5:
+            labels[1], present[1] = partner.label, True
+        return labels, present
+
+    def _template(self, rng: np.random.Generator) -> str:
+        if not self.train:
+            return self.templates[0]
+        return self.templates[int(rng.integers(len(self.templates)))]
+
+
+def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
+    """Sum of two sounds of one length, the first at a level above the second.
+
+    Parameters
+    ----------
+    first, second : Tensor [samples]
+        Waveforms. With silence for a partner the other is returned.
+    level_db : float
+        Level of the first above the second, dB, by energy.
+
+    Returns
+    -------
+    Tensor [samples]
+        At the level of the first; turned down where it would clip.
+    """
+    energies = first.square().sum(), second.square().sum()
+    if min(energies) == 0:
+        return first + second
+    gain = (energies[0] / energies[1]).sqrt() * 10 ** (-level_db / 20)
+    mixture = first + gain * second
+    return mixture / mixture.abs().max().clamp_min(1.0)
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a batch of clips.
+
+    Parameters
+    ----------
+    items : sequence of dict
+        From `PromptedClips`.
+
+    Returns
+    -------
+    dict
+        wav [B, samples], samples [B], present [B, P] bool; id and label, lists of
+        B; prompts, a list of B lists of P.
+    """
+    return {
+        "id": [item["id"] for item in items],
+        "label": [item["label"] for item in items],
+        "prompts": [item["prompts"] for item in items],
+        "wav": torch.stack([item["wav"] for item in items]),
+        "samples": torch.tensor([item["samples"] for item in items]),
+        "present": torch.tensor([item["present"] for item in items]),
+    }

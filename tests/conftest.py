@@ -1,0 +1,170 @@
+"""What every test shares: no network, one thread, tiny CLAPs, and the real clips."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Read when transformers, torch and matplotlib are imported, and inherited by the
+# commands that tests start: set before any test module imports one of them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import torch  # noqa: E402
+from tokenizers import ByteLevelBPETokenizer  # noqa: E402
+from transformers import (  # noqa: E402
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapProcessor,
+    RobertaTokenizerFast,
+)
+
+from lmaczs.clap import FrozenClap  # noqa: E402
+
+SENTENCES = (
+    "This is a sound of a dog barking.",
+    "I can hear heavy rain on a roof and a person speaking.",
+    "piano music, church bells, a siren far away, a clock ticking",
+)
+# Of the embedded default, with one block a stage: 5 s at 32 kHz, 251 frames.
+SMALL = {
+    "front_end": {
+        "sampling_rate": 32000,
+        "fft_window_size": 2048,
+        "hop_length": 640,
+        "max_length_s": 5,
+    },
+    "audio": {"spec_size": 128, "depths": [1, 1, 1], "num_attention_heads": [2, 4, 8]},
+}
+# Of LAION's checkpoints, with one block a stage: 10 s at 48 kHz, 1001 frames.
+FULL = {
+    "front_end": {
+        "sampling_rate": 48000,
+        "fft_window_size": 1024,
+        "hop_length": 480,
+        "max_length_s": 10,
+    },
+    "audio": {
+        "spec_size": 256,
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [2, 4, 8, 16],
+    },
+}
+
+
+def _tokenizer() -> RobertaTokenizerFast:
+    """Byte-level BPE, special tokens numbered as ClapTextConfig expects them."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(SENTENCES * 4, vocab_size=400, special_tokens=special)
+    merges = json.loads(bpe.to_str())["model"]["merges"]
+    return RobertaTokenizerFast(
+        vocab=bpe.get_vocab(),
+        merges=[tuple(pair) for pair in merges],
+        model_max_length=24,
+    )
+
+
+def _random_model(audio: dict, fused: bool, vocabulary: int) -> ClapModel:
+    """Random weights, with text and audio towers that tell their inputs apart."""
+    width, stages = 16, len(audio["depths"])
+    text_config = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 26,
+    }
+    audio_config = {
+        **audio,
+        "num_mel_bins": 64,
+        "patch_embeds_hidden_size": width,
+        "hidden_size": width * 2 ** (stages - 1),
+        "enable_fusion": fused,
+    }
+    torch.manual_seed(0)
+    model = ClapModel(
+        ClapConfig(
+            text_config=text_config, audio_config=audio_config, projection_dim=32
+        )
+    )
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "embeddings.token_type" not in name:
+                weight.normal_(0, 1.5 * weight[0].numel() ** -0.5)
+        norm = model.audio_model.audio_encoder.batch_norm
+        norm.running_mean.fill_(-40.0)  # dB
+        norm.running_var.fill_(400.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def make_clap_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
+    """Function that writes a random CLAP with one block a stage; it takes a geometry.
+
+    Arguments: ``geometry``, "small" (5 s at 32 kHz, as the embedded default) or
+    "full" (10 s at 48 kHz, as LAION's checkpoints), and ``fused``.
+    """
+
+    def make(geometry: str = "small", fused: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp(f"clap_{geometry}{'_fused' * fused}")
+        numbers = {"small": SMALL, "full": FULL}[geometry]
+        tokenizer = _tokenizer()
+        extractor = ClapFeatureExtractor(
+            feature_size=64,
+            frequency_min=50,
+            frequency_max=14000,
+            truncation="fusion" if fused else "rand_trunc",
+            padding="repeatpad",
+            **numbers["front_end"],
+        )
+        processor = ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer)
+        processor.save_pretrained(folder)
+        _random_model(numbers["audio"], fused, len(tokenizer)).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_clap_folder(make_clap_folder: Callable[..., Path]) -> Path:
+    """Hugging Face folder of a random CLAP in the embedded default's geometry."""
+    return make_clap_folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_clap(tiny_clap_folder: Path) -> FrozenClap:
+    """Random CLAP: 5 s at 32 kHz, 251 frames, three stages, embeddings of 32."""
+    return FrozenClap.from_pretrained(tiny_clap_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_fused_clap(make_clap_folder: Callable[..., Path]) -> FrozenClap:
+    """As `tiny_clap`, fused: four channels, HTK filters."""
+    return FrozenClap.from_pretrained(make_clap_folder(fused=True))
+
+
+@pytest.fixture(scope="session")
+def laion_like_clap(make_clap_folder: Callable[..., Path]) -> FrozenClap:
+    """Random CLAP in LAION's geometry: 10 s at 48 kHz, 1001 frames, four stages."""
+    return FrozenClap.from_pretrained(make_clap_folder("full"))
+
+
+@pytest.fixture(scope="session")
+def esc50_folder() -> Path:
+    """ESC-50 in its released layout (audio/, meta/), for tests marked real_clips."""
+    folder = os.environ.get("LMACZS_ESC50", "")
+    if not Path(folder, "meta", "esc50.csv").is_file():
+        pytest.fail(
+            f"LMACZS_ESC50 must name a folder that holds meta/esc50.csv, not {folder!r}"
+        )
+    return Path(folder)

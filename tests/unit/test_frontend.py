@@ -1,0 +1,567 @@
+"""The front end against Hugging Face's extractor, its inverse, and its masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import ClapFeatureExtractor
+
+from lmaczs.audio import load_audio
+from lmaczs.frontend import DOMAINS, Domain, FrontEnd, middles_of_thirds, power
+
+LAION = {
+    "sampling_rate": 48000,
+    "fft_window_size": 1024,
+    "hop_length": 480,
+    "max_length_s": 10,
+}
+SMALL = {
+    "sampling_rate": 32000,
+    "fft_window_size": 2048,
+    "hop_length": 640,
+    "max_length_s": 5,
+}
+# Overlap of one half, and a hop that does not divide the 10 s.
+HALF_OVERLAP = {**LAION, "hop_length": 512}
+GEOMETRIES = {"laion": LAION, "small": SMALL, "half_overlap": HALF_OVERLAP}
+# Cheap, for properties that hold in any geometry: 1 s at 8 kHz.
+TOY = {
+    "sampling_rate": 8000,
+    "fft_window_size": 512,
+    "hop_length": 160,
+    "max_length_s": 1,
+    "feature_size": 32,
+    "frequency_max": 3500,
+}
+SECONDS = (0.05, 0.3, 3, 5, 10, 12)
+TOLERANCE = 1e-3  # dB
+
+
+def extractor(geometry: dict, **changes: str | int) -> ClapFeatureExtractor:
+    """Make HF's extractor."""
+    numbers = {"feature_size": 64, "frequency_min": 50, "frequency_max": 14000}
+    defaults = {"truncation": "rand_trunc", "padding": "repeatpad"}
+    return ClapFeatureExtractor(**{**numbers, **defaults, **geometry, **changes})
+
+
+def toy(**changes: str | int) -> FrontEnd:
+    """Make a cheap front end."""
+    return FrontEnd(extractor(TOY, **changes))
+
+
+def sound(samples: int, rate: int = 8000, seed: int = 0, clips: int = 1) -> Tensor:
+    """Make clips of noise bursts over a quiet floor, at most about 0.3 loud."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(clips, samples, generator=generator)
+    seconds = torch.arange(samples) / rate
+    return noise * (0.1 * torch.exp(-8 * (seconds % 0.7)) + 1e-3)
+
+
+def hf_log_mel(fe: ClapFeatureExtractor, wav: Tensor, seed: int = 0) -> Tensor:
+    """Features as HF extracts them, drawing from NumPy's global generator."""
+    np.random.seed(seed)
+    features = fe(wav.numpy(), sampling_rate=fe.sampling_rate, return_tensors="pt")
+    return features["input_features"]
+
+
+def hf_draws(front_end: FrontEnd, samples: int, seed: int = 0) -> dict[str, object]:
+    """Repeat what HF draws for a clip that is too long, in its order."""
+    drawn = np.random.RandomState(seed)
+    if not front_end.fused:
+        return {"offset": drawn.randint(0, samples - front_end.max_samples + 1)}
+    frames = 1 + samples // front_end.hop_length
+    thirds = np.array_split(np.arange(frames - front_end.n_frames + 1), 3)
+    return {"chunks": tuple(int(drawn.choice(third)) for third in thirds)}
+
+
+def assert_parity(fe: ClapFeatureExtractor, wav: Tensor) -> None:
+    """Compare with HF, on the crop that HF draws if the clip is too long."""
+    front_end = FrontEnd(fe)
+    expected = hf_log_mel(fe, wav)
+    if len(wav) <= front_end.max_samples:
+        actual = front_end.log_mel(wav[None])
+    elif front_end.fused:
+        actual = front_end.fused_log_mel(wav[None], **hf_draws(front_end, len(wav)))
+    else:
+        actual = front_end.log_mel(wav[None], **hf_draws(front_end, len(wav)))
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= TOLERANCE
+
+
+# --- parity -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+def test_log_mel_is_that_of_hf(truncation: str, seconds: float) -> None:
+    """To 1e-3 dB at any length, in the geometry of LAION's checkpoints."""
+    fe = extractor(LAION, truncation=truncation)
+    assert_parity(fe, sound(int(seconds * 48000), 48000)[0])
+
+
+@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_log_mel_is_that_of_hf_for_every_padding(
+    geometry: str, truncation: str, padding: str
+) -> None:
+    """A clip of 1.7 s is repeated, cut or padded as HF does it."""
+    fe = extractor(GEOMETRIES[geometry], truncation=truncation, padding=padding)
+    assert_parity(fe, sound(int(1.7 * fe.sampling_rate) + 1, fe.sampling_rate)[0])
+
+
+@pytest.mark.parametrize("surplus", [0, 1, 479, 480])
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+def test_log_mel_is_that_of_hf_about_the_limit(truncation: str, surplus: int) -> None:
+    """From exactly 10 s to a hop more; HF takes a fused clip of under a hop whole."""
+    fe = extractor(LAION, truncation=truncation)
+    wav = sound(480000 + surplus, 48000)[0]
+    if truncation == "fusion" and 0 < surplus < 480:
+        assert torch.allclose(
+            FrontEnd(fe).fused_log_mel(wav[None]),
+            hf_log_mel(fe, wav),
+            atol=TOLERANCE,
+            rtol=0,
+        )
+    else:
+        assert_parity(fe, wav)
+
+
+def test_tones_agree_where_they_are_heard() -> None:
+    """Of a pure tone, cells within 80 dB of their frame's peak agree to 1e-2 dB."""
+    fe = extractor(LAION)
+    wav = 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(240000) / 48000)
+    expected, actual = hf_log_mel(fe, wav), FrontEnd(fe).log_mel(wav[None])
+    heard = expected > expected.amax(-1, keepdim=True) - 80
+    assert heard.sum() > 5 * expected.shape[2]
+    assert (actual - expected)[heard].abs().max() < 1e-2
+
+
+def test_silence_is_at_the_floor() -> None:
+    """Digital silence is -100 dB everywhere, as in HF."""
+    assert (toy().log_mel(torch.zeros(1, 300)) == -100).all()
+
+
+@pytest.mark.real_clips
+@pytest.mark.parametrize("seconds", [0.3, 3, 5, 10, 12])
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+@pytest.mark.parametrize("geometry", ["laion", "small"])
+def test_log_mel_is_that_of_hf_on_real_clips(
+    geometry: str, truncation: str, seconds: float, esc50_folder: Path
+) -> None:
+    """To 1e-3 dB on recordings; those beyond 5 s are two or three in a row."""
+    fe = extractor(GEOMETRIES[geometry], truncation=truncation)
+    paths = sorted((esc50_folder / "audio").glob("*.wav"))
+    for first in range(0, len(paths) - 3, len(paths) // 6):
+        files = paths[first : first + 3]
+        wav = torch.cat([load_audio(file, fe.sampling_rate) for file in files])
+        assert_parity(fe, wav[: int(seconds * fe.sampling_rate)])
+
+
+# --- length policy ------------------------------------------------------------------
+
+
+def test_long_clips_give_their_middle_unless_told_otherwise() -> None:
+    """The policy is ours: nothing is drawn, global generators change nothing."""
+    front_end = toy()
+    wav = sound(8000 + 1001)
+    np.random.seed(0)
+    first = front_end.log_mel(wav)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert torch.equal(first, front_end.log_mel(wav))
+    assert torch.equal(first, front_end.log_mel(wav, offset=500))
+    assert torch.equal(front_end.fit_length(wav, offset=7), wav[:, 7:8007])
+
+
+def test_fused_chunks_are_the_middles_of_thirds() -> None:
+    """Without `chunks` the three stretches start in the middle of each third."""
+    front_end = toy(truncation="fusion", feature_size=64)
+    wav = sound(20000)
+    starts = 1 + 20000 // 160 - front_end.n_frames + 1
+    thirds = np.array_split(np.arange(starts), 3)
+    chunks = tuple(int(third[len(third) // 2]) for third in thirds)
+    assert chunks == middles_of_thirds(starts)
+    default = front_end.fused_log_mel(wav)
+    assert torch.equal(default, front_end.fused_log_mel(wav, chunks))
+    whole = 10 * front_end.mel_power(power(front_end.stft(wav))).log10()
+    stretch = whole[0, :, chunks[1] : chunks[1] + front_end.n_frames].T
+    assert torch.allclose(default[0, 2], stretch, atol=1e-5)
+
+
+@pytest.mark.parametrize("starts", [1, 2, 3])
+def test_thirds_may_be_empty(starts: int) -> None:
+    """Where there is no third, its chunk starts at 0, as in HF."""
+    expected = {1: (0, 0, 0), 2: (0, 1, 0), 3: (0, 1, 2)}
+    assert middles_of_thirds(starts) == expected[starts]
+
+
+def test_short_clips_fill_all_fused_channels() -> None:
+    """A fused checkpoint gets four equal channels of a clip that fits."""
+    log_mel = toy(truncation="fusion").log_mel(sound(3000))
+    assert log_mel.shape[1] == 4
+    assert torch.equal(log_mel, log_mel[:, :1].expand(-1, 4, -1, -1))
+
+
+@pytest.mark.parametrize("samples", [300, 8000, 9000])
+def test_a_batch_is_its_clips(samples: int) -> None:
+    """A clip's features do not depend on what it is batched with."""
+    front_end = toy()
+    wavs = sound(samples, clips=3) * torch.tensor([[1.0], [0.01], [0.0]])
+    singles = torch.cat([front_end.log_mel(wav[None]) for wav in wavs])
+    assert torch.allclose(front_end.log_mel(wavs), singles, atol=1e-5)
+
+
+# --- refusals -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hop_length": 257}, "more than half of the window"),
+        ({"truncation": "middle"}, "unknown truncation 'middle'"),
+        ({"padding": "reflect"}, "unknown padding 'reflect'"),
+    ],
+)
+def test_extractors_that_cannot_be_used_are_refused(
+    changes: dict, message: str
+) -> None:
+    """One sentence names the number or the mode."""
+    with pytest.raises(ValueError, match=message):
+        toy(**changes)
+
+
+def test_masked_clips_are_refused_with_the_reason() -> None:
+    """No samples, more than the encoder reads, a domain that does not exist."""
+    front_end = toy()
+    with pytest.raises(ValueError, match="without samples"):
+        front_end.log_mel(torch.zeros(1, 0))
+    with pytest.raises(ValueError, match="beyond the encoder's 8000"):
+        front_end.masked_log_mel(sound(8001), torch.ones(1, 257, 52))
+    with pytest.raises(ValueError, match="'magnitude', not one of mel, stft, wave"):
+        front_end.masked_log_mel(sound(800), torch.ones(1, 257, 6), "magnitude")
+
+
+# --- STFT pair ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 2, 100, 257, 511, 513, 4801, 7999, 8000, 12345])
+@pytest.mark.parametrize("hop", [160, 255, 256])
+def test_istft_inverts_stft(hop: int, samples: int) -> None:
+    """At any length and hop, to 1e-6, and the clip comes back as long as it was."""
+    front_end = toy(hop_length=hop)
+    wav = sound(samples) + 0.1
+    spectrum = front_end.stft(wav)
+    assert spectrum.shape == (1, 257, front_end.clip_frames(samples))
+    assert spectrum.dtype == torch.complex64
+    back = front_end.istft(spectrum, samples)
+    assert back.shape == wav.shape
+    assert (back - wav).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("samples", [1, 255, 4801, 8000])
+def test_explanation_and_residual_are_the_input(samples: int) -> None:
+    """What a mask keeps and what it leaves sum to the clip, to 1e-5."""
+    front_end = toy(hop_length=256)
+    wav = sound(samples)
+    spectrum = front_end.stft(wav)
+    mask = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(1))
+    kept = front_end.istft(mask * spectrum, samples)
+    left = front_end.istft((1 - mask) * spectrum, samples)
+    assert (kept + left - wav).abs().max() < 1e-5
+    assert kept.shape == left.shape == wav.shape
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("missing", [0, 1, 2, 100])
+def test_a_mask_makes_no_click_at_the_end(geometry: str, missing: int) -> None:
+    """Wherever the last hop is cut, its samples are no louder than the others."""
+    front_end = FrontEnd(extractor(GEOMETRIES[geometry]))
+    samples = 21 * front_end.hop_length - missing
+    wav = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
+    spectrum = front_end.stft(wav)
+    mask = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(1))
+    kept = front_end.istft(mask * spectrum, samples)
+    assert kept[:, -200:].abs().max() < 2 * kept[:, :-200].abs().max()
+
+
+def test_leading_axes_are_free() -> None:
+    """STFT and ISTFT take [B, P, samples] as they take [B, samples]."""
+    front_end = toy()
+    wavs = sound(2000, clips=6).view(2, 3, 2000)
+    spectrum = front_end.stft(wavs)
+    assert spectrum.shape == (2, 3, 257, front_end.clip_frames(2000))
+    assert torch.equal(spectrum[1, 2], front_end.stft(wavs[1, 2]))
+    assert torch.allclose(front_end.istft(spectrum, 2000), wavs, atol=1e-6)
+
+
+# --- InputTf ------------------------------------------------------------------------
+
+
+def ones_like_mask(front_end: FrontEnd, samples: int, domain: Domain) -> Tensor:
+    """Make a mask that keeps everything, on the clip grid."""
+    bins = front_end.n_mels if domain == "mel" else front_end.n_freqs
+    return torch.ones(1, bins, front_end.clip_frames(samples))
+
+
+@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
+@pytest.mark.parametrize("samples", [120, 3001, 8000])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_mask_of_ones_changes_nothing(
+    domain: Domain, samples: int, padding: str
+) -> None:
+    """It gives log_mel back to 1e-3 dB, on cells within 80 dB of the peak."""
+    front_end = toy(padding=padding)
+    wav = sound(samples)
+    ones = ones_like_mask(front_end, samples, domain)
+    expected = front_end.log_mel(wav)
+    masked = front_end.masked_log_mel(wav, ones, domain)
+    heard = expected > expected.max() - 80
+    assert masked.shape == expected.shape
+    assert (masked - expected)[heard].abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_mask_is_a_gain_on_magnitude(domain: Domain) -> None:
+    """Zero brings every cell to the floor, one half takes 6.02 dB."""
+    front_end = toy()
+    wav = sound(8000)
+    ones = ones_like_mask(front_end, 8000, domain)
+    assert (front_end.masked_log_mel(wav, 0 * ones, domain) == -100).all()
+    kept = front_end.masked_log_mel(wav, ones, domain)
+    half = front_end.masked_log_mel(wav, ones / 2, domain)
+    heard = kept > -80
+    assert torch.allclose(
+        (kept - half)[heard], torch.tensor(6.0206), atol=TOLERANCE, rtol=0
+    )
+
+
+def test_waveform_domain_is_what_hf_hears_of_the_explanation() -> None:
+    """HF's extractor, given the masked sound, returns masked_log_mel."""
+    fe = extractor(TOY)
+    front_end = FrontEnd(fe)
+    wav = sound(5000)
+    spectrum = front_end.stft(wav)
+    mask = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(0))
+    heard = front_end.istft(mask * spectrum, 5000)[0]
+    actual = front_end.masked_log_mel(wav, mask, "waveform")
+    assert (actual - hf_log_mel(fe, heard)).abs().max() < TOLERANCE
+
+
+def test_domains_agree_on_a_mask_that_is_one_gain_per_frame_group() -> None:
+    """A mask that is constant over a wide stretch is the same in all domains."""
+    front_end = toy()
+    wav = sound(8000)
+    gain = torch.ones(front_end.n_frames)
+    gain[20:40] = 0.25
+    results = [
+        front_end.masked_log_mel(
+            wav, gain * ones_like_mask(front_end, 8000, domain), domain
+        )[0, 0, 23:37]  # away from the edges, where windows see both gains
+        for domain in DOMAINS
+    ]
+    assert torch.allclose(results[0], results[1], atol=TOLERANCE)
+    assert torch.allclose(results[1], results[2], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_input_tf_is_masked_log_mel_on_the_input_grid(domain: Domain) -> None:
+    """For clips that fill the encoder both ways are one."""
+    front_end = toy()
+    wavs = sound(8000, clips=2)
+    ones = ones_like_mask(front_end, 8000, domain).expand(2, -1, -1)
+    mask = ones * torch.rand(ones.shape, generator=torch.Generator().manual_seed(0))
+    spectrum = front_end.stft(front_end.fit_length(wavs))
+    actual = front_end.input_tf(spectrum, mask, domain)
+    assert torch.equal(actual, front_end.masked_log_mel(wavs, mask, domain))
+
+
+def directional_error(function: object, at: Tensor, seed: int = 3) -> float:
+    """Relative difference of autograd and a central difference, in one direction."""
+    direction = torch.randn(
+        at.shape, generator=torch.Generator().manual_seed(seed), dtype=at.dtype
+    )
+    direction = direction * at.abs().mean() * 1e-2
+    at = at.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(at), at)
+    slope = (gradient.conj() * direction).real.sum()
+    with torch.no_grad():
+        secant = (function(at + direction) - function(at - direction)) / 2
+    return float((slope - secant).abs() / secant.abs())
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_gradients_are_those_of_finite_differences(domain: Domain) -> None:
+    """In the waveform, in the complex STFT and in the mask."""
+    front_end = toy()
+    wav = sound(8000)
+    spectrum = front_end.stft(wav)
+    ones = ones_like_mask(front_end, 8000, domain)
+    mask = 0.3 + 0.4 * torch.rand(
+        ones.shape, generator=torch.Generator().manual_seed(0)
+    )
+
+    def total(wav: Tensor = wav, mask: Tensor = mask) -> Tensor:
+        return front_end.masked_log_mel(wav, mask, domain).sum()
+
+    def of_stft(spectrum: Tensor) -> Tensor:
+        return front_end.input_tf(spectrum, mask, domain).sum()
+
+    assert directional_error(lambda x: total(wav=x), wav) < 0.02
+    assert directional_error(lambda x: total(mask=x), mask) < 0.02
+    assert directional_error(of_stft, spectrum) < 0.02
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("level", [0.0, 1e-9])
+def test_gradients_are_finite_on_silence(domain: Domain, level: float) -> None:
+    """Digital silence and what lies below the floor give zeros, never NaN."""
+    front_end = toy()
+    wav = (level * sound(900)).requires_grad_()
+    mask = ones_like_mask(front_end, 900, domain).requires_grad_()
+    front_end.masked_log_mel(wav, mask, domain).sum().backward()
+    assert (wav.grad == 0).all()
+    assert (mask.grad == 0).all()
+
+
+# --- masks on the two grids ---------------------------------------------------------
+
+
+def slow_tile(front_end: FrontEnd, mask: Tensor, samples: int) -> Tensor:
+    """Walk over the input's frames and look each one up in the clip."""
+    hop, last = front_end.hop_length, -(-samples // front_end.hop_length)
+    whole = front_end.max_samples // samples
+    copies = {"pad": 1, "repeatpad": whole, "repeat": whole + 1}[front_end.padding]
+    columns = []
+    for frame in range(front_end.n_frames):
+        start = frame * hop
+        if frame <= last:
+            place = float(frame)
+        elif start < samples * copies:
+            place = (start % samples) / hop
+        else:
+            place = float(last)
+        low = int(place)
+        high, part = min(low + 1, last), place - low
+        columns.append((1 - part) * mask[..., low] + part * mask[..., high])
+    return torch.stack(columns, -1)
+
+
+@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
+@pytest.mark.parametrize("samples", [1, 100, 160, 800, 1111, 4000, 5000, 7999, 8000])
+def test_tile_mask_walks_with_the_clip(samples: int, padding: str) -> None:
+    """Each frame of the input takes the mask of the place it shows; crop undoes it."""
+    front_end = toy(padding=padding)
+    generator = torch.Generator().manual_seed(samples)
+    mask = torch.rand(2, 5, front_end.clip_frames(samples), generator=generator)
+    tiled = front_end.tile_mask(mask, samples)
+    assert torch.allclose(tiled, slow_tile(front_end, mask, samples), atol=1e-5)
+    assert tiled.shape == (2, 5, front_end.n_frames)
+    assert torch.equal(front_end.crop_mask(tiled, samples), mask)
+
+
+def test_clips_of_several_lengths_are_tiled_at_once() -> None:
+    """A batch of lengths is its clips, and columns beyond a clip's do not count."""
+    front_end = toy()
+    lengths = torch.tensor([300, 2500, 8000, 9000])
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(4, 2, 7, front_end.n_frames, generator=generator)
+    together = front_end.tile_mask(mask, lengths)
+    for row, samples in enumerate(lengths.tolist()):
+        alone = front_end.crop_mask(mask[row : row + 1], samples)
+        expected = front_end.tile_mask(alone, min(samples, 8000))
+        assert torch.allclose(together[row : row + 1], expected, atol=1e-6)
+
+
+def test_grids_agree_where_the_hop_does_not_divide_the_length() -> None:
+    """A full clip has a frame more than the encoder reads; both ways work."""
+    front_end = toy(hop_length=250, max_length_s=1, sampling_rate=8100)
+    assert front_end.max_samples % 250
+    wav = sound(front_end.max_samples)
+    frames = front_end.clip_frames(front_end.max_samples)
+    assert frames == front_end.n_frames + 1
+    mask = torch.full((1, front_end.n_freqs, front_end.n_frames), 0.5)
+    clip_mask = front_end.crop_mask(mask, front_end.max_samples)
+    assert clip_mask.shape[-1] == frames
+    assert torch.equal(front_end.tile_mask(clip_mask, front_end.max_samples), mask)
+    mixed = torch.tensor([front_end.max_samples, 700])
+    both = front_end.tile_mask(mask.expand(2, -1, -1), mixed)
+    assert torch.equal(both, mask.expand(2, -1, -1))
+    kept = front_end.log_mel(wav)
+    for domain in ("stft", "waveform"):
+        half = front_end.masked_log_mel(wav, clip_mask, domain)
+        assert torch.allclose(kept - half, torch.tensor(6.0206), atol=TOLERANCE)
+    spectrum = front_end.stft(wav)
+    assert front_end.input_tf(spectrum, mask).shape == kept.shape
+    assert front_end.input_tf(spectrum, mask, "waveform").isfinite().all()
+
+
+def test_a_masked_click_is_masked_in_every_copy() -> None:
+    """A clip of 0.7 s enters 5 s seven times: each click loses the same energy."""
+    front_end = FrontEnd(extractor(SMALL))
+    samples, click = 22400 + 77, 9000
+    wav = torch.zeros(1, samples)
+    wav[0, click] = 1.0
+    mask = torch.ones(1, front_end.n_freqs, front_end.clip_frames(samples))
+    around = click // front_end.hop_length
+    mask[..., around - 4 : around + 6] = 0.25  # every window that sees the click
+    spectrum = front_end.stft(front_end.fit_length(wav))
+    tiled = front_end.tile_mask(mask, samples)
+    heard = front_end.istft(tiled * spectrum, front_end.max_samples)[0]
+    clicks = [click + copy * samples for copy in range(160000 // samples)]
+    assert len(clicks) == 7
+    assert torch.allclose(heard[clicks], torch.tensor(0.25), atol=1e-5)
+    heard[clicks] = 0
+    assert heard.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_expand_mask_interpolates_between_bands(geometry: str, truncation: str) -> None:
+    """Rows sum to one, bands stay in order, bins beyond them take the nearest."""
+    fe = extractor(GEOMETRIES[geometry], truncation=truncation)
+    front_end = FrontEnd(fe)
+    bridge = front_end.mel_to_freq
+    assert torch.allclose(bridge.sum(1), torch.ones(front_end.n_freqs))
+    assert bridge.min() >= 0
+    assert ((bridge > 0).sum(1) <= 2).all()
+    ramp = torch.arange(64.0)[None, :, None]
+    expanded = front_end.expand_mask(ramp)[0, :, 0]
+    assert (expanded.diff() >= 0).all()
+    filters = fe.mel_filters if front_end.fused else fe.mel_filters_slaney
+    visible = torch.from_numpy(filters.sum(1) > 0).nonzero().flatten()
+    first, last = int(visible[0]), int(visible[-1])
+    assert (expanded[:first] == 0).all()
+    assert (expanded[last + 1 :] == 63).all()
+    peaks = torch.from_numpy(filters.argmax(0))
+    bin_hz = fe.sampling_rate / fe.fft_window_size
+    # a band's peak lies at most half a bin from its centre; the narrowest are 47 Hz
+    assert (expanded[peaks] - ramp[0, :, 0]).abs().max() <= 0.5 * bin_hz / 46 + 1e-4
+
+
+def test_expanded_masks_stay_in_range() -> None:
+    """Ones stay ones and zeros zeros, to the last bit: a mask is in [0, 1]."""
+    for geometry in GEOMETRIES.values():
+        front_end = FrontEnd(extractor(geometry))
+        ones = torch.ones(64, 9)
+        assert torch.equal(
+            front_end.expand_mask(ones),
+            torch.ones(ones.new_zeros(front_end.n_freqs, 9).shape),
+        )
+        assert (front_end.expand_mask(0 * ones) == 0).all()
+
+
+def test_invisible_bins_do_not_reach_the_encoder() -> None:
+    """Masking all bins without mel weight changes nothing; any other bin does."""
+    front_end = FrontEnd(extractor(LAION))
+    wav = sound(480000, 48000)
+    mask = torch.ones(1, 513, front_end.n_frames)
+    mask[:, :2], mask[:, 299:] = 0, 0
+    kept = front_end.masked_log_mel(wav, mask)
+    assert torch.equal(kept, front_end.log_mel(wav))
+    mask[:, 298] = 0
+    assert not torch.equal(front_end.masked_log_mel(wav, mask), kept)
