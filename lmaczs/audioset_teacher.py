@@ -166,20 +166,34 @@ def log_mel_patches(wav: Tensor) -> Tensor:
 
 
 def read_class_names(class_map: str | Path) -> list[str]:
-    """Read the names of the classes, in the order of the tagger's outputs.
+    """Read the names of AudioSet's classes, in the order of the tagger's outputs.
 
     Parameters
     ----------
     class_map : str | Path
-        CSV file with the columns ``index`` and ``display_name``.
+        CSV file with the columns ``index``, ``mid`` and ``display_name``.
 
     Returns
     -------
     list[str]
         Display names, such as "Church bell".
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or lacks a column.
     """
+    if not Path(class_map).is_file():
+        raise ValueError(
+            f"class_names: {class_map} does not exist; give AudioSet's class map, a "
+            "CSV file with the columns index,mid,display_name."
+        )
     with Path(class_map).open(newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
+        reader = csv.DictReader(file)
+        for column in ("index", "display_name"):
+            if column not in (reader.fieldnames or ()):
+                raise ValueError(f"class_names: {class_map} has no column {column}.")
+        rows = sorted(reader, key=lambda row: int(row["index"]))
     return [row["display_name"] for row in rows]
 
 

@@ -170,7 +170,7 @@ class InterpreterBrain(sb.Brain):
             self._set_rate(epoch)
 
     def _set_rate(self, epoch: int) -> None:
-        """Half a cosine over the epochs, after a warm-up of one."""
+        """Half a cosine over the epochs: the first one has the whole rate."""
         done = (epoch - 1) / self.hparams.number_of_epochs
         rate = self.hparams.lr * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimizer.param_groups:
@@ -224,8 +224,14 @@ class InterpreterBrain(sb.Brain):
         if not sb.utils.distributed.if_main_process():
             return
         self.hparams.train_logger.log_stats(meta, train, valid, test)
-        if self.hparams.tensorboard is not None and test is None:
-            self.hparams.tensorboard.log_stats(meta, train, valid)
+        if self.hparams.tensorboard is None or test is not None:
+            return
+        # not by log_stats: it counts its calls, from 1 again when a run goes on
+        writer = self.hparams.tensorboard.writer
+        for stage, stats in (("train", train), ("valid", valid)):
+            for name, value in (stats or {}).items():
+                writer.add_scalar(f"{name}/{stage}", value, meta["epoch"])
+        writer.flush()
 
     def _checkpoint(self, epoch: int, stats: dict[str, float]) -> None:
         key, mode = self.hparams.best_metric, self.hparams.best_mode
@@ -254,6 +260,13 @@ class InterpreterBrain(sb.Brain):
             folder = Path(self.hparams.output_folder, "examples", item["id"])
             prompts = [template.format(item["label"]), item["prompts"][-1]]
             wav = item["wav"][: item["samples"]]
-            text = self.clap.encode_text(prompts)
-            for one in explain(self.clap, self.modules.decoder, wav, prompts, text):
+            explained = explain(
+                self.clap,
+                self.hparams.decoder,  # modules.decoder waits for the other processes
+                wav,
+                prompts,
+                self.clap.encode_text(prompts),
+                model=self.hparams.model_name,
+            )
+            for one in explained:
                 one.save(folder / slugify(one.prompt) / f"epoch-{epoch:03d}")

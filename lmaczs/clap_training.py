@@ -16,7 +16,6 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
-from speechbrain.utils.checkpoints import Checkpointer
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import (
@@ -30,6 +29,7 @@ from transformers import (
 from lmaczs import augment
 from lmaczs.audio import load_audio
 from lmaczs.audioset_teacher import AudioSetTagger, cache_clip_scores
+from lmaczs.checkpoints import WholeCheckpointer
 from lmaczs.clap import FrozenClap
 from lmaczs.contrastive import contrastive_loss, silence_loss, tagger_loss
 from lmaczs.datasets import ESC10, read_esc50
@@ -227,7 +227,7 @@ class ClapBrain(sb.Brain):
             lr=hparams["peak_lr"],
             weight_decay=hparams["weight_decay"],
         )
-        checkpointer = Checkpointer(hparams["save_folder"])
+        checkpointer = WholeCheckpointer(hparams["save_folder"])
         run_opts = {**run_opts, "skip_nonfinite_grads": True}
         super().__init__(modules, optimizer, hparams, run_opts, checkpointer)
         self.clap, self.clips = model, clips
@@ -256,7 +256,7 @@ class ClapBrain(sb.Brain):
                 frozen.encode_text([t.format(x.lower()) for x in texts])
                 for t in self.hparams.templates
             ]
-            return torch.stack(rows)
+            return torch.stack(rows).to(self.device)
 
         self.label_bank = bank(self.clips.labels)
         self.class_bank = bank(self.clips.class_names or ["sound"])
@@ -273,11 +273,12 @@ class ClapBrain(sb.Brain):
         target = self.clips.target[rows]
         size = torch.bincount(target, minlength=len(self.clips.labels)).float()
         weights = size[target] ** -self.hparams.class_balance
-        self.sampler = ReproducibleWeightedRandomSampler(
+        # Brain.fit gives it the epoch; without that each epoch would draw the same
+        self.train_sampler = ReproducibleWeightedRandomSampler(
             weights, len(rows), replacement=True, seed=self.hparams.seed
         )
         return torch.utils.data.DataLoader(
-            rows, self.hparams.batch_size, sampler=self.sampler, drop_last=True
+            rows, self.hparams.batch_size, sampler=self.train_sampler, drop_last=True
         )
 
     # -------------------------------------------------------------- one step
@@ -310,9 +311,9 @@ class ClapBrain(sb.Brain):
         embedding = self._embed(self.modules, mel)
         return {
             "embedding": embedding,
-            "present": present * ~silent[:, None],
-            "scores": scores * ~silent[:, None],
-            "silent": silent,
+            "present": (present * ~silent[:, None]).to(self.device),
+            "scores": (scores * ~silent[:, None]).to(self.device),
+            "silent": silent.to(self.device),
         }
 
     def _clean(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -330,7 +331,8 @@ class ClapBrain(sb.Brain):
     ) -> tuple[Tensor, Tensor, Tensor]:
         partner = torch.randperm(len(mel), generator=rng)
         level = 12 * torch.rand(len(mel), generator=rng) - 6
-        mixed = torch.rand(len(mel), 1, generator=rng) < self.hparams.mixture_share
+        share = self.hparams.mixture_share * (0.25 + 0.75 * self.hardness())
+        mixed = torch.rand(len(mel), 1, generator=rng) < share
         second = augment.random_shift(mel[partner], rng)
         both = augment.mix(mel, second, level)
         heard = 1 - (1 - scores) * (1 - scores[partner])
@@ -344,19 +346,33 @@ class ClapBrain(sb.Brain):
         mel = augment.random_shift(mel, rng)
         mel = augment.random_gain(mel, rng, -25.0, 5.0)
         mel = augment.random_filter(mel, rng, 8.0)
-        mel = augment.random_gate(mel, rng, 0.25)
-        mel = augment.random_band(mel, rng, 0.1)
-        for axis, share in ((1, 0.25), (2, 0.3)):
-            mel = augment.random_stripes(mel, rng, axis, share)
+        hard = self.hardness()
+        mel = augment.random_gate(mel, rng, 0.3 * hard)
+        mel = augment.random_band(mel, rng, 0.15 * hard)
+        for axis, share in ((1, 0.3), (2, 0.4)):
+            mel = augment.random_stripes(mel, rng, axis, share * hard)
         return mel
 
+    def hardness(self) -> float:
+        """How hard the augmentations are: eased in, or a small set is never learnt.
+
+        Returns
+        -------
+        float
+            0 during the first quarter of the epochs, 1 after three quarters.
+        """
+        done = self.hparams.epoch_counter.current / self.hparams.number_of_epochs
+        return min(1.0, max(0.0, 2 * (done - 0.25)))
+
     def _embed(self, modules: Any, mel: Tensor) -> Tensor:
-        decibels = 10 * mel.clamp_min(1e-10).log10()
+        decibels = 10 * mel.to(self.device).clamp_min(1e-10).log10()
         log_mel = decibels.transpose(1, 2)[:, None]
         pooled = modules["audio_model"](log_mel).pooler_output
         return nn.functional.normalize(modules["audio_projection"](pooled), dim=-1)
 
-    def compute_objectives(self, predictions: dict[str, Tensor], batch, stage) -> Tensor:
+    def compute_objectives(
+        self, predictions: dict[str, Tensor], batch: Tensor, stage: sb.Stage
+    ) -> Tensor:
         """Weighted sum of the loss terms.
 
         Parameters
@@ -392,9 +408,8 @@ class ClapBrain(sb.Brain):
             scores = predictions["scores"][loud]
             terms["tagger"] = tagger_loss(to_classes, scores, scale["tagger"]).mean()
         if silent.any():
-            terms["silence"] = silence_loss(
-                similar[silent], (audio[silent] @ self.silence[self.template][0].T)[:, 0]
-            ).mean()
+            to_silence = audio[silent] @ self.silence[self.template][0, 0]
+            terms["silence"] = silence_loss(similar[silent], to_silence).mean()
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
         return sum(self.hparams.weights[name] * value for name, value in terms.items())
@@ -405,7 +420,8 @@ class ClapBrain(sb.Brain):
         warmup, total = self.hparams.warmup_epochs, self.hparams.number_of_epochs
         fraction = torch.tensor((done - warmup) / max(1e-9, total - warmup)).clamp(0, 1)
         cosine = 0.5 * (1 + float(torch.cos(torch.pi * fraction)))
-        lr = self.hparams.peak_lr * min(1.0, (done + 1e-3) / warmup) * cosine
+        warm = min(1.0, (done + 1e-3) / warmup) if warmup else 1.0
+        lr = self.hparams.peak_lr * warm * cosine
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
@@ -489,7 +505,7 @@ class ClapBrain(sb.Brain):
         audio = self._embed(averaged, self.clips.mel[rows])
         silence = self._embed(averaged, torch.zeros_like(self.clips.mel[:1]))
         prompts = self.label_bank[0]
-        similar, target = audio @ prompts.T, self.clips.target[rows]
+        similar, target = (audio @ prompts.T).cpu(), self.clips.target[rows]
         ten = torch.tensor([self.clips.labels.index(label) for label in ESC10])
         in_ten = torch.isin(target, ten)
         ten_right = ten[similar[in_ten][:, ten].argmax(1)] == target[in_ten]

@@ -1,34 +1,30 @@
 """What is wrong with an installation, and how to mend it.
 
-Everything that may be broken is tried in a child process: a package built for another
-torch may end Python itself, and does not stop the other checks so. This module needs
-the standard library alone.
+What may be broken is tried in a child process (`lmaczs.probes`): this module needs the
+standard library alone.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 
 from lmaczs import __version__, default_source
+from lmaczs.probes import ProbeResult, probe
 
-__all__ = ["Check", "ProbeResult", "diagnose_pair", "examine", "probe"]
-
-TIMEOUT = 300
-"""Seconds after which a child process counts as hanging."""
+__all__ = ["Check", "build_of", "diagnose_pair", "examine"]
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 """What lmaczs promises to read, in libsndfile's names."""
 
+BUILDS = {
+    f"{name} build": f"from lmaczs.doctor import build_of; info = build_of({name!r})"
+    for name in ("torch", "torchaudio")
+}
 # In an order in which a package comes after those that it imports.
 IMPORTS = {
     "numpy": "import numpy",
@@ -71,22 +67,6 @@ info = {{"load": loaded - start, "interpret": perf_counter() - loaded,
         "finite": bool(explanation.waveform.isfinite().all())}}
 """
 
-RUNNER = """
-import json, sys
-task = json.load(sys.stdin)
-sys.path[:] = task["path"]
-for name, code in task["codes"].items():
-    result = {"info": None, "error": ""}
-    try:
-        space = {}
-        exec(code, space)
-        result["info"] = space.get("info")
-    except BaseException as error:
-        result["error"] = f"{type(error).__name__}: {error}"
-    print("\\n" + task["marker"] + json.dumps([name, result]), flush=True)
-"""
-MARKER = "lmaczs doctor: "
-
 
 @dataclass(frozen=True)
 class Check:
@@ -107,22 +87,6 @@ class Check:
     mend: str = ""
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """What came of some code in a child process.
-
-    Attributes
-    ----------
-    info : Any
-        What the code left in its variable `info`.
-    error : str
-        Why it failed, on one line; empty if it did not.
-    """
-
-    info: Any = None
-    error: str = ""
-
-
 def examine(source: str | Path | None = None) -> list[Check]:
     """Look at everything that lmaczs needs to run.
 
@@ -137,7 +101,7 @@ def examine(source: str | Path | None = None) -> list[Check]:
         Those with a mend are problems.
     """
     folder = default_source() if source is None else Path(source)
-    codes = {**IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
+    codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
     if (folder / "hyperparams.yaml").is_file():
         codes["model"] = MODEL.format(source=str(folder))
     results = probe(codes)
@@ -146,61 +110,11 @@ def examine(source: str | Path | None = None) -> list[Check]:
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
         Check("lmaczs", f"{__version__} in {Path(__file__).parent}"),
         *(_check_package(name, text, results) for name, text in wanted.items()),
-        diagnose_pair(_build("torch"), _build("torchaudio"), results["torchaudio"]),
+        diagnose_pair(*(results[name].info for name in BUILDS), results["torchaudio"]),
         _check_devices(results["devices"]),
         _check_formats(results["soundfile"]),
         _check_model(folder, results.get("model")),
     ]
-
-
-def probe(codes: Mapping[str, str], timeout: float = TIMEOUT) -> dict[str, ProbeResult]:
-    """Run pieces of code one after the other in a child process.
-
-    Parameters
-    ----------
-    codes : Mapping of str to str
-        Python source by name. If one ends the process, the next ones get a new one.
-    timeout : float
-        Seconds that a process may take.
-
-    Returns
-    -------
-    dict of str to ProbeResult
-    """
-    results: dict[str, ProbeResult] = {}
-    while left := {name: code for name, code in codes.items() if name not in results}:
-        output, end = _run(left, timeout)
-        for line in output.splitlines():
-            if line.startswith(MARKER):
-                name, result = json.loads(line.removeprefix(MARKER))
-                error = " ".join(result["error"].split())
-                results[name] = ProbeResult(result["info"], error)
-        lost = next((name for name in left if name not in results), None)
-        if lost is not None:
-            results[lost] = ProbeResult(error=end)
-    return results
-
-
-def _run(codes: Mapping[str, str], timeout: float) -> tuple[str, str]:
-    """Return what a child process printed, and how it ended in words."""
-    task = {"path": sys.path, "codes": codes, "marker": MARKER}
-    child = subprocess.Popen(
-        [sys.executable, "-c", RUNNER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"},
-    )
-    try:
-        output, _ = child.communicate(json.dumps(task), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        output, _ = child.communicate()
-        return output, f"it hangs: no answer within {timeout:g} s"
-    return output, f"it ends Python with exit status {child.returncode}"
 
 
 # --- packages -----------------------------------------------------------------------
@@ -248,7 +162,7 @@ def _satisfies(version: str, requirement: str) -> bool:
 
 
 def diagnose_pair(
-    torch_build: str, torchaudio_build: str, torchaudio: ProbeResult
+    torch_build: str | None, torchaudio_build: str | None, torchaudio: ProbeResult
 ) -> Check:
     """Explain how torch and torchaudio go together.
 
@@ -258,9 +172,9 @@ def diagnose_pair(
 
     Parameters
     ----------
-    torch_build : str
-        Version with its variant, e.g. ``2.11.0+cu130``; empty if it is not installed.
-    torchaudio_build : str
+    torch_build : str or None
+        Version with its variant, e.g. ``2.11.0+cu130``; None if it is not installed.
+    torchaudio_build : str or None
         Likewise.
     torchaudio : ProbeResult
         Of its import.
@@ -295,11 +209,22 @@ def _variant(build: str) -> str | None:
     return {"": None, "cpu": "the CPU alone"}.get(local, local)
 
 
-def _build(package: str) -> str:
-    """Return a package's version with its variant, without importing it."""
+def build_of(package: str) -> str | None:
+    """Version of a package with its variant, without importing it.
+
+    Parameters
+    ----------
+    package : str
+        With a version.py, as torch and torchaudio.
+
+    Returns
+    -------
+    str or None
+        E.g. ``2.11.0+cu130``, None if it is not installed.
+    """
     spec = util.find_spec(package)
     if spec is None or not spec.origin:
-        return ""
+        return None
     path = Path(spec.origin).with_name("version.py")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     stated = re.search(r"__version__\s*=\s*['\"]([^'\"]+)", text)
@@ -322,7 +247,8 @@ def _check_devices(result: ProbeResult) -> Check:
 
 
 def _check_formats(result: ProbeResult) -> Check:
-    install = f'pip install --force-reinstall "{_requirements()["soundfile"]}"'
+    wanted = _requirements().get("soundfile", "soundfile")
+    install = f'pip install --force-reinstall "{wanted}"'
     if result.error:
         return Check("sound formats", f"no soundfile: {result.error}", install)
     library, readable = result.info["library"], result.info["formats"]
@@ -350,6 +276,8 @@ def _check_model(folder: Path, result: ProbeResult | None) -> Check:
         f"{info['spread']:.2f}"
     )
     if info["spread"] > info["alike"] or not info["finite"]:
-        reason = "all prompts look alike" if info["finite"] else "its sound is not finite"
+        reason = (
+            "all prompts look alike" if info["finite"] else "its sound is not finite"
+        )
         return Check("default model", f"{finding}: {reason}", again)
     return Check("default model", finding)

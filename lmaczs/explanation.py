@@ -19,7 +19,7 @@ from lmaczs.files import written_whole
 WINDOWS_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no one truth value to compare by
 class Interpretation:
     """What in a recording made the model agree with a prompt. Tensors on the CPU.
 
@@ -216,9 +216,11 @@ def masks_of_clip(
         fade = _cross_fade(masks.shape[-1], wav.device)
         for start, mask in zip(starts, masks, strict=True):
             first = start // front_end.hop_length
-            stop = first + mask.shape[-1]
-            total[..., first:stop] += mask * fade
-            weight[first:stop] += fade
+            # where the hop does not divide the length, the last window has one more
+            inside = min(mask.shape[-1], frames - first)
+            span = slice(first, first + inside)
+            total[..., span] += mask[..., :inside] * fade[:inside]
+            weight[span] += fade[:inside]
         best = torch.maximum(best, (encoding.embedding @ text.T).amax(0))
     # rounding may lift a weighted mean of ones above one
     return (total / weight).clamp_(0, 1), best

@@ -179,8 +179,8 @@ def export_run(run_folder: str | Path, dest: str | Path) -> Path:
     Raises
     ------
     ExportError
-        If the run is none, has no checkpoint yet or lost its CLAP, or if `dest` holds
-        something else.
+        If the run is none, has no checkpoint yet, is damaged or lost its CLAP, or if
+        `dest` holds something else.
     """
     run_folder, dest = Path(run_folder), Path(dest)
     card = _read_run_card(run_folder)
@@ -195,9 +195,21 @@ def export_run(run_folder: str | Path, dest: str | Path) -> Path:
         source = "clap" if clap_folder else card["clap_source"]
         text = inference_yaml(source, *(card[k] for k in MODEL_KEYS))
         (part / "hyperparams.yaml").write_text(text, encoding="utf-8")
-        text = model_card(run_folder, card, checkpoint.meta, clap_folder is not None)
+        text = _readme(run_folder, card, checkpoint, clap_folder is not None)
         (part / "README.md").write_text(text, encoding="utf-8")
     return dest
+
+
+def _readme(
+    run_folder: Path, card: dict[str, Any], checkpoint: Checkpoint, clap_is_copied: bool
+) -> str:
+    try:
+        return model_card(run_folder, card, checkpoint.meta, clap_is_copied)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExportError(
+            f"{run_folder}: its hyperparams.yaml or test.json is damaged "
+            f"({' '.join(str(error).split())}): remove it to export without"
+        ) from error
 
 
 def _scalar(value: str | int) -> str:

@@ -232,14 +232,17 @@ class FrontEnd(nn.Module):
             Frames that HF has, too, are equal to HF's.
         """
         samples, edge = wavs.shape[-1], self.n_fft // 2
+        flat = wavs.reshape(-1, samples)
+        if samples <= edge:
+            flat = nn.functional.pad(flat, (0, edge + 1 - samples))
+        flat = nn.functional.pad(flat, (edge, edge), mode="reflect")
+        if samples % self.hop_length:
+            flat = nn.functional.pad(flat, (0, self.hop_length))
         # as in HF: transformed in float64, stored in complex64. In float32 the noise
         # of the transform itself shows in cells 100 dB below a frame's peak
-        precise = torch.float32 if wavs.device.type == "mps" else torch.float64
-        flat = wavs.reshape(-1, samples).to(precise)
-        flat = nn.functional.pad(flat, (0, max(0, edge + 1 - samples)))
-        flat = nn.functional.pad(flat, (edge, edge), mode="reflect")
+        flat = flat.to(torch.float32 if flat.device.type == "mps" else torch.float64)
         spectrum = torch.stft(
-            nn.functional.pad(flat, (0, self.hop_length)),
+            flat,
             self.n_fft,
             self.hop_length,
             window=self._window(flat),

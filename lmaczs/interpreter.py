@@ -1,4 +1,4 @@
-"""`ZeroShotInterpreter`: a trained decoder as a SpeechBrain ``Pretrained`` interface."""
+"""`ZeroShotInterpreter`: a trained decoder behind SpeechBrain's ``Pretrained``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
@@ -25,6 +26,18 @@ class ZeroShotInterpreter(Pretrained):
     """Says what in a recording made CLAP agree with a prompt.
 
     Made by `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024).
+
+    Parameters
+    ----------
+    *args : Any
+        Passed on to ``Pretrained``.
+    **kwargs : Any
+        Passed on to ``Pretrained``.
+
+    Raises
+    ------
+    ValueError
+        If hyperparams.yaml names no CLAP or no decoder.
 
     Examples
     --------
@@ -80,18 +93,21 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         FileNotFoundError
-            If the folder is missing or holds no hyperparams.yaml.
+            If the folder is missing or holds no hyperparams.yaml, or if the Hub
+            cannot be reached or has no such repository.
         """
         source = default_source() if source is None else source
         folder = local_folder(source)
         if folder is None:
-            folder = Path(snapshot_download(str(source), local_dir=savedir))
+            folder = _from_hub(str(source), savedir)
         if not (folder / "hyperparams.yaml").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "
                 "that can be loaded"
             )
-        run_opts = {k: str(v) if k == "device" else v for k, v in (run_opts or {}).items()}
+        run_opts = dict(run_opts or {})
+        if run_opts.get("device") is not None:
+            run_opts["device"] = str(run_opts["device"])  # SpeechBrain knows no other
         return super().from_hparams(
             source=str(folder),
             overrides={**(overrides or {}), "source_folder": str(folder.resolve())},
@@ -180,7 +196,13 @@ class ZeroShotInterpreter(Pretrained):
         ------
         AudioError
             If the recording cannot be read.
+        ValueError
+            If there is no label, or the template has no ``{}``.
         """
+        if isinstance(labels, str) or not labels:
+            raise ValueError(f"labels is a list of at least one label, not {labels!r}")
+        if "{}" not in template:
+            raise ValueError(f"the template {template!r} has no {{}} for the label")
         wav = self.load_audio(path).to(self.clap.device)
         text = self.clap.encode_text([template.format(label) for label in labels])
         with torch.no_grad():
@@ -281,6 +303,8 @@ class ZeroShotInterpreter(Pretrained):
         self, wav: Tensor, prompts: str | Sequence[str], verify: bool
     ) -> Interpretation | list[Interpretation]:
         several = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not several:
+            return []
         text = self.clap.encode_text(to_sentences(several, self.hparams.template))
         results = explain(
             self.clap,
@@ -300,3 +324,15 @@ class ZeroShotInterpreter(Pretrained):
         if len(wav_lens) != len(wavs):
             raise ValueError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
         return [int(n) for n in (wav_lens.cpu().double() * wavs.shape[1]).round()]
+
+
+def _from_hub(name: str, savedir: str | Path | None) -> Path:
+    """Fetch a repository; what a mistyped folder does, too, is said in one sentence."""
+    try:
+        return Path(snapshot_download(name, local_dir=savedir))
+    except (OSError, HFValidationError) as error:  # the Hub's errors are OSErrors
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"there is no folder {name}, and the Hub gives no repository of that name: "
+            f"{reason}"
+        ) from error

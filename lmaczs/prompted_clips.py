@@ -1,7 +1,7 @@
-"""Clips with prompts that are in them and prompts that are not: what a decoder learns on.
+"""Clips with prompts, present and absent ones: what a decoder learns on.
 
-Whatever is drawn at random is drawn for each clip from (seed, epoch, clip), never from a
-global generator. So a run that was killed repeats itself, and neither the number of
+Whatever is drawn at random is drawn for each clip from (seed, epoch, clip), never from
+a global generator. So a run that was killed repeats itself, and neither the number of
 workers nor that of processes changes what is drawn.
 """
 
@@ -50,6 +50,11 @@ class PromptedClips(Dataset):
         Whether mixtures, gains and templates are drawn.
     keep_in_memory : bool
         Whether decoded clips are kept.
+
+    Raises
+    ------
+    ValueError
+        If there are too few labels for `negatives_per_clip`.
     """
 
     def __init__(
@@ -158,12 +163,15 @@ class PromptedClips(Dataset):
     ) -> tuple[list[str], list[bool]]:
         inside = [row.label] + ([] if partner is None else [partner.label])
         absent = [label for label in self.labels if label not in inside]
-        drawn = rng.choice(absent, min(self.negatives, len(absent)), replace=False)
-        labels = [row.label, *map(str, drawn)]
-        present = [True] + [False] * len(drawn)
-        if partner is not None and self.negatives and rng.random() < 0.5:
-            labels[1], present[1] = partner.label, True
-        return labels, present
+        # every clip has as many prompts: where labels are few, the partner's is one
+        ask_partner = partner is not None and self.negatives > 0
+        ask_partner = ask_partner and (
+            rng.random() < 0.5 or len(absent) < self.negatives
+        )
+        asked = inside if ask_partner else inside[:1]
+        drawn = rng.choice(absent, 1 + self.negatives - len(asked), replace=False)
+        present = [True] * len(asked) + [False] * len(drawn)
+        return [*asked, *map(str, drawn)], present
 
     def _template(self, rng: np.random.Generator) -> str:
         if not self.train:
@@ -176,8 +184,10 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
 
     Parameters
     ----------
-    first, second : Tensor [samples]
-        Waveforms. With silence for a partner the other is returned.
+    first : Tensor [samples]
+        A waveform. Where one of the two is silent, the other is returned.
+    second : Tensor [samples]
+        The other waveform.
     level_db : float
         Level of the first above the second, dB, by energy.
 

@@ -51,9 +51,7 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
     return " ".join(words) if sentence else template.format(" ".join(words))
 
 
-def to_sentences(
-    prompts: Sequence[str], template: str = DEFAULT_TEMPLATE
-) -> list[str]:
+def to_sentences(prompts: Sequence[str], template: str = DEFAULT_TEMPLATE) -> list[str]:
     """Apply `to_sentence` to each of some prompts.
 
     Parameters

@@ -3,7 +3,8 @@
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50
 
 A run that was killed, even in mid-epoch, goes on when the same line is given again.
-`lmaczs export OUTPUT_FOLDER DEST` makes a folder for `ZeroShotInterpreter.from_hparams`.
+`lmaczs export OUTPUT_FOLDER DEST` makes a folder that
+`ZeroShotInterpreter.from_hparams` loads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from lmaczs.brain import InterpreterBrain
 from lmaczs.export import write_run_card
+from lmaczs.files import written_whole
 from lmaczs.prompted_clips import collate
 
 
@@ -120,12 +122,13 @@ def test(
     Returns
     -------
     dict
-        Metrics, also in <output_folder>/test.json.
+        Metrics, also in <output_folder>/test.json unless this is --debug.
     """
     key = {f"{hparams['best_mode']}_key": hparams["best_metric"]}
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
-    path = Path(hparams["output_folder"], "test.json")
-    path.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
+    if not brain.debug and sb.utils.distributed.if_main_process():
+        with written_whole(Path(hparams["output_folder"], "test.json")) as part:
+            part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
     return brain.test_stats
 
 

@@ -1,6 +1,6 @@
 """Distil a sentence encoder into the text tower of the small CLAP.
 
-    python recipes/train_text.py hparams/text_small.yaml [--output_folder=DIR] [--debug]
+    python recipes/train_text.py hparams/text_small.yaml --class_names=CSV [--debug]
 
 Writes <output_folder>/save/text_tower, which lmaczs.text_tower.load_text_tower reads.
 A run that was killed goes on from its last checkpoint when it is started again.
@@ -28,21 +28,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lmaczs.text_tower import (
+from lmaczs.audioset_teacher import read_class_names
+from lmaczs.sound_space import (
+    SoundSpace,
+    Teacher,
+    cached_embeddings,
+    fit_sound_space,
+)
+from lmaczs.text_corpus import (
     ESC50_LABELS,
     SOUND_TEMPLATES,
     Corpus,
-    SoundSpace,
-    Teacher,
-    TextTower,
     build_corpus,
+    read_wordnet,
+)
+from lmaczs.text_tower import (
+    TextTower,
     build_student,
-    cached_embeddings,
-    fit_sound_space,
     mean_off_diagonal,
     paraphrase_accuracy,
-    read_class_names,
-    read_wordnet,
     save_text_tower,
     train_tokenizer,
 )
@@ -316,7 +320,8 @@ def main(argv: list[str]) -> Path:
     torch.set_num_threads(hparams["num_threads"])
     seconds, start = {}, perf_counter()
 
-    names = [*read_class_names(hparams["class_names"]), *ESC50_LABELS]
+    heard = [name.lower() for name in read_class_names(hparams["class_names"])]
+    names = [*heard, *ESC50_LABELS]
     names = list(dict.fromkeys(names))
     synsets = read_wordnet(hparams["wordnet_folder"])
     corpus = build_corpus(names, synsets, hparams["corpus_size"], hparams["seed"])

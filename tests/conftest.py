@@ -15,9 +15,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
-import torch  # noqa: E402
-from tokenizers import ByteLevelBPETokenizer  # noqa: E402
-from transformers import (  # noqa: E402
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
@@ -25,7 +25,7 @@ from transformers import (  # noqa: E402
     RobertaTokenizerFast,
 )
 
-from lmaczs.clap import FrozenClap  # noqa: E402
+from lmaczs.clap import FrozenClap
 
 SENTENCES = (
     "This is a sound of a dog barking.",

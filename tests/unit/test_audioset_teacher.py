@@ -307,3 +307,15 @@ def test_a_class_map_of_another_model_is_refused(tmp_path: Path) -> None:
     class_map.write_text("index,mid,display_name\n0,/m/a,Dog\n")
     with pytest.raises(ValueError, match="its own class map"):
         AudioSetTagger(MODEL_FILE, class_map)
+
+
+@pytest.mark.parametrize("content", [None, "index,name\n0,Rain\n"])
+def test_read_class_names_names_the_bad_file(
+    tmp_path: Path, content: str | None
+) -> None:
+    """A missing file or column is one ValueError that names option and file."""
+    path = tmp_path / "names.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"class_names: .*names\.csv"):
+        read_class_names(path)

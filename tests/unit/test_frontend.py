@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def hf_draws(front_end: FrontEnd, samples: int, seed: int = 0) -> dict[str, obje
         return {"offset": drawn.randint(0, samples - front_end.max_samples + 1)}
     frames = 1 + samples // front_end.hop_length
     thirds = np.array_split(np.arange(frames - front_end.n_frames + 1), 3)
+    thirds = [third if len(third) else [0] for third in thirds]
     return {"chunks": tuple(int(drawn.choice(third)) for third in thirds)}
 
 
@@ -352,8 +354,8 @@ def test_waveform_domain_is_what_hf_hears_of_the_explanation() -> None:
     assert (actual - hf_log_mel(fe, heard)).abs().max() < TOLERANCE
 
 
-def test_domains_agree_on_a_mask_that_is_one_gain_per_frame_group() -> None:
-    """A mask that is constant over a wide stretch is the same in all domains."""
+def test_domains_agree_where_a_mask_is_constant() -> None:
+    """One gain for all bands over a wide stretch is the same in all domains."""
     front_end = toy()
     wav = sound(8000)
     gain = torch.ones(front_end.n_frames)
@@ -380,12 +382,14 @@ def test_input_tf_is_masked_log_mel_on_the_input_grid(domain: Domain) -> None:
     assert torch.equal(actual, front_end.masked_log_mel(wavs, mask, domain))
 
 
-def directional_error(function: object, at: Tensor, seed: int = 3) -> float:
+def directional_error(
+    function: Callable[[Tensor], Tensor], at: Tensor, seed: int = 3
+) -> float:
     """Relative difference of autograd and a central difference, in one direction."""
     direction = torch.randn(
         at.shape, generator=torch.Generator().manual_seed(seed), dtype=at.dtype
     )
-    direction = direction * at.abs().mean() * 1e-2
+    direction = 1e-2 * direction * at.abs()
     at = at.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(function(at), at)
     slope = (gradient.conj() * direction).real.sum()
@@ -406,10 +410,10 @@ def test_gradients_are_those_of_finite_differences(domain: Domain) -> None:
     )
 
     def total(wav: Tensor = wav, mask: Tensor = mask) -> Tensor:
-        return front_end.masked_log_mel(wav, mask, domain).sum()
+        return front_end.masked_log_mel(wav, mask, domain).double().sum()
 
     def of_stft(spectrum: Tensor) -> Tensor:
-        return front_end.input_tf(spectrum, mask, domain).sum()
+        return front_end.input_tf(spectrum, mask, domain).double().sum()
 
     assert directional_error(lambda x: total(wav=x), wav) < 0.02
     assert directional_error(lambda x: total(mask=x), mask) < 0.02
@@ -547,12 +551,8 @@ def test_expanded_masks_stay_in_range() -> None:
     """Ones stay ones and zeros zeros, to the last bit: a mask is in [0, 1]."""
     for geometry in GEOMETRIES.values():
         front_end = FrontEnd(extractor(geometry))
-        ones = torch.ones(64, 9)
-        assert torch.equal(
-            front_end.expand_mask(ones),
-            torch.ones(ones.new_zeros(front_end.n_freqs, 9).shape),
-        )
-        assert (front_end.expand_mask(0 * ones) == 0).all()
+        assert (front_end.expand_mask(torch.ones(64, 9)) == 1).all()
+        assert (front_end.expand_mask(torch.zeros(64, 9)) == 0).all()
 
 
 def test_invisible_bins_do_not_reach_the_encoder() -> None:

@@ -1,4 +1,4 @@
-"""Properties of the text tower: corpus, tokenizer, target space, student, files."""
+"""Properties of the text tower: tokenizer, student, files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import (
     BertConfig,
     BertModel,
@@ -17,44 +16,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lmaczs.sound_space import Teacher
 from lmaczs.text_tower import (
-    ESC50_LABELS,
-    SOUND_TEMPLATES,
-    Corpus,
-    Teacher,
     TextTower,
-    build_corpus,
     build_student,
-    cached_embeddings,
-    fit_sound_space,
     load_text_tower,
     mean_off_diagonal,
     paraphrase_accuracy,
-    present_participle,
-    read_class_names,
-    read_wordnet,
     save_text_tower,
     train_tokenizer,
 )
 
-NOUNS = """\
-  1 This is a licence line | that is no synset
-00001740 05 n 02 dog 0 domestic_dog 0 001 @ 00002 n 0000 | a (tame) wolf; "The Dog ran"
-00001750 04 n 01 bark 0 000 | the sound made by a dog
-00001760 21 n 01 money 1 000 | the most common medium of exchange; a currency
-"""
-VERBS = '00003000 39 v 01 bark 4 000 01 + 02 00 | make barking sounds; "dogs bark"\n'
-COUNTS = "bark%1:04:00:: 1 7\ndog%1:05:00:: 1 42\nbark%2:39:04:: 1 3\n"
 TEXTS = ["a dog barking", "This is the sound of church bells.", "Rain on a roof"]
-
-
-@pytest.fixture
-def wordnet(tmp_path: Path) -> Path:
-    """Folder with four synsets in WordNet's own format."""
-    (tmp_path / "data.noun").write_text(NOUNS)
-    (tmp_path / "data.verb").write_text(VERBS)
-    (tmp_path / "cntlist.rev").write_text(COUNTS)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -89,111 +62,6 @@ def student(teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> TextTower:
     return build_student(teacher, tokenizer, (0, 3), 16, 24).eval()
 
 
-def _names_in_templates(names: int = 40, templates: int = 5, dim: int = 32) -> Tensor:
-    """Narrow cone: a common direction, a name, a strong template, some noise."""
-    generator = torch.Generator().manual_seed(3)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    offset, name, template = draw(1, 1, dim), draw(names, 1, dim), draw(templates, dim)
-    noise = draw(names, templates, dim)
-    data = 4 * offset + name + 2 * template + 0.1 * noise
-    return torch.nn.functional.normalize(data, dim=-1)
-
-
-def test_esc50_labels_are_the_fifty_in_target_order() -> None:
-    """Targets 0, 11, 40 and 49 are those of ESC-50, underscores are spaces."""
-    assert len(set(ESC50_LABELS)) == 50
-    assert ESC50_LABELS[0] == "dog"
-    assert ESC50_LABELS[11] == "sea waves"
-    assert ESC50_LABELS[40] == "helicopter"
-    assert ESC50_LABELS[49] == "hand saw"
-
-
-def test_read_class_names_keeps_quoted_commas(tmp_path: Path) -> None:
-    """A display name with a comma stays one name, in lower case."""
-    path = tmp_path / "names.csv"
-    path.write_text('index,mid,display_name\n0,/m/1,"Child speech, kid"\n1,/m/2,Rain\n')
-    assert read_class_names(path) == ["child speech, kid", "rain"]
-
-
-@pytest.mark.parametrize("content", [None, "index,name\n0,Rain\n"])
-def test_read_class_names_names_the_bad_file(
-    tmp_path: Path, content: str | None
-) -> None:
-    """A missing file or column is one ValueError that names option and file."""
-    path = tmp_path / "names.csv"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ValueError, match=r"class_names: .*names\.csv"):
-        read_class_names(path)
-
-
-def test_read_wordnet_parses_words_gloss_and_counts(wordnet: Path) -> None:
-    """Underscores, remarks, examples and second senses are parsed, common first."""
-    dog, bark, verb, money = read_wordnet(wordnet)
-    assert dog.lemmas == ("dog", "domestic dog")
-    assert (dog.pos, dog.lex_file, dog.count) == ("n", 5, 42)
-    assert dog.definition == "a wolf"
-    assert dog.examples == ("The Dog ran",)
-    assert (bark.count, verb.count, money.count) == (7, 3, 0)
-    assert money.definition == "the most common medium of exchange"
-    assert [s.is_sound for s in (dog, bark, verb, money)] == [False, True, True, False]
-
-
-def test_read_wordnet_names_the_missing_file(wordnet: Path) -> None:
-    """A folder without the counts says which file is missing."""
-    (wordnet / "cntlist.rev").unlink()
-    with pytest.raises(ValueError, match=r"wordnet_folder: .*cntlist\.rev"):
-        read_wordnet(wordnet)
-
-
-@pytest.mark.parametrize(
-    ("verb", "form"),
-    [
-        ("bark", "barking"),
-        ("bake", "baking"),
-        ("see", "seeing"),
-        ("lie", "lying"),
-        ("hum", "humming"),
-        ("howl", "howling"),
-        ("sing", "singing"),
-        ("ring out", "ringing out"),
-    ],
-)
-def test_present_participle(verb: str, form: str) -> None:
-    """Silent e, ie, doubled consonants and particles follow English spelling."""
-    assert present_participle(verb) == form
-
-
-def test_build_corpus_is_reproducible_and_bounded(wordnet: Path) -> None:
-    """Same seed, same corpus; no duplicates, no long text, at most the size."""
-    names, synsets = ["dog bark", "rain"], read_wordnet(wordnet)
-    corpus = build_corpus(names, synsets, 60, seed=1)
-    assert corpus == build_corpus(names, synsets, 60, seed=1)
-    assert corpus.key != build_corpus(names, synsets, 60, seed=2).key
-    assert len(corpus.texts) == len(set(corpus.texts)) <= 60
-    assert len(build_corpus(names, synsets, 10, seed=1).texts) == 10
-    assert max(len(text.split()) for text in corpus.texts) <= 16
-
-
-def test_build_corpus_marks_texts_about_sounds(wordnet: Path) -> None:
-    """Names in every template and glosses of sounds are marked, others are not."""
-    corpus = build_corpus(["rain"], read_wordnet(wordnet), 200, seed=1)
-    about = dict(zip(corpus.texts, corpus.is_sound, strict=True))
-    assert all(about[template.format("rain")] for template in SOUND_TEMPLATES)
-    assert about["This is a sound of silence."]
-    assert about["the sound of barking"] and about["make barking sounds"]
-    assert not about["dog"] and not about["a wolf"]
-
-
-def test_corpus_key_depends_on_order() -> None:
-    """Embeddings are cached by row, so another order is another key."""
-    first, second = Corpus(("a", "b"), (True, True)), Corpus(("b", "a"), (True, True))
-    assert first.key != second.key
-
-
 def test_tokenizer_has_claps_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Bos 0, pad 1, eos 2, unk 3 surround and pad as ClapTextConfig expects."""
     ids = [tokenizer.bos_token_id, tokenizer.pad_token_id]
@@ -216,63 +84,6 @@ def test_tokenizer_ignores_case_after_reload(
         assert tokenizer(text).input_ids == reloaded(text).input_ids == expected
     assert reloaded.model_max_length == 20
     assert reloaded.model_input_names == ["input_ids", "attention_mask"]
-
-
-def test_teacher_embedding_is_the_masked_mean(teacher: Teacher) -> None:
-    """Batched, sorted, padded embeddings equal those of a text alone."""
-    texts = ["dog barking rain a", "rain", "a dog"]
-    for text, row in zip(texts, teacher.embed(texts, batch_size=2), strict=True):
-        ids = torch.tensor([teacher.tokenizer(text).input_ids])
-        mean = teacher.model(ids).last_hidden_state[0].mean(0)
-        torch.testing.assert_close(row, mean / mean.norm(), atol=1e-5, rtol=0)
-
-
-def test_cached_embeddings_are_read_not_computed(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second call needs no teacher, and nothing partial is left beside."""
-    corpus = Corpus(("a dog", "rain"), (True, True))
-    first = cached_embeddings(teacher, corpus, tmp_path / "cache.npy")
-    monkeypatch.setattr(Teacher, "embed", None)
-    second = cached_embeddings(teacher, corpus, tmp_path / "cache.npy")
-    assert torch.equal(first, second)
-    assert [path.name for path in tmp_path.iterdir()] == ["cache.npy"]
-
-
-def test_sound_space_spreads_names_and_ignores_templates() -> None:
-    """In a cone with strong templates: names apart, one name's templates together."""
-    data = _names_in_templates()
-    space = fit_sound_space(data, 16, 0.1)
-    mapped = space(data)
-    assert mean_off_diagonal(data[:, 1]) > 0.5
-    assert abs(mean_off_diagonal(mapped[:, 1])) < 0.05
-    assert (mapped[:, 0] * mapped[:, 1]).sum(-1).mean() > 0.9
-    torch.testing.assert_close(mapped.norm(dim=-1), torch.ones(40, 5))
-
-
-def test_sound_space_whitens_what_it_keeps() -> None:
-    """Scatter of names plus shrunk scatter within names is the identity (oracle)."""
-    data, shrinkage = _names_in_templates().double(), 0.3
-    space = fit_sound_space(data, 8, shrinkage)
-    within, between = torch.zeros(32, 32).double(), torch.zeros(32, 32).double()
-    mean = data.reshape(-1, 32).mean(0)
-    for name in data:
-        centre = name.mean(0)
-        between += torch.outer(centre - mean, centre - mean) / len(data)
-        for row in name:
-            within += torch.outer(row - centre, row - centre) / data[..., 0].numel()
-    within += shrinkage * between.diagonal().mean() * torch.eye(32)
-    matrix = space.matrix.double()
-    torch.testing.assert_close(
-        matrix @ (within + between) @ matrix.T, torch.eye(8).double(), atol=1e-4, rtol=0
-    )
-
-
-def test_sound_space_of_fewer_dimensions_is_a_prefix() -> None:
-    """Directions are ranked: the first rows do not depend on how many are kept."""
-    data = _names_in_templates()
-    small, large = fit_sound_space(data, 4, 0.5), fit_sound_space(data, 12, 0.5)
-    torch.testing.assert_close(small.matrix, large.matrix[:4])
 
 
 def test_student_starts_from_the_teachers_layers(

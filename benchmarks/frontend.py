@@ -1,0 +1,110 @@
+"""Time of the front end per clip, beside Hugging Face's extractor, on two cores.
+
+    python benchmarks/frontend.py
+
+Both read the same clips in float32 and return the same features (to 1e-3 dB, which is
+asserted here too). HF's extractor takes clip after clip and uses one core.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from transformers import ClapFeatureExtractor
+
+from lmaczs.frontend import FrontEnd
+
+BATCH, REPEATS, THREADS = 16, 7, 2
+GEOMETRIES = {
+    "LAION: 10 s at 48 kHz, hop 480": {},
+    "embedded: 5 s at 32 kHz, hop 640": {
+        "sampling_rate": 32000,
+        "fft_window_size": 2048,
+        "hop_length": 640,
+        "max_length_s": 5,
+    },
+}
+
+
+def main() -> None:
+    """Measure both geometries, for clips that fill the encoder and for shorter ones."""
+    torch.set_num_threads(THREADS)
+    print(f"{BATCH} clips at once, {THREADS} threads, median of {REPEATS}, ms per clip")
+    print(f"{'geometry':34}{'clip':>6}{'HF':>8}{'ours':>8}{'ratio':>8}")
+    for name, numbers in GEOMETRIES.items():
+        fe = ClapFeatureExtractor(
+            frequency_min=50, truncation="rand_trunc", padding="repeatpad", **numbers
+        )
+        for seconds in (fe.max_length_s, fe.max_length_s / 2):
+            hf, ours = measure(fe, seconds)
+            print(f"{name:34}{seconds:4.1f} s{hf:8.2f}{ours:8.2f}{hf / ours:8.1f}")
+
+
+def measure(fe: ClapFeatureExtractor, seconds: float) -> tuple[float, float]:
+    """Time both on the same noise.
+
+    Parameters
+    ----------
+    fe : ClapFeatureExtractor
+        HF's extractor.
+    seconds : float
+        Length of the clips.
+
+    Returns
+    -------
+    tuple of float
+        HF's and our milliseconds per clip.
+
+    Raises
+    ------
+    SystemExit
+        If the two differ by more than 1e-3 dB.
+    """
+    front_end = FrontEnd(fe)
+    samples = int(seconds * fe.sampling_rate)
+    rng = np.random.default_rng(0)
+    clips = rng.normal(0, 0.1, (BATCH, samples)).astype(np.float32)
+
+    def hf() -> torch.Tensor:
+        features = fe(list(clips), sampling_rate=fe.sampling_rate, return_tensors="np")[
+            "input_features"
+        ]
+        return torch.from_numpy(np.asarray(features))
+
+    @torch.no_grad()
+    def ours() -> torch.Tensor:
+        return front_end.log_mel(torch.from_numpy(clips))
+
+    worst = float((hf() - ours()).abs().max())
+    if worst > 1e-3:
+        raise SystemExit(f"the two differ by {worst} dB: no comparison")
+    return milliseconds_per_clip(hf), milliseconds_per_clip(ours)
+
+
+def milliseconds_per_clip(function: Callable[[], torch.Tensor]) -> float:
+    """Time a function that handles a batch.
+
+    Parameters
+    ----------
+    function : callable
+        It is called `REPEATS` times.
+
+    Returns
+    -------
+    float
+        Median over the calls, divided by the clips in a batch.
+    """
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times) / BATCH
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Code that may end Python itself, run in a child process.
+
+A package that was compiled for another one raises at its import, or kills the process
+there, or hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ProbeResult", "probe"]
+
+TIMEOUT = 300
+"""Seconds after which a child process counts as hanging."""
+
+RUNNER = """
+import json, sys
+task = json.load(sys.stdin)
+sys.path[:] = task["path"]
+for name, code in task["codes"].items():
+    result = {"info": None, "error": ""}
+    try:
+        space = {}
+        exec(code, space)
+        result["info"] = space.get("info")
+    except BaseException as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+    print("\\n" + task["marker"] + json.dumps([name, result]), flush=True)
+"""
+MARKER = "lmaczs doctor: "
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What came of some code in a child process.
+
+    Attributes
+    ----------
+    info : Any
+        What the code left in its variable `info`.
+    error : str
+        Why it failed, on one line; empty if it did not.
+    """
+
+    info: Any = None
+    error: str = ""
+
+
+def probe(codes: Mapping[str, str], timeout: float = TIMEOUT) -> dict[str, ProbeResult]:
+    """Run pieces of code one after the other in a child process.
+
+    Parameters
+    ----------
+    codes : Mapping of str to str
+        Python source by name. If one ends the process, the next ones get a new one.
+    timeout : float
+        Seconds that a process may take.
+
+    Returns
+    -------
+    dict of str to ProbeResult
+    """
+    results: dict[str, ProbeResult] = {}
+    while left := {name: code for name, code in codes.items() if name not in results}:
+        output, end = _run(left, timeout)
+        for line in output.splitlines():
+            if line.startswith(MARKER):
+                name, result = json.loads(line.removeprefix(MARKER))
+                error = " ".join(result["error"].split())
+                results[name] = ProbeResult(result["info"], error)
+        lost = next((name for name in left if name not in results), None)
+        if lost is not None:
+            results[lost] = ProbeResult(error=end)
+    return results
+
+
+def _run(codes: Mapping[str, str], timeout: float) -> tuple[str, str]:
+    """Return what a child process printed, and how it ended in words."""
+    task = {"path": sys.path, "codes": codes, "marker": MARKER}
+    child = subprocess.Popen(
+        [sys.executable, "-c", RUNNER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"},
+    )
+    try:
+        output, _ = child.communicate(json.dumps(task), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        output, _ = child.communicate()
+        return output, f"it hangs: no answer within {timeout:g} s"
+    return output, f"it ends Python with exit status {child.returncode}"

@@ -1,0 +1,214 @@
+"""The mask decoder: shapes, range, and what a mask depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmaczs import decoder as decoder_module
+from lmaczs.clap import AudioEncoding, FrozenClap
+from lmaczs.decoder import MaskDecoder, load_decoder
+from lmaczs.frontend import DOMAINS, Domain
+
+ANY_CLAP = pytest.mark.parametrize(
+    "fixture", ["tiny_clap", "tiny_fused_clap", "laion_like_clap"]
+)
+PROMPTS = ["a dog barking", "heavy rain", "church bells"]
+
+
+@pytest.fixture
+def clap(request: pytest.FixtureRequest, fixture: str) -> FrozenClap:
+    """One of the tiny CLAPs, by the name of its fixture."""
+    return request.getfixturevalue(fixture)
+
+
+@pytest.fixture
+def decoder(tiny_clap: FrozenClap) -> MaskDecoder:
+    """A random decoder for the tiny CLAP."""
+    return make(tiny_clap)
+
+
+def make(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> MaskDecoder:
+    """Make a random decoder whose masks are far from constant."""
+    torch.manual_seed(seed)
+    decoder = MaskDecoder(clap, domain)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(10)
+    return decoder.eval()
+
+
+def encode(clap: FrozenClap, clips: int = 2) -> tuple[AudioEncoding, Tensor]:
+    """Encode noises that start at different times; also their log-mel."""
+    samples = clap.front_end.max_samples
+    noise = torch.randn(clips, samples, generator=torch.Generator().manual_seed(0))
+    starts = torch.linspace(0, 0.7, clips)[:, None] * samples
+    log_mel = clap.front_end.log_mel(noise * (torch.arange(samples) > starts))
+    return clap.encode_audio(log_mel), log_mel
+
+
+def masks_of(
+    decoder: MaskDecoder, clap: FrozenClap, prompts: list[str], clips: int = 2
+) -> Tensor:
+    """Decode masks [B, P, F, T] of all prompts for some clips."""
+    encoding, log_mel = encode(clap, clips)
+    text = clap.encode_text(prompts).expand(clips, -1, -1)
+    with torch.no_grad():
+        return decoder(text, encoding.features, log_mel)
+
+
+@ANY_CLAP
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_masks_have_the_shape_of_their_domain(clap: FrozenClap, domain: Domain) -> None:
+    """[n_mels, T] in the mel domain, else [F, T]; in [0, 1]; from the config alone."""
+    masks = masks_of(make(clap, domain), clap, PROMPTS)
+    bins = clap.front_end.n_mels if domain == "mel" else clap.front_end.n_freqs
+    assert masks.shape == (2, 3, bins, clap.front_end.n_frames)
+    assert masks.min() >= 0
+    assert masks.max() <= 1
+    assert masks.std() > 0.05
+
+
+def test_masks_stay_in_range_when_saturated(
+    decoder: MaskDecoder, tiny_clap: FrozenClap
+) -> None:
+    """Logits that are huge make zeros and ones, never more than one."""
+    with torch.no_grad():
+        decoder.draw.weight.mul_(1e4)
+    masks = masks_of(decoder, tiny_clap, PROMPTS)
+    assert masks.min() == 0
+    assert masks.max() == 1
+
+
+def test_stft_masks_are_mel_masks_expanded(tiny_clap: FrozenClap) -> None:
+    """With the same weights the domains draw the same mask."""
+    mel = masks_of(make(tiny_clap, "mel"), tiny_clap, PROMPTS)
+    stft = masks_of(make(tiny_clap, "stft"), tiny_clap, PROMPTS)
+    assert torch.allclose(tiny_clap.front_end.expand_mask(mel), stft, atol=1e-6)
+
+
+@ANY_CLAP
+def test_masks_depend_on_prompt_and_clip(clap: FrozenClap) -> None:
+    """Another prompt on the same clip, or another clip, makes another mask."""
+    masks = masks_of(make(clap), clap, PROMPTS)
+    assert (masks[:, 0] - masks[:, 1]).abs().mean() > 1e-3
+    assert (masks[0] - masks[1]).abs().mean() > 1e-3
+
+
+def test_each_input_counts(decoder: MaskDecoder, tiny_clap: FrozenClap) -> None:
+    """Every stage's features and the log-mel itself change the mask."""
+    encoding, log_mel = encode(tiny_clap)
+    text = tiny_clap.encode_text(PROMPTS).expand(2, -1, -1)
+    with torch.no_grad():
+        before = decoder(text, encoding.features, log_mel)
+        assert not torch.equal(before, decoder(text, encoding.features, log_mel + 9))
+        for stage in range(len(encoding.features)):
+            features = list(encoding.features)
+            features[stage] = features[stage].roll(1, 0)
+            assert not torch.equal(before, decoder(text, tuple(features), log_mel))
+
+
+@ANY_CLAP
+def test_a_mask_depends_on_nothing_else(clap: FrozenClap) -> None:
+    """Neither on the other prompts nor on the other clips of the batch."""
+    decoder = make(clap).train()  # training must not change that either
+    masks = masks_of(decoder, clap, PROMPTS, clips=3)
+    encoding, log_mel = encode(clap, 3)
+    for row in range(3):
+        features = tuple(f[row : row + 1] for f in encoding.features)
+        for column, prompt in enumerate(PROMPTS):
+            text = clap.encode_text([prompt])[None]
+            alone = decoder(text, features, log_mel[row : row + 1])[0, 0]
+            assert (alone - masks[row, column]).abs().max() < 1e-5
+
+
+def test_there_is_no_batch_norm(decoder: MaskDecoder) -> None:
+    """Nor any other statistic of a batch: all that is kept is parameters."""
+    assert not any("BatchNorm" in type(m).__name__ for m in decoder.modules())
+    assert decoder.state_dict().keys() == dict(decoder.named_parameters()).keys()
+
+
+@ANY_CLAP
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_gradients_reach_every_weight(clap: FrozenClap, domain: Domain) -> None:
+    """From similarity under the mask, through the frozen CLAP, to all parameters."""
+    decoder = make(clap, domain)
+    front_end = clap.front_end
+    wav = torch.randn(1, front_end.max_samples)
+    log_mel = front_end.log_mel(wav)
+    text = clap.encode_text(PROMPTS[:1])[None]
+    mask = decoder(text, clap.encode_audio(log_mel).features, log_mel)[:, 0]
+    masked = clap.embed_audio(front_end.masked_log_mel(wav, mask, domain))
+    (masked * text[:, 0]).sum().backward()
+    for name, weight in decoder.named_parameters():
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().max() > 0, name
+
+
+def test_a_token_is_put_back_where_it_was(laion_like_clap: FrozenClap) -> None:
+    """Resized to the input grid, a map of token places says each frame and band."""
+    frames, bands = 1001, 64
+    token = 4 * torch.arange(256.0) + 1.5  # centre, in the 1024 stretched frames
+    time = (token * (frames - 1) / 1023).expand(1, 1, 16, -1)
+    resized = decoder_module._resize(time, (bands, frames))[0, 0, 0]
+    assert (resized - torch.arange(frames))[2:-2].abs().max() < 0.05
+    freq = (4 * torch.arange(16.0) + 1.5)[:, None].expand(1, 1, -1, 256)
+    resized = decoder_module._resize(freq, (bands, frames))[0, 0, :, 0]
+    assert (resized - torch.arange(bands))[2:-2].abs().max() < 1e-4
+
+
+def test_two_prompts_learn_opposite_masks(tiny_clap: FrozenClap) -> None:
+    """On one clip, one prompt comes to keep the low bands, another the high ones."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(tiny_clap, "mel", width=32)
+    encoding, log_mel = encode(tiny_clap, 1)
+    text = tiny_clap.encode_text(PROMPTS[:2])[None]
+    target = torch.zeros(1, 2, 64, tiny_clap.front_end.n_frames)
+    target[:, 0, :32] = target[:, 1, 32:] = 1
+    optimizer = torch.optim.Adam(decoder.parameters(), 5e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        masks = decoder(text, encoding.features, log_mel)
+        nn.functional.binary_cross_entropy(masks, target).backward()
+        optimizer.step()
+    assert masks[target == 1].mean() > 0.8
+    assert masks[target == 0].mean() < 0.2
+
+
+# --- weights ------------------------------------------------------------------------
+
+
+def test_weights_are_loaded_whole(
+    decoder: MaskDecoder, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """A decoder that was saved and loaded draws the same masks."""
+    torch.save(decoder.state_dict(), tmp_path / "decoder.ckpt")
+    other = make(tiny_clap, seed=1)
+    before = masks_of(other, tiny_clap, PROMPTS)
+    load_decoder(other, tmp_path / "decoder.ckpt")
+    expected = masks_of(decoder, tiny_clap, PROMPTS)
+    assert not torch.equal(before, expected)
+    assert torch.equal(masks_of(other, tiny_clap, PROMPTS), expected)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("draw.bias"),
+        lambda state: state.update(more=torch.zeros(1)),
+        lambda state: state.update({"draw.bias": torch.zeros(2)}),
+    ],
+    ids=["missing", "unknown", "shape"],
+)
+def test_weights_of_another_decoder_are_refused(
+    decoder: MaskDecoder, tmp_path: Path, spoil: Callable[[dict], object]
+) -> None:
+    """The sentence names the file; SpeechBrain would go on without a word."""
+    state = decoder.state_dict()
+    spoil(state)
+    torch.save(state, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt holds weights of another"):
+        load_decoder(decoder, tmp_path / "other.ckpt")
