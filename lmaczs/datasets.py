@@ -171,9 +171,10 @@ def split_for_development(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _every_nth_recording(clips: pd.DataFrame, n: int) -> pd.Index:
-    """Clips of whole recordings, spread evenly, about one clip in `n`.
+    """Clips of whole recordings, spread evenly: the recording of every `n`-th clip.
 
-    A recording that holds more than half of the clips is never taken.
+    That is one clip in `n`, and up to twice as many where recordings are long. One
+    that holds more than half of the clips is never taken.
     """
     taken, seen = [], 0
     for _, recording in sorted(clips.groupby("source"), key=lambda item: item[0]):

@@ -95,7 +95,9 @@ def score_batch(
         columns = {k: v.tolist() for k, v in table.items()}
         took = seconds if name == "LMAC-ZS" else float("nan")
         tables.append(
-            pd.DataFrame({"id": batch["id"], "method": name, **columns, "seconds": took})
+            pd.DataFrame(
+                {"id": batch["id"], "method": name, **columns, "seconds": took}
+            )
         )
     return pd.concat(tables, ignore_index=True)
 

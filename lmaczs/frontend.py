@@ -465,7 +465,7 @@ class FrontEnd(nn.Module):
 
 
 def power(stft: Tensor) -> Tensor:
-    """Power spectrogram; its gradient at zero is zero, which ``abs()**2`` has not.
+    """Power spectrogram, without the square root that ``abs()**2`` takes first.
 
     Parameters
     ----------

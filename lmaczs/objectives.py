@@ -29,12 +29,14 @@ def similarity_term(
     original: Tensor,
     present: Tensor,
     absent_prompts: Sided = "one-sided",
+    present_prompts: Sided = "two-sided",
 ) -> Tensor:
     """The similarity that the mask leaves should be the one that was there.
 
-    ``| C^_ij - C_ij |`` for prompts that are present (LMAC-ZS, eq. 4). For the
-    others the same, or one-sided ``relu(C^_ij - C_ij)``: a mask may take away from a
-    prompt that is not there, never add to it.
+    ``| C^_ij - C_ij |`` for prompts that are present (LMAC-ZS, eq. 4), or one-sided
+    ``relu(C_ij - C^_ij)``: freeing a sound from others may raise its similarity. For
+    absent prompts the same as in the paper, or one-sided ``relu(C^_ij - C_ij)``: a
+    mask may take away from a prompt that is not there, never add to it.
 
     Parameters
     ----------
@@ -45,7 +47,9 @@ def similarity_term(
     present : Tensor [B, P], bool
         Which prompts sound in the clip.
     absent_prompts : {"one-sided", "two-sided"}
-        How the others are treated.
+        How prompts that are absent are treated.
+    present_prompts : {"one-sided", "two-sided"}
+        How those that are present are treated.
 
     Returns
     -------
@@ -55,15 +59,15 @@ def similarity_term(
     Raises
     ------
     ValueError
-        If `absent_prompts` is none of the two.
+        If an option is none of the two.
     """
-    if absent_prompts not in get_args(Sided):
-        raise ValueError(
-            f"absent_prompts is {absent_prompts!r}, not one of {get_args(Sided)}"
-        )
+    for option in (absent_prompts, present_prompts):
+        if option not in get_args(Sided):
+            raise ValueError(f"{option!r}, not one of {get_args(Sided)}")
     change = masked - original
     absent = change.relu() if absent_prompts == "one-sided" else change.abs()
-    return _mean_where(change.abs(), present) + _mean_where(absent, ~present)
+    kept = (-change).relu() if present_prompts == "one-sided" else change.abs()
+    return _mean_where(kept, present) + _mean_where(absent, ~present)
 
 
 def sparsity_term(masks: Tensor) -> Tensor:
@@ -267,6 +271,8 @@ class LmacZsObjective:
         Of similarity, sparsity, diversity, removed.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
+    present_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`.
 
     Attributes
     ----------
@@ -277,10 +283,14 @@ class LmacZsObjective:
     explains = "prompts"
 
     def __init__(
-        self, weights: Mapping[str, float], absent_prompts: Sided = "one-sided"
+        self,
+        weights: Mapping[str, float],
+        absent_prompts: Sided = "one-sided",
+        present_prompts: Sided = "two-sided",
     ) -> None:
         self.weights = dict(weights)
         self.absent_prompts = absent_prompts
+        self.present_prompts = present_prompts
 
     def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
         """Every term of a batch, and their weighted sum.
@@ -302,6 +312,7 @@ class LmacZsObjective:
                 pairs.original_similarity,
                 pairs.present,
                 self.absent_prompts,
+                self.present_prompts,
             ),
             "sparsity": sparsity_term(pairs.masks),
             "diversity": diversity_term(pairs.masks, pairs.text),
@@ -357,6 +368,7 @@ def make_objective(
     name: str,
     weights: Mapping[str, Mapping[str, float]],
     absent_prompts: Sided = "one-sided",
+    present_prompts: Sided = "two-sided",
 ) -> LmacZsObjective | LmacObjective:
     """Choose an objective by its name, as a YAML or a command line does.
 
@@ -368,6 +380,8 @@ def make_objective(
         Of each objective's name to the weights of its terms.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`; L-MAC has no use for it.
+    present_prompts : {"one-sided", "two-sided"}
+        Likewise.
 
     Returns
     -------
@@ -379,7 +393,7 @@ def make_objective(
         If there is no such objective.
     """
     if name == "lmaczs":
-        return LmacZsObjective(weights[name], absent_prompts)
+        return LmacZsObjective(weights[name], absent_prompts, present_prompts)
     if name == "lmac":
         return LmacObjective(weights[name])
     raise ValueError(f"objective is {name!r}, not lmaczs or lmac")

@@ -156,7 +156,7 @@ class PromptedClips(Dataset):
         if rng.random() >= self.mixture_share:
             return None
         others = np.flatnonzero(self.table.label != label)
-        return self.table.iloc[int(rng.choice(others))]
+        return self.table.iloc[int(rng.choice(others))] if len(others) else None
 
     def _draw_labels(
         self, row: Any, partner: Any, rng: np.random.Generator

@@ -18,6 +18,7 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from lmaczs.clap_card import write_clap_card
 from lmaczs.clap_training import ClapBrain, build_clap, load_clips, save_clap
 
 
@@ -48,7 +49,21 @@ def main(argv: list[str]) -> dict[str, Any]:
     figures = brain.test()
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), hparams["feature_extractor"], tokenizer)
-    (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
+    extractor = hparams["feature_extractor"]
+    facts = {
+        "name": hparams["model_name"],
+        "seconds": extractor.max_length_s,
+        "rate": extractor.sampling_rate,
+        "template": hparams["templates"][0],
+    }
+    write_clap_card(
+        folder,
+        figures,
+        facts,
+        clips.table,
+        hparams["attribution"],
+        with_tagger=bool(clips.class_names),
+    )
     return figures
 
 

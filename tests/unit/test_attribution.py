@@ -41,4 +41,6 @@ def test_shuffled_patches_moves_whole_rectangles() -> None:
     shuffled = shuffled_patches(mask, _rng(), patches=8)
     tiles = shuffled.reshape(1, 8, 4, 8, 3)
     assert torch.equal(tiles, tiles[:, :, :1, :, :1].expand_as(tiles))
-    assert torch.equal(tiles[:, :, 0, :, 0].flatten().sort()[0], values.flatten().sort()[0])
+    assert torch.equal(
+        tiles[:, :, 0, :, 0].flatten().sort()[0], values.flatten().sort()[0]
+    )

@@ -523,6 +523,19 @@ def test_a_masked_click_is_masked_in_every_copy() -> None:
     assert heard.abs().max() < 1e-5
 
 
+def test_a_missing_last_frame_counts_as_silent() -> None:
+    """The input grid may end before the clip does: the sound fades, without a click."""
+    front_end = toy(sampling_rate=8191, hop_length=256)
+    samples = front_end.max_samples
+    assert samples % 256 == 255
+    wav = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
+    spectrum = front_end.stft(wav)[..., : front_end.n_frames]
+    mask = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(1))
+    heard = front_end.istft(mask * spectrum, samples)
+    assert heard.shape == wav.shape
+    assert heard[:, -255:].abs().max() < heard.abs().max()
+
+
 @pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_expand_mask_interpolates_between_bands(geometry: str, truncation: str) -> None:

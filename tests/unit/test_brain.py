@@ -1,0 +1,398 @@
+"""InterpreterBrain: what a step computes, and what an epoch's end does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import soundfile
+import speechbrain as sb
+import torch
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import FileTrainLogger
+from torch import Tensor
+
+from lmaczs.brain import InterpreterBrain
+from lmaczs.checkpoints import WholeCheckpointer
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.objectives import LmacObjective, LmacZsObjective
+from lmaczs.prompted_clips import PromptedClips, collate
+
+RATE, SIZE = 32000, 160000  # of the tiny CLAP
+LABELS = ["bell", "cat", "dog", "rain"]
+TEMPLATES = ["This is a sound of {}.", "{}"]
+LMACZS = {"similarity": 1.0, "sparsity": 0.5, "diversity": 0.1, "removed": 0.3}
+LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
+TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
+
+MakeBrain = Callable[..., InterpreterBrain]
+
+
+def batch_of(clips: int, prompts: int = 2, seconds: float = 5.0) -> dict[str, Any]:
+    """Make a batch of noises, with the labels in turn."""
+    rng = torch.Generator().manual_seed(clips)
+    samples = round(seconds * RATE)
+    wav = 0.3 * torch.randn(clips, samples, generator=rng)
+    wav = wav * torch.linspace(0.1, 1, samples) ** torch.arange(clips)[:, None]
+    wav = torch.nn.functional.pad(wav.repeat(1, SIZE // samples), (0, SIZE % samples))
+    names = [[LABELS[(i + k) % 4] for k in range(prompts)] for i in range(clips)]
+    present = [
+        [k == 0 or (i + k) % 3 == 0 for k in range(prompts)] for i in range(clips)
+    ]
+    return {
+        "id": [f"clip{i}" for i in range(clips)],
+        "label": [row[0] for row in names],
+        "prompts": [
+            [TEMPLATES[k % 2].format(x) for k, x in enumerate(r)] for r in names
+        ],
+        "wav": wav,
+        "samples": torch.full((clips,), samples),
+        "present": torch.tensor(present),
+    }
+
+
+@pytest.fixture
+def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedClips:
+    """Clips of two seconds, one for each label."""
+    rows = []
+    for number, label in enumerate(LABELS):
+        path = tmp_path / "clips" / f"{label}.wav"
+        path.parent.mkdir(exist_ok=True)
+        rng = torch.Generator().manual_seed(number)
+        wav = 0.2 * torch.randn(2 * RATE, generator=rng)
+        soundfile.write(path, wav.numpy(), RATE)
+        rows.append({"id": f"id-{label}", "path": str(path), "label": label})
+    table = pd.DataFrame(rows)
+    return PromptedClips(table, tiny_clap.front_end, TEMPLATES, train=False)
+
+
+@pytest.fixture
+def make_brain(
+    tiny_clap: FrozenClap, valid_data: PromptedClips, tmp_path: Path
+) -> MakeBrain:
+    """Function that makes a Brain; it takes an objective, a domain and hparams."""
+
+    def make(
+        criterion: Any = None, domain: Domain = "stft", **changes: Any
+    ) -> InterpreterBrain:
+        torch.manual_seed(0)
+        decoder = MaskDecoder(tiny_clap, domain, width=8)
+        with torch.no_grad():
+            decoder.draw.weight.mul_(10)
+        counter = EpochCounter(changes.get("number_of_epochs", 4))
+        hparams = {
+            "clap": tiny_clap,
+            "decoder": decoder,
+            "domain": domain,
+            "templates": TEMPLATES,
+            "criterion": criterion or LmacZsObjective(LMACZS),
+            "number_of_epochs": 4,
+            "lr": 0.01,
+            "best_metric": "loss",
+            "best_mode": "min",
+            "examples_every": 100,
+            "example_clips": [0, 2],
+            "output_folder": str(tmp_path),
+            "model_name": "tiny",
+            "valid_data": valid_data,
+            "train_data": SimpleNamespace(epoch=None),
+            "epoch_counter": counter,
+            "train_logger": FileTrainLogger(str(tmp_path / "train_log.txt")),
+            "tensorboard": None,
+            **changes,
+        }
+        brain = InterpreterBrain(
+            modules={"decoder": decoder, "clap": tiny_clap},
+            opt_class=partial(torch.optim.AdamW, lr=hparams["lr"]),
+            hparams=hparams,
+            run_opts={"device": "cpu"},
+            checkpointer=WholeCheckpointer(
+                tmp_path / "save", {"decoder": decoder, "counter": counter}
+            ),
+        )
+        brain.set_classes(LABELS)
+        brain.on_stage_start(VALID)
+        return brain
+
+    return make
+
+
+def assert_close(one: Tensor, other: Tensor) -> None:
+    """Check equality but for rounding."""
+    torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
+
+
+def saved(brain: InterpreterBrain) -> list[dict[str, Any]]:
+    """Metadata of the checkpoints, oldest first."""
+    found = brain.checkpointer.list_checkpoints()
+    return sorted((one.meta for one in found), key=lambda meta: meta["unixtime"])
+
+
+# --- one step -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("domain", "seconds"),
+    [("mel", 5.0), ("mel", 1.3), ("stft", 5.0), ("stft", 1.3), ("waveform", 5.0)],
+)
+def test_pairs_against_a_loop(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, domain: Domain, seconds: float
+) -> None:
+    """Each pair is what its clip, prompt and mask give when they come alone."""
+    brain = make_brain(domain=domain)
+    batch = batch_of(2, prompts=3, seconds=seconds)
+    pairs = brain.compute_forward(batch, TRAIN)
+    front_end, samples = tiny_clap.front_end, round(seconds * RATE)
+    assert torch.equal(pairs.present, batch["present"])
+    for i, wav in enumerate(batch["wav"][:, :samples]):
+        log_mel = front_end.log_mel(wav[None])
+        encoding = tiny_clap.encode_audio(log_mel)
+        assert_close(pairs.embedding[i], encoding.embedding[0])
+        for k, prompt in enumerate(batch["prompts"][i]):
+            text = tiny_clap.encode_text([prompt])
+            assert_close(pairs.text[i, k], text[0])
+            mask = brain.modules.decoder(text[None], encoding.features, log_mel)[:, 0]
+            mask = front_end.crop_mask(mask, samples)
+            assert_close(pairs.masks[i, k, :, : mask.shape[-1]], mask[0])
+            kept = front_end.masked_log_mel(wav[None], mask, domain)
+            assert_close(pairs.masked[i, k], tiny_clap.embed_audio(kept)[0])
+            if k == 0:
+                left = front_end.masked_log_mel(wav[None], 1 - mask, domain)
+                assert_close(pairs.removed[i], tiny_clap.embed_audio(left)[0])
+
+
+def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+    """Training asks the batch's prompts, validation the predicted and an absent one."""
+    brain, batch = make_brain(), batch_of(4, prompts=3)
+    trained = brain.compute_forward(batch, TRAIN)
+    assert trained.masks.shape[:2] == (4, 3)
+    for stage in (VALID, TEST):
+        pairs = brain.compute_forward(batch, stage)
+        assert pairs.masks.shape[:2] == (4, 2)
+        classes = tiny_clap.encode_text([TEMPLATES[0].format(x) for x in LABELS])
+        for i in range(4):
+            predicted = int((classes @ pairs.embedding[i]).argmax())
+            assert_close(pairs.text[i, 0], classes[predicted])
+            absent = tiny_clap.encode_text([batch["prompts"][i][-1]])[0]
+            assert_close(pairs.text[i, 1], absent)
+        assert pairs.present.tolist() == [[True, False]] * 4
+
+
+def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
+    """For L-MAC a mask a clip is decoded, for the class that is predicted for it."""
+    brain, batch = make_brain(LmacObjective(LMAC)), batch_of(3)
+    pairs = brain.compute_forward(batch, TRAIN)
+    assert pairs.masks.shape[:2] == (3, 1)
+    predicted = (pairs.embedding @ brain.class_text.T).argmax(-1)
+    assert_close(pairs.text[:, 0], brain.class_text[predicted])
+    loss = brain.compute_objectives(pairs, batch, TRAIN)
+    parts = {name: float(torch.cat(v).mean()) for name, v in brain.kept.items()}
+    assert set(parts) == {*LMAC, "loss"}
+    assert sum(LMAC[name] * parts[name] for name in LMAC) == pytest.approx(loss.item())
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("criterion", [LmacZsObjective(LMACZS), LmacObjective(LMAC)])
+def test_gradient_reaches_the_decoder_alone(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, criterion: Any, domain: Domain
+) -> None:
+    """Every weight of the decoder gets a finite gradient, none of the CLAP does."""
+    brain, batch = make_brain(criterion, domain), batch_of(2)
+    brain.modules.train()
+    assert not any(module.training for module in tiny_clap.modules())
+    pairs = brain.compute_forward(batch, TRAIN)
+    brain.compute_objectives(pairs, batch, TRAIN).backward()
+    for name, weight in brain.hparams.decoder.named_parameters():
+        assert weight.grad is not None, name
+        assert torch.isfinite(weight.grad).all(), name
+        assert weight.grad.abs().sum() > 0, name
+    assert all(p.grad is None for p in tiny_clap.parameters())
+
+
+def test_loss_falls(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+    """Steps on one batch lower its loss and leave the CLAP as it is, bit by bit."""
+    objective = LmacZsObjective({"sparsity": 1.0})  # the CLAP's is a rough landscape
+    brain, batch = make_brain(objective), batch_of(2)
+    before = copy.deepcopy(tiny_clap.state_dict())
+    brain.init_optimizers()
+    brain.modules.train()
+    losses = [float(brain.fit_batch(batch)) for _ in range(6)]
+    assert losses[-1] < 0.8 * losses[0]
+    after = tiny_clap.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_metrics(make_brain: MakeBrain) -> None:
+    """Every metric is there, a value a clip; right answers count as accurate."""
+    brain, batch = make_brain(), batch_of(4)
+    pairs = brain.compute_forward(batch, VALID)
+    predicted = (pairs.embedding @ brain.class_text.T).argmax(-1)
+    batch["label"] = [LABELS[int(k)] for k in predicted]
+    batch["label"][0] = LABELS[(int(predicted[0]) + 1) % 4]
+    brain.compute_objectives(pairs, batch, VALID)
+    table = {name: torch.cat(values) for name, values in brain.kept.items()}
+    names = {"accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM"}
+    assert set(table) == {*names, "MM_absent", *LMACZS, "loss"}
+    assert all(values.shape == (4,) for values in table.values())
+    assert table["accuracy"].tolist() == [0, 1, 1, 1]
+    assert_close(table["MM"], pairs.masks[:, 0].mean((1, 2)))
+    assert_close(table["MM_absent"], pairs.masks[:, 1].mean((1, 2)))
+
+
+def test_training_measures_nothing_but_the_terms(make_brain: MakeBrain) -> None:
+    """The metrics need not be paid for in training."""
+    brain, batch = make_brain(), batch_of(2)
+    brain.compute_objectives(brain.compute_forward(batch, TRAIN), batch, TRAIN)
+    assert set(brain.kept) == {*LMACZS, "loss"}
+
+
+# --- epochs -------------------------------------------------------------------------
+
+
+def test_epoch_statistics_are_means_over_clips(make_brain: MakeBrain) -> None:
+    """A last, smaller batch counts by its clips."""
+    brain = make_brain()
+    stats = []
+    for size in (3, 1):
+        batch = batch_of(size)
+        brain.compute_objectives(brain.compute_forward(batch, VALID), batch, VALID)
+        stats.append([float(v[-1].mean()) for v in brain.kept.values()])
+    brain.on_stage_end(TEST, 0.0)
+    expected = [(3 * a + b) / 4 for a, b in zip(*stats, strict=True)]
+    assert list(brain.test_stats.values()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_data_learn_the_epoch(make_brain: MakeBrain) -> None:
+    """What is drawn depends on the epoch that the data are told."""
+    brain = make_brain()
+    brain.init_optimizers()
+    brain.on_stage_start(TRAIN, 3)
+    assert brain.hparams.train_data.epoch == 3
+
+
+def test_learning_rate(make_brain: MakeBrain) -> None:
+    """Half a cosine: the whole rate first, half of it half-way, little at the end."""
+    brain = make_brain(number_of_epochs=4, lr=0.01)
+    brain.init_optimizers()
+    rates = []
+    for epoch in (1, 2, 3, 4):
+        brain.on_stage_start(TRAIN, epoch)
+        rates += [group["lr"] for group in brain.optimizer.param_groups]
+    expected = [0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    assert rates == pytest.approx(expected)
+    assert rates[0] == 0.01
+
+
+def end_epochs(
+    brain: InterpreterBrain, losses: Iterator[float], name: str = "loss"
+) -> None:
+    """End some validations with given values."""
+    for epoch, value in enumerate(losses, 1):
+        brain.hparams.epoch_counter.current = epoch
+        brain.train_stats = {"loss": 0.0}
+        brain.kept = {name: [torch.tensor([value])], "other": [torch.tensor([0.0])]}
+        brain.on_stage_end(VALID, 0.0, epoch)
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 1)])
+def test_best_and_last_are_kept(make_brain: MakeBrain, mode: str, best: int) -> None:
+    """The best epoch's checkpoint survives, and the last one's to go on from."""
+    brain = make_brain(best_mode=mode)
+    end_epochs(brain, iter([0.9, 0.1, 0.5, 0.4]))
+    assert [meta["epoch"] for meta in saved(brain)] == [best, 4]
+    keys = {f"{mode}_key": "loss"}
+    assert brain.checkpointer.find_checkpoint(**keys).meta["epoch"] == best
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_validation_that_is_not_finite(make_brain: MakeBrain, value: float) -> None:
+    """It stops the run with the name of the value; it does not become the best."""
+    brain = make_brain(best_mode="max")
+    with pytest.raises(
+        RuntimeError, match="valid: loss is not finite; the checkpoints"
+    ):
+        end_epochs(brain, iter([0.5, value]))
+    assert [meta["epoch"] for meta in saved(brain)] == [1]
+
+
+def test_test_that_is_not_finite(make_brain: MakeBrain) -> None:
+    """Nor is a test that failed reported."""
+    brain = make_brain()
+    brain.kept = {"AI": [torch.tensor([1.0, math.nan])]}
+    with pytest.raises(RuntimeError, match="test: AI is not finite"):
+        brain.on_stage_end(TEST, 0.0)
+
+
+def test_best_metric_that_is_not_there(make_brain: MakeBrain) -> None:
+    """It is an error that names what there is, not a run that keeps the last epoch."""
+    brain = make_brain(best_metric="lost")
+    with pytest.raises(RuntimeError, match=r"best_metric is 'lost', .*'loss', 'other'"):
+        end_epochs(brain, iter([0.5]))
+
+
+# --- examples -----------------------------------------------------------------------
+
+
+def test_examples(make_brain: MakeBrain, tmp_path: Path) -> None:
+    """Every so many epochs the fixed clips are explained, with their own lengths."""
+    brain = make_brain(examples_every=2)
+    end_epochs(brain, iter([0.5, 0.4, 0.3]))
+    folder = tmp_path / "examples"
+    assert {path.name for path in folder.iterdir()} == {"id-bell", "id-dog"}
+    bell = {path.name for path in (folder / "id-bell").iterdir()}
+    assert len(bell) == 2
+    assert any("bell" in name for name in bell)
+    for prompt in bell:
+        epochs = folder / "id-bell" / prompt
+        (one,) = epochs.iterdir()
+        assert one.name == "epoch-002"
+        assert len(list(one.iterdir())) == 4
+        values = json.loads((one / "explanation.json").read_text("utf-8"))
+        assert values["seconds"] == 2
+        assert values["model"] == "tiny"
+        sounds = [
+            torch.from_numpy(soundfile.read(one / name, dtype="float32")[0])
+            for name in ("explanation.wav", "residual.wav")
+        ]
+        clip = brain.hparams.valid_data[0]["wav"][: 2 * RATE]
+        torch.testing.assert_close(sum(sounds), clip, atol=1e-5, rtol=0)
+
+
+def test_more_examples_than_clips(make_brain: MakeBrain, tmp_path: Path) -> None:
+    """A validation set that is smaller than the list of examples is no error."""
+    brain = make_brain(example_clips=[9])
+    brain.write_examples(1)
+    (folder,) = (tmp_path / "examples").iterdir()
+    assert folder.name == "id-cat"  # 9 modulo 4 clips
+
+
+# --- set up -------------------------------------------------------------------------
+
+
+def test_batches_of_real_items(
+    make_brain: MakeBrain, valid_data: PromptedClips
+) -> None:
+    """What the data set and `collate` give is what a step takes."""
+    brain = make_brain()
+    batch = collate([valid_data[index] for index in range(4)])
+    loss = brain.compute_objectives(brain.compute_forward(batch, VALID), batch, VALID)
+    assert torch.isfinite(loss)
+
+
+def test_classes_use_the_first_template(
+    make_brain: MakeBrain, tiny_clap: FrozenClap
+) -> None:
+    """The zero-shot classifier is asked with the template of validation."""
+    brain = make_brain()
+    expected = tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
+    assert torch.equal(brain.class_text, expected)

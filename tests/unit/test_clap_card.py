@@ -1,0 +1,52 @@
+"""The model card of a CLAP trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lmaczs.clap_card import write_clap_card
+
+TABLE = pd.DataFrame(
+    {
+        "id": ["1-1-A-0", "1-2-A-1", "1-3-A-1"],
+        "label": ["dog", "rain", "rain"],
+        "split": ["train", "train", "test"],
+    }
+)
+FACTS = {"name": "tiny", "seconds": 5, "rate": 32000, "template": "A {}."}
+
+
+def _attribution(folder: Path, files: list[str]) -> Path:
+    path = folder / "clips.csv"
+    columns = {"license": "CC-BY", "title": "t", "author": "somebody", "url": "u"}
+    pd.DataFrame({"filename": files}).assign(**columns).to_csv(path, index=False)
+    return path
+
+
+def test_card_holds_figures_and_counts(tmp_path: Path) -> None:
+    """Each figure under its name, and how many clips it is of."""
+    path = write_clap_card(tmp_path, {"accuracy_esc10": 0.5}, FACTS, TABLE)
+    text = path.read_text()
+    assert "accuracy_esc10: 0.500" in text
+    assert "On 1 clips" in text
+    assert "2 clips of ESC-50" in text
+    assert not (tmp_path / "ATTRIBUTION.csv").exists()
+
+
+def test_every_training_clip_is_credited(tmp_path: Path) -> None:
+    """Exactly the clips that were trained on, with their authors."""
+    source = _attribution(tmp_path, ["1-1-A-0.wav", "1-2-A-1.wav", "1-3-A-1.wav"])
+    write_clap_card(tmp_path, {}, FACTS, TABLE, source)
+    credited = pd.read_csv(tmp_path / "ATTRIBUTION.csv")
+    assert credited.id.tolist() == ["1-1-A-0", "1-2-A-1"]
+    assert (credited.author == "somebody").all()
+
+
+def test_a_clip_without_credit_is_named(tmp_path: Path) -> None:
+    """No card goes out that leaves an author out."""
+    source = _attribution(tmp_path, ["1-1-A-0.wav"])
+    with pytest.raises(ValueError, match="1-2-A-1"):
+        write_clap_card(tmp_path, {}, FACTS, TABLE, source)

@@ -1,0 +1,474 @@
+"""Explanations: what sums to what, windows, cross-fade, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+from transformers import ClapFeatureExtractor
+
+from lmaczs import __version__, explanation
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.explanation import (
+    WINDOWS_AT_ONCE,
+    Interpretation,
+    explain,
+    masks_of_clip,
+    similarities,
+    window_starts,
+)
+from lmaczs.frontend import DOMAINS, Domain
+
+RATE, SIZE, HOP = 32000, 160000, 640  # of the tiny CLAP
+LENGTHS = {
+    "one sample": 1,
+    "0.05 s": 1600,
+    "odd": 39487,
+    "all but one": SIZE - 1,
+    "exactly a window": SIZE,
+    "a sample more": SIZE + 1,
+    "a hop more": SIZE + HOP,
+    "3.7 windows": 592000,
+}
+PROMPTS = ["a dog barking", "heavy rain", "church bells"]
+
+
+def random_decoder(clap: FrozenClap, domain: Domain = "stft") -> MaskDecoder:
+    """Make a decoder with random weights whose masks are far from constant."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(clap, domain, width=8)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(20)
+    return decoder.eval()
+
+
+def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
+    """Make a decoder whose masks are one value everywhere."""
+    decoder = MaskDecoder(clap, width=8)
+    nn.init.zeros_(decoder.draw.weight)
+    nn.init.constant_(decoder.draw.bias, torch.tensor(value).logit().item())
+    return decoder.eval()
+
+
+def noise(samples: int, seed: int = 0) -> Tensor:
+    """Noise bursts, so that no two windows are alike."""
+    rng = torch.Generator().manual_seed(seed)
+    level = torch.rand(samples // 4000 + 1, generator=rng).repeat_interleave(4000)
+    return 0.3 * torch.randn(samples, generator=rng) * level[:samples].square()
+
+
+def explain_all(
+    clap: FrozenClap, decoder: MaskDecoder, wav: Tensor, prompts: Sequence[str]
+) -> list[Interpretation]:
+    """Explain a clip for prompts, as the interpreter does."""
+    return explain(clap, decoder, wav, prompts, clap.encode_text(prompts))
+
+
+def loop_over_windows(wav: Tensor) -> list[tuple[int, Tensor]]:
+    """Windows of 5 s, half of it apart, the last one just beyond the end."""
+    starts, start = [], 0
+    while start + SIZE < len(wav):
+        starts.append(start)
+        start += SIZE // 2
+    while len(wav) > SIZE and start - HOP + SIZE >= len(wav):
+        start -= HOP
+    padded = torch.cat([wav, torch.zeros(SIZE)])
+    return [(s, padded[s : s + min(SIZE, len(wav))]) for s in [*starts, start]]
+
+
+def loop_similarity(clap: FrozenClap, wav: Tensor, prompt: str) -> float:
+    """Similarity of the most similar window, one window at a time."""
+    text = clap.encode_text([prompt])[0]
+    cosines = []
+    for _, window in loop_over_windows(wav):
+        with torch.no_grad():
+            cosines.append(clap.embed_audio(clap.front_end.log_mel(window[None]))[0])
+    return max(float(text @ cosine) for cosine in cosines)
+
+
+def loop_mask(
+    clap: FrozenClap, decoder: MaskDecoder, wav: Tensor, prompt: str
+) -> Tensor:
+    """Mask of a long clip: a mean over windows, weighted with triangles."""
+    text = clap.encode_text([prompt])
+    frames = clap.front_end.clip_frames(len(wav))
+    total, weight = torch.zeros(clap.front_end.n_freqs, frames), torch.zeros(frames)
+    for start, window in loop_over_windows(wav):
+        mask = masks_of_clip(clap, decoder, window, text)[0][0]
+        for column in range(mask.shape[1]):
+            share = min(column + 1, mask.shape[1] - column)
+            total[:, start // HOP + column] += share * mask[:, column]
+            weight[start // HOP + column] += share
+    return total / weight
+
+
+@pytest.fixture(scope="module")
+def decoder(tiny_clap: FrozenClap) -> MaskDecoder:
+    """Random decoder for the tiny CLAP."""
+    return random_decoder(tiny_clap)
+
+
+# --- one clip -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", LENGTHS.values(), ids=LENGTHS)
+def test_parts_sum_to_the_input(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """Explanation and residual are as long as the clip and sum to it."""
+    wav = noise(samples)
+    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    assert one.waveform.shape == one.residual.shape == wav.shape
+    torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
+    assert one.waveform.dtype == one.residual.dtype == torch.float32
+    assert (one.sample_rate, one.hop_length) == (RATE, HOP)
+
+
+@pytest.mark.parametrize("samples", LENGTHS.values(), ids=LENGTHS)
+def test_masked_stft_is_mask_times_stft(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """The mask lies on the clip's own STFT, in [0, 1]; the waveform is the inverse."""
+    wav = noise(samples)
+    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    spectrum = tiny_clap.front_end.stft(wav)
+    assert one.mask.shape == one.masked_stft.shape == spectrum.shape
+    assert one.mask.dtype == torch.float32
+    assert one.masked_stft.dtype == torch.complex64
+    assert 0 <= one.mask.min() <= one.mask.max() <= 1
+    torch.testing.assert_close(one.masked_stft, one.mask * spectrum)
+    inverse = tiny_clap.front_end.istft(one.masked_stft, samples)
+    torch.testing.assert_close(one.waveform, inverse, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("samples", LENGTHS.values(), ids=LENGTHS)
+def test_what_is_heard_is_what_is_scored(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """Each similarity is that of the sound itself, encoded on its own."""
+    wav = noise(samples)
+    for one in explain_all(tiny_clap, decoder, wav, PROMPTS):
+        for similarity, sound in (
+            (one.similarity, wav),
+            (one.masked_similarity, one.waveform),
+            (one.residual_similarity, one.residual),
+        ):
+            expected = loop_similarity(tiny_clap, sound, one.prompt)
+            assert similarity == pytest.approx(expected, abs=2e-5)
+
+
+def test_similarities_differ(tiny_clap: FrozenClap, decoder: MaskDecoder) -> None:
+    """The random models tell prompts and sounds apart, or the tests show nothing."""
+    results = explain_all(tiny_clap, decoder, noise(SIZE), PROMPTS)
+    scores = [
+        (r.similarity, r.masked_similarity, r.residual_similarity) for r in results
+    ]
+    assert torch.tensor(scores).flatten().sort().values.diff().min() > 1e-4
+    assert (results[0].mask - results[1].mask).abs().max() > 0.01
+    assert results[0].mask.std() > 0.05
+
+
+def test_without_verification(tiny_clap: FrozenClap, decoder: MaskDecoder) -> None:
+    """verify=False leaves out two similarities and changes nothing else."""
+    wav, text = noise(50000), tiny_clap.encode_text(["a dog"])
+    (full,) = explain(tiny_clap, decoder, wav, ["a dog"], text)
+    (quick,) = explain(tiny_clap, decoder, wav, ["a dog"], text, verify=False)
+    assert quick.masked_similarity is None
+    assert quick.residual_similarity is None
+    assert quick.similarity == full.similarity
+    assert torch.equal(quick.mask, full.mask)
+    assert torch.equal(quick.waveform, full.waveform)
+
+
+@pytest.mark.parametrize("samples", [39487, 400000])
+def test_prompts_do_not_disturb_each_other(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """A prompt's explanation is the same alone, and first or last among others."""
+    wav = noise(samples)
+    (alone,) = explain_all(tiny_clap, decoder, wav, PROMPTS[:1])
+    first = explain_all(tiny_clap, decoder, wav, PROMPTS)[0]
+    last = explain_all(tiny_clap, decoder, wav, PROMPTS[::-1])[-1]
+    for other in (first, last):
+        assert other.prompt == alone.prompt
+        torch.testing.assert_close(other.mask, alone.mask, atol=1e-4, rtol=0)
+        torch.testing.assert_close(other.waveform, alone.waveform, atol=1e-5, rtol=0)
+        assert other.masked_similarity == pytest.approx(
+            alone.masked_similarity, abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("samples", [1600, SIZE, 300000])
+def test_silence(tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int) -> None:
+    """Digital silence has a mask and similarities, and stays silent."""
+    (one,) = explain_all(tiny_clap, decoder, torch.zeros(samples), ["a dog"])
+    assert 0 <= one.mask.min() <= one.mask.max() <= 1
+    assert one.waveform.abs().max() == one.residual.abs().max() == 0
+    for value in (one.similarity, one.masked_similarity, one.residual_similarity):
+        assert -1 <= value <= 1
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("samples", [39487, 250000])
+def test_every_domain_masks_the_stft(
+    tiny_clap: FrozenClap, domain: Domain, samples: int
+) -> None:
+    """Masks of the mel domain, too, come on the bins of the STFT and can be heard."""
+    decoder = random_decoder(tiny_clap, domain)
+    wav = noise(samples)
+    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    assert one.mask.shape == tiny_clap.front_end.stft(wav).shape
+    torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
+
+
+def test_fused_checkpoint(tiny_fused_clap: FrozenClap) -> None:
+    """A fused CLAP is explained likewise, beyond its length by windows."""
+    decoder = random_decoder(tiny_fused_clap)
+    wav = noise(SIZE + 12345)
+    (one,) = explain_all(tiny_fused_clap, decoder, wav, ["a dog"])
+    torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
+    heard = loop_similarity(tiny_fused_clap, one.waveform, "a dog")
+    assert one.masked_similarity == pytest.approx(heard, abs=2e-5)
+
+
+# --- windows ------------------------------------------------------------------------
+
+
+def test_window_starts() -> None:
+    """Windows cover the clip, overlap by half, lie on frames, end within a hop."""
+    rng = random.Random(0)
+    for _ in range(500):
+        hop = rng.randint(1, 50)
+        size = rng.randint(2 * hop, 40 * hop)
+        samples = rng.randint(1, 10 * size)
+        starts = window_starts(samples, size, hop)
+        assert starts[0] == 0
+        assert all(start % hop == 0 for start in starts)
+        if samples <= size:
+            assert starts == [0]
+            continue
+        assert samples <= starts[-1] + size < samples + hop
+        steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+        assert all(0 < step <= size / 2 for step in steps)
+        assert len(starts) <= 2 + (samples - size) / (size // 2 // hop * hop)
+
+
+@pytest.mark.parametrize("samples", [SIZE + 1, SIZE + HOP, 240000, 592000])
+@pytest.mark.parametrize("value", [0.25, 0.9])
+def test_cross_fade_is_a_partition(
+    tiny_clap: FrozenClap, samples: int, value: float
+) -> None:
+    """Windows that agree on a value give that value, also where they meet."""
+    decoder = constant_decoder(tiny_clap, value)
+    (one,) = explain_all(tiny_clap, decoder, noise(samples), ["a dog"])
+    expected = torch.full_like(one.mask, value)
+    torch.testing.assert_close(one.mask, expected, atol=1e-5, rtol=0)
+
+
+def test_mask_within_one_window_is_that_windows(
+    tiny_clap: FrozenClap, decoder: MaskDecoder
+) -> None:
+    """Before the second window starts the mask is that of the first one alone."""
+    wav = noise(592000)
+    (long,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    (short,) = explain_all(tiny_clap, decoder, wav[:SIZE], ["a dog"])
+    before = SIZE // 2 // HOP
+    torch.testing.assert_close(
+        long.mask[:, :before], short.mask[:, :before], atol=1e-5, rtol=0
+    )
+    assert (
+        long.mask[:, before : 2 * before] - short.mask[:, before:-1]
+    ).abs().max() > 0
+
+
+@pytest.mark.parametrize("samples", [SIZE, SIZE + 1, SIZE + HOP, 592000])
+def test_cross_fade_against_a_loop(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """Masks of long clips are what a loop over single windows gives."""
+    wav = noise(samples)
+    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    expected = loop_mask(tiny_clap, decoder, wav, "a dog")
+    torch.testing.assert_close(one.mask, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [30000, SIZE, SIZE + 1, 377777])
+def test_hop_that_does_not_divide_the_length(
+    tiny_clap: FrozenClap, samples: int
+) -> None:
+    """A checkpoint whose input is no whole number of hops is explained, too."""
+    extractor = ClapFeatureExtractor(
+        feature_size=64,
+        sampling_rate=RATE,
+        fft_window_size=2048,
+        hop_length=650,
+        max_length_s=5,
+        frequency_min=50,
+        truncation="rand_trunc",
+    )
+    clap = FrozenClap(tiny_clap.model, extractor, tiny_clap.tokenizer)
+    assert clap.front_end.max_samples % clap.front_end.hop_length
+    wav = noise(samples)
+    (one,) = explain_all(clap, constant_decoder(clap, 0.25), wav, ["a dog"])
+    assert one.mask.shape == clap.front_end.stft(wav).shape
+    torch.testing.assert_close(one.mask, torch.full_like(one.mask, 0.25))
+    torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
+
+
+def test_windows_in_work_are_bounded(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the clip, at most WINDOWS_AT_ONCE windows are encoded at a time."""
+    batches: list[int] = []
+    audio = FrozenClap._audio
+
+    def spy(self: FrozenClap, log_mel: Tensor, *args: bool, **options: bool) -> object:
+        batches.append(len(log_mel))
+        return audio(self, log_mel, *args, **options)
+
+    monkeypatch.setattr(FrozenClap, "_audio", spy)
+    windows = 2 * WINDOWS_AT_ONCE + 1
+    wav = noise((windows + 1) * SIZE // 2)
+    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    assert max(batches) == WINDOWS_AT_ONCE <= 8
+    assert sum(batches) == 3 * windows  # input, explanation, residual
+
+    monkeypatch.setattr(explanation, "WINDOWS_AT_ONCE", 1)
+    (again,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
+    torch.testing.assert_close(again.mask, one.mask, atol=1e-5, rtol=0)
+
+
+def test_similarity_of_a_long_clip_is_that_of_its_best_window(
+    tiny_clap: FrozenClap,
+) -> None:
+    """Silence around a sound does not make it less similar."""
+    sound = noise(SIZE)
+    wav = torch.cat([torch.zeros(SIZE), sound, torch.zeros(SIZE)])
+    text = tiny_clap.encode_text(PROMPTS)
+    with torch.no_grad():
+        of_sound = similarities(tiny_clap, sound, text)
+        of_clip = similarities(tiny_clap, wav, text)
+    assert (of_clip >= of_sound - 1e-5).all()
+
+
+# --- what is returned and written ---------------------------------------------------
+
+
+def interpretation(samples: int = 8000) -> Interpretation:
+    """Make an interpretation of noise by hand; its explanation peaks at 1.5."""
+    waveform = torch.linspace(-1.5, 1.5, samples)
+    stft = torch.rand(65, 1 + samples // 64, dtype=torch.complex64)
+    mask = torch.rand(stft.shape)
+    return Interpretation(
+        prompt="a dog",
+        masked_stft=mask * stft,
+        waveform=waveform,
+        residual=0.1 * waveform.flip(0),
+        mask=mask,
+        sample_rate=16000,
+        similarity=0.5,
+        masked_similarity=0.25,
+        residual_similarity=-0.125,
+        hop_length=64,
+        model="tiny",
+    )
+
+
+def test_interpretation_is_frozen() -> None:
+    """Fields cannot be replaced; two interpretations are compared as objects."""
+    one, other = interpretation(), interpretation()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.prompt = "rain"  # type: ignore[misc]
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
+
+
+def test_to_dict_holds_every_scalar() -> None:
+    """The scalars stand under their own names, with four values that are derived."""
+    one = interpretation()
+    assert one.to_dict() == {
+        "prompt": "a dog",
+        "sample_rate": 16000,
+        "similarity": 0.5,
+        "masked_similarity": 0.25,
+        "residual_similarity": -0.125,
+        "hop_length": 64,
+        "model": "tiny",
+        "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
+        "seconds": 0.5,
+        "lmaczs_version": __version__,
+    }
+
+
+def test_save_writes_four_files(tmp_path: Path) -> None:
+    """Sounds, picture and numbers have fixed names, and their paths are returned."""
+    one = interpretation()
+    folder = tmp_path / "new" / "folder"
+    paths = one.save(folder)
+    names = ["explanation.json", "explanation.png", "explanation.wav", "residual.wav"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert paths == {name: folder / name for name in names}
+    assert json.loads(paths["explanation.json"].read_text("utf-8")) == one.to_dict()
+    assert paths["explanation.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_saved_sounds_are_not_clipped(tmp_path: Path) -> None:
+    """A peak of 1.5 comes back as it was, in float WAV at the model's rate."""
+    one = interpretation()
+    paths = one.save(str(tmp_path))
+    for name, sound in (
+        ("explanation.wav", one.waveform),
+        ("residual.wav", one.residual),
+    ):
+        samples, rate = soundfile.read(paths[name], dtype="float32")
+        assert rate == one.sample_rate
+        assert soundfile.info(paths[name]).subtype == "FLOAT"
+        assert torch.equal(torch.from_numpy(samples), sound)
+
+
+def test_save_without_verification(tmp_path: Path) -> None:
+    """Similarities that were not asked for are null, and the picture has none."""
+    one = dataclasses.replace(
+        interpretation(), masked_similarity=None, residual_similarity=None
+    )
+    paths = one.save(tmp_path)
+    values = json.loads(paths["explanation.json"].read_text("utf-8"))
+    assert values["masked_similarity"] is None
+    assert values["residual_similarity"] is None
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    """A second explanation takes the place of the first, whole."""
+    interpretation(8000).save(tmp_path)
+    paths = interpretation(4000).save(tmp_path)
+    assert soundfile.info(paths["explanation.wav"]).frames == 4000
+    assert json.loads(paths["explanation.json"].read_text("utf-8"))["seconds"] == 0.25
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["explanation.wav", "residual.wav", "explanation.png", "explanation.json"]
+)
+def test_failing_to_write_leaves_nothing_partial(tmp_path: Path, name: str) -> None:
+    """Where a file cannot get its name, no temporary file stays behind."""
+    (tmp_path / name / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=name):
+        interpretation().save(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {
+        "explanation.wav",
+        "residual.wav",
+        "explanation.png",
+        "explanation.json",
+    }
+    for path in tmp_path.glob("*.wav"):
+        assert path.is_dir() or soundfile.info(path).frames == 8000

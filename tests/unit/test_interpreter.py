@@ -1,0 +1,465 @@
+"""ZeroShotInterpreter: loading, files, batches, classification."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+import lmaczs
+from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
+from lmaczs.audio import load_audio
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.export import inference_yaml
+
+RATE = 32000
+TEMPLATE = "I hear {}."
+WIDTH = 8
+
+
+@pytest.fixture(scope="module")
+def source(
+    tiny_clap: FrozenClap,
+    tiny_clap_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Folder as `lmaczs export` writes it: a random decoder and its CLAP."""
+    folder = tmp_path_factory.mktemp("interpreter")
+    torch.manual_seed(0)
+    decoder = MaskDecoder(tiny_clap, width=WIDTH)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(20)
+    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    shutil.copytree(tiny_clap_folder, folder / "clap")
+    yaml = inference_yaml("clap", "tiny", "stft", WIDTH, TEMPLATE)
+    (folder / "hyperparams.yaml").write_text(yaml)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interpreter(source: Path) -> ZeroShotInterpreter:
+    """The random decoder, loaded."""
+    return ZeroShotInterpreter.from_hparams(source)
+
+
+@pytest.fixture
+def broken(source: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Function that copies `source` with another hyperparams.yaml."""
+
+    def make(old: str, new: str) -> Path:
+        folder = tmp_path / "broken"
+        shutil.copytree(source, folder)
+        path = folder / "hyperparams.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        return folder
+
+    return make
+
+
+def noise(samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """Noise [samples] or [samples, channels], float32."""
+    shape = (samples, channels) if channels > 1 else (samples,)
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
+def write(
+    path: Path, rate: int = RATE, seconds: float = 1.0, channels: int = 1
+) -> Path:
+    """Write noise as float WAV."""
+    samples = noise(round(seconds * rate), channels)
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return path
+
+
+def assert_same(one: Interpretation, other: Interpretation) -> None:
+    """Check that two explanations are the same."""
+    assert one.prompt == other.prompt
+    for name, atol in (
+        ("mask", 1e-4),
+        ("masked_stft", 1e-3),  # of a window of 2048 samples
+        ("waveform", 1e-5),
+        ("residual", 1e-5),
+    ):
+        a, b = getattr(one, name), getattr(other, name)
+        torch.testing.assert_close(a, b, atol=atol, rtol=0)
+    for name in ("similarity", "masked_similarity", "residual_similarity"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
+
+
+# --- files --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds"),
+    [
+        (RATE, 2, 1.1),
+        (44100, 2, 0.7),
+        (8000, 1, 0.05),
+        (48000, 3, 5.3),
+        (RATE, 1, 12.3),
+    ],
+)
+def test_any_recording(
+    interpreter: ZeroShotInterpreter,
+    tmp_path: Path,
+    rate: int,
+    channels: int,
+    seconds: float,
+) -> None:
+    """Channels are mixed, then resampled; the two parts sum to that, as long as it."""
+    path = write(tmp_path / "a.wav", rate, seconds, channels)
+    one = interpreter.interpret_file(path, "a dog barking")
+    mono = noise(round(seconds * rate), channels).reshape(-1, channels).mean(1)
+    expected = load_audio(mono, RATE, source_rate=rate)
+    assert one.sample_rate == interpreter.sample_rate == RATE
+    assert abs(len(one.waveform) - seconds * RATE) <= 1
+    both = one.waveform + one.residual
+    torch.testing.assert_close(both, expected, atol=1e-5, rtol=0)
+
+
+def test_one_prompt_or_a_list(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """A string gives one explanation, a list or tuple a list in its order."""
+    path = write(tmp_path / "a.wav")
+    one = interpreter.interpret_file(str(path), "a dog")
+    assert isinstance(one, Interpretation)
+    for prompts in (["heavy rain", "a dog"], ("heavy rain", "a dog")):
+        many = interpreter.interpret_file(path, prompts)
+        assert [m.prompt for m in many] == list(prompts)
+        assert_same(many[1], one)
+    (single,) = interpreter.interpret_file(path, ["a dog"])
+    assert_same(single, one)
+    assert interpreter.interpret_file(path, []) == []
+
+
+def test_audio_is_encoded_once(
+    interpreter: ZeroShotInterpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many prompts there are, the recording goes through the encoder once."""
+    calls: list[int] = []
+    encode = FrozenClap.encode_audio
+
+    def spy(self: FrozenClap, log_mel: Tensor, is_longer: bool = False) -> object:
+        calls.append(len(log_mel))
+        return encode(self, log_mel, is_longer)
+
+    monkeypatch.setattr(FrozenClap, "encode_audio", spy)
+    path = write(tmp_path / "a.wav")
+    interpreter.interpret_file(path, ["a dog", "a cat", "rain"], verify=False)
+    assert calls == [1]
+
+
+def test_bare_label_is_put_into_the_template(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """The template is hyperparams.yaml's; what is shown is the prompt as typed."""
+    path = write(tmp_path / "a.wav")
+    bare = interpreter.interpret_file(path, "dog")
+    sentence = interpreter.interpret_file(path, "I hear dog.")
+    other = interpreter.interpret_file(path, "This is a sound of dog.")
+    assert bare.prompt == "dog"
+    assert bare.similarity == pytest.approx(sentence.similarity, abs=1e-6)
+    assert abs(bare.similarity - other.similarity) > 1e-4
+    torch.testing.assert_close(bare.mask, sentence.mask)
+
+
+def test_model_is_noted(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """Each explanation names the model that was asked."""
+    one = interpreter.interpret_file(write(tmp_path / "a.wav"), "dog", verify=False)
+    assert one.to_dict()["model"] == "tiny"
+    assert one.masked_similarity is one.residual_similarity is None
+
+
+def test_results_are_on_the_cpu_without_gradient(
+    interpreter: ZeroShotInterpreter,
+) -> None:
+    """Tensors that come out are plain values."""
+    (one,) = interpreter.interpret_batch(torch.rand(1, 9000), "a dog")
+    for tensor in (one.mask, one.masked_stft, one.waveform, one.residual):
+        assert tensor.device.type == "cpu"
+        assert not tensor.requires_grad
+
+
+def test_unreadable_recordings(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """A missing file and a file that is no audio are one AudioError that names them."""
+    text = tmp_path / "a.wav"
+    text.write_text("no audio")
+    for path in (text, tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(AudioError, match=path.name):
+            interpreter.interpret_file(path, "a dog")
+        with pytest.raises(AudioError, match=path.name):
+            interpreter.classify_file(path, ["dog"])
+
+
+def test_empty_prompt(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """An empty prompt among others is refused."""
+    with pytest.raises(ValueError, match="prompt is empty"):
+        interpreter.interpret_file(write(tmp_path / "a.wav"), ["a dog", " "])
+
+
+# --- classification -----------------------------------------------------------------
+
+
+def test_classify(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """Similarities are those of the labels in the template, most similar first."""
+    path = write(tmp_path / "a.wav", seconds=2.0)
+    labels = ["dog", "rain", "a clock ticking", "siren"]
+    table = interpreter.classify_file(path, labels, template="the sound of {}")
+    assert list(table.columns) == ["label", "similarity", "probability"]
+    assert sorted(table.label) == sorted(labels)
+    assert table.similarity.is_monotonic_decreasing
+    assert table.probability.sum() == pytest.approx(1)
+
+    clap = interpreter.clap
+    wav = torch.from_numpy(noise(2 * RATE))
+    audio = clap.embed_audio(clap.front_end.log_mel(wav[None]))[0]
+    text = clap.encode_text([f"the sound of {label}" for label in table.label])
+    cosines = (text @ audio).tolist()
+    assert table.similarity.tolist() == pytest.approx(cosines, abs=1e-5)
+    scaled = np.exp(clap.logit_scale * np.array(cosines))
+    expected = (scaled / scaled.sum()).tolist()
+    assert table.probability.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_classify_puts_every_label_into_the_default_template(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """A sentence, too: what is a label is not guessed here."""
+    path = write(tmp_path / "a.wav")
+    plain = interpreter.classify_file(path, ["dog", "a dog barks"])
+    filled = interpreter.classify_file(
+        path, [f"This is a sound of {x}." for x in plain.label], template="{}"
+    )
+    assert filled.similarity.tolist() == pytest.approx(plain.similarity.tolist())
+
+
+def test_classify_refuses(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """No labels, one string for a list, a template that swallows the label."""
+    path = write(tmp_path / "a.wav")
+    for labels in ([], "dog"):
+        with pytest.raises(ValueError, match="list of at least one label"):
+            interpreter.classify_file(path, labels)
+    with pytest.raises(ValueError, match="has no {} for the label"):
+        interpreter.classify_file(path, ["dog"], template="a sound")
+
+
+# --- batches ------------------------------------------------------------------------
+
+
+def test_batch_equals_singles(interpreter: ZeroShotInterpreter) -> None:
+    """Clips of a batch, with their lengths and prompts, as if they came alone."""
+    samples, lengths = 48000, [48000, 16000, 1234]
+    wavs = torch.from_numpy(noise(3 * samples)).view(3, samples)
+    prompts = ["a dog", "heavy rain", "siren"]
+    batch = interpreter.interpret_batch(
+        wavs, prompts, torch.tensor(lengths, dtype=torch.float32) / samples
+    )
+    for wav, length, prompt, one in zip(wavs, lengths, prompts, batch, strict=True):
+        assert len(one.waveform) == length
+        (single,) = interpreter.interpret_batch(wav[None, :length], prompt)
+        assert_same(one, single)
+
+
+def test_one_prompt_for_all(interpreter: ZeroShotInterpreter) -> None:
+    """A string is the prompt of every clip; verify=False reaches each of them."""
+    wavs = torch.rand(2, 9000) - 0.5
+    batch = interpreter.interpret_batch(wavs, "a dog", verify=False)
+    assert [one.prompt for one in batch] == ["a dog", "a dog"]
+    assert all(one.masked_similarity is None for one in batch)
+
+
+def test_file_equals_batch(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
+    """A file and its samples are interpreted alike."""
+    path = write(tmp_path / "a.wav", seconds=0.9)
+    wavs = torch.from_numpy(noise(round(0.9 * RATE)))[None]
+    (one,) = interpreter.interpret_batch(wavs, ["a dog"])
+    assert_same(one, interpreter.interpret_file(path, "a dog"))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4999, 15999, 16000])
+def test_relative_lengths_are_rounded(
+    interpreter: ZeroShotInterpreter, length: int
+) -> None:
+    """A length survives being made relative in float32."""
+    lens = torch.tensor([length / 16000, 1.0])
+    batch = interpreter.interpret_batch(torch.rand(2, 16000), "a", lens, verify=False)
+    assert [len(one.waveform) for one in batch] == [length, 16000]
+
+
+def test_numbers_that_do_not_fit(interpreter: ZeroShotInterpreter) -> None:
+    """Prompts and lengths are one for each clip; waveforms are [B, samples]."""
+    wavs = torch.rand(2, 8000)
+    with pytest.raises(ValueError, match="2 clips, but 3 prompts"):
+        interpreter.interpret_batch(wavs, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="2 clips, but 1 prompts"):
+        interpreter.interpret_batch(wavs, ["a"])
+    with pytest.raises(ValueError, match="2 clips, but 1 wav_lens"):
+        interpreter.interpret_batch(wavs, "a", torch.ones(1))
+    with pytest.raises(ValueError, match=r"\[B, samples\], not \(8000,\)"):
+        interpreter.interpret_batch(wavs[0], "a")
+
+
+def test_forward_is_interpret_batch(interpreter: ZeroShotInterpreter) -> None:
+    """Calling the interpreter does the same, with the same arguments."""
+    forward = inspect.signature(ZeroShotInterpreter.forward)
+    assert forward == inspect.signature(ZeroShotInterpreter.interpret_batch)
+    wavs, lens = torch.rand(2, 8000), torch.tensor([1.0, 0.5])
+    called = interpreter(wavs, ["a dog", "rain"], wav_lens=lens, verify=True)
+    batch = interpreter.interpret_batch(wavs, ["a dog", "rain"], lens)
+    for one, other in zip(called, batch, strict=True):
+        assert_same(one, other)
+
+
+# --- loading ------------------------------------------------------------------------
+
+
+def test_loading_writes_nothing_and_asks_nobody(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is read in place: no file, no link, no connection."""
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError(f"a connection to {args[1:]}")
+
+    def content() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    before = content()
+    ZeroShotInterpreter.from_hparams(str(source), savedir=tmp_path / "saved")
+    assert content() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_can_be_moved_and_named_relatively(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CLAP is found beside hyperparams.yaml, wherever that lies."""
+    shutil.copytree(source, tmp_path / "here" / "moved")
+    monkeypatch.chdir(tmp_path)
+    moved = ZeroShotInterpreter.from_hparams("here/moved")
+    wavs = torch.rand(1, 8000)
+    original = ZeroShotInterpreter.from_hparams(source)
+    assert_same(moved(wavs, "a dog")[0], original(wavs, "a dog")[0])
+
+
+def test_default_source(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a source the embedded default is loaded."""
+    package = tmp_path / "lmaczs"
+    shutil.copytree(source, package / "pretrained" / "lmaczs_small")
+    monkeypatch.setattr(lmaczs, "__file__", str(package / "__init__.py"))
+    one = ZeroShotInterpreter.from_hparams()
+    assert one.hparams.source_folder == str(package / "pretrained" / "lmaczs_small")
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None])
+def test_device(source: Path, device: str | torch.device | None) -> None:
+    """A device is named by a string or a torch.device; None is SpeechBrain's choice."""
+    loaded = ZeroShotInterpreter.from_hparams(source, run_opts={"device": device})
+    if device is not None:
+        assert loaded.clap.device == torch.device("cpu")
+    (one,) = loaded(torch.rand(1, 8000), "a dog")
+    assert one.mask.device.type == "cpu"
+
+
+def test_overrides(
+    source: Path, interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """Values of hyperparams.yaml can be replaced, and only those."""
+    given = {"template": "{}", "model_name": "another"}
+    loaded = ZeroShotInterpreter.from_hparams(source, overrides=given)
+    assert given == {"template": "{}", "model_name": "another"}
+    path = write(tmp_path / "a.wav")
+    one = loaded.interpret_file(path, "I hear dog.")
+    assert one.model == "another"
+    assert_same(one, interpreter.interpret_file(path, "I hear dog."))
+    with pytest.raises((KeyError, ValueError), match="no_such_key"):
+        ZeroShotInterpreter.from_hparams(source, overrides={"no_such_key": 1})
+
+
+def test_clap_source_may_be_overridden(source: Path, tiny_clap_folder: Path) -> None:
+    """The CLAP may lie elsewhere."""
+    loaded = ZeroShotInterpreter.from_hparams(
+        source, overrides={"clap_source": str(tiny_clap_folder)}
+    )
+    assert loaded.clap.front_end.sample_rate == RATE
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_stays_in_eval_mode(source: Path, freeze: bool) -> None:
+    """Neither CLAP nor decoder is left in training mode, also without freezing."""
+    loaded = ZeroShotInterpreter.from_hparams(source, freeze_params=freeze)
+    assert not any(module.training for module in loaded.modules())
+    assert not any(p.requires_grad for p in loaded.clap.parameters())
+    assert any(p.requires_grad for p in loaded.parameters()) is not freeze
+
+
+@pytest.mark.parametrize(
+    "missing", ["missing", "./missing", "a/b/missing", "owner/missing", Path("missing")]
+)
+def test_missing_folder(
+    missing: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is neither a folder nor a repository is named in one sentence."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match="there is no folder .*missing"
+    ) as error:
+        ZeroShotInterpreter.from_hparams(missing)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_without_yaml(tmp_path: Path) -> None:
+    """A folder that is no export is refused, and the mend is named."""
+    with pytest.raises(FileNotFoundError, match="no hyperparams.yaml; `lmaczs export`"):
+        ZeroShotInterpreter.from_hparams(tmp_path)
+
+
+def test_folder_without_clap(broken: Callable[..., Path]) -> None:
+    """A CLAP that is gone is named."""
+    folder = broken("clap_source: clap", "clap_source: gone")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        ZeroShotInterpreter.from_hparams(folder)
+
+
+def test_decoder_of_another_width(broken: Callable[..., Path]) -> None:
+    """Weights that do not fit are refused in one clear sentence, not half loaded."""
+    folder = broken("width: 8", "width: 16")
+    with pytest.raises(ValueError, match="weights of another decoder") as error:
+        ZeroShotInterpreter.from_hparams(folder)
+    message = str(error.value)
+    assert "decoder.ckpt" in message
+    assert "width" in message
+    assert "\n" not in message
+
+
+def test_yaml_without_decoder(broken: Callable[..., Path]) -> None:
+    """A YAML that names no decoder among its modules is refused."""
+    folder = broken("    decoder: !ref <decoder>\npretrainer", "pretrainer")
+    with pytest.raises(ValueError, match="names no module 'decoder'"):
+        ZeroShotInterpreter.from_hparams(folder)
+
+
+def test_yaml_without_template(broken: Callable[..., Path]) -> None:
+    """A YAML that lacks a value is refused by its name."""
+    folder = broken(f"template: {TEMPLATE}\n", "")
+    with pytest.raises(ValueError, match="template"):
+        ZeroShotInterpreter.from_hparams(folder)

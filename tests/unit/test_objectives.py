@@ -1,0 +1,271 @@
+"""Every term against a slow loop over its definition, and the two objectives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmaczs.objectives import (
+    LmacObjective,
+    LmacZsObjective,
+    Pairs,
+    diversity_term,
+    make_objective,
+    masked_in_term,
+    masked_out_term,
+    removed_term,
+    similarity_term,
+    sparsity_term,
+    weighted_sum,
+)
+
+BATCH, PROMPTS, DIM, CLASSES, FREQ, TIME = 5, 3, 8, 4, 6, 7
+LMACZS_WEIGHTS = {"similarity": 1.0, "sparsity": 0.3, "diversity": 0.1, "removed": 0.2}
+LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Draw normal values of a fixed seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    """Draw unit vectors."""
+    return nn.functional.normalize(draw(*shape, seed=seed), dim=-1)
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    """Five clips with three prompts each; the first is present, others now and then."""
+    present = draw(BATCH, PROMPTS, seed=9) > 0.3
+    present[:, 0] = True
+    return Pairs(
+        text=unit(BATCH, PROMPTS, DIM, seed=1),
+        present=present,
+        masks=draw(BATCH, PROMPTS, FREQ, TIME, seed=2).sigmoid(),
+        embedding=unit(BATCH, DIM, seed=3),
+        masked=unit(BATCH, PROMPTS, DIM, seed=4),
+        removed=unit(BATCH, DIM, seed=5),
+        classes=unit(CLASSES, DIM, seed=6),
+        logit_scale=10.0,
+    )
+
+
+def twice(pairs: Pairs) -> Pairs:
+    """The batch, and every clip of it once more."""
+    per_clip = [
+        f.name for f in fields(Pairs) if f.name not in ("classes", "logit_scale")
+    ]
+    doubled = {n: torch.cat([getattr(pairs, n)] * 2) for n in per_clip}
+    return replace(pairs, **doubled)
+
+
+def mean(values: list[float]) -> float:
+    """Mean; 0 of nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """Sum of products, in plain Python."""
+    return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Cosine in plain Python."""
+    a, b = a.flatten(), b.flatten()
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+# --- terms --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sided", ["one-sided", "two-sided"])
+def test_similarity_is_a_loop_over_pairs(pairs: Pairs, sided: str) -> None:
+    """Present pairs count both ways, absent ones as the YAML says."""
+    expected = []
+    for row in range(BATCH):
+        present, absent = [], []
+        for column in range(PROMPTS):
+            text = pairs.text[row, column]
+            change = dot(text, pairs.masked[row, column])
+            change -= dot(text, pairs.embedding[row])
+            if pairs.present[row, column]:
+                present.append(abs(change))
+            else:
+                absent.append(max(change, 0.0) if sided == "one-sided" else abs(change))
+        expected.append(mean(present) + mean(absent))
+    actual = similarity_term(
+        pairs.masked_similarity, pairs.original_similarity, pairs.present, sided
+    )
+    assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
+
+
+def test_one_sided_lets_masks_take_from_absent_prompts_only() -> None:
+    """Of an absent prompt less is free, more costs; of a present one both cost."""
+    original = torch.tensor([[0.5, 0.5]])
+    less, more = original - 0.2, original + 0.3
+    absent, present = torch.tensor([[False, False]]), torch.tensor([[True, True]])
+    assert similarity_term(less, original, absent).item() == 0
+    assert similarity_term(more, original, absent).item() == pytest.approx(0.3)
+    assert similarity_term(less, original, absent, "two-sided").item() == (
+        pytest.approx(0.2)
+    )
+    assert similarity_term(less, original, present).item() == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="'one sided', not one of"):
+        similarity_term(less, original, present, "one sided")
+
+
+def test_sparsity_is_the_mean_of_a_clips_masks(pairs: Pairs) -> None:
+    """Everything kept costs one, nothing kept nothing."""
+    expected = [mean(clip.flatten().tolist()) for clip in pairs.masks]
+    assert torch.allclose(sparsity_term(pairs.masks), torch.tensor(expected))
+    assert (sparsity_term(torch.ones(2, 1, 3, 3)) == 1).all()
+    assert (sparsity_term(torch.zeros(2, 1, 3, 3)) == 0).all()
+
+
+def test_diversity_is_a_loop_over_pairs_of_prompts(pairs: Pairs) -> None:
+    """Only the excess of the masks' cosine over the prompts' costs."""
+    expected = []
+    for masks, text in zip(pairs.masks, pairs.text, strict=True):
+        excess = [
+            max(0.0, cosine(masks[i], masks[k]) - max(0.0, dot(text[i], text[k])))
+            for i in range(PROMPTS)
+            for k in range(i + 1, PROMPTS)
+        ]
+        expected.append(mean(excess))
+    actual = diversity_term(pairs.masks, pairs.text)
+    assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
+
+
+def test_diversity_at_its_ends() -> None:
+    """Same prompt: free. Disjoint masks: free. One prompt: nothing to compare."""
+    mask = torch.rand(1, 1, 4, 4)
+    prompt, other = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    same = torch.cat([mask, mask], 1)
+    assert diversity_term(same, torch.cat([prompt, prompt], 1)).item() == (
+        pytest.approx(0, abs=1e-6)
+    )
+    assert diversity_term(same, torch.cat([prompt, other], 1)).item() == (
+        pytest.approx(1, abs=1e-6)
+    )
+    apart = torch.eye(2).view(1, 2, 1, 2)
+    assert diversity_term(apart, torch.cat([prompt, other], 1)).item() == 0
+    assert diversity_term(mask, prompt).tolist() == [0]
+
+
+def test_diversity_of_empty_masks_has_finite_gradients() -> None:
+    """A mask that is zero everywhere has no direction; it must not make NaN."""
+    masks = torch.zeros(2, 2, 3, 3, requires_grad=True)
+    diversity_term(masks, unit(2, 2, DIM)).sum().backward()
+    assert masks.grad.isfinite().all()
+
+
+def test_what_is_removed_costs_what_it_carries() -> None:
+    """Similarity above zero, as it is."""
+    removed = removed_term(torch.tensor([-0.5, 0.0, 0.25]))
+    assert removed.tolist() == [0, 0, 0.25]
+
+
+def test_lmac_terms_are_an_explicit_softmax(pairs: Pairs) -> None:
+    """Minus and plus the log-probability of the class predicted without a mask."""
+    logits = pairs.class_logits(pairs.masked[:, 0])
+    predicted = pairs.class_logits(pairs.embedding).argmax(-1)
+    expected = []
+    for row in range(BATCH):
+        scores = [
+            10.0 * dot(pairs.classes[k], pairs.masked[row, 0]) for k in range(CLASSES)
+        ]
+        total = sum(math.exp(score) for score in scores)
+        expected.append(-math.log(math.exp(scores[predicted[row]]) / total))
+    expected = torch.tensor(expected)
+    assert torch.allclose(masked_in_term(logits, predicted), expected, atol=1e-5)
+    assert torch.allclose(masked_out_term(logits, predicted), -expected, atol=1e-5)
+
+
+# --- sums ---------------------------------------------------------------------------
+
+
+def test_weighted_sum_logs_every_term_and_weighs_some() -> None:
+    """Terms without a weight are logged, not added."""
+    terms = {"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([10.0, 20.0])}
+    assert weighted_sum(terms, {"a": 0.5}) == {"a": 2.0, "b": 15.0, "loss": 1.0}
+    assert weighted_sum(terms, {"a": 0.5, "b": 2})["loss"] == 31.0
+
+
+def test_unknown_weights_are_refused() -> None:
+    """A misspelt weight names itself and the terms there are."""
+    with pytest.raises(ValueError, match=r"\['sparse'\].*\['sparsity'\]"):
+        weighted_sum({"sparsity": torch.ones(2)}, {"sparse": 1.0})
+
+
+def test_lmaczs_adds_its_terms(pairs: Pairs) -> None:
+    """Each term under its name; the loss is their weighted sum."""
+    terms = LmacZsObjective(LMACZS_WEIGHTS)(pairs)
+    assert terms.keys() == {*LMACZS_WEIGHTS, "loss"}
+    expected = sum(w * terms[name] for name, w in LMACZS_WEIGHTS.items())
+    assert torch.allclose(terms["loss"], expected)
+    left = [
+        max(0.0, dot(t, r))
+        for t, r in zip(pairs.text[:, 0], pairs.removed, strict=True)
+    ]
+    assert terms["removed"].item() == pytest.approx(mean(left), abs=1e-6)
+    two_sided = LmacZsObjective(LMACZS_WEIGHTS, "two-sided")(pairs)
+    assert two_sided["similarity"] > terms["similarity"]
+
+
+def test_lmac_explains_the_class_that_is_predicted(pairs: Pairs) -> None:
+    """The target is the argmax on the input, whatever the mask makes of it."""
+    terms = LmacObjective(LMAC_WEIGHTS)(pairs)
+    predicted = [
+        max(range(CLASSES), key=lambda k: dot(pairs.classes[k], clip))
+        for clip in pairs.embedding
+    ]
+    target = torch.tensor(predicted)
+    inside = pairs.class_logits(pairs.masked[:, 0]).log_softmax(-1)
+    outside = pairs.class_logits(pairs.removed).log_softmax(-1)
+    rows = torch.arange(BATCH)
+    assert torch.allclose(terms["masked_in"], -inside[rows, target].mean())
+    assert torch.allclose(terms["masked_out"], outside[rows, target].mean())
+    expected = sum(w * terms[name] for name, w in LMAC_WEIGHTS.items())
+    assert torch.allclose(terms["loss"], expected)
+
+
+@pytest.mark.parametrize("name", ["lmaczs", "lmac"])
+def test_objectives_do_not_grow_with_the_batch(pairs: Pairs, name: str) -> None:
+    """Every clip twice: every term and the loss stay as they are."""
+    weights = {"lmaczs": LMACZS_WEIGHTS, "lmac": LMAC_WEIGHTS}
+    objective = make_objective(name, weights)
+    once, doubled = objective(pairs), objective(twice(pairs))
+    for term, value in once.items():
+        assert torch.allclose(value, doubled[term], atol=1e-6), term
+
+
+@pytest.mark.parametrize("name", ["lmaczs", "lmac"])
+def test_losses_pull_at_the_masks_and_at_what_they_make(
+    pairs: Pairs, name: str
+) -> None:
+    """Gradients are finite and reach the masks, the masked and the removed."""
+    leaves = {
+        part: getattr(pairs, part).clone().requires_grad_()
+        for part in ("masks", "masked", "removed")
+    }
+    weights = {"lmaczs": LMACZS_WEIGHTS, "lmac": LMAC_WEIGHTS}
+    make_objective(name, weights)(replace(pairs, **leaves))["loss"].backward()
+    for part, leaf in leaves.items():
+        assert leaf.grad.isfinite().all(), part
+        assert leaf.grad.abs().max() > 0, part
+
+
+def test_objectives_are_chosen_by_name() -> None:
+    """An unknown name is refused with the names there are."""
+    weights = {"lmaczs": LMACZS_WEIGHTS, "lmac": LMAC_WEIGHTS}
+    one = make_objective("lmaczs", weights, "two-sided")
+    assert isinstance(one, LmacZsObjective)
+    assert one.absent_prompts == "two-sided"
+    assert isinstance(make_objective("lmac", weights), LmacObjective)
+    with pytest.raises(ValueError, match="'l2i', not lmaczs or lmac"):
+        make_objective("l2i", weights)

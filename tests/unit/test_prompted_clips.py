@@ -1,0 +1,345 @@
+"""PromptedClips: what is drawn, that it can be repeated, and what is told of it.
+
+The clips are tones, a pitch for each label, so that a test hears what is in a mixture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lmaczs.clap import FrozenClap
+from lmaczs.frontend import FrontEnd
+from lmaczs.prompted_clips import PromptedClips, collate, mix_waveforms
+
+RATE, SIZE = 32000, 160000  # of the tiny CLAP
+PITCH = {"bell": 500, "cat": 1100, "dog": 2300, "horn": 4100, "rain": 7000}  # Hz
+TEMPLATES = ["{}", "the sound of {}", "I can hear {} now"]
+EPOCHS = range(1, 9)
+
+
+@pytest.fixture(scope="module")
+def front_end(tiny_clap: FrozenClap) -> FrontEnd:
+    """Of the tiny CLAP: 5 s at 32 kHz."""
+    return tiny_clap.front_end
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Three clips a label, 1, 5 and 7 s long, tones at full scale."""
+    folder = tmp_path_factory.mktemp("tones")
+    rows = []
+    for label, hertz in PITCH.items():
+        for seconds in (1, 5, 7):
+            time = np.arange(round(seconds * RATE)) / RATE
+            swell = 0.2 + 0.8 * time / seconds  # so that a stretch can be told
+            path = folder / f"{label}{seconds}.wav"
+            tone = swell * np.sin(2 * np.pi * hertz * time)
+            soundfile.write(path, tone, RATE, subtype="FLOAT")
+            rows.append({"id": path.stem, "path": str(path), "label": label})
+    return pd.DataFrame(rows)
+
+
+def clips(table: pd.DataFrame, front_end: FrontEnd, **options: Any) -> PromptedClips:
+    """Make a training set of the tones, every clip a mixture unless told otherwise."""
+    options = {"templates": TEMPLATES[:1], "mixture_share": 1.0, **options}
+    return PromptedClips(table, front_end, **options)
+
+
+def drawn(data: PromptedClips) -> list[dict[str, Any]]:
+    """All items of several epochs."""
+    items = []
+    for data.epoch in EPOCHS:
+        items += [data[index] for index in range(len(data))]
+    return items
+
+
+def levels(wav: Tensor) -> dict[str, float]:
+    """Energy around each label's pitch in the first second."""
+    power = torch.fft.rfft(wav[:RATE]).abs().square()  # a bin a hertz
+    return {x: float(power[hz - 100 : hz + 100].sum()) for x, hz in PITCH.items()}
+
+
+def heard(wav: Tensor) -> set[str]:
+    """Labels whose pitch is in a sound, down to 40 dB below the loudest."""
+    found = levels(wav)
+    return {x for x, value in found.items() if value > 1e-4 * max(found.values())}
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two items are equal, bit by bit."""
+    rest = [{k: v for k, v in item.items() if k != "wav"} for item in (one, other)]
+    return rest[0] == rest[1] and torch.equal(one["wav"], other["wav"])
+
+
+# --- chance -------------------------------------------------------------------------
+
+
+def test_item_depends_on_seed_epoch_and_clip(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """The same three give the same item; another epoch or seed gives another."""
+    data = clips(table, front_end, templates=TEMPLATES, seed=7)
+    again = clips(table, front_end, templates=TEMPLATES, seed=7, keep_in_memory=False)
+    other_seed = clips(table, front_end, templates=TEMPLATES, seed=8)
+    for one in (data, again, other_seed):
+        one.epoch = 3
+    for index in range(len(table)):
+        assert same(data[index], again[index])
+        assert same(data[index], data[index])
+        assert not same(data[index], other_seed[index])
+    again.epoch = 4
+    assert not any(same(data[i], again[i]) for i in range(len(table)))
+
+
+def test_item_does_not_depend_on_order(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """Neither what was drawn before nor a global seed changes an item."""
+    forward, backward = clips(table, front_end), clips(table, front_end)
+    forward.epoch = backward.epoch = 2
+    torch.manual_seed(0)
+    np.random.seed(0)
+    ahead = [forward[i] for i in range(len(table))]
+    torch.manual_seed(1)
+    np.random.seed(1)
+    behind = [backward[i] for i in reversed(range(len(table)))][::-1]
+    assert all(same(a, b) for a, b in zip(ahead, behind, strict=True))
+
+
+def test_items_do_not_disturb_global_chance(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """Nothing is drawn from the global generators."""
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    drawn(clips(table[:3], front_end, negatives_per_clip=0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_item_does_not_depend_on_workers(
+    table: pd.DataFrame, front_end: FrontEnd, workers: int
+) -> None:
+    """Worker processes draw what the main process would, in every epoch."""
+    data = clips(table, front_end)
+    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
+    for data.epoch in (1, 2):
+        items = [item for batch in loader for item in batch]
+        assert all(same(item, data[i]) for i, item in enumerate(items))
+
+
+# --- mixtures -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level_db", [-12.0, -5.0, 0.0, 3.3, 20.0])
+@pytest.mark.parametrize("gain", [0.01, 1.0, 10.0])
+def test_mixture_level(level_db: float, gain: float) -> None:
+    """First and second are in the mixture at the level asked for, by energy."""
+    rng = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 20000, generator=rng)
+    second = second * gain
+    mixture = mix_waveforms(first, second, level_db)
+    sources = torch.stack([first, second], 1).double()
+    share = torch.linalg.lstsq(sources, mixture.double()[:, None]).solution
+    energies = (sources * share.T).square().sum(0)
+    torch.testing.assert_close(sources @ share, mixture.double()[:, None])
+    assert float(10 * (energies[0] / energies[1]).log10()) == pytest.approx(
+        level_db, abs=1e-3
+    )
+
+
+def test_mixture_does_not_clip() -> None:
+    """A mixture that would clip is turned down as a whole, another is not."""
+    time = torch.arange(3200) / RATE
+    first, second = (torch.sin(2 * torch.pi * f * time) for f in (500, 1100))
+    loud = mix_waveforms(first, second, 0)
+    assert loud.abs().max() == pytest.approx(1)
+    weak = mix_waveforms(0.1 * first, second, 0)
+    torch.testing.assert_close(weak, 0.1 * (first + second), atol=1e-3, rtol=0)
+
+
+def test_mixture_with_silence() -> None:
+    """Silence has no level: the other sound comes out as it is."""
+    sound, silence = torch.rand(100) - 0.5, torch.zeros(100)
+    assert torch.equal(mix_waveforms(sound, silence, 3), sound)
+    assert torch.equal(mix_waveforms(silence, sound, 3), sound)
+    assert torch.equal(mix_waveforms(silence, silence, 3), silence)
+
+
+def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Partners are within mixture_db of the clip, on both sides; nothing clips."""
+    one_second = table[table.id.str.endswith("1")]  # the level is the same all along
+    data = clips(one_second, front_end, mixture_db=5.0, gain_db=12.0)
+    ratios, peaks = [], []
+    for item in drawn(data):
+        found = levels(item["wav"])
+        clip = found.pop(item["label"])
+        ratios.append(10 * np.log10(clip / max(found.values())))
+        peaks.append(float(item["wav"].abs().max()))
+    assert -5.1 < min(ratios) < -3.5
+    assert 3.5 < max(ratios) < 5.1
+    assert 0.25 * 0.9 < min(peaks) < 0.35
+    assert 0.8 < max(peaks) <= 1
+
+
+def test_share_of_mixtures(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """About the asked share of clips are mixtures, always of two labels."""
+    items = drawn(clips(table, front_end, mixture_share=0.5))
+    sounds = [len(heard(item["wav"])) for item in items]
+    assert set(sounds) == {1, 2}
+    assert np.mean(np.array(sounds) == 2) == pytest.approx(0.5, abs=0.15)
+    pure = drawn(clips(table, front_end, mixture_share=0.0))
+    assert all(heard(item["wav"]) == {item["label"]} for item in pure)
+
+
+# --- prompts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "negatives"), [(0.0, 2), (0.5, 0), (0.5, 1), (1.0, 3), (1.0, 4)]
+)
+def test_flags_say_what_is_heard(
+    table: pd.DataFrame, front_end: FrontEnd, share: float, negatives: int
+) -> None:
+    """A prompt is flagged as present exactly where its label sounds in the clip."""
+    data = clips(table, front_end, mixture_share=share, negatives_per_clip=negatives)
+    items = drawn(data)
+    for item in items:
+        assert len(item["prompts"]) == len(set(item["prompts"])) == 1 + negatives
+        assert item["prompts"][0] == item["label"]
+        sounds = heard(item["wav"])
+        assert item["present"] == [prompt in sounds for prompt in item["prompts"]]
+    partners = [sum(item["present"]) - 1 for item in items]
+    assert max(partners) == (1 if share and negatives else 0)
+
+
+def test_partner_is_asked_for_half_of_the_time(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """The second prompt of a mixture is the partner's in about half of the items."""
+    items = drawn(clips(table, front_end))
+    asked = [item["present"][1] for item in items]
+    assert np.mean(asked) == pytest.approx(0.5, abs=0.15)
+
+
+def test_two_labels_are_enough(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Where no label is absent from a mixture, its partner is asked for."""
+    two = table[table.label.isin(["cat", "dog"])]
+    items = drawn(clips(two, front_end, mixture_share=0.5))
+    batch = collate(items)
+    assert batch["present"].shape == (len(items), 2)
+    mixed = [len(heard(item["wav"])) == 2 for item in items]
+    assert batch["present"][:, 1].tolist() == mixed
+
+
+def test_too_many_negatives(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """More other prompts than other labels are refused."""
+    with pytest.raises(ValueError, match="negatives_per_clip is 5, .* only 5 labels"):
+        clips(table, front_end, negatives_per_clip=5)
+
+
+def test_templates_are_drawn(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Every template is used in training, for each prompt on its own."""
+    data = clips(table, front_end, templates=TEMPLATES)
+    pairs = set()
+    for item in drawn(data):
+        used = []
+        for prompt in item["prompts"]:
+            label = next(x for x in PITCH if x in prompt)
+            used.append(next(t for t in TEMPLATES if t.format(label) == prompt))
+        pairs.add(tuple(used))
+    assert pairs == {(a, b) for a in TEMPLATES for b in TEMPLATES}
+
+
+# --- validation and lengths ---------------------------------------------------------
+
+
+def test_validation_draws_nothing(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Clips as they are, the first template, the same prompts in every epoch."""
+    data = clips(table, front_end, templates=TEMPLATES, train=False)
+    data.epoch = 1
+    items = [data[index] for index in range(len(data))]
+    data.epoch = 2
+    for index, (item, path) in enumerate(zip(items, table.path, strict=True)):
+        assert same(item, data[index])
+        wav = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+        assert torch.equal(item["wav"], front_end.fit_length(wav[None])[0])
+        label, other = item["prompts"]
+        assert label == item["label"]
+        assert other in set(PITCH) - {label}
+        assert item["present"] == [True, False]
+
+
+def test_lengths(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Every clip fills the encoder's input; its own length is told."""
+    data = clips(table, front_end, mixture_share=0.0)
+    for index, row in data.table.iterrows():
+        item = data[index]
+        own = min(soundfile.info(row.path).frames, SIZE)
+        assert item["wav"].shape == (SIZE,)
+        assert item["samples"] == own
+        repeated = item["wav"][:own].repeat(SIZE // own)
+        assert torch.equal(item["wav"], repeated)
+    mixtures = drawn(clips(table, front_end))
+    assert {item["samples"] for item in mixtures} == {SIZE}
+
+
+def test_stretches_of_long_clips(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Of a long clip a stretch is drawn in each epoch, unaltered, all over the clip."""
+    long = table[table.id.str.endswith("7")]
+    data = clips(long, front_end, mixture_share=0.0, gain_db=0.0)
+    whole = torch.from_numpy(soundfile.read(long.path.iloc[0], dtype="float32")[0])
+    starts = set()
+    for data.epoch in EPOCHS:
+        wav = data[0]["wav"]
+        stretches = whole.unfold(0, SIZE, 1)
+        found = (stretches[:, :200] - wav[:200]).abs().amax(1) == 0
+        (start,) = found.nonzero()[:, 0].tolist()
+        assert torch.equal(stretches[start], wav)
+        starts.add(start)
+    assert len(starts) == len(EPOCHS)
+    assert max(starts) - min(starts) > RATE / 2
+
+
+def test_clips_are_read_once(
+    table: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
+) -> None:
+    """In memory a clip outlives its file; otherwise it is read each time."""
+    one = table[:1].assign(path=str(tmp_path / "a.wav"), label="dog")
+    tone = np.sin(np.arange(RATE))
+    for keep in (True, False):
+        soundfile.write(tmp_path / "a.wav", tone, RATE)
+        data = clips(one, front_end, negatives_per_clip=0, keep_in_memory=keep)
+        data.mixture_share = 0.0
+        first = data[0]
+        Path(tmp_path / "a.wav").unlink()
+        if keep:
+            assert same(data[0], first)
+        else:
+            with pytest.raises(ValueError, match="a.wav"):
+                data[0]
+
+
+def test_collate(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """A batch holds the items in their order."""
+    data = clips(table, front_end, negatives_per_clip=2)
+    items = [data[index] for index in (3, 0, 7)]
+    batch = collate(items)
+    assert batch["wav"].shape == (3, SIZE)
+    assert batch["wav"].dtype == torch.float32
+    assert batch["samples"].tolist() == [item["samples"] for item in items]
+    assert batch["present"].dtype == torch.bool
+    assert batch["present"].tolist() == [item["present"] for item in items]
+    for key in ("id", "label", "prompts"):
+        assert batch[key] == [item[key] for item in items]
+    assert torch.equal(batch["wav"][1], items[1]["wav"])

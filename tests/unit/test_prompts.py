@@ -1,0 +1,84 @@
+"""The rule that tells a bare label from a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence, to_sentences
+
+BARE = {
+    "dog": "This is a sound of dog.",
+    "sea waves": "This is a sound of sea waves.",
+    "door wood knock": "This is a sound of door wood knock.",
+    "  clock   tick ": "This is a sound of clock tick.",
+    "car-horn": "This is a sound of car-horn.",
+    "theremin": "This is a sound of theremin.",  # opens with letters of an article
+    "Anvil": "This is a sound of Anvil.",
+    "犬": "This is a sound of 犬.",
+}
+SENTENCES = [
+    "a dog barking",
+    "A dog",
+    "the sea",
+    "someone sneezes",
+    "People clapping",
+    "Rain.",
+    "rain, wind",
+    "dog!",
+    "birds chirping in trees",
+    "This is a sound of a dog.",
+]
+
+
+@pytest.mark.parametrize("prompt", BARE)
+def test_bare_label_is_put_into_the_template(prompt: str) -> None:
+    """Up to three words without an opener or punctuation are a label."""
+    assert to_sentence(prompt) == BARE[prompt]
+
+
+@pytest.mark.parametrize("prompt", SENTENCES)
+def test_sentence_is_taken_as_it_is(prompt: str) -> None:
+    """An opener, punctuation or a fourth word makes a sentence."""
+    assert to_sentence(prompt) == prompt
+    assert to_sentence(prompt, "something {}") == prompt
+
+
+def test_spaces_do_not_matter() -> None:
+    """A sentence, too, is read without superfluous spaces and line ends."""
+    assert to_sentence(" a dog\n barking ") == "a dog barking"
+
+
+def test_template_is_used() -> None:
+    """The template that is given replaces the default."""
+    assert to_sentence("dog", "I can hear {}") == "I can hear dog"
+    assert to_sentence("dog", "{}") == "dog"
+    assert to_sentence("dog {x}") == "This is a sound of dog {x}."
+
+
+def test_what_comes_out_is_a_sentence() -> None:
+    """Applying the rule twice changes nothing more."""
+    for prompt in [*BARE, *SENTENCES]:
+        once = to_sentence(prompt)
+        assert to_sentence(once) == once
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", "\n\t"])
+def test_empty_prompt_is_refused(prompt: str) -> None:
+    """There is nothing to listen for in an empty prompt."""
+    with pytest.raises(ValueError, match="prompt is empty"):
+        to_sentence(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["dog", "a dog barking"])
+def test_template_without_a_place_is_refused(prompt: str) -> None:
+    """A template that would swallow the label is refused, whatever the prompt is."""
+    with pytest.raises(ValueError, match="has no {} for the label"):
+        to_sentence(prompt, "This is a sound.")
+
+
+def test_several_prompts() -> None:
+    """Each prompt is decided on its own, in order; none gives none."""
+    expected = [DEFAULT_TEMPLATE.format("dog"), "a dog"]
+    assert to_sentences(["dog", "a dog"]) == expected
+    assert to_sentences(("dog", "a dog"), "a {}") == ["a dog", "a dog"]
+    assert to_sentences([]) == []
