@@ -18,7 +18,7 @@ from transformers import ClapFeatureExtractor
 
 from lmaczs.frontend import FrontEnd
 
-BATCH, REPEATS, THREADS = 16, 7, 2
+BATCH, REPEATS, THREADS = 16, 15, 2
 GEOMETRIES = {
     "LAION: 10 s at 48 kHz, hop 480": {},
     "embedded: 5 s at 32 kHz, hop 640": {
@@ -82,28 +82,29 @@ def measure(fe: ClapFeatureExtractor, seconds: float) -> tuple[float, float]:
     worst = float((hf() - ours()).abs().max())
     if worst > 1e-3:
         raise SystemExit(f"the two differ by {worst} dB: no comparison")
-    return milliseconds_per_clip(hf), milliseconds_per_clip(ours)
+    return milliseconds_per_clip(hf, ours)
 
 
-def milliseconds_per_clip(function: Callable[[], torch.Tensor]) -> float:
-    """Time a function that handles a batch.
+def milliseconds_per_clip(*functions: Callable[[], torch.Tensor]) -> tuple[float, ...]:
+    """Time functions in turn, so that what else the machine does hits all alike.
 
     Parameters
     ----------
-    function : callable
-        It is called `REPEATS` times.
+    *functions : callable
+        Each handles one batch.
 
     Returns
     -------
-    float
-        Median over the calls, divided by the clips in a batch.
+    tuple of float
+        Median of `REPEATS` calls of each, divided by the clips in a batch.
     """
-    times = []
+    times = [[] for _ in functions]
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times) / BATCH
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return tuple(1e3 * statistics.median(taken) / BATCH for taken in times)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,11 @@ class InterpreterBrain(sb.Brain):
             All labels of the data set.
         """
         self.labels = labels
-        template = self.hparams.templates[0]
-        self.class_text = self.clap.encode_text([template.format(x) for x in labels])
+        # All prompts of the training, at once: what a text's embedding is depends, in
+        # its last bits, on the texts that it is encoded with, and a run that goes on
+        # meets them in other company.
+        prompts = [t.format(x) for t in self.hparams.templates for x in labels]
+        self.class_text = self.clap.encode_text(prompts)[: len(labels)]
 
     @property
     def clap(self) -> FrozenClap:
@@ -221,17 +224,16 @@ class InterpreterBrain(sb.Brain):
         valid: dict[str, float] | None = None,
         test: dict[str, float] | None = None,
     ) -> None:
-        if not sb.utils.distributed.if_main_process():
-            return
+        # in every process: those that do not write wait for the one that does
         self.hparams.train_logger.log_stats(meta, train, valid, test)
-        if self.hparams.tensorboard is None or test is not None:
+        board = self.hparams.tensorboard
+        if board is None or board.writer is None or test is not None:
             return
         # not by log_stats: it counts its calls, from 1 again when a run goes on
-        writer = self.hparams.tensorboard.writer
         for stage, stats in (("train", train), ("valid", valid)):
             for name, value in (stats or {}).items():
-                writer.add_scalar(f"{name}/{stage}", value, meta["epoch"])
-        writer.flush()
+                board.writer.add_scalar(f"{name}/{stage}", value, meta["epoch"])
+        board.writer.flush()
 
     def _checkpoint(self, epoch: int, stats: dict[str, float]) -> None:
         key, mode = self.hparams.best_metric, self.hparams.best_mode

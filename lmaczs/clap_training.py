@@ -366,7 +366,7 @@ class ClapBrain(sb.Brain):
 
     def _embed(self, modules: Any, mel: Tensor) -> Tensor:
         decibels = 10 * mel.to(self.device).clamp_min(1e-10).log10()
-        log_mel = decibels.transpose(1, 2)[:, None]
+        log_mel = decibels.transpose(1, 2)[:, None].contiguous()
         pooled = modules["audio_model"](log_mel).pooler_output
         return nn.functional.normalize(modules["audio_projection"](pooled), dim=-1)
 
@@ -465,7 +465,7 @@ class ClapBrain(sb.Brain):
         if epoch % self.hparams.valid_every and not last:
             return
         terms = {k: v / max(1, self.steps) for k, v in self.sums.items()}
-        scales = {f"scale_{k}": float(v.exp()) for k, v in self.modules.scales.items()}
+        scales = {f"scale_{k}": v.exp().item() for k, v in self.modules.scales.items()}
         self.hparams.train_logger.log_stats(
             {"epoch": epoch}, {"loss": loss, **terms, **scales}, self.figures("valid")
         )

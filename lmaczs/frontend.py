@@ -18,6 +18,7 @@ input grid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ Domain = Literal["mel", "stft", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
 
 MEL_FLOOR = 1e-10  # power; -100 dB, the extractor's floor
+STFT_CELLS = 1 << 22  # windowed samples at once: beyond 32 MB, fresh pages cost more
 
 
 class FrontEnd(nn.Module):
@@ -231,8 +233,16 @@ class FrontEnd(nn.Module):
         Tensor [..., F, clip_frames], complex64
             Frames that HF has, too, are equal to HF's.
         """
-        samples, edge = wavs.shape[-1], self.n_fft // 2
-        flat = wavs.reshape(-1, samples)
+        spectrum = self._in_chunks(self._stft, wavs.reshape(-1, wavs.shape[-1]))
+        return spectrum.reshape(*wavs.shape[:-1], *spectrum.shape[-2:])
+
+    def _in_chunks(self, function: Callable[[Tensor], Tensor], wavs: Tensor) -> Tensor:
+        rows = STFT_CELLS // (self.n_fft * self.clip_frames(wavs.shape[-1]))
+        parts = [function(part) for part in wavs.split(max(1, rows))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _stft(self, flat: Tensor) -> Tensor:
+        samples, edge = flat.shape[-1], self.n_fft // 2
         if samples <= edge:
             flat = nn.functional.pad(flat, (0, edge + 1 - samples))
         flat = nn.functional.pad(flat, (edge, edge), mode="reflect")
@@ -249,8 +259,7 @@ class FrontEnd(nn.Module):
             center=False,
             return_complex=True,
         ).to(torch.complex64)
-        spectrum = spectrum[..., : self.clip_frames(samples)]
-        return spectrum.reshape(*wavs.shape[:-1], *spectrum.shape[-2:])
+        return spectrum[..., : self.clip_frames(samples)]
 
     def istft(self, stft: Tensor, samples: int) -> Tensor:
         """Invert `stft`.
@@ -312,7 +321,10 @@ class FrontEnd(nn.Module):
             dB re 1, floored at -100 dB; four equal channels for a fused checkpoint.
         """
         decibels = 10 * mel_power.clamp_min(MEL_FLOOR).log10()
-        return decibels.transpose(-1, -2)[:, None].expand(-1, self.n_channels, -1, -1)
+        laid_out = decibels.transpose(-1, -2)[:, None]
+        # contiguous: on transposed input, torch 2.11's CPU backward of CLAP's input
+        # BatchNorm and bicubic stretch is wrong by a factor of 100, without a word
+        return laid_out.expand(-1, self.n_channels, -1, -1).contiguous()
 
     def log_mel(self, wavs: Tensor, offset: int | None = None) -> Tensor:
         """Encoder input of clips of one length.
@@ -329,7 +341,11 @@ class FrontEnd(nn.Module):
         Tensor [B, C, n_frames, n_mels]
             Equal to HF's extractor to 1e-3 dB (same crop, ``is_longer`` false).
         """
-        return self.stft_to_log_mel(self.stft(self.fit_length(wavs, offset)))
+
+        def mel_of(clips: Tensor) -> Tensor:
+            return self.mel_power(power(self._stft(clips)[..., : self.n_frames]))
+
+        return self.to_log_mel(self._in_chunks(mel_of, self.fit_length(wavs, offset)))
 
     def stft_to_log_mel(self, stft: Tensor) -> Tensor:
         """Encoder input of spectrograms on the input grid.

@@ -61,9 +61,10 @@ def similarity_term(
     ValueError
         If an option is none of the two.
     """
-    for option in (absent_prompts, present_prompts):
+    options = {"absent_prompts": absent_prompts, "present_prompts": present_prompts}
+    for name, option in options.items():
         if option not in get_args(Sided):
-            raise ValueError(f"{option!r}, not one of {get_args(Sided)}")
+            raise ValueError(f"{name} is {option!r}, not one of {get_args(Sided)}")
     change = masked - original
     absent = change.relu() if absent_prompts == "one-sided" else change.abs()
     kept = (-change).relu() if present_prompts == "one-sided" else change.abs()

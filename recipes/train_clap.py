@@ -4,7 +4,8 @@
         [--text_tower=DIR] [--tagger_model=F --tagger_class_map=F] [--debug]
 
 Writes <output_folder>/save/clap, a Hugging Face folder with a model card. A run that
-was killed goes on from its last epoch when it is started again.
+was killed goes on from its last checkpoint (every `valid_every` epochs) when it is
+started again. With --debug nothing is saved.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     brain = ClapBrain(model, tokenizer, clips, hparams, run_opts)
     brain.fit(hparams["epoch_counter"], brain.train_loader())
     figures = brain.test()
+    if brain.debug:
+        return figures
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), hparams["feature_extractor"], tokenizer)
     extractor = hparams["feature_extractor"]

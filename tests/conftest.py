@@ -22,10 +22,12 @@ from transformers import (
     ClapFeatureExtractor,
     ClapModel,
     ClapProcessor,
+    ClapTextConfig,
     RobertaTokenizerFast,
 )
 
 from lmaczs.clap import FrozenClap
+from lmaczs.text_tower import TextTower, save_text_tower, train_tokenizer
 
 SENTENCES = (
     "This is a sound of a dog barking.",
@@ -157,6 +159,30 @@ def tiny_fused_clap(make_clap_folder: Callable[..., Path]) -> FrozenClap:
 def laion_like_clap(make_clap_folder: Callable[..., Path]) -> FrozenClap:
     """Random CLAP in LAION's geometry: 10 s at 48 kHz, 1001 frames, four stages."""
     return FrozenClap.from_pretrained(make_clap_folder("full"))
+
+
+@pytest.fixture(scope="session")
+def tiny_text_tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random text tower, as recipes/train_text.py writes one; embeddings of 32."""
+    tokenizer = train_tokenizer(SENTENCES * 20, vocab_size=330, max_tokens=24)
+    torch.manual_seed(0)
+    tower = TextTower(
+        ClapTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=26,
+            projection_dim=32,
+        )
+    )
+    with torch.no_grad():
+        for name, weight in tower.named_parameters():
+            if weight.dim() > 1 and "embeddings.token_type" not in name:
+                weight.normal_(0, 1.5 * weight[0].numel() ** -0.5)
+    folder = tmp_path_factory.mktemp("text_tower")
+    return save_text_tower(tower, tokenizer, folder, {})
 
 
 @pytest.fixture(scope="session")

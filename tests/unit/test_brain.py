@@ -266,7 +266,7 @@ def test_epoch_statistics_are_means_over_clips(make_brain: MakeBrain) -> None:
     for size in (3, 1):
         batch = batch_of(size)
         brain.compute_objectives(brain.compute_forward(batch, VALID), batch, VALID)
-        stats.append([float(v[-1].mean()) for v in brain.kept.values()])
+        stats.append([v[-1].mean().item() for v in brain.kept.values()])
     brain.on_stage_end(TEST, 0.0)
     expected = [(3 * a + b) / 4 for a, b in zip(*stats, strict=True)]
     assert list(brain.test_stats.values()) == pytest.approx(expected, rel=1e-5)
@@ -387,6 +387,16 @@ def test_batches_of_real_items(
     batch = collate([valid_data[index] for index in range(4)])
     loss = brain.compute_objectives(brain.compute_forward(batch, VALID), batch, VALID)
     assert torch.isfinite(loss)
+
+
+def test_prompts_are_encoded_together(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All prompts are encoded ahead: in a resumed run they are the same to the bit."""
+    monkeypatch.setattr(tiny_clap, "_prompt_cache", {})
+    make_brain()
+    every = {template.format(label) for template in TEMPLATES for label in LABELS}
+    assert set(tiny_clap._prompt_cache) == every
 
 
 def test_classes_use_the_first_template(

@@ -83,9 +83,12 @@ def cosine(a: Tensor, b: Tensor) -> float:
 # --- terms --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sided", ["one-sided", "two-sided"])
-def test_similarity_is_a_loop_over_pairs(pairs: Pairs, sided: str) -> None:
-    """Present pairs count both ways, absent ones as the YAML says."""
+@pytest.mark.parametrize("of_absent", ["one-sided", "two-sided"])
+@pytest.mark.parametrize("of_present", ["one-sided", "two-sided"])
+def test_similarity_is_a_loop_over_pairs(
+    pairs: Pairs, of_present: str, of_absent: str
+) -> None:
+    """One-sided: of a present prompt only loss counts, of an absent one only gain."""
     expected = []
     for row in range(BATCH):
         present, absent = [], []
@@ -94,29 +97,42 @@ def test_similarity_is_a_loop_over_pairs(pairs: Pairs, sided: str) -> None:
             change = dot(text, pairs.masked[row, column])
             change -= dot(text, pairs.embedding[row])
             if pairs.present[row, column]:
-                present.append(abs(change))
+                two_sided = of_present == "two-sided"
+                present.append(abs(change) if two_sided else max(-change, 0.0))
             else:
-                absent.append(max(change, 0.0) if sided == "one-sided" else abs(change))
+                two_sided = of_absent == "two-sided"
+                absent.append(abs(change) if two_sided else max(change, 0.0))
         expected.append(mean(present) + mean(absent))
     actual = similarity_term(
-        pairs.masked_similarity, pairs.original_similarity, pairs.present, sided
+        pairs.masked_similarity,
+        pairs.original_similarity,
+        pairs.present,
+        absent_prompts=of_absent,
+        present_prompts=of_present,
     )
     assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
 
 
-def test_one_sided_lets_masks_take_from_absent_prompts_only() -> None:
-    """Of an absent prompt less is free, more costs; of a present one both cost."""
+def test_similarity_by_default_is_strict_on_what_is_present() -> None:
+    """Of a present prompt less and more cost; of an absent one less is free."""
     original = torch.tensor([[0.5, 0.5]])
     less, more = original - 0.2, original + 0.3
     absent, present = torch.tensor([[False, False]]), torch.tensor([[True, True]])
     assert similarity_term(less, original, absent).item() == 0
     assert similarity_term(more, original, absent).item() == pytest.approx(0.3)
-    assert similarity_term(less, original, absent, "two-sided").item() == (
-        pytest.approx(0.2)
-    )
     assert similarity_term(less, original, present).item() == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="'one sided', not one of"):
-        similarity_term(less, original, present, "one sided")
+    assert similarity_term(more, original, present).item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("option", ["absent_prompts", "present_prompts"])
+def test_misspelt_sides_are_refused(pairs: Pairs, option: str) -> None:
+    """The sentence names the option and what it may be, from the objective too."""
+    cosines = torch.zeros(1, 2)
+    with pytest.raises(ValueError, match=f"{option} is 'one sided', not one of"):
+        similarity_term(cosines, cosines, cosines > 0, **{option: "one sided"})
+    weights = {"lmaczs": LMACZS_WEIGHTS}
+    with pytest.raises(ValueError, match=f"{option} is 'both'"):
+        make_objective("lmaczs", weights, **{option: "both"})(pairs)
 
 
 def test_sparsity_is_the_mean_of_a_clips_masks(pairs: Pairs) -> None:

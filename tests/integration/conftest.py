@@ -1,0 +1,135 @@
+"""Recipes as their command lines run them, on little data sets of synthetic clips."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[2]
+RATE = 44100  # Hz, as ESC-50 has it
+KILL_AFTER = 120  # seconds that a command may take to get where it is to be killed
+
+Write = Callable[..., Path]
+Recipe = Callable[[str], ModuleType]
+Kill = Callable[[Sequence[str], Callable[[], bool]], None]
+
+
+@pytest.fixture(scope="session")
+def write_esc50(tmp_path_factory: pytest.TempPathFactory) -> Write:
+    """Function that writes clips laid out as ESC-50: one a label and fold.
+
+    Arguments: ``labels``, ``folds``, and ``esc10``, whether all of them are ESC-10's
+    but the last. Clips last 1 to 2 s, those of the last fold 5 s. Each label has its
+    own band of noise.
+    """
+
+    def write(labels: Sequence[str], folds: int, esc10: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp("esc50")
+        (folder / "audio").mkdir()
+        (folder / "meta").mkdir()
+        rows = []
+        for target, label in enumerate(labels):
+            for fold in range(1, folds + 1):
+                name = f"{fold}-{100 * target + fold}-A-{target}.wav"
+                seconds = 5 if fold == folds else 1 + (target + fold) % 3 / 2
+                wav = _band(target, len(labels), seconds, seed=100 * target + fold)
+                soundfile.write(folder / "audio" / name, wav, RATE)
+                in_esc10 = esc10 and label != labels[-1]
+                category = label.replace(" ", "_")
+                source = 100 * target + fold
+                rows.append((name, fold, target, category, in_esc10, source, "A"))
+        columns = [
+            "filename",
+            "fold",
+            "target",
+            "category",
+            "esc10",
+            "src_file",
+            "take",
+        ]
+        table = pd.DataFrame(rows, columns=columns)
+        table.to_csv(folder / "meta" / "esc50.csv", index=False)
+        return folder
+
+    return write
+
+
+def _band(target: int, labels: int, seconds: float, seed: int) -> np.ndarray:
+    """Noise around a pitch of the label's own, in bursts."""
+    rng = np.random.default_rng(seed)
+    samples = round(seconds * RATE)
+    spectrum = np.fft.rfft(rng.normal(size=samples))
+    hertz = np.fft.rfftfreq(samples, 1 / RATE)
+    middle = 200 * 2 ** (5.5 * target / labels)
+    wav = np.fft.irfft(spectrum * np.exp(-((hertz / middle - 1) ** 2) * 50), samples)
+    bursts = 1 + np.sin(2 * np.pi * (target + 1) * np.arange(samples) / RATE)
+    return 0.5 * wav / np.abs(wav).max() * bursts / 2
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """Function that imports a script of recipes/ by its name."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, ROOT / f"recipes/{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        main = module.main
+
+        def run(argv: list[str]) -> dict[str, float]:
+            with process_restored():
+                return main(argv)
+
+        module.main = run  # type: ignore[attr-defined]
+        return module
+
+    return load
+
+
+@contextmanager
+def process_restored() -> Iterator[None]:
+    """Undo what SpeechBrain changes in a process: hooks, handlers, environment."""
+    root = logging.getLogger()
+    hook, handlers, level = sys.excepthook, root.handlers[:], root.level
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        sys.excepthook, root.handlers[:] = hook, handlers
+        root.setLevel(level)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@pytest.fixture(scope="session")
+def kill_when() -> Kill:
+    """Function that runs a command and sends SIGKILL once something is so."""
+
+    def kill(argv: Sequence[str], reached: Callable[[], bool]) -> None:
+        command = [sys.executable, *argv]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+            end = time.monotonic() + KILL_AFTER
+            while process.poll() is None and not reached():
+                assert time.monotonic() < end, "it did not get that far"
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            errors = process.communicate()[1].decode()
+        assert process.returncode == -signal.SIGKILL, errors[-2000:]
+
+    return kill

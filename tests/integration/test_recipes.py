@@ -1,0 +1,435 @@
+"""The training recipes with their real YAML files, synthetic clips and tiny CLAPs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from lmaczs import ZeroShotInterpreter
+from lmaczs.brain import InterpreterBrain
+from lmaczs.clap import FrozenClap
+from lmaczs.datasets import ESC10
+from lmaczs.export import ExportError, export_run
+
+ROOT = Path(__file__).parents[2]
+LABELS = ["dog", "rain", "sea waves", "siren"]
+TERMS = {"similarity", "sparsity", "diversity", "removed", "loss"}
+METRICS = {"accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM"}
+EPOCHS = 3
+
+
+@dataclass
+class Run:
+    """A training run that was made in this process."""
+
+    folder: Path
+    test: dict[str, float]
+    brain: InterpreterBrain
+    initial: dict[str, Tensor]
+
+    def checkpoint(self, epoch: int) -> Checkpoint:
+        """End-of-epoch checkpoint of an epoch."""
+        (found,) = [c for c in checkpoints(self.folder) if c.meta.get("epoch") == epoch]
+        return found
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Checkpoints of a run, oldest first."""
+    found = Checkpointer(folder / "save").list_checkpoints()
+    return sorted(found, key=lambda one: one.meta["unixtime"])
+
+
+def weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The decoder's weights in a checkpoint."""
+    return torch.load(checkpoint.paramfiles["decoder"], weights_only=True)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor], atol: float = 0) -> bool:
+    """Whether two state dicts are equal."""
+    assert one.keys() == other.keys()
+    return all(torch.allclose(one[k], other[k], atol=atol, rtol=0) for k in one)
+
+
+def scalars(folder: Path) -> dict[str, list[int]]:
+    """Steps of every scalar that TensorBoard finds for a run."""
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {
+        tag: [one.step for one in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+@pytest.fixture(scope="module")
+def data(write_esc50: Callable[..., Path]) -> Path:
+    """Four labels, folds 1 to 5: 12 clips to train on, 4 and 4 to judge by."""
+    return write_esc50(LABELS, folds=5)
+
+
+@pytest.fixture(scope="module")
+def options(data: Path, tiny_clap_folder: Path) -> Callable[..., list[str]]:
+    """Function that makes a command line of recipes/train.py from options."""
+
+    def make(output_folder: Path, *flags: str, **changes: Any) -> list[str]:
+        values = {
+            "data_folder": data,
+            "output_folder": output_folder,
+            "clap_source": tiny_clap_folder,
+            "device": "cpu",
+            "num_threads": 1,
+            "width": 8,
+            "batch_size": 2,
+            "number_of_epochs": 1,
+            "examples_every": 100,
+            **changes,
+        }
+        written = [f"--{name}={value}" for name, value in values.items()]
+        return [str(ROOT / "hparams/esc50.yaml"), "--noprogressbar", *flags, *written]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(recipe: Callable[[str], ModuleType]) -> Callable[[list[str]], Run]:
+    """Function that runs recipes/train.py with a command line."""
+
+    def run(argv: list[str]) -> Run:
+        module, seen = recipe("train"), []
+        make_brain = module.make_brain
+
+        def spy(*args: Any) -> InterpreterBrain:
+            brain = make_brain(*args)
+            state = brain.hparams.decoder.state_dict()
+            seen.append((brain, {k: v.clone() for k, v in state.items()}))
+            return brain
+
+        module.make_brain = spy  # type: ignore[attr-defined]
+        test = module.main(argv)
+        (brain, initial) = seen[0]
+        return Run(Path(brain.hparams.output_folder), test, brain, initial)
+
+    return run
+
+
+# Masks shrink from epoch to epoch, so by the highest mean mask the first is the best.
+WHOLE = {
+    "number_of_epochs": EPOCHS,
+    "lr": 0.002,
+    "weights": "{lmaczs: {similarity: 1, sparsity: 2, diversity: 0.1, removed: 0.3}}",
+    "best_metric": "MM",
+    "best_mode": "max",
+    "examples_every": 2,
+    "example_clips": "[0, 2]",
+    "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(
+    train: Callable[[list[str]], Run],
+    options: Callable[..., list[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
+    """A run of three epochs whose first one is the best."""
+    return train(options(tmp_path_factory.mktemp("run") / "out", **WHOLE))
+
+
+# --- recipes/train.py ---------------------------------------------------------------
+
+
+def test_frozen_model_and_trained_decoder(whole: Run, tiny_clap_folder: Path) -> None:
+    """Training changes every weight of the decoder, and of the CLAP not one value."""
+    loaded = FrozenClap.from_pretrained(tiny_clap_folder).state_dict()
+    trained = whole.brain.clap.state_dict()
+    assert any("running_mean" in name for name in loaded)
+    assert same(trained, loaded)
+    last = weights(whole.checkpoint(EPOCHS))
+    assert not any(torch.equal(last[k], v) for k, v in whole.initial.items())
+    assert all(torch.isfinite(value).all() for value in last.values())
+
+
+def test_every_value_is_logged(whole: Run) -> None:
+    """Terms of training and validation, metrics of validation and test, by name."""
+    lines = (whole.folder / "train_log.txt").read_text().splitlines()
+    assert [line.split(" - ")[0] for line in lines] == [
+        *(f"epoch: {epoch}" for epoch in range(1, EPOCHS + 1)),
+        "epoch loaded: 1",
+    ]
+    for name in TERMS:
+        assert all(f"train {name}: " in line for line in lines[:-1]), name
+    for name in TERMS | METRICS | {"MM_absent"}:
+        assert all(f"valid {name}: " in line for line in lines[:-1]), name
+        assert f"test {name}: " in lines[-1], name
+
+
+def test_tensorboard(whole: Run) -> None:
+    """TensorBoard finds every value at its epoch."""
+    found = scalars(whole.folder)
+    names = {f"{name}/train" for name in TERMS}
+    names |= {f"{name}/valid" for name in TERMS | METRICS | {"MM_absent"}}
+    assert set(found) == names
+    assert all(steps == [1, 2, 3] for steps in found.values())
+
+
+def test_best_checkpoint_is_tested(whole: Run) -> None:
+    """The epoch that is best by best_metric is kept, tested and reported."""
+    kept = {one.meta["epoch"]: one.meta["MM"] for one in checkpoints(whole.folder)}
+    assert set(kept) == {1, EPOCHS}
+    assert kept[1] > kept[EPOCHS]
+    state = whole.brain.hparams.decoder.state_dict()
+    assert same(state, weights(whole.checkpoint(1)))
+    assert not same(state, weights(whole.checkpoint(EPOCHS)), atol=1e-3)
+    assert json.loads((whole.folder / "test.json").read_text()) == whole.test
+    assert set(whole.test) == TERMS | METRICS | {"MM_absent"}
+    assert all(math.isfinite(value) for value in whole.test.values())
+
+
+def test_examples(whole: Run) -> None:
+    """Fixed clips of the validation fold are explained every second epoch."""
+    folders = {path.name for path in (whole.folder / "examples").iterdir()}
+    assert folders == {"4-4-A-0", "4-204-A-2"}
+    written = list((whole.folder / "examples").glob("*/*/*"))
+    assert len(written) == 4
+    for folder in written:
+        assert folder.name == "epoch-002"
+        assert {path.name for path in folder.iterdir()} == {
+            "explanation.wav",
+            "residual.wav",
+            "explanation.png",
+            "explanation.json",
+        }
+
+
+def test_exported_run(whole: Run, data: Path, tmp_path: Path) -> None:
+    """The best decoder can be exported and loaded, and its masks are those tested."""
+    dest = export_run(whole.folder, tmp_path / "exported")
+    interpreter = ZeroShotInterpreter.from_hparams(dest)
+    state = interpreter.mods["decoder"].state_dict()
+    assert same(state, weights(whole.checkpoint(1)))
+    means = []
+    for target in range(len(LABELS)):  # of the test fold: 5 s, the encoder's length
+        path = data / "audio" / f"5-{100 * target + 5}-A-{target}.wav"
+        predicted = interpreter.classify_file(path, LABELS).label[0]
+        prompt = f"This is a sound of {predicted}."
+        one = interpreter.interpret_file(path, prompt)
+        assert one.model == "lmaczs_esc50"
+        means.append(float(one.mask.mean()))
+    assert sum(means) / len(means) == pytest.approx(whole.test["MM"], abs=1e-4)
+    bare = interpreter.interpret_file(path, predicted)
+    assert bare.similarity == pytest.approx(one.similarity, abs=1e-6)
+
+
+def test_finished_run_is_not_trained_again(
+    whole: Run, train: Callable[[list[str]], Run], options: Callable[..., list[str]]
+) -> None:
+    """The same command on a finished run tests the same checkpoint again."""
+    before = [one.path for one in checkpoints(whole.folder)]
+    again = train(options(whole.folder, **WHOLE))
+    assert again.test == pytest.approx(whole.test, abs=1e-6)
+    assert [one.path for one in checkpoints(whole.folder)] == before
+
+
+def test_killed_run_goes_on(
+    whole: Run,
+    train: Callable[[list[str]], Run],
+    options: Callable[..., list[str]],
+    kill_when: Callable[[list[str], Callable[[], bool]], None],
+    tmp_path: Path,
+) -> None:
+    """After SIGKILL in mid-epoch the same command ends with the same weights."""
+    out = tmp_path / "out"
+    argv = options(out, **WHOLE)
+
+    def in_second_epoch() -> bool:
+        try:
+            metas = {p: p.read_text() for p in out.glob("save/CKPT+*/CKPT.yaml")}
+            inside = [
+                p for p, meta in metas.items() if "intra_epoch_ckpt: true" in meta
+            ]
+            return any((p.parent / "counter.ckpt").read_text() == "2" for p in inside)
+        except FileNotFoundError:  # a checkpoint that is being removed
+            return False
+
+    kill_when([str(ROOT / "recipes/train.py"), *argv], in_second_epoch)
+    newest = checkpoints(out)[-1]
+    brain = yaml.safe_load(newest.paramfiles["brain"].read_text())
+    assert newest.meta["end-of-epoch"] is False
+    assert 0 < brain["step"] < 6
+    assert not (out / "test.json").exists()
+
+    resumed = train(argv)
+    assert [one.meta["epoch"] for one in checkpoints(out)] == [1, EPOCHS]
+    for epoch in (1, EPOCHS):
+        expected = weights(whole.checkpoint(epoch))
+        assert same(weights(resumed.checkpoint(epoch)), expected, atol=1e-6), epoch
+    assert resumed.test == pytest.approx(whole.test, abs=1e-4)
+    assert all(steps == [1, 2, 3] for steps in scalars(out).values())
+
+
+@pytest.mark.parametrize("domain", ["mel", "waveform"])
+def test_other_domains(
+    train: Callable[[list[str]], Run],
+    options: Callable[..., list[str]],
+    tmp_path: Path,
+    domain: str,
+) -> None:
+    """Every domain trains, and what was trained can be exported and used."""
+    run = train(options(tmp_path / "out", domain=domain, train_folds="[1]"))
+    last = weights(run.checkpoint(1))
+    assert not any(torch.equal(last[k], v) for k, v in run.initial.items())
+    assert set(run.test) == TERMS | METRICS | {"MM_absent"}
+    dest = export_run(run.folder, tmp_path / "exported")
+    interpreter = ZeroShotInterpreter.from_hparams(dest)
+    assert interpreter.mods["decoder"].domain == domain
+    (one,) = interpreter(torch.rand(1, 40000) - 0.5, "dog")
+    assert one.mask.shape[0] == 1025
+
+
+def test_lmac(
+    train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """The objective of L-MAC is one option away, with terms of its own."""
+    run = train(options(tmp_path / "out", objective="lmac", train_folds="[1, 2]"))
+    terms = {"masked_in", "masked_out", "sparsity", "loss"}
+    assert set(run.test) == terms | METRICS | {"MM_absent"}
+    log = (run.folder / "train_log.txt").read_text()
+    assert all(f"train {name}: " in log for name in terms)
+
+
+def test_debug(
+    train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """--debug goes through everything and leaves no result that could be taken up."""
+    run = train(options(tmp_path / "out", "--debug", number_of_epochs=20))
+    assert run.brain.hparams.epoch_counter.current <= 2
+    assert set(run.test) == TERMS | METRICS | {"MM_absent"}
+    assert checkpoints(run.folder) == []
+    assert not (run.folder / "test.json").exists()
+    with pytest.raises(ExportError, match="no checkpoint"):
+        export_run(run.folder, tmp_path / "exported")
+
+
+def test_validation_that_is_not_finite(
+    train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Weights that blow up stop the run; the epoch before can still be exported."""
+    out = tmp_path / "out"
+    train(options(out, train_folds="[1]"))
+    before = weights(checkpoints(out)[-1])
+    argv = options(out, train_folds="[1]", number_of_epochs=2, lr="1.0e+38")
+    with pytest.raises(RuntimeError, match="valid: .* is not finite; the checkpoints"):
+        train(argv)
+    (kept,) = checkpoints(out)
+    assert kept.meta["epoch"] == 1
+    assert same(weights(kept), before)
+    ZeroShotInterpreter.from_hparams(export_run(out, tmp_path / "exported"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"best_metric": "lost"}, "best_metric is 'lost', not one of"),
+        ({"best_mode": "most"}, "best_mode is min or max, not 'most'"),
+        ({"objective": "gradcam"}, "objective is 'gradcam', not lmaczs or lmac"),
+        ({"split": "random"}, "split is 'random'"),
+        ({"data_folder": "nowhere"}, "nowhere is not ESC-50 as released"),
+        ({"negatives_per_clip": 4}, "negatives_per_clip is 4"),
+        ({"train_folds": "[1, 4]"}, "a fold is in two splits"),
+    ],
+)
+def test_options_that_are_wrong(
+    train: Callable[[list[str]], Run],
+    options: Callable[..., list[str]],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    """An option that cannot be followed is named."""
+    changes = {"train_folds": "[1]", **changes}
+    if "folds" not in message:
+        changes["split"] = changes.get("split", "folds")
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError), match=message):
+        train(options(tmp_path / "out", **changes))
+
+
+# --- recipes/train_clap.py ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clap_options(
+    write_esc50: Callable[..., Path],
+    tiny_text_tower_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[str]:
+    """Command line of recipes/train_clap.py, without its output folder."""
+    values = {
+        "data_folder": write_esc50([*ESC10, "siren"], folds=4, esc10=True),
+        "text_tower": tiny_text_tower_folder,
+        "device": "cpu",
+        "num_threads": 1,
+        "audio_config": "{patch_embeds_hidden_size: 16, hidden_size: 64, "
+        "depths: [1, 1, 1], num_attention_heads: [2, 4, 8]}",
+        "number_of_epochs": 6,
+        "warmup_epochs": 1,
+        "batch_size": 8,
+        "valid_every": 1,
+    }
+    written = [f"--{name}={value}" for name, value in values.items()]
+    return [str(ROOT / "hparams/clap_small.yaml"), "--noprogressbar", *written]
+
+
+def test_clap_that_was_killed_and_went_on(
+    recipe: Callable[[str], ModuleType],
+    clap_options: list[str],
+    kill_when: Callable[[list[str], Callable[[], bool]], None],
+    tmp_path: Path,
+) -> None:
+    """A CLAP trained in two stretches is saved as one that lmaczs explains."""
+    out = tmp_path / "out"
+    argv = [*clap_options, f"--output_folder={out}"]
+    script = str(ROOT / "recipes/train_clap.py")
+    kill_when([script, *argv], lambda: bool(list(out.glob("save/CKPT+*/CKPT.yaml"))))
+    assert not (out / "save/clap").exists()
+    done = checkpoints(out)[-1].meta["epoch"]
+    assert done < 6
+
+    figures = recipe("train_clap").main(argv)
+    lines = (out / "train_log.txt").read_text().splitlines()
+    epochs = [int(line.split(" - ")[0].removeprefix("epoch: ")) for line in lines[:-1]]
+    assert epochs[-(6 - done) :] == list(range(done + 1, 7))
+    for name in ("contrastive", "pull", "scale_contrastive"):
+        assert all(f"train {name}: " in line for line in lines[:-1])
+    assert "tagger: " not in "".join(lines).replace("scale_tagger", "")
+    assert 0 <= figures["accuracy_esc10"] <= 1
+
+    clap = FrozenClap.from_pretrained(out / "save/clap")
+    assert clap.front_end.sample_rate == 32000
+    assert clap.embedding_dim == 32
+    wav = torch.rand(1, 40000) - 0.5
+    encoding = clap.encode_audio(clap.front_end.log_mel(wav))
+    assert torch.isfinite(encoding.embedding).all()
+    norm = encoding.embedding.norm().item()
+    assert norm == pytest.approx(1, abs=1e-5)
+
+
+def test_clap_debug(
+    recipe: Callable[[str], ModuleType], clap_options: list[str], tmp_path: Path
+) -> None:
+    """--debug trains a few steps and leaves no CLAP that could be taken for one."""
+    argv = [*clap_options, "--debug", f"--output_folder={tmp_path / 'out'}"]
+    figures = recipe("train_clap").main(argv)
+    assert 0 <= figures["accuracy_esc10"] <= 1
+    assert not (tmp_path / "out/save/clap").exists()
+    assert checkpoints(tmp_path / "out") == []
