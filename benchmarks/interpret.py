@@ -107,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "scene.wav")
         rate = interpreter.sample_rate
-        save_audio(path, torch.as_tensor(render_scene(SCENES[0], rate)), rate)
+        save_audio(path, render_scene(SCENES[0], rate).sum(0), rate)
         for label, work in stages(interpreter, path, Path(name)).items():
             print(f"{label:32s}{median_ms(work, options.repeats):8.1f} ms")
 

@@ -13,7 +13,7 @@ from speechbrain.utils.checkpoints import (
     Checkpoint,
     Checkpointer,
 )
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 __all__ = ["WholeCheckpointer"]
 
@@ -63,6 +63,8 @@ class WholeCheckpointer(Checkpointer):
         saved = super().save_checkpoint(*args, **kwargs)
         if saved is not None:
             os.replace(saved.path / PART, saved.path / METAFNAME)
+        # what is to be deleted next is looked up on disk by every process
+        ddp_barrier()
         return saved
 
     def _save_checkpoint_metafile(

@@ -61,9 +61,6 @@ class MaskDecoder(nn.Module):
         self.narrow = nn.Conv2d(width, fine, 1)
         self.refine = FilmBlock(fine, text_dim)
         self.draw = nn.Conv2d(fine, 1, 3, padding=1)
-        # training starts near keep-all and prunes: from a faint mask, what is removed
-        # hardly changes with the mask, and the gradient never finds the way up
-        nn.init.constant_(self.draw.bias, 2.0)
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
 

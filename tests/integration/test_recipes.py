@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,6 +278,26 @@ def test_killed_run_goes_on(
         assert same(weights(resumed.checkpoint(epoch)), expected, atol=1e-6), epoch
     assert resumed.test == pytest.approx(whole.test, abs=1e-4)
     assert all(steps == [1, 2, 3] for steps in scalars(out).values())
+
+
+def test_two_processes(options: Callable[..., list[str]], tmp_path: Path) -> None:
+    """Two processes train one decoder; what is written is written once."""
+    out = tmp_path / "out"
+    changes = {"number_of_epochs": 2, "examples_every": 2, "example_clips": "[0]"}
+    argv = options(out, train_folds="[1]", distributed_backend="gloo", **changes)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *torchrun, str(ROOT / "recipes/train.py"), *argv]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {one.meta["epoch"] for one in checkpoints(out)} >= {2}
+    lines = (out / "train_log.txt").read_text().splitlines()
+    assert [line.split(" - ")[0] for line in lines[:2]] == ["epoch: 1", "epoch: 2"]
+    assert len(lines) == 3
+    assert all(steps == [1, 2] for steps in scalars(out).values())
+    assert len(list((out / "examples").glob("*/*/epoch-002/explanation.png"))) == 2
+    ZeroShotInterpreter.from_hparams(export_run(out, tmp_path / "exported"))
 
 
 @pytest.mark.parametrize("domain", ["mel", "waveform"])
