@@ -18,7 +18,7 @@ from transformers import ClapFeatureExtractor
 
 from lmaczs.frontend import FrontEnd
 
-BATCH, REPEATS, THREADS = 16, 15, 2
+BATCH, TURNS, CALLS, THREADS = 16, 3, 5, 2
 GEOMETRIES = {
     "LAION: 10 s at 48 kHz, hop 480": {},
     "embedded: 5 s at 32 kHz, hop 640": {
@@ -33,7 +33,8 @@ GEOMETRIES = {
 def main() -> None:
     """Measure both geometries, for clips that fill the encoder and for shorter ones."""
     torch.set_num_threads(THREADS)
-    print(f"{BATCH} clips at once, {THREADS} threads, median of {REPEATS}, ms per clip")
+    calls = TURNS * CALLS
+    print(f"{BATCH} clips at once, {THREADS} threads, median of {calls}, ms per clip")
     print(f"{'geometry':34}{'clip':>6}{'HF':>8}{'ours':>8}{'ratio':>8}")
     for name, numbers in GEOMETRIES.items():
         fe = ClapFeatureExtractor(
@@ -86,7 +87,10 @@ def measure(fe: ClapFeatureExtractor, seconds: float) -> tuple[float, float]:
 
 
 def milliseconds_per_clip(*functions: Callable[[], torch.Tensor]) -> tuple[float, ...]:
-    """Time functions in turn, so that what else the machine does hits all alike.
+    """Time functions in turn, several calls of each at a time.
+
+    The first call of a turn does not count: numpy's threads, which HF uses, go on
+    spinning for some 30 ms after their last product, at the cost of whoever is next.
 
     Parameters
     ----------
@@ -96,14 +100,16 @@ def milliseconds_per_clip(*functions: Callable[[], torch.Tensor]) -> tuple[float
     Returns
     -------
     tuple of float
-        Median of `REPEATS` calls of each, divided by the clips in a batch.
+        Median over `TURNS` turns of `CALLS` calls, divided by the clips in a batch.
     """
     times = [[] for _ in functions]
-    for _ in range(REPEATS):
+    for _ in range(TURNS):
         for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
             function()
-            taken.append(time.perf_counter() - start)
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                function()
+                taken.append(time.perf_counter() - start)
     return tuple(1e3 * statistics.median(taken) / BATCH for taken in times)
 
 

@@ -198,7 +198,7 @@ class InterpreterBrain(sb.Brain):
         RuntimeError
             If a validation gave values that are not finite.
         """
-        stats = {name: float(torch.cat(v).mean()) for name, v in self.kept.items()}
+        stats = {k: float(torch.cat(v).detach().mean()) for k, v in self.kept.items()}
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
             return
