@@ -165,23 +165,22 @@ def split_for_development(table: pd.DataFrame) -> pd.DataFrame:
     split[table.esc10 & (table.fold == 4)] = "test"
     rest = table[table.esc10 & (table.fold != 4)]
     split[_every_nth_recording(rest, 8)] = "valid"
-    for _, clips in table[~table.esc10].groupby("label"):
-        split[_every_nth_recording(clips, 4)] = "test"
+    split[_every_nth_recording(table[~table.esc10], 4)] = "test"
     return table.assign(split=split)
 
 
 def _every_nth_recording(clips: pd.DataFrame, n: int) -> pd.Index:
-    """Clips of whole recordings, spread evenly: the recording of every `n`-th clip.
+    """Whole recordings that make one clip in `n`, spread evenly over the labels.
 
-    That is one clip in `n`, and up to twice as many where recordings are long. One
-    that holds more than half of the clips is never taken.
+    A recording that holds more than half of its label's clips is never taken.
     """
-    taken, seen = [], 0
-    for _, recording in sorted(clips.groupby("source"), key=lambda item: item[0]):
-        boundary = (seen + len(recording)) // n > seen // n
-        if boundary and 2 * len(recording) <= len(clips):
-            taken.extend(recording.index)
+    sizes = clips.groupby("label").size()
+    taken, seen, due = [], 0, n
+    for (label, _), recording in clips.groupby(["label", "source"]):
         seen += len(recording)
+        if seen >= due and 2 * len(recording) <= sizes[label]:
+            taken.extend(recording.index)
+            due += n * len(recording)
     return pd.Index(taken)
 
 
