@@ -1,0 +1,185 @@
+"""Manifests: a data set of one's own as a CSV, checked as a whole before anything runs.
+
+A header, then a row a clip (or a row a caption of a clip)::
+
+    path      relative to the CSV, or absolute
+    text      a caption, taken as it is; or
+    label     a name, put into the templates
+    id        optional: the file's stem, numbered where rows share it
+    split     optional: train (the default), valid or test
+    start     optional: seconds
+    stop      optional: seconds
+
+Other columns are carried through.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+SPLITS = ("train", "valid", "test")
+OWN = ("id", "path", "text", "label", "split", "start", "stop")
+SHOWN = 20  # mistakes that a message lists
+
+
+class ManifestError(ValueError):
+    """All mistakes of a manifest, each with its line."""
+
+    def __init__(self, manifest: Path, mistakes: list[str]) -> None:
+        shown = mistakes[:SHOWN]
+        if len(mistakes) > SHOWN:
+            shown = [*shown, f"and {len(mistakes) - SHOWN} more"]
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n  ".join([f"{manifest} has {count}:", *shown]))
+        self.mistakes = mistakes
+
+
+def read_manifest(manifest: str | Path) -> pd.DataFrame:
+    """Read a manifest and check every row of it.
+
+    Parameters
+    ----------
+    manifest : str or Path
+        CSV file, UTF-8.
+
+    Returns
+    -------
+    DataFrame
+        id, path (absolute), text, label, split, start, stop (seconds; NaN where the
+        clip is not cut), then the columns that it has besides. One of text and
+        label is empty in each row.
+
+    Raises
+    ------
+    ManifestError
+        If anything is wrong with it; every mistake is named with its line.
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = Path(manifest)
+    if not path.is_file():
+        raise FileNotFoundError(f"--manifest={manifest} does not exist")
+    lines, rows = _read_rows(path)
+    mistakes = [
+        (line, text)
+        for line, row in zip(lines, rows, strict=True)
+        for text in _mistakes_of(row)
+    ]
+    mistakes += _repeated_ids(lines, rows)
+    if mistakes:
+        ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
+        raise ManifestError(path, ordered)
+    return _as_table(rows)
+
+
+def _read_rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
+    """Line number and fields of each row; what a row lacks is empty."""
+    file = io.StringIO(_text(path), newline="")
+    # strict: a quote that is never closed would take all other rows into its field
+    reader = csv.DictReader(file, restkey="(too many fields)", restval="", strict=True)
+    try:
+        header = reader.fieldnames or []
+        numbered = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        text = f"line {reader.line_num}: {error}; a quote is not closed or not doubled"
+        raise ManifestError(path, [text]) from error
+    if "path" not in header or not {"text", "label"} & set(header):
+        found = ", ".join(header) or "nothing"
+        asked = "line 1: the header needs path and one of text, label"
+        raise ManifestError(path, [f"{asked}; it has {found}"])
+    for _, row in numbered:
+        row.update({k: v.strip() for k, v in row.items() if isinstance(v, str)})
+        row["path"] = str((path.parent / row["path"]).resolve()) if row["path"] else ""
+    if not numbered:
+        raise ManifestError(path, ["line 2: there is no row"])
+    return [line for line, _ in numbered], [row for _, row in numbered]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ManifestError(path, [f"line {line}: it is not UTF-8"]) from error
+
+
+def _mistakes_of(row: dict[str, str]) -> Iterator[str]:
+    """What is wrong with one row by itself."""
+    if "(too many fields)" in row:
+        yield "more fields than the header; a text with a comma needs quotes"
+    if not row["path"]:
+        yield "path is empty"
+    elif not Path(row["path"]).is_file():
+        yield f"{row['path']} does not exist"
+    if not row.get("text") and not row.get("label"):
+        yield "text and label are empty"
+    split = row.get("split") or "train"
+    if split not in SPLITS:
+        yield f"split is {split!r}, not one of {', '.join(SPLITS)}"
+    yield from _mistakes_of_times(row)
+
+
+def _mistakes_of_times(row: dict[str, str]) -> Iterator[str]:
+    times = {"start": 0.0, "stop": math.inf}
+    for name in times:
+        if not row.get(name):
+            continue
+        try:
+            times[name] = float(row[name])
+        except ValueError:
+            times[name] = math.nan
+        if not math.isfinite(times[name]):
+            yield f"{name} is {row[name]!r}, not a number of seconds"
+            return
+        if times[name] < 0:
+            yield f"{name} is {row[name]}, before the recording begins"
+            return
+    if times["stop"] <= times["start"]:
+        yield f"stop {row['stop']} does not come after start {row.get('start') or 0}"
+
+
+def _repeated_ids(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
+    first: dict[str, int] = {}
+    repeated = []
+    for line, row in zip(lines, rows, strict=True):
+        name = row.get("id")
+        if name and name in first:
+            repeated.append((line, f"id {name!r} is that of line {first[name]} too"))
+        elif name:
+            first[name] = line
+    return repeated
+
+
+def _as_table(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Rows without a mistake, typed."""
+    table = pd.DataFrame(rows).fillna("")
+    for name in OWN:
+        if name not in table:
+            table[name] = ""
+    table["id"] = _filled_ids(table)
+    table["split"] = table.split.replace("", "train")
+    table["label"] = table.label.where(table.text == "", "")
+    for name in ("start", "stop"):
+        table[name] = [float(time or "nan") for time in table[name]]
+    return table[[*OWN, *(c for c in table.columns if c not in OWN)]]
+
+
+def _filled_ids(table: pd.DataFrame) -> list[str]:
+    """The ids given; else the stem, numbered from its second row on."""
+    taken, count = set(table.id), Counter()
+    ids = []
+    for given, path in zip(table.id, table.path, strict=True):
+        stem = name = Path(path).stem
+        while not given and name in taken:
+            count[stem] += 1
+            name = f"{stem}#{count[stem] + 1}"
+        ids.append(given or name)
+        taken.add(ids[-1])
+    return ids
