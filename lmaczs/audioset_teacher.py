@@ -15,24 +15,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import logging
-import os
-import zipfile
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmaczs.audio import load_audio
-
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
-
-logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000  # Hz
 WIN_LENGTH = 400  # samples, 25 ms
@@ -45,24 +37,6 @@ PATCH_FRAMES = 96  # 0.96 s
 PATCH_HOP_FRAMES = 48  # 0.48 s
 PATCH_SAMPLES = WIN_LENGTH + (PATCH_FRAMES - 1) * HOP_LENGTH
 PATCH_HOP_SAMPLES = PATCH_HOP_FRAMES * HOP_LENGTH
-
-
-class ClipScores(NamedTuple):
-    """Class scores of whole clips, each float32 [521] or [N, 521] in [0, 1].
-
-    Attributes
-    ----------
-    mean : Tensor
-        Mean over the clip's patches: for how much of the clip a class is heard.
-    max : Tensor
-        Maximum over the clip's patches: whether a class is heard anywhere, which is
-        what an AudioSet label says of a clip. One bark in five silent seconds
-        keeps its score here and loses nine tenths of it in the mean, where
-        silence, which YAMNet scores as a class of its own, takes over.
-    """
-
-    mean: Tensor
-    max: Tensor
 
 
 def hz_to_mel(frequencies: Tensor) -> Tensor:
@@ -258,70 +232,10 @@ class AudioSetTagger:
         patches = log_mel_patches(wav).numpy()
         return torch.stack([self._score_patch(patch) for patch in patches])
 
-    def clip_scores(self, wav: Tensor) -> ClipScores:
-        """Score every class for a clip as a whole.
-
-        Parameters
-        ----------
-        wav : Tensor
-            Mono waveform at 16 kHz in [-1, 1], float32 [samples].
-
-        Returns
-        -------
-        ClipScores
-            Mean and maximum over the patches, float32 [521] each.
-        """
-        scores = self.scores(wav)
-        return ClipScores(mean=scores.mean(0), max=scores.amax(0))
-
     def _score_patch(self, patch: np.ndarray) -> Tensor:
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(patch[None]))
         self._interpreter.invoke()
         return torch.from_numpy(self._interpreter.get_tensor(self._output)[0])
-
-
-def cache_clip_scores(
-    tagger: AudioSetTagger, paths: Iterable[str | Path], cache_file: str | Path
-) -> ClipScores:
-    """Score clips, computing only those that the cache does not hold yet.
-
-    The cache is one .npz with ``stems`` [N], ``mean`` and ``max`` [N, 521],
-    ``class_names`` [521] and ``tagger`` (its fingerprint). It is written in one piece,
-    also when a clip cannot be read: what was computed until then is kept. A clip is
-    known by its file's stem; other sound under a known stem is not noticed.
-
-    Parameters
-    ----------
-    tagger : AudioSetTagger
-        The teacher.
-    paths : Iterable[str | Path]
-        Recordings in any format that `lmaczs.audio.load_audio` reads.
-    cache_file : str | Path
-        The .npz file; it and its folder are made when missing.
-
-    Returns
-    -------
-    ClipScores
-        Mean and maximum over each clip's patches, float32 [N, 521] each, in the
-        order of `paths`.
-
-    Raises
-    ------
-    ValueError
-        If two recordings share a stem, or the cache is no cache of this tagger.
-    """
-    by_stem = _by_stem(paths)
-    known = _read_cache(Path(cache_file), tagger)
-    missing = [stem for stem in by_stem if stem not in known]
-    logger.info("Scoring %d of %d clips.", len(missing), len(by_stem))
-    try:
-        for stem in missing:
-            wav = load_audio(by_stem[stem], SAMPLE_RATE)
-            known[stem] = tagger.clip_scores(wav)
-    finally:
-        if missing:
-            _write_cache(Path(cache_file), tagger, known)
-    return _stack([known[stem] for stem in by_stem], len(tagger.class_names))
 
 
 def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
@@ -355,64 +269,3 @@ def _check_signature(
             f"{model_file} maps {found[0]} to {found[1]}, where float32 {expected[0]} "
             f"to {expected[1]} is needed: use YAMNet's file and its own class map."
         )
-
-
-def _by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
-    by_stem: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if path.stem in by_stem:
-            raise ValueError(
-                f"{by_stem[path.stem]} and {path} share the stem by which the cache "
-                "knows a clip: rename one, or give each folder a cache of its own."
-            )
-        by_stem[path.stem] = path
-    return by_stem
-
-
-def _read_cache(cache_file: Path, tagger: AudioSetTagger) -> dict[str, ClipScores]:
-    if not cache_file.exists():
-        return {}
-    try:
-        with np.load(cache_file, allow_pickle=False) as cache:
-            stems, fingerprint = cache["stems"].tolist(), str(cache["tagger"])
-            mean, largest = map(torch.from_numpy, (cache["mean"], cache["max"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{cache_file} is not a cache of clip scores ({error}): "
-            "delete it, or name another file."
-        ) from error
-    if fingerprint != tagger.fingerprint:
-        raise ValueError(
-            f"{cache_file} holds the scores of another tagger: name another file."
-        )
-    return {stem: ClipScores(mean[row], largest[row]) for row, stem in enumerate(stems)}
-
-
-def _write_cache(
-    cache_file: Path, tagger: AudioSetTagger, known: Mapping[str, ClipScores]
-) -> None:
-    cache_file.parent.mkdir(parents=True, exist_ok=True)
-    scores = _stack(list(known.values()), len(tagger.class_names))
-    temporary = cache_file.with_name(f".{cache_file.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                stems=np.array(list(known), dtype=np.str_),
-                mean=scores.mean.numpy(),
-                max=scores.max.numpy(),
-                class_names=np.array(tagger.class_names),
-                tagger=np.array(tagger.fingerprint),
-            )
-        os.replace(temporary, cache_file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _stack(clips: list[ClipScores], n_classes: int) -> ClipScores:
-    if not clips:
-        return ClipScores(torch.zeros(0, n_classes), torch.zeros(0, n_classes))
-    return ClipScores(
-        mean=torch.stack([clip.mean for clip in clips]),
-        max=torch.stack([clip.max for clip in clips]),
-    )

@@ -57,24 +57,53 @@ def random_gain(mel: Tensor, rng: Generator, low: float, high: float) -> Tensor:
     return mel * decibel_gain(_uniform((len(mel), 1, 1), low, high, rng))
 
 
-def random_shift(mel: Tensor, rng: Generator) -> Tensor:
+def rotate(mel: Tensor, shift: Tensor) -> Tensor:
     """Rotate each clip in time, as if it had been looped.
 
     Parameters
     ----------
     mel : Tensor [B, n_mels, T]
         Mel power.
-    rng : Generator
-        Source of chance.
+    shift : Tensor [B]
+        Frame that comes first.
 
     Returns
     -------
     Tensor [B, n_mels, T]
     """
     frames = mel.shape[-1]
-    shift = torch.randint(frames, (len(mel), 1), generator=rng)
-    index = (torch.arange(frames) + shift) % frames
+    index = (torch.arange(frames) + shift[:, None]) % frames
     return mel.gather(-1, index[:, None].expand_as(mel))
+
+
+def rotate_scores(scores: Tensor, centres: Tensor, shift: Tensor, steps: int) -> Tensor:
+    """Scores of patches of a rotated clip, at equal steps of time.
+
+    Parameters
+    ----------
+    scores : Tensor [B, P, K]
+        Scores of P patches of a clip before it was rotated.
+    centres : Tensor [P]
+        Middle of each patch, in lengths of the clip, equally spaced.
+    shift : Tensor [B]
+        What comes first, in lengths of the clip.
+    steps : int
+        Number S of stretches that the clip is divided into.
+
+    Returns
+    -------
+    Tensor [B, S, K]
+        Interpolated linearly at the middles of the stretches.
+    """
+    if len(centres) == 1:
+        return scores.expand(-1, steps, -1)
+    time = ((torch.arange(steps) + 0.5) / steps + shift[:, None]) % 1
+    place = (time - centres[0]) / (centres[1] - centres[0])
+    place = place.clamp(0, len(centres) - 1)
+    low = place.floor().long().clamp(max=len(centres) - 2)
+    weight = (place - low)[..., None]
+    low = low[..., None].expand(-1, -1, scores.shape[-1])
+    return scores.gather(1, low) * (1 - weight) + scores.gather(1, low + 1) * weight
 
 
 def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:

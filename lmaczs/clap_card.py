@@ -23,8 +23,8 @@ license: apache-2.0
 # {name}
 
 A small CLAP (`transformers.ClapModel`) for {seconds} s of sound at {rate} Hz, made by
-`recipes/train_clap.py` of lmaczs {version} so that lmaczs works without a download. It
-is a demonstration: use a CLAP of full size where decisions depend on it.
+`recipes/train_clap.py` of lmaczs {version}. It lets lmaczs work without a download; use
+a CLAP of full size where decisions depend on it.
 
 ## Figures
 
@@ -33,21 +33,21 @@ On {test} clips that were in no training (zero-shot, "{template}"):
 {figures}
 
 `accuracy_esc10`: ESC-10 clips among ten labels. `accuracy_other`, `top5_other`: the
-other clips among all {labels} labels. `true_pair`: mean similarity of a clip and its
-label. `silence`: the highest similarity of digital silence to a label.
+other clips among all {labels} labels (`_all`: every clip). `true_pair`: mean similarity
+of a clip and its text. `silence`: the highest similarity of digital silence to a label.
 
-    python recipes/train_clap.py hparams/clap_small.yaml --data_folder=ESC50{tagger}
+    {command}
 
 ## Data
 
-{train} clips of ESC-50 (Piczak, 2015){credits}. The text tower is distilled from
-all-MiniLM-L6-v2 (Apache-2.0) on names of sounds and WordNet's glosses{teacher}.
+{data}. The text tower is distilled from all-MiniLM-L6-v2 (Apache-2.0) on names of
+sounds and WordNet's glosses{teacher}.
 
 ## Limits
 
-It knows the fifty classes of ESC-50 from a few hundred clips, half of them of ten
-classes. Other words are understood by their likeness to those. Similarities are
-lower than those of public checkpoints and are to be compared with one another only.
+It knows its {labels} labels from {train} clips. Other words are understood by their
+likeness to those and to what the teachers know. Similarities are lower than those of
+public checkpoints and are to be compared with one another only.
 """
 
 
@@ -68,11 +68,12 @@ def write_clap_card(
     figures : mapping of str to float
         Measured on the test clips.
     facts : mapping of str to object
-        name, seconds, rate, template.
+        name, seconds, rate, template, data (name of the data set), command.
     table : DataFrame
-        id, label, split of every clip.
+        id, label, text, split of every clip; label and text are empty for one from an
+        unlabelled folder.
     attribution : str or Path, optional
-        CSV with filename, license, title, author and url of every clip.
+        CSV with filename, license, title, author and url of every labelled clip.
     with_tagger : bool
         Whether an audio tagger's scores were learnt from.
 
@@ -84,28 +85,41 @@ def write_clap_card(
     Raises
     ------
     ValueError
-        If a clip that was trained on is not in the attribution file.
+        If a labelled clip that was trained on is not in the attribution file.
     """
-    used = table[table.split == "train"]
+    texts = table.text.where(table.text != "", table.label)
+    train = table.split == "train"
+    used = table[train & (texts != "")]
     if attribution is not None:
         with written_whole(folder / ATTRIBUTION) as part:
             credits_of(used, attribution).to_csv(part, index=False)
     lines = [f"- {key}: {value:.3f}" for key, value in figures.items()]
     teacher = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
+    data = _data_line(facts["data"], len(used), attribution)
+    data += _unlabelled_line(int((train & (texts == "")).sum()))
     text = CARD.format(
-        **facts,
+        **{**facts, "data": data},
         version=__version__,
         figures="\n".join(lines),
         test=int((table.split == "test").sum()),
         train=len(used),
-        labels=table.label.nunique(),
-        credits="" if attribution is None else f", each credited in `{ATTRIBUTION}`",
-        tagger=" --tagger_model=F --tagger_class_map=F" if with_tagger else "",
+        labels=texts[texts != ""].nunique(),
         teacher=teacher if with_tagger else "",
     )
     with written_whole(folder / "README.md") as part:
         part.write_text(text, encoding="utf-8")
     return folder / "README.md"
+
+
+def _data_line(data: object, clips: int, attribution: str | Path | None) -> str:
+    credited = "" if attribution is None else f", each credited in `{ATTRIBUTION}`"
+    return f"{clips} clips of {data}{credited}"
+
+
+def _unlabelled_line(clips: int) -> str:
+    if not clips:
+        return ""
+    return f", and {clips} recordings without labels, which are not credited here"
 
 
 def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:

@@ -1,192 +1,35 @@
-"""Training of a small CLAP on labelled clips: data in memory, Brain, saving.
+"""The Brain that trains a small CLAP's audio tower.
 
-The losses are in `lmaczs.contrastive`, the augmentations in `lmaczs.augment`.
+The losses are in `lmaczs.contrastive`, the augmentations in `lmaczs.augment`, the data
+in `lmaczs.clip_bank`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import (
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    ClapProcessor,
-    PreTrainedTokenizerBase,
-)
+from transformers import ClapModel, PreTrainedTokenizerBase
 
-from lmaczs import augment
-from lmaczs.audio import load_audio
-from lmaczs.audioset_teacher import AudioSetTagger, cache_clip_scores
+from lmaczs import audioset_teacher, augment
 from lmaczs.checkpoints import WholeCheckpointer
 from lmaczs.clap import FrozenClap
-from lmaczs.contrastive import contrastive_loss, silence_loss, tagger_loss
-from lmaczs.datasets import ESC10, read_esc50
-from lmaczs.frontend import FrontEnd, power
-from lmaczs.text_tower import load_text_tower
+from lmaczs.clip_bank import ClipBank
+from lmaczs.contrastive import (
+    clip_level,
+    contrastive_loss,
+    fit_logit_scale,
+    silence_loss,
+    tagger_loss,
+)
+from lmaczs.datasets import ESC10
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ClipBank:
-    """All clips in memory.
-
-    Attributes
-    ----------
-    table : DataFrame
-        One row a clip: id, label, split and what the set carries.
-    mel : Tensor [N, n_mels, T]
-        Mel power.
-    target : Tensor [N]
-        Index of each clip's label in `labels`.
-    labels : list of str
-        All labels, sorted.
-    scores : Tensor [N, K]
-        The tagger's scores; K is 0 without one.
-    class_names : list of str
-        The tagger's K class names.
-    """
-
-    table: pd.DataFrame
-    mel: Tensor
-    target: Tensor
-    labels: list[str]
-    scores: Tensor
-    class_names: list[str]
-
-    def rows(self, split: str) -> Tensor:
-        """Indices of a split's clips.
-
-        Parameters
-        ----------
-        split : str
-            train, valid or test.
-
-        Returns
-        -------
-        Tensor [n]
-        """
-        return torch.from_numpy((self.table.split == split).to_numpy().nonzero()[0])
-
-
-def load_clips(hparams: dict[str, Any]) -> ClipBank:
-    """Read, split and score the clips that a YAML names.
-
-    Parameters
-    ----------
-    hparams : dict
-        Of hparams/clap_small.yaml.
-
-    Returns
-    -------
-    ClipBank
-    """
-    table = hparams["split"](read_esc50(hparams["data_folder"]))
-    labels = sorted(table.label.unique())
-    front_end = FrontEnd(hparams["feature_extractor"])
-    mel = torch.stack([clip_mel(front_end, path) for path in table.path])
-    scores, names = tagger_scores(hparams, table.path)
-    target = torch.tensor([labels.index(label) for label in table.label])
-    return ClipBank(table, mel, target, labels, scores, names)
-
-
-def clip_mel(front_end: FrontEnd, path: str) -> Tensor:
-    """Mel power of a recording, fitted to the encoder's length.
-
-    Parameters
-    ----------
-    front_end : FrontEnd
-        The checkpoint's.
-    path : str
-        A recording.
-
-    Returns
-    -------
-    Tensor [n_mels, T]
-    """
-    wav = load_audio(path, front_end.sample_rate)
-    return front_end.mel_power(power(front_end.stft(front_end.fit_length(wav[None]))))[
-        0
-    ]
-
-
-def tagger_scores(
-    hparams: dict[str, Any], paths: Sequence[str]
-) -> tuple[Tensor, list[str]]:
-    """Scores of the tagger that a YAML names, or none.
-
-    Parameters
-    ----------
-    hparams : dict
-        Of hparams/clap_small.yaml.
-    paths : sequence of str
-        Recordings.
-
-    Returns
-    -------
-    tuple
-        Scores [N, K] and the K class names.
-    """
-    if hparams["tagger_model"] is None:
-        return torch.zeros(len(paths), 0), []
-    tagger = AudioSetTagger(hparams["tagger_model"], hparams["tagger_class_map"])
-    cache = Path(hparams["output_folder"]) / "tagger_scores.npz"
-    scores = cache_clip_scores(tagger, paths, cache)
-    return (scores.mean + scores.max) / 2, tagger.class_names
-
-
-def build_clap(
-    audio_config: dict[str, Any], extractor: ClapFeatureExtractor, text_tower: str
-) -> tuple[ClapModel, PreTrainedTokenizerBase]:
-    """A ClapModel with a new audio tower and a trained text tower.
-
-    Parameters
-    ----------
-    audio_config : dict
-        Arguments of ClapAudioConfig.
-    extractor : ClapFeatureExtractor
-        Must have the audio tower's number of mel bands.
-    text_tower : str
-        Folder that recipes/train_text.py wrote.
-
-    Returns
-    -------
-    tuple
-        Model and tokenizer.
-
-    Raises
-    ------
-    ValueError
-        If extractor and audio tower do not fit.
-    """
-    if extractor.feature_size != audio_config["num_mel_bins"]:
-        raise ValueError(
-            f"feature_extractor has {extractor.feature_size} mel bands, "
-            f"audio_config {audio_config['num_mel_bins']}"
-        )
-    text_config, projection, state, tokenizer = load_text_tower(text_tower)
-    config = ClapConfig(
-        text_config=text_config.to_dict(), audio_config=audio_config, **projection
-    )
-    model = ClapModel(config)
-    lacking = model.load_state_dict(state, strict=False).missing_keys
-    lost = [k for k in lacking if k.startswith(("text_model", "text_projection"))]
-    lost = [k for k in lost if not k.endswith(("position_ids", "token_type_ids"))]
-    if lost:
-        raise ValueError(f"{text_tower} lacks weights of the text tower: {lost[:3]}")
-    return model, tokenizer
+STEPS = 8  # stretches of a clip whose content the tagger also judges
 
 
 class ClapBrain(sb.Brain):
@@ -243,6 +86,11 @@ class ClapBrain(sb.Brain):
                 "counter": hparams["epoch_counter"],
             }
         )
+        names = clips.class_names
+        self.silent_class = names.index("Silence") if "Silence" in names else None
+        self.centres = patch_centres(
+            clips.scores.shape[2], hparams["feature_extractor"].max_length_s
+        )
         self._embed_prompts(model, tokenizer)
 
     def _embed_prompts(self, model: ClapModel, tokenizer: Any) -> None:
@@ -251,14 +99,18 @@ class ClapBrain(sb.Brain):
         model.audio_model.requires_grad_(True)
         model.audio_projection.requires_grad_(True)
 
-        def bank(texts: list[str]) -> Tensor:
+        def bank(texts: list[str], captions: list[bool] | None = None) -> Tensor:
+            whole = captions or [False] * len(texts)
             rows = [
-                frozen.encode_text([t.format(x.lower()) for x in texts])
-                for t in self.hparams.templates
+                [
+                    text if caption else template.format(text.lower())
+                    for text, caption in zip(texts, whole, strict=True)
+                ]
+                for template in self.hparams.templates
             ]
-            return torch.stack(rows).to(self.device)
+            return torch.stack([frozen.encode_text(r) for r in rows]).to(self.device)
 
-        self.label_bank = bank(self.clips.labels)
+        self.label_bank = bank(self.clips.labels, self.clips.captions)
         self.class_bank = bank(self.clips.class_names or ["sound"])
         self.silence = bank(["silence"])
 
@@ -268,17 +120,26 @@ class ClapBrain(sb.Brain):
         Returns
         -------
         DataLoader
+
+        Raises
+        ------
+        ValueError
+            If there are fewer clips than a batch takes: no step would be made.
         """
         rows = self.clips.rows("train")
-        target = self.clips.target[rows]
-        size = torch.bincount(target, minlength=len(self.clips.labels)).float()
-        weights = size[target] ** -self.hparams.class_balance
+        batch = self.hparams.batch_size
+        if len(rows) < batch:
+            raise ValueError(f"batch_size is {batch}, but train has {len(rows)} clips")
+        _, kind, size = self.clips.target[rows].unique(
+            return_inverse=True, return_counts=True
+        )
+        weights = size[kind].double() ** -self.hparams.class_balance
         # Brain.fit gives it the epoch; without that each epoch would draw the same
         self.train_sampler = ReproducibleWeightedRandomSampler(
             weights, len(rows), replacement=True, seed=self.hparams.seed
         )
         return torch.utils.data.DataLoader(
-            rows, self.hparams.batch_size, sampler=self.train_sampler, drop_last=True
+            rows, batch, sampler=self.train_sampler, drop_last=True
         )
 
     # -------------------------------------------------------------- one step
@@ -296,29 +157,47 @@ class ClapBrain(sb.Brain):
         Returns
         -------
         dict
-            embedding [B, D], present [B, L], scores [B, K], silent [B] bool.
+            embedding [B, D], steps [B, S, D] (of S stretches of time), present
+            [B, L], scores [B, S, K], silent [B] bool.
         """
-        mel, present, scores = self._clean(batch)
+        rng = self._rng() if stage == sb.Stage.TRAIN else None
+        mel, present, scores = self._clean(batch, rng)
         silent = torch.zeros(len(mel), dtype=torch.bool)
-        if stage == sb.Stage.TRAIN:
-            rng = self._rng()
+        if rng is not None:
             mel, present, scores = self._mix(mel, present, scores, rng)
             silent = torch.rand(len(mel), generator=rng) < self.hparams.silent_share
             mel = self._augment(mel, rng).masked_fill(silent[:, None, None], 0.0)
             self.template = torch.randint(
                 len(self.hparams.templates), (1,), generator=rng
             )
-        embedding = self._embed(self.modules, mel)
+        pooled, steps = self._encode(self.modules, mel)
         return {
-            "embedding": embedding,
+            "embedding": pooled,
+            "steps": steps,
             "present": (present * ~silent[:, None]).to(self.device),
-            "scores": (scores * ~silent[:, None]).to(self.device),
+            "scores": (scores * ~silent[:, None, None]).to(self.device),
             "silent": silent.to(self.device),
         }
 
-    def _clean(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        one_hot = nn.functional.one_hot(self.clips.target, len(self.clips.labels))
-        return self.clips.mel[batch], one_hot[batch].float(), self.clips.scores[batch]
+    def _clean(
+        self, batch: Tensor, rng: Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mel power, labels [B, L] and scores [B, S, K] of clips.
+
+        In training each is played at one of its speeds, from anywhere.
+        """
+        speed = shift = torch.zeros(len(batch), dtype=torch.long)
+        mel, scores = self.clips.mel, self.clips.scores
+        if rng is not None:
+            speed = torch.randint(mel.shape[1], (len(batch),), generator=rng)
+            shift = torch.randint(mel.shape[-1], (len(batch),), generator=rng)
+        mel = augment.rotate(mel[batch, speed], shift)
+        scores = augment.rotate_scores(
+            scores[batch, speed], self.centres, shift / mel.shape[-1], STEPS
+        )
+        present = torch.zeros(len(batch), len(self.clips.labels) + 1)
+        present[torch.arange(len(batch)), self.clips.target[batch]] = 1
+        return mel, present[:, :-1], scores  # a clip without label has the last one
 
     def _rng(self) -> Generator:
         """Chance that depends on seed, epoch and step alone, so a resume repeats it."""
@@ -333,17 +212,15 @@ class ClapBrain(sb.Brain):
         level = 12 * torch.rand(len(mel), generator=rng) - 6
         share = self.hparams.mixture_share * (0.25 + 0.75 * self.hardness())
         mixed = torch.rand(len(mel), 1, generator=rng) < share
-        second = augment.random_shift(mel[partner], rng)
-        both = augment.mix(mel, second, level)
+        both = augment.mix(mel, mel[partner], level)
         heard = 1 - (1 - scores) * (1 - scores[partner])
         return (
             torch.where(mixed[:, None], both, mel),
             torch.where(mixed, present + present[partner], present),
-            torch.where(mixed, heard, scores),
+            torch.where(mixed[:, None], heard, scores),
         )
 
     def _augment(self, mel: Tensor, rng: Generator) -> Tensor:
-        mel = augment.random_shift(mel, rng)
         mel = augment.random_gain(mel, rng, -25.0, 5.0)
         mel = augment.random_filter(mel, rng, 8.0)
         hard = self.hardness()
@@ -359,16 +236,23 @@ class ClapBrain(sb.Brain):
         Returns
         -------
         float
-            0 during the first quarter of the epochs, 1 after three quarters.
+            0 during the first quarter of the epochs, `hardest` after three quarters.
         """
         done = self.hparams.epoch_counter.current / self.hparams.number_of_epochs
-        return min(1.0, max(0.0, 2 * (done - 0.25)))
+        return self.hparams.hardest * min(1.0, max(0.0, 2 * (done - 0.25)))
 
-    def _embed(self, modules: Any, mel: Tensor) -> Tensor:
+    def _encode(self, modules: Any, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of clips [B, D] and of S stretches of each [B, S, D]."""
         decibels = 10 * mel.to(self.device).clamp_min(1e-10).log10()
         log_mel = decibels.transpose(1, 2)[:, None].contiguous()
-        pooled = modules["audio_model"](log_mel).pooler_output
-        return nn.functional.normalize(modules["audio_projection"](pooled), dim=-1)
+        out = modules["audio_model"](log_mel)
+        in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
+        in_time = nn.functional.adaptive_avg_pool1d(in_time, STEPS).transpose(1, 2)
+        project = modules["audio_projection"]
+        return (
+            nn.functional.normalize(project(out.pooler_output), dim=-1),
+            nn.functional.normalize(project(in_time), dim=-1),
+        )
 
     def compute_objectives(
         self, predictions: dict[str, Tensor], batch: Tensor, stage: sb.Stage
@@ -389,30 +273,45 @@ class ClapBrain(sb.Brain):
         Tensor
             Scalar.
         """
-        audio, silent = predictions["embedding"], predictions["silent"]
-        labels = self.label_bank[self.template][0]
-        classes = self.class_bank[self.template][0]
-        similar = audio @ labels.T
-        scale = {k: v.exp().clamp(max=50) for k, v in self.modules.scales.items()}
-        present = predictions["present"]
-        loud = ~silent
-        true = (similar * present).sum(1) / present.sum(1).clamp_min(1)
-        terms = {
-            "contrastive": contrastive_loss(
-                similar[loud], present[loud], scale["contrastive"]
-            ).mean(),
-            "pull": (1 - true[loud]).mean(),
-        }
-        if self.clips.class_names:
-            to_classes = audio[loud] @ classes.T
-            scores = predictions["scores"][loud]
-            terms["tagger"] = tagger_loss(to_classes, scores, scale["tagger"]).mean()
-        if silent.any():
-            to_silence = audio[silent] @ self.silence[self.template][0, 0]
-            terms["silence"] = silence_loss(similar[silent], to_silence).mean()
+        terms = self._terms(predictions)
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
         return sum(self.hparams.weights[name] * value for name, value in terms.items())
+
+    def _terms(self, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every term of the loss, a mean over the clips that it speaks of."""
+        silent, labels = predictions["silent"], self.label_bank[self.template][0]
+        similar = predictions["embedding"] @ labels.T
+        present = predictions["present"]
+        named = (present.sum(1) > 0) & ~silent
+        scale = {k: v.exp().clamp(max=50) for k, v in self.modules.scales.items()}
+        true = (similar * present).sum(1)[named] / present.sum(1)[named]
+        contrast = contrastive_loss(
+            similar[named], present[named], scale["contrastive"]
+        )
+        terms = {"contrastive": contrast.mean(), "pull": (1 - true).mean()}
+        if not named.any():
+            terms = {name: similar.sum() * 0 for name in terms}
+        if self.clips.class_names and not silent.all():
+            terms |= self._tagger_terms(predictions, scale["tagger"])
+        if silent.any():
+            nothing = self.silence[self.template][0, 0]
+            to_silence = predictions["embedding"][silent] @ nothing
+            terms["silence"] = silence_loss(similar[silent], to_silence).mean()
+        return terms
+
+    def _tagger_terms(
+        self, predictions: dict[str, Tensor], scale: Tensor
+    ) -> dict[str, Tensor]:
+        loud, classes = ~predictions["silent"], self.class_bank[self.template][0]
+        scores = predictions["scores"][loud]
+        whole = clip_level(scores, self.silent_class)
+        to_clip = predictions["embedding"][loud] @ classes.T
+        to_steps = predictions["steps"][loud] @ classes.T
+        return {
+            "tagger": tagger_loss(to_clip, whole, scale).mean(),
+            "tagger_steps": tagger_loss(to_steps, scores, scale).mean(),
+        }
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Set the learning rate: warm-up, then a cosine to zero."""
@@ -495,31 +394,48 @@ class ClapBrain(sb.Brain):
         Returns
         -------
         dict
-            Accuracy of ESC-10 clips among ten labels; top-1 and top-5 of the other
-            clips among all labels; mean similarity of true pairs; highest similarity
-            of digital silence to a label.
+            Mean similarity of true pairs; highest similarity of digital silence to a
+            label; accuracy of ESC-10 clips among ten labels; top-1 and top-5 of the
+            other clips (of all clips where the labels are others) among all labels.
+            Of a split without labelled clips only silence's.
         """
         averaged = self.average.module
         averaged.eval()
-        rows = self.clips.rows(split)
-        audio = self._embed(averaged, self.clips.mel[rows])
-        silence = self._embed(averaged, torch.zeros_like(self.clips.mel[:1]))
-        prompts = self.label_bank[0]
-        similar, target = (audio @ prompts.T).cpu(), self.clips.target[rows]
-        ten = torch.tensor([self.clips.labels.index(label) for label in ESC10])
+        similar, target = self._similarities(averaged, split)
+        nothing = torch.zeros_like(self.clips.mel[:1, 0])
+        silence = self._encode(averaged, nothing)[0] @ self.label_bank[0].T
+        figures = {"silence": float(silence.max())}
+        if not len(target):
+            return figures
+        true = similar.gather(1, target[:, None])
+        figures = {"true_pair": float(true.mean()), **figures}
+        labels = self.clips.labels
+        if not set(ESC10) <= set(labels):
+            return {**hit_rates(similar, target, "all"), **figures}
+        ten = torch.tensor([labels.index(label) for label in ESC10])
         in_ten = torch.isin(target, ten)
-        ten_right = ten[similar[in_ten][:, ten].argmax(1)] == target[in_ten]
-        top5 = similar[~in_ten].topk(5).indices == target[~in_ten, None]
-        return {
-            "accuracy_esc10": float(ten_right.float().mean()),
-            "accuracy_other": float(top5[:, 0].float().mean()),
-            "top5_other": float(top5.any(1).float().mean()),
-            "true_pair": float(similar.gather(1, target[:, None]).mean()),
-            "silence": float((silence @ prompts.T).max()),
-        }
+        if in_ten.any():
+            right = ten[similar[in_ten][:, ten].argmax(1)] == target[in_ten]
+            figures["accuracy_esc10"] = float(right.float().mean())
+        return {**figures, **hit_rates(similar[~in_ten], target[~in_ten], "other")}
+
+    def _similarities(self, modules: Any, split: str) -> tuple[Tensor, Tensor]:
+        """Cosines of a split's labelled clips and all labels, and the right ones."""
+        rows = self.clips.rows(split)
+        rows = rows[self.clips.target[rows] >= 0]
+        parts = [
+            self._encode(modules, self.clips.mel[part, 0])[0]
+            for part in rows.split(64)
+            if len(part)
+        ]
+        audio = torch.cat([*parts, self.label_bank[0, :0]])
+        return (audio @ self.label_bank[0].T).cpu(), self.clips.target[rows]
 
     def averaged_model(self) -> ClapModel:
         """The whole model with the averaged audio tower.
+
+        Its logit scale is fitted on the validation clips, where they have two labels
+        or more: the one that was learnt belongs to augmented clips.
 
         Returns
         -------
@@ -530,34 +446,61 @@ class ClapBrain(sb.Brain):
         self.clap.audio_projection.load_state_dict(
             averaged["audio_projection"].state_dict()
         )
-        scale = averaged["scales"]["contrastive"].detach()
+        averaged.eval()
         with torch.no_grad():
+            similar, target = self._similarities(averaged, "valid")
+            scale = averaged["scales"]["contrastive"].detach()
+            asked = target.unique()  # the labels that this split can be right on
+            if len(asked) > 1:
+                place = torch.searchsorted(asked, target)
+                scale = torch.tensor(fit_logit_scale(similar[:, asked], place)).log()
             self.clap.logit_scale_a.copy_(scale)
             self.clap.logit_scale_t.copy_(scale)
         return self.clap
 
 
-def save_clap(
-    folder: Path,
-    model: ClapModel,
-    extractor: ClapFeatureExtractor,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    """Write a Hugging Face folder with half-precision weights.
+def patch_centres(patches: int, seconds: float) -> Tensor:
+    """Middles of the tagger's patches.
 
     Parameters
     ----------
-    folder : Path
-        Made when missing.
-    model : ClapModel
-        Converted to half precision in place.
-    extractor : ClapFeatureExtractor
-        Front end.
-    tokenizer : PreTrainedTokenizerBase
-        Of the text tower.
+    patches : int
+        Number P of patches.
+    seconds : float
+        Length of the clip.
+
+    Returns
+    -------
+    Tensor [P]
+        In lengths of the clip.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(
-        folder
-    )
-    model.half().save_pretrained(folder)
+    hop = audioset_teacher.PATCH_HOP_SAMPLES / audioset_teacher.SAMPLE_RATE
+    half = audioset_teacher.PATCH_SAMPLES / audioset_teacher.SAMPLE_RATE / 2
+    return (hop * torch.arange(patches) + half) / seconds
+
+
+def hit_rates(similarities: Tensor, target: Tensor, name: str) -> dict[str, float]:
+    """How often the right label is first, and among the first five.
+
+    Parameters
+    ----------
+    similarities : Tensor [N, K]
+        Cosines of clips and labels.
+    target : Tensor [N]
+        Index of the right one.
+    name : str
+        Of the clips; part of the keys.
+
+    Returns
+    -------
+    dict
+        accuracy_<name> and top5_<name>; empty without clips.
+    """
+    if not len(target):
+        return {}
+    best = similarities.topk(min(5, similarities.shape[1])).indices
+    hit = best == target[:, None]
+    return {
+        f"accuracy_{name}": float(hit[:, 0].float().mean()),
+        f"top5_{name}": float(hit.any(1).float().mean()),
+    }

@@ -7,7 +7,8 @@ optionally, from an audio tagger's scores.
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -60,18 +61,41 @@ def tagger_loss(similarities: Tensor, scores: Tensor, scale: Tensor) -> Tensor:
 
     Parameters
     ----------
-    similarities : Tensor [B, K]
-        Cosines of clips and the tagger's class names.
-    scores : Tensor [B, K]
-        The tagger's scores in [0, 1]; a clip with none above zero costs nothing.
+    similarities : Tensor [..., K]
+        Cosines of clips, or of their stretches, and the tagger's class names.
+    scores : Tensor [..., K]
+        The tagger's scores in [0, 1]; where none is above zero, it costs nothing.
     scale : Tensor
         Logit scale.
 
     Returns
     -------
-    Tensor [B]
+    Tensor [...]
     """
     return soft_cross_entropy(scale * similarities, _rows_to_one(scores))
+
+
+def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
+    """Scores of whole clips from those of their patches.
+
+    Parameters
+    ----------
+    scores : Tensor [..., P, K]
+        Of P patches.
+    silence : int, optional
+        A class that says that nothing is there. It counts as zero: beside a sound,
+        pauses are no content.
+
+    Returns
+    -------
+    Tensor [..., K]
+        Mean of the mean over the patches (how long a class is heard) and their
+        maximum (whether it is).
+    """
+    level = (scores.mean(-2) + scores.amax(-2)) / 2
+    if silence is not None:
+        level[..., silence] = 0
+    return level
 
 
 def silence_loss(
@@ -98,3 +122,25 @@ def silence_loss(
 
 def _rows_to_one(weights: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
+
+
+def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
+    """Logit scale under which probabilities say how often a model is right.
+
+    Parameters
+    ----------
+    similarities : Tensor [N, K]
+        Cosines of clips that were not trained on and K labels.
+    target : Tensor [N]
+        Index of the right label.
+
+    Returns
+    -------
+    float
+        In [1, 100], with the lowest mean cross-entropy (temperature scaling, Guo et
+        al., "On Calibration of Modern Neural Networks", ICML 2017).
+    """
+    scales = torch.logspace(0, 2, 401)
+    # one by one: all at once, a thousand captions would take gigabytes
+    losses = [nn.functional.cross_entropy(s * similarities, target) for s in scales]
+    return float(scales[torch.stack(losses).argmin()])

@@ -1,8 +1,11 @@
 """Train the small CLAP: its audio tower against a frozen text tower.
 
     python recipes/train_clap.py hparams/clap_small.yaml --data_folder=ESC50
-        [--text_tower=DIR] [--tagger_model=F --tagger_class_map=F] [--debug]
+        [--text_tower=DIR] [--tagger_model=F --tagger_class_map=F]
+        [--unlabelled_folder=DIR] [--source=CLAP] [--debug]
 
+--manifest=FILE.csv instead of --data_folder trains on clips of one's own
+(lmaczs.manifests). --source goes on from a CLAP; its text tower stays as it is.
 Writes <output_folder>/save/clap, a Hugging Face folder with a model card. A run that
 was killed goes on from its last checkpoint (every `valid_every` epochs) when it is
 started again. With --debug nothing is saved.
@@ -19,8 +22,10 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from lmaczs.clap_building import build_clap, load_clap, save_clap
 from lmaczs.clap_card import write_clap_card
-from lmaczs.clap_training import ClapBrain, build_clap, load_clips, save_clap
+from lmaczs.clap_training import ClapBrain
+from lmaczs.clip_bank import load_clips
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -41,9 +46,12 @@ def main(argv: list[str]) -> dict[str, Any]:
         hparams = load_hyperpyyaml(file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     torch.set_num_threads(hparams["num_threads"])
-    model, tokenizer = build_clap(
-        hparams["audio_config"], hparams["feature_extractor"], hparams["text_tower"]
-    )
+    extractor = hparams["feature_extractor"]
+    if hparams["source"] is None:
+        parts = hparams["audio_config"], extractor, hparams["text_tower"]
+        model, tokenizer = build_clap(*parts)
+    else:
+        model, tokenizer = load_clap(hparams["source"], extractor)
     clips = load_clips(hparams)
     brain = ClapBrain(model, tokenizer, clips, hparams, run_opts)
     brain.fit(hparams["epoch_counter"], brain.train_loader())
@@ -51,14 +59,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     if brain.debug:
         return figures
     folder = Path(hparams["clap_folder"])
-    save_clap(folder, brain.averaged_model(), hparams["feature_extractor"], tokenizer)
-    extractor = hparams["feature_extractor"]
-    facts = {
-        "name": hparams["model_name"],
-        "seconds": extractor.max_length_s,
-        "rate": extractor.sampling_rate,
-        "template": hparams["templates"][0],
-    }
+    save_clap(folder, brain.averaged_model(), extractor, tokenizer)
+    facts = facts_of(hparams)
     write_clap_card(
         folder,
         figures,
@@ -68,6 +70,37 @@ def main(argv: list[str]) -> dict[str, Any]:
         with_tagger=bool(clips.class_names),
     )
     return figures
+
+
+def facts_of(hparams: dict[str, Any]) -> dict[str, Any]:
+    """What the model card says of a run beyond its figures.
+
+    Parameters
+    ----------
+    hparams : dict
+        Of hparams/clap_small.yaml.
+
+    Returns
+    -------
+    dict
+        See `lmaczs.clap_card.write_clap_card`.
+    """
+    extractor, manifest = hparams["feature_extractor"], hparams["manifest"]
+    options = ["--data_folder=ESC50" if manifest is None else "--manifest=FILE.csv"]
+    if hparams["tagger_model"] is not None:
+        options.append("--tagger_model=F --tagger_class_map=F")
+    for name in ("unlabelled_folder", "source"):
+        if hparams[name] is not None:
+            options.append(f"--{name}=DIR")
+    recipe = "python recipes/train_clap.py hparams/clap_small.yaml"
+    return {
+        "name": hparams["model_name"],
+        "seconds": extractor.max_length_s,
+        "rate": extractor.sampling_rate,
+        "template": hparams["templates"][0],
+        "data": "ESC-50 (Piczak, 2015)" if manifest is None else Path(manifest).name,
+        "command": " ".join([recipe, *options]),
+    }
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from lmaczs.export import ExportError, export_run
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]
-TERMS = {"similarity", "sparsity", "diversity", "removed", "loss"}
+TERMS = {"similarity", "sparsity", "diversity", "removed", "absent", "loss"}
 METRICS = {"accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM"}
 EPOCHS = 3
 
@@ -394,9 +394,12 @@ def clap_options(
     write_esc50: Callable[..., Path],
     tiny_text_tower_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> list[str]:
-    """Command line of recipes/train_clap.py, without its output folder."""
-    values = {
+) -> Callable[..., list[str]]:
+    """Function that makes a command line of recipes/train_clap.py from options.
+
+    An option that is None is left out.
+    """
+    defaults = {
         "data_folder": write_esc50([*ESC10, "siren"], folds=4, esc10=True),
         "text_tower": tiny_text_tower_folder,
         "device": "cpu",
@@ -408,19 +411,25 @@ def clap_options(
         "batch_size": 8,
         "valid_every": 1,
     }
-    written = [f"--{name}={value}" for name, value in values.items()]
-    return [str(ROOT / "hparams/clap_small.yaml"), "--noprogressbar", *written]
+
+    def make(output_folder: Path, *flags: str, **changes: Any) -> list[str]:
+        values = {**defaults, "output_folder": output_folder, **changes}
+        written = [f"--{k}={v}" for k, v in values.items() if v is not None]
+        recipe = str(ROOT / "hparams/clap_small.yaml")
+        return [recipe, "--noprogressbar", *flags, *written]
+
+    return make
 
 
 def test_clap_that_was_killed_and_went_on(
     recipe: Callable[[str], ModuleType],
-    clap_options: list[str],
+    clap_options: Callable[..., list[str]],
     kill_when: Callable[[list[str], Callable[[], bool]], None],
     tmp_path: Path,
 ) -> None:
     """A CLAP trained in two stretches is saved as one that lmaczs explains."""
     out = tmp_path / "out"
-    argv = [*clap_options, f"--output_folder={out}"]
+    argv = clap_options(out)
     script = str(ROOT / "recipes/train_clap.py")
     kill_when([script, *argv], lambda: bool(list(out.glob("save/CKPT+*/CKPT.yaml"))))
     assert not (out / "save/clap").exists()
@@ -447,11 +456,69 @@ def test_clap_that_was_killed_and_went_on(
 
 
 def test_clap_debug(
-    recipe: Callable[[str], ModuleType], clap_options: list[str], tmp_path: Path
+    recipe: Callable[[str], ModuleType],
+    clap_options: Callable[..., list[str]],
+    tmp_path: Path,
 ) -> None:
     """--debug trains a few steps and leaves no CLAP that could be taken for one."""
-    argv = [*clap_options, "--debug", f"--output_folder={tmp_path / 'out'}"]
-    figures = recipe("train_clap").main(argv)
+    figures = recipe("train_clap").main(clap_options(tmp_path / "out", "--debug"))
     assert 0 <= figures["accuracy_esc10"] <= 1
     assert not (tmp_path / "out/save/clap").exists()
     assert checkpoints(tmp_path / "out") == []
+
+
+@pytest.fixture(scope="module")
+def own_clips(write_esc50: Callable[..., Path]) -> Path:
+    """Manifest of captions and labels of one's own: 9 clips to train on, 2 to test."""
+    audio = write_esc50(["hum", "buzz", "hiss"], folds=4) / "audio"
+    rows = []
+    for i, path in enumerate(sorted(audio.iterdir())[:11]):
+        split = "test" if i > 8 else "train"
+        named = f"A clip of sound {i}.," if i % 2 else ",low hum"
+        rows.append(f"{path.name},{named},{split},{0.5 if i else ''}")
+    lines = ["path,text,label,split,start", *rows]
+    (audio / "clips.csv").write_text("\n".join(lines))
+    return audio / "clips.csv"
+
+
+def test_clap_of_ones_own_clips(
+    recipe: Callable[[str], ModuleType],
+    clap_options: Callable[..., list[str]],
+    own_clips: Path,
+    tmp_path: Path,
+) -> None:
+    """--manifest trains on captions and labels; --source goes on from what it made."""
+    own = {"data_folder": None, "manifest": own_clips, "speeds": "[1, 0.8]"}
+    train, made_in = recipe("train_clap").main, tmp_path / "one/save/clap"
+    figures = train(clap_options(tmp_path / "one", **own, number_of_epochs=2))
+    assert set(figures) == {"accuracy_all", "top5_all", "true_pair", "silence"}
+    assert all(math.isfinite(value) for value in figures.values())
+    made = FrozenClap.from_pretrained(made_in)
+
+    own |= {"text_tower": None, "source": made_in, "number_of_epochs": 1}
+    train(clap_options(tmp_path / "two", **own, peak_lr=0.0001))
+    went_on = FrozenClap.from_pretrained(tmp_path / "two/save/clap")
+    prompts = ["low hum", "a siren"]
+    assert torch.equal(went_on.encode_text(prompts), made.encode_text(prompts))
+    one, two = made.model.state_dict(), went_on.model.state_dict()
+    changed = {name for name in one if not torch.equal(one[name], two[name])}
+    assert any(name.startswith("audio_model") for name in changed)
+    assert all(name.startswith(("audio_", "logit_scale")) for name in changed)
+    weight = "audio_model.audio_encoder.patch_embed.proj.weight"
+    # gone on, not begun anew
+    assert (two[weight] - one[weight]).norm() < 0.1 * one[weight].norm()
+
+
+def test_clap_of_a_manifest_with_mistakes(
+    recipe: Callable[[str], ModuleType],
+    clap_options: Callable[..., list[str]],
+    own_clips: Path,
+    tmp_path: Path,
+) -> None:
+    """Mistakes are said with their lines before anything is trained."""
+    bad = own_clips.with_name("bad.csv")
+    bad.write_text("path,label,split\nnone.wav,dog,train\nclips.csv,,dev\n")
+    argv = clap_options(tmp_path / "out", data_folder=None, manifest=bad)
+    with pytest.raises(ValueError, match="has 3 mistakes:\n  line 2: .*\n  line 3: "):
+        recipe("train_clap").main(argv)
+    assert not list(tmp_path.glob("out/save/*"))

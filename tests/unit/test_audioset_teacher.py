@@ -1,4 +1,4 @@
-"""The audio tagger: its log-mel patches, its cache, and its ears."""
+"""The audio tagger: its log-mel patches and its ears."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio import AudioError, load_audio
+from lmaczs.audio import load_audio
 from lmaczs.audioset_teacher import (
     PATCH_HOP_SAMPLES,
     PATCH_SAMPLES,
     AudioSetTagger,
-    ClipScores,
-    cache_clip_scores,
     log_mel,
     log_mel_patches,
     mel_matrix,
@@ -158,96 +155,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         AudioSetTagger(tmp_path / "absent.tflite", tmp_path / "map.csv")
 
 
-class CountingTagger:
-    """A tagger of three classes that scores loudness and counts its calls."""
-
-    class_names = ["quiet", "medium", "loud"]
-
-    def __init__(self, fingerprint: str = "a") -> None:
-        self.fingerprint = fingerprint
-        self.calls = 0
-
-    def clip_scores(self, wav: Tensor) -> ClipScores:
-        """Score a clip by its first sample."""
-        self.calls += 1
-        return ClipScores(wav[:1].expand(3), 2 * wav[:1].expand(3))
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> list[Path]:
-    """Three constant recordings of rising level."""
-    paths = [tmp_path / f"clip{i}.wav" for i in range(3)]
-    for i, path in enumerate(paths):
-        soundfile.write(path, np.full(1600, 0.125 * (i + 1)), 16_000, subtype="FLOAT")
-    return paths
-
-
-def test_cache_computes_only_what_is_missing(tmp_path: Path, clips: list[Path]) -> None:
-    """A second call scores new clips only, and answers in the order asked for."""
-    tagger, cache_file = CountingTagger(), tmp_path / "new" / "scores.npz"
-    cache_clip_scores(tagger, clips[:2], cache_file)
-    assert tagger.calls == 2
-    scores = cache_clip_scores(tagger, clips[::-1], cache_file)
-    assert tagger.calls == 3
-    assert scores.mean[:, 0].tolist() == [0.375, 0.25, 0.125]
-    assert scores.max[:, 0].tolist() == [0.75, 0.5, 0.25]
-    assert [path.name for path in cache_file.parent.iterdir()] == ["scores.npz"]
-
-
-def test_cache_file_explains_itself(tmp_path: Path, clips: list[Path]) -> None:
-    """The .npz holds stems, both scores and the class names under their names."""
-    cache_clip_scores(CountingTagger(), clips, tmp_path / "scores.npz")
-    with np.load(tmp_path / "scores.npz") as cache:
-        assert cache["stems"].tolist() == ["clip0", "clip1", "clip2"]
-        assert cache["mean"].shape == cache["max"].shape == (3, 3)
-        assert cache["class_names"].tolist() == CountingTagger.class_names
-
-
-def test_cache_keeps_what_came_before_a_bad_clip(
-    tmp_path: Path, clips: list[Path]
-) -> None:
-    """A clip that cannot be read costs nothing that was already scored."""
-    tagger, bad = CountingTagger(), tmp_path / "bad.wav"
-    bad.write_text("no audio")
-    with pytest.raises(AudioError, match=r"bad\.wav"):
-        cache_clip_scores(tagger, [*clips, bad], tmp_path / "scores.npz")
-    cache_clip_scores(tagger, clips, tmp_path / "scores.npz")
-    assert tagger.calls == 3
-
-
-def test_cache_of_another_tagger_is_refused(tmp_path: Path, clips: list[Path]) -> None:
-    """Scores of two models are never mixed in one file."""
-    cache_clip_scores(CountingTagger("a"), clips, tmp_path / "scores.npz")
-    with pytest.raises(ValueError, match="another tagger"):
-        cache_clip_scores(CountingTagger("b"), clips, tmp_path / "scores.npz")
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
-def test_a_broken_cache_is_named(
-    tmp_path: Path, clips: list[Path], content: bytes
-) -> None:
-    """A file that is no cache is left alone and named in the error."""
-    cache_file = tmp_path / "scores.npz"
-    cache_file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"scores\.npz is not a cache"):
-        cache_clip_scores(CountingTagger(), clips, cache_file)
-    assert cache_file.read_bytes() == content
-
-
-def test_equal_stems_are_refused(tmp_path: Path, clips: list[Path]) -> None:
-    """Two recordings of one name would be taken for each other."""
-    other = tmp_path / "other" / clips[0].name
-    with pytest.raises(ValueError, match="share the stem"):
-        cache_clip_scores(CountingTagger(), [clips[0], other], tmp_path / "s.npz")
-
-
-def test_no_clips_give_empty_scores(tmp_path: Path) -> None:
-    """Nothing asked, nothing written: [0, classes] comes back."""
-    scores = cache_clip_scores(CountingTagger(), [], tmp_path / "scores.npz")
-    assert scores.mean.shape == scores.max.shape == (0, 3)
-    assert not (tmp_path / "scores.npz").exists()
-
-
 FITTING_CLASSES = {
     "dog": {"Dog", "Bark"},
     "rooster": {"Chicken, rooster", "Crowing, cock-a-doodle-doo"},
@@ -279,7 +186,7 @@ def test_the_tagger_hears_what_is_in_real_clips() -> None:
     heard = []
     for category, paths in clips_by_category(per_category=3).items():
         for path in paths:
-            best = tagger.clip_scores(load_audio(path, 16_000)).max.topk(5).indices
+            best = tagger.scores(load_audio(path, 16_000)).amax(0).topk(5).indices
             names = {tagger.class_names[i] for i in best.tolist()}
             heard.append(bool(names & FITTING_CLASSES[category]))
     assert len(heard) == 24
@@ -287,17 +194,11 @@ def test_the_tagger_hears_what_is_in_real_clips() -> None:
 
 
 @pytest.mark.real_clips
-def test_clip_scores_summarise_the_patches() -> None:
-    """Mean and maximum are those of the patch scores, which lie in [0, 1]."""
-    tagger = AudioSetTagger(MODEL_FILE, CLASS_MAP)
-    wav = noise(50_000)
-    scores, clip = tagger.scores(wav), tagger.clip_scores(wav)
+def test_scores_of_a_clip() -> None:
+    """A row for each patch, every score in [0, 1]."""
+    scores = AudioSetTagger(MODEL_FILE, CLASS_MAP).scores(noise(50_000))
     assert scores.shape == (6, 521)
     assert scores.min() >= 0 and scores.max() <= 1
-    for name in range(0, 521, 40):
-        column = scores[:, name].tolist()
-        assert clip.mean[name].item() == pytest.approx(sum(column) / 6, abs=1e-6)
-        assert clip.max[name].item() == max(column)
 
 
 @pytest.mark.real_clips

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from lmaczs.augment import (
     decibel_gain,
@@ -16,14 +17,14 @@ from lmaczs.augment import (
     random_filter,
     random_gain,
     random_gate,
-    random_shift,
     random_stripes,
+    rotate,
+    rotate_scores,
 )
 
 BATCH, BANDS, FRAMES = 24, 16, 20
 AUGMENTATIONS = {
     "gain": partial(random_gain, low=-25.0, high=5.0),
-    "shift": random_shift,
     "filter": partial(random_filter, depth=8.0),
     "bands": partial(random_stripes, axis=1, share=0.5),
     "frames": partial(random_stripes, axis=2, share=0.5),
@@ -95,15 +96,73 @@ def test_gain_is_one_number_for_a_clip() -> None:
     assert 0 < gain.max() <= 5
 
 
-def test_shift_rotates() -> None:
-    """Each clip is one of its rotations, bands stay together."""
+def slow_rotate_scores(
+    scores: list[list[float]], centres: list[float], shift: float, steps: int
+) -> list[list[float]]:
+    """Interpolate one clip's scores, time by time and class by class."""
+    rows = []
+    for step in range(steps):
+        time = ((step + 0.5) / steps + shift) % 1
+        columns = list(zip(*scores, strict=True))
+        rows.append([float(np.interp(time, centres, column)) for column in columns])
+    return rows
+
+
+def test_rotate_is_a_roll_of_each_clip() -> None:
+    """The frame that is named comes first, bands stay together, nothing is lost."""
     mel = mel_power()
-    shifts = []
-    for before, after in zip(mel, random_shift(mel, rng()), strict=True):
-        found = [s for s in range(FRAMES) if torch.equal(before.roll(-s, -1), after)]
-        assert len(found) == 1
-        shifts += found
-    assert len(set(shifts)) > FRAMES // 2
+    shift = torch.randint(FRAMES, (BATCH,), generator=rng())
+    rotated = rotate(mel, shift)
+    for before, after, first in zip(mel, rotated, shift.tolist(), strict=True):
+        assert torch.equal(before.roll(-first, -1), after)
+
+
+def test_no_rotation() -> None:
+    """From the first frame on, or a whole turn later, it is the clip itself."""
+    mel = mel_power()
+    whole = torch.full((BATCH,), FRAMES)
+    assert torch.equal(rotate(mel, torch.zeros_like(whole)), mel)
+    assert torch.equal(rotate(mel, whole), mel)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 8])
+def test_rotate_scores_is_a_loop(steps: int) -> None:
+    """Linear between the patches' middles, constant beyond the outer ones."""
+    scores = mel_power()[:, :7, :4]
+    centres = 0.09 + 0.13 * torch.arange(7)
+    shift = torch.rand(BATCH, generator=rng())
+    shift[0] = 0
+    actual = rotate_scores(scores, centres, shift, steps)
+    expected = [
+        slow_rotate_scores(clip.tolist(), centres.tolist(), first, steps)
+        for clip, first in zip(scores, shift.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(actual, torch.tensor(expected), atol=1e-4, rtol=0)
+
+
+def test_scores_of_one_patch_last_all_along() -> None:
+    """A clip of one patch, or of none that was scored, has the same in every step."""
+    scores = mel_power()[:, :1, :4]
+    steps = rotate_scores(scores, torch.tensor([0.5]), torch.rand(BATCH), 8)
+    assert torch.equal(steps, scores.expand(-1, 8, -1))
+    nothing = rotate_scores(scores[..., :0], torch.tensor([0.5]), torch.rand(BATCH), 8)
+    assert nothing.shape == (BATCH, 8, 0)
+
+
+def test_sound_and_scores_are_rotated_alike() -> None:
+    """An event is where its scores are, wherever the clip begins."""
+    steps, length = 8, 5  # frames of a step
+    frames = steps * length
+    event = torch.arange(BATCH) % steps
+    in_event = torch.arange(frames) // length == event[:, None]
+    mel = in_event[:, None].expand(-1, BANDS, -1).float()
+    centres = (torch.arange(steps) + 0.5) / steps
+    scores = nn.functional.one_hot(event, steps).float()[..., None]
+    shift = length * torch.randint(steps, (BATCH,), generator=rng())
+    sound = rotate(mel, shift).mean(1).view(BATCH, steps, length).mean(-1)
+    heard = rotate_scores(scores, centres, shift / frames, steps)[..., 0]
+    torch.testing.assert_close(sound, heard, atol=1e-4, rtol=0)
+    assert torch.equal(sound.argmax(1), (event - shift // length) % steps)
 
 
 def test_filter_is_a_smooth_curve_over_bands() -> None:

@@ -13,10 +13,18 @@ TABLE = pd.DataFrame(
     {
         "id": ["1-1-A-0", "1-2-A-1", "1-3-A-1"],
         "label": ["dog", "rain", "rain"],
+        "text": "",
         "split": ["train", "train", "test"],
     }
 )
-FACTS = {"name": "tiny", "seconds": 5, "rate": 32000, "template": "A {}."}
+FACTS = {
+    "name": "tiny",
+    "seconds": 5,
+    "rate": 32000,
+    "template": "A {}.",
+    "data": "ESC-50 (Piczak, 2015)",
+    "command": "python recipes/train_clap.py hparams/clap_small.yaml --manifest=M.csv",
+}
 
 
 def _attribution(folder: Path, files: list[str]) -> Path:
@@ -34,6 +42,17 @@ def test_card_holds_figures_and_counts(tmp_path: Path) -> None:
     assert "On 1 clips" in text
     assert "2 clips of ESC-50" in text
     assert not (tmp_path / "ATTRIBUTION.csv").exists()
+
+
+def test_card_of_captions_and_unlabelled_clips(tmp_path: Path) -> None:
+    """Captions count as labels; clips without either are counted apart."""
+    table = TABLE.assign(label=["", "", "rain"], text=["a dog barks", "", ""])
+    source = _attribution(tmp_path, ["1-1-A-0.wav"])
+    text = write_clap_card(tmp_path, {}, FACTS, table, source).read_text()
+    assert "1 clips of ESC-50" in text
+    assert "and 1 recordings without labels" in text
+    assert "its 2 labels" in text
+    assert "--manifest=M.csv" in text
 
 
 def test_every_training_clip_is_credited(tmp_path: Path) -> None:

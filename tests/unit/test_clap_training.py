@@ -1,16 +1,17 @@
-"""Training of a small CLAP: set up, one step, epochs, saving."""
+"""Training of a small CLAP: what is drawn, one step, epochs, figures, saving."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -18,21 +19,18 @@ from speechbrain.utils.train_logger import FileTrainLogger
 from torch import Tensor
 from transformers import ClapFeatureExtractor, ClapModel
 
+from lmaczs.audioset_teacher import log_mel_patches
 from lmaczs.clap import FrozenClap
-from lmaczs.clap_training import (
-    ClapBrain,
-    ClipBank,
-    build_clap,
-    clip_mel,
-    save_clap,
-    tagger_scores,
-)
+from lmaczs.clap_building import build_clap, save_clap
+from lmaczs.clap_training import STEPS, ClapBrain, hit_rates, patch_centres
+from lmaczs.clip_bank import ClipBank
+from lmaczs.contrastive import clip_level, fit_logit_scale, tagger_loss
 from lmaczs.datasets import ESC10
-from lmaczs.frontend import FrontEnd
 from lmaczs.text_tower import load_text_tower
 
 LABELS = sorted([*ESC10, "siren"])
-CLASSES = ["Animal", "Rain", "Vehicle"]
+CLASSES = ["Animal", "Rain", "Silence", "Vehicle"]
+PATCHES = 10
 TEMPLATES = ["This is a sound of {}.", "{}", "I can hear {}"]
 AUDIO = {
     "spec_size": 128,
@@ -66,15 +64,26 @@ def extractor() -> ClapFeatureExtractor:
 
 @pytest.fixture(scope="module")
 def clips() -> ClipBank:
-    """Random mel power: 20 clips to train on, more of one label, and 11 to test."""
+    """Random mel power: 20 clips to train on, more of one label, and 11 to test.
+
+    Each at two speeds.
+    """
     labels = [*LABELS, *["dog"] * 9, *LABELS]
     splits = ["train"] * 20 + ["test"] * 11
     rng = torch.Generator().manual_seed(0)
-    mel = 10 ** (3 * torch.rand(31, 64, 251, generator=rng) - 3)
-    scores = torch.rand(31, len(CLASSES), generator=rng) ** 2
+    mel = 10 ** (3 * torch.rand(31, 2, 64, 251, generator=rng) - 3)
+    scores = torch.rand(31, 2, PATCHES, len(CLASSES), generator=rng) ** 2
     table = pd.DataFrame({"id": range(31), "label": labels, "split": splits})
     target = torch.tensor([LABELS.index(label) for label in labels])
-    return ClipBank(table, mel, target, LABELS, scores, CLASSES)
+    captions = [False] * len(LABELS)
+    return ClipBank(table, mel, target, LABELS, captions, scores, CLASSES)
+
+
+def without_label(clips: ClipBank, rows: list[int]) -> ClipBank:
+    """The clips, some of them unlabelled."""
+    target = clips.target.clone()
+    target[rows] = -1
+    return replace(clips, target=target)
 
 
 @pytest.fixture
@@ -99,8 +108,15 @@ def make_brain(
             "average_decay": 0.9,
             "class_balance": 0.5,
             "mixture_share": 0.5,
+            "hardest": 1.0,
             "silent_share": 0.2,
-            "weights": {"contrastive": 1.0, "tagger": 2.0, "silence": 3.0, "pull": 0.5},
+            "weights": {
+                "contrastive": 1.0,
+                "tagger": 2.0,
+                "tagger_steps": 1.5,
+                "silence": 3.0,
+                "pull": 0.5,
+            },
             "valid_every": 2,
             "number_of_epochs": 5,
             "warmup_epochs": 1,
@@ -119,64 +135,42 @@ def make_brain(
     return make
 
 
-# --- set up -------------------------------------------------------------------------
+# --- prompts ------------------------------------------------------------------------
 
 
-def test_build_clap(
-    tiny_text_tower_folder: Path, extractor: ClapFeatureExtractor
+def encoder(brain: ClapBrain, folder: Path) -> Callable[[list[str]], Tensor]:
+    """Function that embeds texts by the text tower of a folder."""
+    *_, tokenizer = load_text_tower(folder)
+    return FrozenClap(
+        brain.clap, brain.hparams.feature_extractor, tokenizer
+    ).encode_text
+
+
+def test_labels_are_put_into_every_template(
+    make_brain: MakeBrain, tiny_text_tower_folder: Path
 ) -> None:
-    """The text tower is the one in the folder, the audio tower as configured."""
-    model, tokenizer = build_clap(AUDIO, extractor, str(tiny_text_tower_folder))
-    *_, state, _ = load_text_tower(tiny_text_tower_folder)
-    built = model.state_dict()
-    assert len(state) > 10
-    assert all(torch.equal(built[name], value) for name, value in state.items())
-    assert model.config.audio_config.depths == [1, 1, 1]
-    assert model.config.projection_dim == 32
-    assert tokenizer("dog").input_ids[0] == 0
+    """Labels, the tagger's classes and silence, in lower case, in each template."""
+    brain = make_brain()
+    encode = encoder(brain, tiny_text_tower_folder)
+    banks = (brain.label_bank, LABELS), (brain.class_bank, CLASSES)
+    for bank, names in (*banks, (brain.silence, ["silence"])):
+        assert len(bank) == len(TEMPLATES)
+        for template, row in zip(TEMPLATES, bank, strict=True):
+            texts = [template.format(name.lower()) for name in names]
+            torch.testing.assert_close(row, encode(texts))
 
 
-def test_front_end_that_does_not_fit(
-    tiny_text_tower_folder: Path, extractor: ClapFeatureExtractor
+def test_captions_are_not_put_into_templates(
+    make_brain: MakeBrain, clips: ClipBank, tiny_text_tower_folder: Path
 ) -> None:
-    """Extractor and audio tower must speak of the same mel bands."""
-    with pytest.raises(ValueError, match="has 64 mel bands, audio_config 32"):
-        audio = {**AUDIO, "num_mel_bins": 32}
-        build_clap(audio, extractor, str(tiny_text_tower_folder))
-
-
-def test_folder_without_text_tower(
-    extractor: ClapFeatureExtractor, tmp_path: Path
-) -> None:
-    """A folder that holds no text tower is named."""
-    with pytest.raises(ValueError, match=f"{tmp_path} is no text tower"):
-        build_clap(AUDIO, extractor, str(tmp_path))
-
-
-def test_rows_of_a_split(clips: ClipBank) -> None:
-    """Rows are those of the table, in its order."""
-    assert clips.rows("train").tolist() == list(range(20))
-    assert clips.rows("test").tolist() == list(range(20, 31))
-    assert clips.rows("valid").tolist() == []
-
-
-def test_clip_mel(extractor: ClapFeatureExtractor, tmp_path: Path) -> None:
-    """Mel power of a file, in dB, is what the extractor of the checkpoint gives."""
-    wav = 0.1 * torch.randn(50000, generator=torch.Generator().manual_seed(0))
-    soundfile.write(tmp_path / "a.wav", wav.numpy(), 32000, subtype="FLOAT")
-    front_end = FrontEnd(extractor)
-    mel = clip_mel(front_end, str(tmp_path / "a.wav"))
-    features = extractor(wav.numpy(), sampling_rate=32000, return_tensors="pt")
-    expected = features.input_features[0, 0].T
-    decibels = 10 * mel.clamp_min(1e-10).log10()
-    torch.testing.assert_close(decibels, expected, atol=1e-3, rtol=0)
-
-
-def test_without_a_tagger() -> None:
-    """Without a tagger there are no scores and no class names."""
-    scores, names = tagger_scores({"tagger_model": None}, ["a", "b"])
-    assert scores.shape == (2, 0)
-    assert names == []
+    """A caption is taken as it is, capitals and braces too; labels beside it not."""
+    texts = ["A {dog} barks.", "Rain", *LABELS[2:]]
+    captions = [True, False] + [False] * 9
+    brain = make_brain(replace(clips, labels=texts, captions=captions))
+    encode = encoder(brain, tiny_text_tower_folder)
+    for template, row in zip(TEMPLATES, brain.label_bank, strict=True):
+        expected = encode([texts[0], template.format("rain")])
+        torch.testing.assert_close(row[:2], expected)
 
 
 # --- what is drawn ------------------------------------------------------------------
@@ -243,18 +237,74 @@ def test_step_can_be_repeated(make_brain: MakeBrain) -> None:
 
 
 def test_validation_is_not_augmented(make_brain: MakeBrain, clips: ClipBank) -> None:
-    """Outside training clips are embedded as they are."""
+    """Outside training clips are embedded as they are, at their own speed."""
     brain = make_brain(silent_share=1.0)
     brain.modules.eval()
     with torch.no_grad():
         out = brain.compute_forward(torch.arange(3), VALID)
-        log_mel = 10 * clips.mel[:3].log10().transpose(1, 2)[:, None]
+        log_mel = 10 * clips.mel[:3, 0].log10().transpose(1, 2)[:, None]
         expected = brain.clap.get_audio_features(log_mel).pooler_output
     torch.testing.assert_close(out["embedding"], expected, atol=1e-5, rtol=0)
     assert not out["silent"].any()
     assert torch.equal(out["present"].argmax(1), clips.target[:3])
     assert out["present"].sum() == 3
-    assert torch.equal(out["scores"], clips.scores[:3])
+    time, centres = (np.arange(STEPS) + 0.5) / STEPS, patch_centres(PATCHES, 5.0)
+    for own, row in zip(clips.scores[:3, 0], out["scores"], strict=True):
+        for k in range(len(CLASSES)):
+            heard = torch.tensor(np.interp(time, centres, own[:, k])).float()
+            torch.testing.assert_close(row[:, k], heard, atol=1e-5, rtol=0)
+
+
+def test_speeds_are_drawn_in_training_only(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """Sound and scores of one speed, clip by clip; its own speed in validation."""
+    mel = clips.mel.clone()
+    mel[:, 1] = 0
+    scores = torch.tensor([0.25, 0.75])[:, None, None].expand_as(clips.scores)
+    brain = make_brain(
+        replace(clips, mel=mel, scores=scores), silent_share=0.0, mixture_share=0.0
+    )
+    brain.modules.eval()
+    with torch.no_grad():
+        out = brain.compute_forward(torch.arange(20), TRAIN)
+        floor = torch.full((1, 1, 251, 64), -100.0)
+        silence = brain.clap.get_audio_features(floor).pooler_output
+        validated = brain.compute_forward(torch.arange(20), VALID)
+    second = out["scores"][:, 0, 0] > 0.5
+    assert 4 < second.sum() < 16
+    assert torch.equal((out["embedding"] @ silence[0]) > 1 - 1e-5, second)
+    assert (validated["scores"] == 0.25).all()
+
+
+def test_clips_begin_anywhere_in_training(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """An event moves, and its scores move with it."""
+    patch = 4  # its middle is at 0.48 of the clip
+    mel, scores = torch.zeros_like(clips.mel), torch.zeros_like(clips.scores)
+    mel[..., 113:129] = 1
+    scores[:, :, patch] = 1
+    brain = make_brain(
+        replace(clips, mel=mel, scores=scores),
+        silent_share=0.0,
+        mixture_share=0.0,
+        hardest=0.0,
+    )
+    seen = []
+    encode = brain._encode
+
+    def spy(modules: Any, mel: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(mel)
+        return encode(modules, mel)
+
+    brain._encode = spy  # type: ignore[method-assign]
+    heard = brain.compute_forward(torch.arange(20), TRAIN)["scores"][..., 0].argmax(1)
+    turn = torch.exp(2j * torch.pi * torch.arange(251) / 251)
+    sound = (seen[0].mean(1) * turn).sum(1)
+    apart = sound * torch.exp(-2j * torch.pi * (heard + 0.5) / STEPS)
+    assert len(set(heard.tolist())) == STEPS
+    assert (apart.angle().abs() / (2 * torch.pi) < 0.5 / STEPS + 0.01).all()
 
 
 def test_silent_clips_hold_nothing(make_brain: MakeBrain) -> None:
@@ -299,14 +349,114 @@ def test_loss_is_the_weighted_sum_of_its_terms(make_brain: MakeBrain) -> None:
 
 
 def test_loss_without_tagger(make_brain: MakeBrain, clips: ClipBank) -> None:
-    """Without a tagger its term is left out."""
-    bank = ClipBank(
-        clips.table, clips.mel, clips.target, LABELS, torch.zeros(31, 0), []
-    )
+    """Without a tagger its terms are left out."""
+    bank = replace(clips, scores=torch.zeros(31, 2, 1, 0), class_names=[])
     brain = make_brain(bank, silent_share=0.0)
     out = brain.compute_forward(torch.arange(4), TRAIN)
     brain.compute_objectives(out, torch.arange(4), TRAIN)
     assert set(brain.sums) == {"contrastive", "pull"}
+
+
+def terms(brain: ClapBrain, out: dict[str, Tensor]) -> dict[str, float]:
+    """Terms of the loss of one batch."""
+    brain.sums = {}
+    brain.compute_objectives(out, torch.arange(len(out["silent"])), TRAIN)
+    return brain.sums
+
+
+def test_tagger_terms_are_of_clips_and_of_stretches(make_brain: MakeBrain) -> None:
+    """Every stretch has its own scores; of a whole clip, silence is no content."""
+    brain = make_brain(silent_share=0.3)
+    out = brain.compute_forward(torch.arange(8), TRAIN)
+    loud = (~out["silent"]).nonzero()[:, 0].tolist()
+    assert 0 < len(loud) < 8
+    classes, scale = brain.class_bank[brain.template][0], torch.tensor(2.66).exp()
+    whole, steps = [], []
+    for row in loud:
+        scores = out["scores"][row]
+        content = clip_level(scores)
+        content[CLASSES.index("Silence")] = 0
+        whole.append(tagger_loss(classes @ out["embedding"][row], content, scale))
+        for step in range(STEPS):
+            similar = classes @ out["steps"][row, step]
+            steps.append(tagger_loss(similar, scores[step], scale))
+    assert len(steps) == STEPS * len(loud)
+    found = terms(brain, out)
+    assert found["tagger"] == pytest.approx(sum(whole).item() / len(whole), rel=1e-5)
+    expected = sum(steps).item() / len(steps)
+    assert found["tagger_steps"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_are_stretches_of_time(make_brain: MakeBrain, clips: ClipBank) -> None:
+    """A sound in an eighth of a clip changes that step most, in their order."""
+    brain = make_brain()
+    brain.modules.eval()
+    event = torch.zeros(STEPS, 64, 251)
+    for step in range(STEPS):
+        event[
+            step, :, round(251 * step / STEPS) + 4 : round(251 * (step + 1) / 8) - 4
+        ] = 1
+    with torch.no_grad():
+        _, steps = brain._encode(brain.modules, event)
+        _, nothing = brain._encode(brain.modules, torch.zeros(1, 64, 251))
+    change = (steps - nothing).norm(dim=-1)
+    assert change.argmax(1).tolist() == list(range(STEPS))
+
+
+def test_unlabelled_clips_are_learnt_from_by_their_scores(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """They take part in the tagger's terms and in no other."""
+    brain = make_brain(
+        without_label(clips, [1, 3]), silent_share=0.0, mixture_share=0.0
+    )
+    out = brain.compute_forward(torch.arange(6), TRAIN)
+    assert out["present"].sum(1).tolist() == [1, 0, 1, 0, 1, 1]
+    named, others = [0, 2, 4, 5], [1, 3]
+    whole = terms(brain, out)
+    of_named = terms(brain, {name: value[named] for name, value in out.items()})
+    of_others = terms(brain, {name: value[others] for name, value in out.items()})
+    for name in ("contrastive", "pull"):
+        assert whole[name] == pytest.approx(of_named[name], rel=1e-5)
+        assert of_others[name] == 0
+    for name in ("tagger", "tagger_steps"):
+        expected = (4 * of_named[name] + 2 * of_others[name]) / 6
+        assert whole[name] == pytest.approx(expected, rel=1e-5)
+        assert of_others[name] > 0
+
+
+def test_an_unlabelled_clip_in_a_mixture(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """It adds no label to its partner's."""
+    bank = without_label(clips, [0, 1])
+    brain = make_brain(bank, silent_share=0.0, mixture_share=4.0)
+    present = brain.compute_forward(torch.arange(4), TRAIN)["present"]
+    assert present.shape == (4, len(LABELS))
+    assert present.sum() == 4  # each of two labels, alone and as a partner
+    assert set(present.nonzero()[:, 1].tolist()) == set(clips.target[2:4].tolist())
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "silent_share"), [(True, 0.0), (False, 1.0), (True, 1.0)]
+)
+def test_a_batch_without_a_named_clip(
+    make_brain: MakeBrain, clips: ClipBank, unlabelled: bool, silent_share: float
+) -> None:
+    """Nothing to name, or nothing to hear: loss and gradients are finite."""
+    bank = without_label(clips, list(range(20))) if unlabelled else clips
+    brain = make_brain(bank, silent_share=silent_share)
+    out = brain.compute_forward(torch.arange(4), TRAIN)
+    loss = brain.compute_objectives(out, torch.arange(4), TRAIN)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert loss.item() > 0
+    gradients = [p.grad for p in brain.modules.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert brain.sums["contrastive"] == brain.sums["pull"] == 0
+    heard = {"silence"} if silent_share else {"tagger", "tagger_steps"}
+    assert set(brain.sums) == {"contrastive", "pull"} | heard
 
 
 def test_text_tower_does_not_change(make_brain: MakeBrain) -> None:
@@ -330,6 +480,8 @@ def test_augmentations_are_eased_in(make_brain: MakeBrain) -> None:
     for brain.hparams.epoch_counter.current in range(1, 9):
         hardness.append(brain.hardness())
     assert hardness == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    brain.hparams.hardest = 0.5
+    assert brain.hardness() == 0.5
 
 
 @pytest.mark.parametrize("warmup", [0, 1])
@@ -379,20 +531,83 @@ def test_figures(make_brain: MakeBrain, clips: ClipBank) -> None:
     answers = list(range(11))
     answers[rain] = dog
 
-    def embed(modules: Any, mel: Tensor) -> Tensor:
-        if len(mel) == 1:
-            return -labels[:1]
-        right = labels[answers]
-        right[dog] = labels[dog] + 1.01 * labels[siren]  # the siren is not in ESC-10
-        return torch.nn.functional.normalize(right, dim=-1)
+    right = labels[answers]
+    right[dog] = labels[dog] + 1.01 * labels[siren]  # the siren is not in ESC-10
+    right = torch.nn.functional.normalize(right, dim=-1)
 
-    brain._embed = embed  # type: ignore[method-assign]
+    def encode(modules: Any, mel: Tensor) -> tuple[Tensor, Tensor]:
+        if len(mel) == 1:
+            assert not mel.any()
+            return -labels[:1], -labels[:1, None]
+        assert torch.equal(mel, clips.mel[20:, 0])
+        return right, right[:, None]
+
+    brain._encode = encode  # type: ignore[method-assign]
     figures = brain.figures("test")
     assert figures["accuracy_esc10"] == pytest.approx(0.9)
     assert figures["accuracy_other"] == figures["top5_other"] == 1
     assert figures["silence"] == pytest.approx(float((-labels @ labels[0]).max()))
-    expected = (embed(None, clips.mel[20:]) * labels).sum(1).mean()
+    expected = (right * labels).sum(1).mean()
     assert figures["true_pair"] == pytest.approx(float(expected))
+
+
+def test_figures_of_other_labels(make_brain: MakeBrain, clips: ClipBank) -> None:
+    """Where the labels are not ESC-50's, all clips are asked among all of them."""
+    names = [f"sound {i}" for i in range(11)]
+    brain = make_brain(replace(clips, labels=names))
+    figures = brain.figures("test")
+    assert set(figures) == {"accuracy_all", "top5_all", "true_pair", "silence"}
+
+
+def test_figures_leave_unlabelled_clips_out(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """Figures are those of the clips whose label is known."""
+    table = clips.table.assign(split=["train"] * 20 + ["test"] * 8 + ["train"] * 3)
+    bank = without_label(clips, [28, 29, 30])
+    fewer = make_brain(replace(clips, table=table)).figures("test")
+    assert make_brain(bank, folder="two").figures("test") == pytest.approx(fewer)
+
+
+def test_figures_without_clips(make_brain: MakeBrain) -> None:
+    """Of a split that has no clip only what silence is like can be said."""
+    figures = make_brain().figures("valid")
+    assert set(figures) == {"silence"}
+    assert math.isfinite(figures["silence"])
+
+
+def test_figures_without_clips_of_esc10(make_brain: MakeBrain, clips: ClipBank) -> None:
+    """A split of other labels has no accuracy among the ten."""
+    table = clips.table.assign(split=(clips.table.label == "siren").map(str))
+    brain = make_brain(replace(clips, table=table))
+    figures = brain.figures("True")
+    assert set(figures) == {"accuracy_other", "top5_other", "true_pair", "silence"}
+
+
+def test_hit_rates_are_a_loop() -> None:
+    """How often the right label is the best, and among the best five."""
+    similar = torch.randn(40, 9, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(40) % 9
+    first = fifth = 0
+    for row, right in zip(similar.tolist(), target.tolist(), strict=True):
+        better = sum(value > row[right] for value in row)
+        first, fifth = first + (better < 1), fifth + (better < 5)
+    expected = {"accuracy_x": first / 40, "top5_x": fifth / 40}
+    assert hit_rates(similar, target, "x") == pytest.approx(expected)
+    assert hit_rates(similar[:, :3], target % 3, "x")["top5_x"] == 1
+    assert hit_rates(similar[:0], target[:0], "x") == {}
+
+
+def test_patch_centres_are_where_the_tagger_hears() -> None:
+    """A click in the middle of a patch is in that patch's middle frames."""
+    for patch, centre in enumerate(patch_centres(PATCHES, 5.0).tolist()):
+        wav = torch.zeros(80_000)
+        if centre < 1:
+            wav[round(centre * 80_000)] = 1
+            patches = log_mel_patches(wav)
+            assert len(patches) == PATCHES
+            middle = patches[patch].mean(1).topk(2).indices
+            assert set(middle.tolist()) <= {46, 47, 48, 49}
 
 
 def test_saved_checkpoint_is_the_average(
@@ -410,15 +625,15 @@ def test_saved_checkpoint_is_the_average(
         brain.fit_batch(torch.arange(4))
     averaged = brain.average.module.eval()
     with torch.no_grad():
-        expected = brain._embed(averaged, clips.mel[:3])
-        current = brain._embed(brain.modules.eval(), clips.mel[:3])
+        expected = brain._encode(averaged, clips.mel[:3, 0])[0]
+        current = brain._encode(brain.modules.eval(), clips.mel[:3, 0])[0]
     *_, tokenizer = load_text_tower(tiny_text_tower_folder)
     model = brain.averaged_model()
     assert isinstance(model, ClapModel)
     save_clap(tmp_path / "new" / "clap", model, extractor, tokenizer)
 
     clap = FrozenClap.from_pretrained(tmp_path / "new" / "clap")
-    log_mel = 10 * clips.mel[:3].log10().transpose(1, 2)[:, None]
+    log_mel = 10 * clips.mel[:3, 0].log10().transpose(1, 2)[:, None]
     embedding = clap.embed_audio(log_mel)
     torch.testing.assert_close(embedding, expected, atol=5e-3, rtol=0)
     assert (embedding - expected).norm() < 0.2 * (embedding - current).norm()
@@ -443,3 +658,53 @@ def test_checkpoints_come_every_few_epochs(make_brain: MakeBrain) -> None:
         found = brain.checkpointer.list_checkpoints()
         kept.append([one.meta["epoch"] for one in found])
     assert kept == [[], [2], [2], [4], [5]]
+
+
+def test_saved_scale_is_fitted_on_validation_clips(
+    make_brain: MakeBrain, clips: ClipBank
+) -> None:
+    """Among the labels that the split holds; unlabelled clips say nothing."""
+    splits = ["train"] * 20 + ["valid"] * 11
+    bank = without_label(clips, [30])
+    bank = replace(bank, table=clips.table.assign(split=splits))
+    brain = make_brain(bank)
+    averaged = brain.average.module.eval()
+    with torch.no_grad():
+        log_mel = 10 * clips.mel[20:30, 0].log10().transpose(1, 2)[:, None]
+        own = averaged["audio_model"](log_mel).pooler_output
+        own = averaged["audio_projection"](own)
+    own = torch.nn.functional.normalize(own, dim=-1)
+    apart = own - own.mean(0)
+    noise = torch.randn(10, 32, generator=torch.Generator().manual_seed(0))
+    names = torch.nn.functional.normalize(apart + apart.std() * noise, dim=-1)
+    asked = clips.target[20:30]
+    brain.label_bank[0] = torch.nn.functional.normalize(own.mean(0), dim=-1)
+    brain.label_bank[0, asked] = names
+    expected = fit_logit_scale(own @ names.T, torch.arange(10))
+    assert 1 < expected < 100
+    model = brain.averaged_model()
+    learnt = averaged["scales"]["contrastive"].exp().item()
+    assert expected != pytest.approx(learnt, rel=0.05)
+    for scale in (model.logit_scale_a, model.logit_scale_t):
+        assert scale.exp().item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [[], [20]])
+def test_saved_scale_without_validation_clips(
+    make_brain: MakeBrain, clips: ClipBank, rows: list[int]
+) -> None:
+    """With none, or with one label only, it is the one that was learnt."""
+    split = clips.table.split.copy()
+    split[rows] = "valid"
+    brain = make_brain(replace(clips, table=clips.table.assign(split=split)))
+    with torch.no_grad():
+        brain.average.module["scales"]["contrastive"].fill_(3.0)
+    model = brain.averaged_model()
+    assert model.logit_scale_a.item() == model.logit_scale_t.item() == 3.0
+
+
+def test_fewer_clips_than_a_batch(make_brain: MakeBrain) -> None:
+    """Such a set would not be trained on at all: it is refused."""
+    brain = make_brain(batch_size=21)
+    with pytest.raises(ValueError, match="batch_size is 21, .* 20 clips"):
+        brain.train_loader()

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lmaczs.contrastive import (
+    clip_level,
     contrastive_loss,
+    fit_logit_scale,
     silence_loss,
     soft_cross_entropy,
     tagger_loss,
@@ -119,6 +121,48 @@ def test_tagger_loss_is_a_loop_over_its_classes() -> None:
     actual = tagger_loss(similarities, scores, SCALE)
     assert torch.allclose(actual, torch.tensor(expected), atol=1e-5)
     assert actual[2] == 0
+
+
+def test_tagger_loss_takes_stretches_of_clips() -> None:
+    """Any leading shape: each stretch costs what it costs as a clip."""
+    similarities, scores = cosines(CLIPS * 3), cosines(CLIPS * 3, seed=2).clamp_min(0)
+    actual = tagger_loss(
+        similarities.view(CLIPS, 3, TEXTS), scores.view(CLIPS, 3, TEXTS), SCALE
+    )
+    expected = tagger_loss(similarities, scores, SCALE)
+    assert torch.equal(actual, expected.view(CLIPS, 3))
+
+
+@pytest.mark.parametrize("silence", [None, 2])
+def test_clip_level_is_a_loop(silence: int | None) -> None:
+    """Half the mean and half the maximum over patches; silence is no content."""
+    scores = torch.rand(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    kept = scores.clone()
+    level = clip_level(scores, silence)
+    assert level.shape == (4, 5)
+    for clip, row in zip(scores.tolist(), level.tolist(), strict=True):
+        for k, value in enumerate(row):
+            heard = [patch[k] for patch in clip]
+            expected = 0 if k == silence else (sum(heard) / 3 + max(heard)) / 2
+            assert value == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(scores, kept)
+
+
+@pytest.mark.parametrize("scale", [4.0, 12.0, 40.0])
+def test_fit_logit_scale_finds_the_scale_that_labels_came_from(scale: float) -> None:
+    """Labels that are drawn by probabilities of a scale give that scale back."""
+    generator = torch.Generator().manual_seed(0)
+    similarities = 0.5 * cosines(4000, 6)
+    probabilities = (scale * similarities).softmax(-1)
+    target = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    assert fit_logit_scale(similarities, target) == pytest.approx(scale, rel=0.1)
+
+
+def test_fit_logit_scale_stays_within_its_limits() -> None:
+    """Always right: 100. Worse than chance: 1."""
+    similarities = 0.1 * torch.eye(6)
+    assert fit_logit_scale(similarities, torch.arange(6)) == pytest.approx(100)
+    assert fit_logit_scale(similarities, torch.arange(6).flip(0)) == pytest.approx(1)
 
 
 def test_silence_loss_pushes_every_sound_below_the_margin() -> None:
