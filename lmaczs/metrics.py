@@ -18,8 +18,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-MAX_SI_SDR = 60.0
-"""Bound of |SI-SDR| in dB: a millionth of the power is inaudible beside the rest."""
+from lmaczs.localisation import (
+    mass_in_region,
+    mass_on_source,
+    pointing_game,
+    ratio_or_zero,
+    require_equal_shapes,
+    si_sdr,
+    si_sdr_improvement,
+    temporal_iou,
+)
+
+__all__ = [
+    "accuracy",
+    "average_drop",
+    "average_drop_speechbrain",
+    "average_gain",
+    "average_increase",
+    "class_probabilities",
+    "complexity",
+    "faithfulness",
+    "faithfulness_table",
+    "input_fidelity",
+    "mask_mean",
+    "mass_in_region",
+    "mass_on_source",
+    "pointing_game",
+    "si_sdr",
+    "si_sdr_improvement",
+    "sparseness",
+    "temporal_iou",
+]
 
 
 def class_probabilities(
@@ -82,7 +111,7 @@ def average_drop(c: Tensor, o: Tensor) -> Tensor:
     Tensor
         ``[B]``, in per cent.
     """
-    return 100.0 * _ratio(relu(c - o), c)
+    return 100.0 * ratio_or_zero(relu(c - o), c)
 
 
 def average_drop_speechbrain(input_probs: Tensor, masked_probs: Tensor) -> Tensor:
@@ -131,7 +160,7 @@ def average_gain(c: Tensor, o: Tensor) -> Tensor:
     Tensor
         ``[B]``, in per cent.
     """
-    return 100.0 * _ratio(relu(o - c), 1.0 - c)
+    return 100.0 * ratio_or_zero(relu(o - c), 1.0 - c)
 
 
 def faithfulness(c: Tensor, r: Tensor) -> Tensor:
@@ -218,7 +247,9 @@ def sparseness(mask: Tensor) -> Tensor:
     n = cells.shape[1]
     # (2 i - n - 1) / n, which is antisymmetric: rounding cannot favour either end.
     ranks = torch.linspace(1.0 / n - 1.0, 1.0 - 1.0 / n, n, device=mask.device)
-    return _ratio((ranks * cells).sum(1).clamp(min=0), cells.sum(1)).to(mask.dtype)
+    return ratio_or_zero((ranks * cells).sum(1).clamp(min=0), cells.sum(1)).to(
+        mask.dtype
+    )
 
 
 def complexity(mask: Tensor) -> Tensor:
@@ -299,8 +330,8 @@ def faithfulness_table(
         If the arguments are not about the same clips and classes.
     """
     all_probs = (input_probs, masked_probs, removed_probs)
-    _require_equal_shapes(*all_probs)
-    _require_equal_shapes(input_probs[:, 0], masks[:, 0, 0], labels)
+    require_equal_shapes(*all_probs)
+    require_equal_shapes(input_probs[:, 0], masks[:, 0, 0], labels)
     c, o, r = _probability_of(input_probs.argmax(1), *all_probs)
     table = {} if labels is None else {"accuracy": accuracy(input_probs, labels)}
     return table | {
@@ -316,144 +347,6 @@ def faithfulness_table(
     }
 
 
-def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Compute the scale-invariant signal-to-distortion ratio.
-
-    10 log10 (|a s|^2 / |e - a s|^2) with a = <e, s> / |s|^2, of the signals without
-    their means. -60 to 60 dB, where it is cut so that a perfect or a silent estimate
-    keeps an average finite; higher is better. A silent (or constant) estimate or
-    reference has nothing in common with the other: -60 dB.
-    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
-
-    Parameters
-    ----------
-    estimate : Tensor
-        Waveforms, ``[B, samples]``, at any scale.
-    reference : Tensor
-        The true sources, ``[B, samples]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]`` in dB.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    _require_equal_shapes(estimate, reference)
-    estimate, reference = _unit_energy(estimate), _unit_energy(reference)
-    target = (estimate * reference).sum(1, keepdim=True) * reference
-    kept, distortion = target.square().sum(1), (estimate - target).square().sum(1)
-    floor = 10 ** (-MAX_SI_SDR / 10)
-    # At unit energy kept + distortion is 1, or 0 if the estimate is silent.
-    ratio = kept.clamp(min=floor) / distortion.clamp(min=floor)
-    decibels = (10 * ratio.log10()).clamp(-MAX_SI_SDR, MAX_SI_SDR)
-    return torch.where(kept > 0, decibels, -MAX_SI_SDR)
-
-
-def si_sdr_improvement(estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
-    """Compute by how much an explanation is nearer to a source than the mixture is.
-
-    si_sdr(estimate, reference) - si_sdr(mixture, reference): -120 to 120 dB, higher
-    is better, 0 for keeping everything.
-
-    Parameters
-    ----------
-    estimate : Tensor
-        Listenable explanations, ``[B, samples]``.
-    mixture : Tensor
-        What the model was given, ``[B, samples]``.
-    reference : Tensor
-        The source that the prompt names, ``[B, samples]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]`` in dB.
-    """
-    return si_sdr(estimate, reference) - si_sdr(mixture, reference)
-
-
-def mass_on_source(mask: Tensor, target_power: Tensor, other_power: Tensor) -> Tensor:
-    """Compute the share of the mask, weighted by power, that lies on the right source.
-
-    sum(M P_target) / sum(M (P_target + P_other)): 0 to 1, higher is better. Keeping
-    everything has the target's share of the mixture's power. Where the mask keeps
-    no power, nothing lies on the source: 0.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-    target_power : Tensor
-        |STFT|^2 of the source that the prompt names, ``[B, F, T]``.
-    other_power : Tensor
-        |STFT|^2 of everything else, ``[B, F, T]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    _require_equal_shapes(mask, target_power, other_power)
-    on_target = (mask * target_power).sum((1, 2))
-    return _ratio(on_target, on_target + (mask * other_power).sum((1, 2)))
-
-
-def mass_in_region(mask: Tensor, power: Tensor, region: Tensor) -> Tensor:
-    """Compute the share of the mask, weighted by power, in the right stretch of time.
-
-    sum over the region (M P) / sum(M P): 0 to 1, higher is better; for sequences, in
-    which one source follows the other. Where the mask keeps no power: 0.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-    power : Tensor
-        |STFT|^2 of the sequence, ``[B, F, T]``.
-    region : Tensor
-        True in the frames of the source that the prompt names, bool ``[B, T]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
-    """
-    _require_equal_shapes(mask[:, 0], region)
-    inside = region[:, None]
-    return mass_on_source(mask, power * inside, power * ~inside)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide, and answer 0 where the whole is 0."""
-    return part / torch.where(whole > 0, whole, 1.0) * (whole > 0)
-
-
 def _probability_of(predicted: Tensor, *probs: Tensor) -> list[Tensor]:
     """Pick the probability of one class per clip, [B] from each [B, K]."""
     return [p.gather(1, predicted[:, None]).squeeze(1) for p in probs]
-
-
-def _unit_energy(wavs: Tensor) -> Tensor:
-    """Remove the mean and scale to energy 1; silence stays silent."""
-    centred = wavs.float() - wavs.float().mean(1, keepdim=True)
-    return torch.nn.functional.normalize(centred, dim=1)
-
-
-def _require_equal_shapes(*tensors: Tensor | None) -> None:
-    shapes = {tuple(t.shape) for t in tensors if t is not None}
-    if len(shapes) > 1:
-        raise ValueError(f"These shapes must be equal: {sorted(shapes)}.")

@@ -1,0 +1,64 @@
+"""Measure whether a decoder deserves trust.
+
+    python recipes/quality.py hparams/quality.yaml --data_folder=ESC50 [--source=DIR]
+        [--output_folder=DIR]
+
+Writes quality.json (a figure for each measurement) and a CSV with a row a sample for
+each. The measurements are explained in `lmaczs.quality`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+
+from lmaczs import ZeroShotInterpreter, quality
+from lmaczs.datasets import ESC10
+from lmaczs.files import written_whole
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Measure and write.
+
+    Parameters
+    ----------
+    argv : list of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    dict
+        quality.json.
+    """
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    with open(hparams_file) as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    clap, decoder = interpreter.clap, interpreter.mods["decoder"]
+    template = interpreter.hparams.template
+    clips, labels = hparams["splits"].test, hparams["splits"].labels
+    ask = (clap, decoder, clips)
+    tables = {
+        "presence": quality.presence(*ask, labels, template),
+        "known_sources": quality.known_sources(*ask, template, hparams["seed"]),
+        "silence": quality.silence(clap, labels, template),
+        "paraphrases": quality.paraphrase_hits(clap, clips, hparams["paraphrases"]),
+    }
+    figures = quality.summary(tables, ESC10)
+    folder = Path(hparams["output_folder"])
+    for name, table in tables.items():
+        with written_whole(folder / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+    figures = {name: round(float(value), 4) for name, value in figures.items()}
+    with written_whole(folder / "quality.json") as part:
+        part.write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1:]), indent=1))
