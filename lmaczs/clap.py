@@ -43,10 +43,14 @@ class AudioEncoding:
     features : tuple of Tensor [B, C, f, t]
         Patch embedding and output of every stage, fine to coarse, frequency low to
         high, time in order. Together they are `h` of the paper.
+    last : Tensor [B, C, f, t]
+        The last stage after its norm. The embedding is computed from it, so that its
+        gradient is the model's own (Grad-CAM).
     """
 
     embedding: Tensor
     features: tuple[Tensor, ...]
+    last: Tensor
 
 
 class FrozenClap(nn.Module):
@@ -225,7 +229,7 @@ class FrozenClap(nn.Module):
             output_hidden_states_before_downsampling=True,
         )
         features = tuple(unfold(h, self.freq_ratio) for h in out.hidden_states)
-        return AudioEncoding(out.pooler_output, features)
+        return AudioEncoding(out.pooler_output, features, out.last_hidden_state)
 
     def embed_audio(self, log_mel: Tensor, is_longer: bool = False) -> Tensor:
         """Embedding of clips: `f` of the paper.

@@ -87,6 +87,24 @@ def sparsity_term(masks: Tensor) -> Tensor:
     return masks.flatten(1).mean(1)
 
 
+def absent_term(masks: Tensor, present: Tensor) -> Tensor:
+    """A prompt that is not there has nothing to keep (ours, not the paper's).
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        Mean of the masks of absent prompts, in [0, 1]; 0 where there is none.
+    """
+    return _mean_where(masks.mean((2, 3)), ~present)
+
+
 def diversity_term(masks: Tensor, text: Tensor) -> Tensor:
     """Masks of two prompts may be no more alike than the prompts are.
 
@@ -264,12 +282,12 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5) and our term on what is removed.
+    """LMAC-ZS (Paissan et al., 2024, eq. 5), and two terms of ours.
 
     Parameters
     ----------
     weights : mapping of str to float
-        Of similarity, sparsity, diversity, removed.
+        Of similarity, sparsity, diversity, removed, absent.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
     present_prompts : {"one-sided", "two-sided"}
@@ -318,6 +336,7 @@ class LmacZsObjective:
             "sparsity": sparsity_term(pairs.masks),
             "diversity": diversity_term(pairs.masks, pairs.text),
             "removed": removed_term(removed),
+            "absent": absent_term(pairs.masks, pairs.present),
         }
         return weighted_sum(terms, self.weights)
 

@@ -42,6 +42,8 @@ class PromptedClips(Dataset):
         Share of the training clips that are mixed with a clip of another label.
     mixture_db : float
         The partner is up to this many dB weaker or louder.
+    sequence_share : float
+        Share of the mixtures in which the two come one after the other.
     gain_db : float
         Training clips are made up to this many dB weaker.
     seed : int
@@ -65,6 +67,7 @@ class PromptedClips(Dataset):
         negatives_per_clip: int = 1,
         mixture_share: float = 0.5,
         mixture_db: float = 5.0,
+        sequence_share: float = 0.0,
         gain_db: float = 12.0,
         seed: int = 0,
         train: bool = True,
@@ -82,6 +85,7 @@ class PromptedClips(Dataset):
         self.negatives = negatives_per_clip
         self.mixture_share = mixture_share if train else 0.0
         self.mixture_db, self.gain_db = mixture_db, gain_db
+        self.sequence_share = sequence_share
         self.seed, self.train, self.epoch = seed, train, 0
         self.memory: dict[str, Tensor] | None = {} if keep_in_memory else None
 
@@ -95,8 +99,7 @@ class PromptedClips(Dataset):
         partner = self._draw_partner(row.label, rng)
         if partner is not None:
             other, _ = self.clip(partner.path, rng)
-            level = rng.uniform(-self.mixture_db, self.mixture_db)
-            wav, samples = mix_waveforms(wav, other, level), len(wav)
+            wav, samples = self._join(wav, other, rng), len(wav)
         if self.train:
             wav = wav * 10 ** (-rng.uniform(0, self.gain_db) / 20)
         labels, present = self._draw_labels(row, partner, rng)
@@ -158,6 +161,13 @@ class PromptedClips(Dataset):
         others = np.flatnonzero(self.table.label != label)
         return self.table.iloc[int(rng.choice(others))] if len(others) else None
 
+    def _join(self, wav: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+        level = rng.uniform(-self.mixture_db, self.mixture_db)
+        if rng.random() >= self.sequence_share:
+            return mix_waveforms(wav, other, level)
+        share = rng.uniform(0.35, 0.65)
+        return sequence(wav, other, share, level, first_leads=rng.random() < 0.5)
+
     def _draw_labels(
         self, row: Any, partner: Any, rng: np.random.Generator
     ) -> tuple[list[str], list[bool]]:
@@ -202,6 +212,58 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
     gain = (energies[0] / energies[1]).sqrt() * 10 ** (-level_db / 20)
     mixture = first + gain * second
     return mixture / mixture.abs().max().clamp_min(1.0)
+
+
+def sequence(
+    first: Tensor, second: Tensor, share: float, level_db: float, first_leads: bool
+) -> Tensor:
+    """Two sounds one after the other, of each its loudest stretch.
+
+    Parameters
+    ----------
+    first : Tensor [samples]
+        A waveform.
+    second : Tensor [samples]
+        The other one, as long.
+    share : float
+        Of the time that the first gets, in (0, 1).
+    level_db : float
+        Level of the first above the second, dB, by mean power. A silent one stays so.
+    first_leads : bool
+        Whether the first comes first.
+
+    Returns
+    -------
+    Tensor [samples]
+        The first at its own level; turned down where it would clip.
+    """
+    cut = round(share * len(first))
+    parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
+    powers = [part.square().mean() for part in parts]
+    if min(powers) > 0:
+        parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
+    joined = torch.cat(parts if first_leads else parts[::-1])
+    return joined / joined.abs().max().clamp_min(1.0)
+
+
+def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
+    """Stretch of a waveform that has the most energy.
+
+    Parameters
+    ----------
+    wav : Tensor [n]
+        A waveform.
+    samples : int
+        Length of the stretch, from 1 to n.
+
+    Returns
+    -------
+    Tensor [samples]
+        The first of equals.
+    """
+    before = torch.nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
+    start = int((before[samples:] - before[:-samples]).argmax())
+    return wav[start : start + samples]
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

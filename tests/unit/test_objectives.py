@@ -13,6 +13,7 @@ from lmaczs.objectives import (
     LmacObjective,
     LmacZsObjective,
     Pairs,
+    absent_term,
     diversity_term,
     make_objective,
     masked_in_term,
@@ -24,7 +25,13 @@ from lmaczs.objectives import (
 )
 
 BATCH, PROMPTS, DIM, CLASSES, FREQ, TIME = 5, 3, 8, 4, 6, 7
-LMACZS_WEIGHTS = {"similarity": 1.0, "sparsity": 0.3, "diversity": 0.1, "removed": 0.2}
+LMACZS_WEIGHTS = {
+    "similarity": 1.0,
+    "sparsity": 0.3,
+    "diversity": 0.1,
+    "removed": 0.2,
+    "absent": 0.4,
+}
 LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
 
 
@@ -141,6 +148,22 @@ def test_sparsity_is_the_mean_of_a_clips_masks(pairs: Pairs) -> None:
     assert torch.allclose(sparsity_term(pairs.masks), torch.tensor(expected))
     assert (sparsity_term(torch.ones(2, 1, 3, 3)) == 1).all()
     assert (sparsity_term(torch.zeros(2, 1, 3, 3)) == 0).all()
+
+
+def test_absent_is_a_loop_over_absent_prompts(pairs: Pairs) -> None:
+    """Mean of the masks of prompts that are not there; 0 where all are."""
+    expected = []
+    for masks, flags in zip(pairs.masks, pairs.present, strict=True):
+        means = [
+            mean(mask.flatten().tolist())
+            for mask, flag in zip(masks, flags, strict=True)
+            if not flag
+        ]
+        expected.append(mean(means) if means else 0.0)
+    actual = absent_term(pairs.masks, pairs.present)
+    assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
+    all_there = torch.ones(1, 2, dtype=torch.bool)
+    assert absent_term(torch.ones(1, 2, 3, 3), all_there).item() == 0
 
 
 def test_diversity_is_a_loop_over_pairs_of_prompts(pairs: Pairs) -> None:

@@ -18,7 +18,13 @@ from torch.utils.data import DataLoader
 
 from lmaczs.clap import FrozenClap
 from lmaczs.frontend import FrontEnd
-from lmaczs.prompted_clips import PromptedClips, collate, mix_waveforms
+from lmaczs.prompted_clips import (
+    PromptedClips,
+    collate,
+    loudest_stretch,
+    mix_waveforms,
+    sequence,
+)
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PITCH = {"bell": 500, "cat": 1100, "dog": 2300, "horn": 4100, "rain": 7000}  # Hz
@@ -174,6 +180,60 @@ def test_mixture_with_silence() -> None:
     assert torch.equal(mix_waveforms(sound, silence, 3), sound)
     assert torch.equal(mix_waveforms(silence, sound, 3), sound)
     assert torch.equal(mix_waveforms(silence, silence, 3), silence)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 39, 40])
+def test_loudest_stretch_is_a_search(samples: int) -> None:
+    """No other stretch of this length has more energy."""
+    wav = torch.randn(40, generator=torch.Generator().manual_seed(3))
+    energies = [
+        float(wav[i : i + samples].double().square().sum()) for i in range(41 - samples)
+    ]
+    best = int(np.argmax(energies))
+    assert torch.equal(loudest_stretch(wav, samples), wav[best : best + samples])
+
+
+@pytest.mark.parametrize("first_leads", [True, False])
+def test_sequence(first_leads: bool) -> None:
+    """Each sound has its share of the time, at the level asked for."""
+    rng = torch.Generator().manual_seed(0)
+    first, second = 0.01 * torch.randn(2, 1000, generator=rng)
+    joined = sequence(first, 3 * second, 0.4, 6.0, first_leads)
+    assert len(joined) == 1000
+    cut = 400 if first_leads else 600
+    parts = (joined[:cut], joined[cut:])
+    own, other = parts if first_leads else parts[::-1]
+    assert torch.equal(own, loudest_stretch(first, 400))
+    level = 10 * (own.square().mean() / other.square().mean()).log10()
+    assert float(level) == pytest.approx(6, abs=1e-3)
+    cosine = torch.cosine_similarity(other, loudest_stretch(second, 600), dim=0)
+    assert float(cosine) == pytest.approx(1, abs=1e-5)
+
+
+def test_sequence_with_silence() -> None:
+    """A silent sound stays silent, the other keeps its level; nothing clips."""
+    sound, silence = torch.rand(100) - 0.5, torch.zeros(100)
+    joined = sequence(sound, silence, 0.5, 3.0, True)
+    assert torch.equal(joined[:50], loudest_stretch(sound, 50))
+    assert not joined[50:].any()
+    assert sequence(4 * sound, sound, 0.5, -20.0, True).abs().max() == 1
+
+
+def test_share_of_sequences(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """With sequence_share 1 no moment holds two sounds, with 0 every one does."""
+    whole = table[table.id.str.endswith("5")]
+
+    def sounds_at_once(share: float) -> set[int]:
+        data = clips(whole, front_end, mixture_share=1.0, sequence_share=share)
+        halves = [
+            part
+            for item in drawn(data)
+            for part in (item["wav"][: SIZE // 4], item["wav"][-SIZE // 4 :])
+        ]
+        return {len(heard(half)) for half in halves}
+
+    assert sounds_at_once(1.0) == {1}
+    assert sounds_at_once(0.0) == {2}
 
 
 def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:
