@@ -87,6 +87,11 @@ def load_clips(hparams: dict[str, Any]) -> ClipBank:
     Returns
     -------
     ClipBank
+
+    Raises
+    ------
+    ValueError
+        If the first of the speeds is not 1.
     """
     table = load_table(hparams)
     front_end = FrontEnd(hparams["feature_extractor"])
@@ -95,6 +100,8 @@ def load_clips(hparams: dict[str, Any]) -> ClipBank:
         tagger = AudioSetTagger(hparams["tagger_model"], hparams["tagger_class_map"])
     cache = Path(hparams["output_folder"]) / "clips.pt"
     speeds = [Fraction(str(speed)) for speed in hparams["speeds"]]
+    if speeds[:1] != [1]:
+        raise ValueError("the first of speeds must be 1: tests hear clips as they are")
     mel, scores = cached_features(cache, table, front_end, speeds, tagger)
     texts = table.text.where(table.text != "", table.label)
     labels = sorted(set(texts) - {""})
@@ -137,13 +144,13 @@ def load_table(hparams: dict[str, Any]) -> pd.DataFrame:
         table = hparams["split"](read_esc50(folder)).assign(text="")
     else:
         table = read_manifest(manifest)
+    if not (table.split == "train").any():
+        raise ValueError(f"{manifest or folder} holds no clip whose split is train")
     if hparams["unlabelled_folder"] is not None:
         more = unlabelled_clips(hparams["unlabelled_folder"])
         if hparams["tagger_model"] is None:
             raise ValueError("unlabelled_folder needs a tagger: give --tagger_model")
         table = pd.concat([table, more], ignore_index=True)
-    if not (table.split == "train").any():
-        raise ValueError(f"{manifest or folder} holds no clip whose split is train")
     return table.reset_index(drop=True)
 
 
