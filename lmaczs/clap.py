@@ -42,7 +42,9 @@ class AudioEncoding:
         Unit norm.
     features : tuple of Tensor [B, C, f, t]
         Patch embedding and output of every stage, fine to coarse, frequency low to
-        high, time in order. Together they are `h` of the paper.
+        high, time in order; and at last the embedding [B, D, f, t] of every place on
+        the coarsest grid, unit norm, in the texts' space. Together they are `h` of the
+        paper.
     last : Tensor [B, C, f, t]
         The last stage after its norm. The embedding is computed from it, so that its
         gradient is the model's own (Grad-CAM).
@@ -153,7 +155,7 @@ class FrozenClap(nn.Module):
             (width * 2**i, grid // 2**i // ratio, grid // 2**i * ratio)
             for i in range(len(config.depths))
         ]
-        return [stages[0], *stages]
+        return [stages[0], *stages, (self.embedding_dim, *stages[-1][1:])]
 
     # ------------------------------------------------------------------- text
 
@@ -228,8 +230,11 @@ class FrozenClap(nn.Module):
             output_hidden_states=True,
             output_hidden_states_before_downsampling=True,
         )
-        features = tuple(unfold(h, self.freq_ratio) for h in out.hidden_states)
-        return AudioEncoding(out.pooler_output, features, out.last_hidden_state)
+        last = out.last_hidden_state
+        stages = tuple(unfold(h, self.freq_ratio) for h in out.hidden_states)
+        places = self.model.audio_projection(last.movedim(1, -1)).movedim(-1, 1)
+        features = (*stages, nn.functional.normalize(places, dim=1))
+        return AudioEncoding(out.pooler_output, features, last)
 
     def embed_audio(self, log_mel: Tensor, is_longer: bool = False) -> Tensor:
         """Embedding of clips: `f` of the paper.

@@ -284,7 +284,8 @@ class ClapBrain(sb.Brain):
         similar = predictions["embedding"] @ labels.T
         present = predictions["present"]
         named = (present.sum(1) > 0) & ~silent
-        scale = {k: v.exp().clamp(max=50) for k, v in self.modules.scales.items()}
+        limit = self.hparams.scale_limit
+        scale = {k: v.exp().clamp(max=limit) for k, v in self.modules.scales.items()}
         true = (similar * present).sum(1)[named] / present.sum(1)[named]
         contrast = contrastive_loss(
             similar[named], present[named], scale["contrastive"]

@@ -20,14 +20,13 @@ from tqdm import tqdm
 from lmaczs import audioset_teacher
 from lmaczs.audio import AudioError, load_audio
 from lmaczs.audioset_teacher import AudioSetTagger
-from lmaczs.datasets import read_esc50
+from lmaczs.datasets import read_esc50, recordings_in
 from lmaczs.files import written_whole
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.manifests import read_manifest
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 NO_LABEL = -1
 
 
@@ -169,15 +168,11 @@ def unlabelled_clips(folder: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    FileNotFoundError
         If it holds no recording.
     """
-    root = Path(folder)
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        kinds = ", ".join(SUFFIXES)
-        raise ValueError(f"unlabelled_folder: {folder} holds no recording ({kinds})")
-    ids = [str(path.relative_to(root)) for path in paths]
+    paths = recordings_in(folder)
+    ids = [str(path.relative_to(folder)) for path in paths]
     columns = {"id": ids, "path": [str(path.resolve()) for path in paths]}
     return pd.DataFrame(columns).assign(label="", text="", split="train")
 

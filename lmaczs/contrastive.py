@@ -127,10 +127,13 @@ def _rows_to_one(weights: Tensor) -> Tensor:
 def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
     """Logit scale under which probabilities say how often a model is right.
 
+    The targets are Platt's, so that a few clips of which none is mistaken do not make
+    a model certain: the right label has (N + 1) / (N + 2), the others share the rest.
+
     Parameters
     ----------
     similarities : Tensor [N, K]
-        Cosines of clips that were not trained on and K labels.
+        Cosines of clips that were not trained on and K labels, two or more.
     target : Tensor [N]
         Index of the right label.
 
@@ -138,9 +141,16 @@ def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
     -------
     float
         In [1, 100], with the lowest mean cross-entropy (temperature scaling, Guo et
-        al., "On Calibration of Modern Neural Networks", ICML 2017).
+        al., "On Calibration of Modern Neural Networks", ICML 2017; Platt,
+        "Probabilistic Outputs for Support Vector Machines", 1999).
     """
     scales = torch.logspace(0, 2, 401)
+    clips, labels = similarities.shape
+    wrong = 1 / (clips + 2)
+    smooth = wrong * labels / (labels - 1)
     # one by one: all at once, a thousand captions would take gigabytes
-    losses = [nn.functional.cross_entropy(s * similarities, target) for s in scales]
+    losses = [
+        nn.functional.cross_entropy(s * similarities, target, label_smoothing=smooth)
+        for s in scales
+    ]
     return float(scales[torch.stack(losses).argmin()])

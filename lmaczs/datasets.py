@@ -7,16 +7,19 @@ The columns are those of a manifest: ``id``, ``path`` (absolute), ``label``, ``s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from lmaczs.manifests import read_manifest
+
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 ESC10 = (
     "dog",
@@ -231,3 +234,70 @@ def esc50_splits(
     else:
         raise ValueError(f"split is {split!r}, not auto, folds or development")
     return Splits(*(table[table.split == name] for name in SPLITS))
+
+
+def recordings_in(folder: str | Path) -> list[Path]:
+    """Every recording below a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Searched with its subfolders.
+
+    Returns
+    -------
+    list of Path
+        In the order of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it holds none.
+    """
+    found = Path(folder).rglob("*")
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no recording ({', '.join(SUFFIXES)})")
+    return paths
+
+
+def labelled_clips(
+    data_folder: str | Path | None,
+    manifest: str | Path | None,
+    splits: Callable[[str | Path], Splits],
+) -> tuple[pd.DataFrame, list[str]]:
+    """Clips of the split test whose label is known, and all labels.
+
+    Parameters
+    ----------
+    data_folder : str or Path, optional
+        A data set as released; or
+    manifest : str or Path, optional
+        a CSV of one's own, see `lmaczs.manifests`.
+    splits : callable
+        Reads the data set.
+
+    Returns
+    -------
+    tuple
+        Table of id, path, label; labels in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        If neither or both are given, or there is no such clip.
+    """
+    if (data_folder is None) == (manifest is None):
+        raise ValueError("give either --data_folder=FOLDER or --manifest=FILE.csv")
+    if manifest is None:
+        found = splits(data_folder)
+        clips, labels = found.test, found.labels
+    else:
+        table = read_manifest(manifest)
+        table = table[table.label != ""]
+        clips, labels = table[table.split == "test"], sorted(table.label.unique())
+    if clips.empty:
+        raise ValueError(
+            f"{manifest or data_folder} has no labelled clip of split test"
+        )
+    return clips, labels

@@ -3,10 +3,12 @@
 A text embedding and the features of every stage of the audio encoder go in, a mask
 comes out. Coarse stages say *what*, fine ones *where*; the text is let in at every
 scale (FiLM, Perez et al., 2018), because a decoder that hears of the prompt only once
-learns to draw the loudest sound whatever the prompt is.
+learns to draw the loudest sound whatever the prompt is. Where the encoder's own
+embedding of a place agrees with the text is told at every scale, too: so a mask can
+follow prompts that the decoder was not trained on.
 
-The mask is drawn on the mel grid, since nothing finer reaches the encoder, and carried
-to the STFT's bins by interpolation (`FrontEnd.expand_mask`).
+The mask is drawn on every second mel band and frame, which is finer than the encoder's
+patches, and carried to the STFT's bins by interpolation (`FrontEnd.expand_mask`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from lmaczs.frontend import Domain
 
 GROUPS = 8
 FLOOR_DB, RANGE_DB = -100.0, 50.0
+CONTRAST = 4.0  # similarities are below 1
+STRETCH = 1.1  # of the sigmoid, so that a mask can keep a cell entirely
+# A new decoder keeps nearly everything. An audio model hardly hears a gain, so that one
+# that starts half-way ends at a faint mask that is alike everywhere.
+KEEP = 3.0
 
 
 class MaskDecoder(nn.Module):
@@ -54,13 +61,18 @@ class MaskDecoder(nn.Module):
         self.n_frames, self.n_mels = front_end.n_frames, front_end.n_mels
         shapes = clap.feature_shapes
         text_dim = clap.embedding_dim
-        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c, _, _ in shapes)
-        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in shapes)
+        stages = shapes[:-1]
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c, _, _ in stages)
+        self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in stages)
+        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in stages)
         fine = max(GROUPS, width // 4)
-        self.listen = nn.Conv2d(1, fine, 3, padding=1)
+        # an odd number of frames or bands gets one more, and loses it again
+        self.odd = (self.n_mels % 2, self.n_frames % 2)
+        self.listen = nn.Conv2d(1, fine, 4, stride=2, padding=1)
         self.narrow = nn.Conv2d(width, fine, 1)
         self.refine = FilmBlock(fine, text_dim)
-        self.draw = nn.Conv2d(fine, 1, 3, padding=1)
+        self.draw = nn.Conv2d(fine, 1, 1)
+        nn.init.constant_(self.draw.bias, KEEP)
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
 
@@ -84,18 +96,29 @@ class MaskDecoder(nn.Module):
             In [0, 1], on the input grid (see `lmaczs.frontend`).
         """
         batch, prompts = text.shape[:2]
-        flat = text.flatten(0, 1)
-        skips = [p(h) for p, h in zip(self.project, features, strict=True)]
-        x = _per_prompt(skips[-1], prompts)
-        x = self.blocks[-1](x, flat)
-        for skip, block in zip(skips[-2::-1], list(self.blocks)[-2::-1], strict=True):
-            x = _resize(x, skip.shape[-2:]) + _per_prompt(skip, prompts)
+        flat, (*stages, places) = text.flatten(0, 1), features
+        agreement = CONTRAST * (text @ places.flatten(2))
+        agreement = agreement.reshape(batch * prompts, 1, *places.shape[-2:])
+        x = torch.zeros_like(agreement)
+        layers = zip(self.project, self.agree, self.blocks, stages, strict=True)
+        for project, agree, block, stage in reversed(list(layers)):
+            size = stage.shape[-2:]
+            heard = _per_prompt(project(stage), prompts)
+            x = _resize(x, size) + heard + agree(_resize(agreement, size))
             x = block(x, flat)
         heard = (log_mel[:, :1].transpose(-1, -2) - FLOOR_DB) / RANGE_DB - 1
-        x = _resize(self.narrow(x), (self.n_mels, self.n_frames))
-        x = self.refine(x + _per_prompt(self.listen(heard), prompts), flat)
-        mask = self.draw(x).sigmoid().reshape(batch, prompts, self.n_mels, -1)
+        heard = self.listen(_pad(heard, self.odd))
+        x = _resize(self.narrow(x), heard.shape[-2:]) + _per_prompt(heard, prompts)
+        logits = self.draw(self.refine(x, flat))
+        mask = self._mask_of(logits).reshape(batch, prompts, self.n_mels, -1)
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
+
+    def _mask_of(self, logits: Tensor) -> Tensor:
+        """Mask on the mel grid; what would exceed 1 is cut, but not its gradient."""
+        size = [2 * n for n in logits.shape[-2:]]
+        fine = _resize(logits, size)[..., : self.n_mels, : self.n_frames]
+        mask = STRETCH * fine.sigmoid()
+        return mask - (mask - 1).relu().detach()
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
@@ -169,6 +192,11 @@ class FilmBlock(nn.Module):
 def _per_prompt(x: Tensor, prompts: int) -> Tensor:
     """[B, C, f, t] -> [B * P, C, f, t], each clip's features once a prompt."""
     return x.repeat_interleave(prompts, dim=0)
+
+
+def _pad(x: Tensor, odd: tuple[int, int]) -> Tensor:
+    """Repeat the last row or column where its number is odd."""
+    return nn.functional.pad(x, (0, odd[1], 0, odd[0]), mode="replicate")
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,62 +1,54 @@
-"""Score explanations: every method on the same clips, by the same code."""
+"""Score explanations: every method on the same clips, by the same code.
+
+A batch is explained by all methods at once. The unmasked clip is encoded once for all
+of them, and once more for each method with what its mask keeps and what it removes.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from lmaczs.attribution import keep_all, shuffled_bins, shuffled_patches
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
-from lmaczs.frontend import Domain
+from lmaczs.kept_table import KeptTable
+from lmaczs.methods import Asked, Methods
 from lmaczs.metrics import class_probabilities, faithfulness_table
 
 METRICS = ("accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM")
-HEADER = ("method", "condition", "n", *METRICS, "seconds_per_clip")
-Baseline = Callable[[Tensor, Generator], Tensor]
-
-BASELINES: dict[str, Baseline] = {
-    "keep-all": lambda mask, rng: keep_all(mask),
-    "random patches": shuffled_patches,
-    "random bins": shuffled_bins,
-}
+Scorer = Callable[[dict[str, Any], str], pd.DataFrame]
 
 
 @torch.no_grad()
 def score_batch(
     clap: FrozenClap,
-    decoder: MaskDecoder,
-    batch: dict[str, Any],
-    labels: list[str],
+    methods: Methods,
     class_text: Tensor,
-    rng: Generator,
-    domain: Domain = "stft",
+    labels: Sequence[str],
+    batch: Mapping[str, Any],
+    seed: int,
 ) -> pd.DataFrame:
     """Explain a batch's predicted classes with every method and score the masks.
-
-    The unmasked clip is encoded once for all methods.
 
     Parameters
     ----------
     clap : FrozenClap
         The classifier.
-    decoder : MaskDecoder
-        LMAC-ZS.
-    batch : dict
-        From `lmaczs.prompted_clips.collate`.
-    labels : list of str
-        The K classes.
+    methods : Methods
+        What is compared.
     class_text : Tensor [K, D]
         Embeddings of the class prompts.
-    rng : Generator
-        Source of chance of the random masks.
-    domain : {"mel", "stft", "waveform"}
-        Where masks are applied.
+    labels : sequence of str
+        The K classes.
+    batch : mapping
+        wav [B, samples], samples [B], id and label (lists of B).
+    seed : int
+        Of what methods draw.
 
     Returns
     -------
@@ -65,103 +57,94 @@ def score_batch(
     """
     front_end = clap.front_end
     spectrum = front_end.stft(batch["wav"].to(clap.device))
+    # as dense as under a mask: another layout would round otherwise
+    spectrum = spectrum[..., : front_end.n_frames].contiguous()
     log_mel = front_end.stft_to_log_mel(spectrum)
-    start = time.perf_counter()
-    encoding = clap.encode_audio(log_mel)
-    predicted = class_text[(encoding.embedding @ class_text.T).argmax(-1)]
-    masks = decoder(predicted[:, None], encoding.features, log_mel)[:, 0]
-    seconds = (time.perf_counter() - start) / len(masks)
-    masks = front_end.tile_mask(masks, batch["samples"].to(clap.device))
-    methods = {"LMAC-ZS": masks}
-    methods.update({name: make(masks, rng) for name, make in BASELINES.items()})
-
-    def probabilities(mask: Tensor | None) -> Tensor:
-        embedding = encoding.embedding
-        if mask is not None:
-            embedding = clap.embed_audio(front_end.input_tf(spectrum, mask, domain))
-        return class_probabilities(embedding, class_text, clap.logit_scale)
-
-    unmasked = probabilities(None)
+    class_text = class_text.to(clap.device)
+    of = partial(
+        class_probabilities, text_embeddings=class_text, logit_scale=clap.logit_scale
+    )
+    unmasked = of(clap.embed_audio(log_mel))
+    asked = Asked(
+        spectrum, log_mel, class_text[unmasked.argmax(1)], batch["samples"], seed
+    )
     target = torch.tensor([labels.index(label) for label in batch["label"]])
-    tables = []
-    for name, mask in methods.items():
-        table = faithfulness_table(
-            unmasked,
-            probabilities(mask),
-            probabilities(1 - mask),
-            mask,
-            target.to(clap.device),
-        )
+    parts = []
+    for name, (mask, seconds) in methods(asked).items():
+        heard = [
+            of(clap.embed_audio(front_end.input_tf(spectrum, m, methods.domain)))
+            for m in (mask, 1 - mask)
+        ]
+        table = faithfulness_table(unmasked, *heard, mask, target.to(clap.device))
         columns = {k: v.tolist() for k, v in table.items()}
-        took = seconds if name == "LMAC-ZS" else float("nan")
-        tables.append(
-            pd.DataFrame(
-                {"id": batch["id"], "method": name, **columns, "seconds": took}
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+        first = {"id": batch["id"], "method": name}
+        parts.append(pd.DataFrame({**first, **columns, "seconds": seconds}))
+    return pd.concat(parts, ignore_index=True)
 
 
-def summarise(per_clip: pd.DataFrame, condition: str) -> pd.DataFrame:
-    """Means over clips, in the columns of results.csv.
-
-    Parameters
-    ----------
-    per_clip : DataFrame
-        Rows of `score_batch`.
-    condition : str
-        What was done to the clips, e.g. ``clean``.
-
-    Returns
-    -------
-    DataFrame
-        One row a method, in the order of first appearance.
-    """
-    groups = per_clip.groupby("method", sort=False)
-    means = groups[list(METRICS)].mean()
-    means.insert(0, "n", groups.size())
-    means.insert(0, "condition", condition)
-    means["seconds_per_clip"] = groups["seconds"].mean()
-    return means.reset_index()[list(HEADER)]
-
-
-def evaluate(
-    clap: FrozenClap,
-    decoder: MaskDecoder,
-    batches: Iterable[dict[str, Any]],
-    labels: list[str],
-    template: str,
-    seed: int,
-    domain: Domain = "stft",
+def fill_table(
+    table: KeptTable,
+    datasets: Mapping[str, Dataset],
+    score: Scorer,
+    batch_size: int,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> pd.DataFrame:
-    """Score every method on all batches.
+    """Score what a table lacks, condition by condition, batch by batch.
+
+    Batches are the same whether a run was interrupted or not, and each is kept when it
+    is done.
 
     Parameters
     ----------
-    clap : FrozenClap
-        The classifier.
-    decoder : MaskDecoder
-        LMAC-ZS.
-    batches : iterable of dict
-        From `lmaczs.prompted_clips.collate`.
-    labels : list of str
-        The classes.
-    template : str
-        Makes their prompts.
-    seed : int
-        Of the random masks.
-    domain : {"mel", "stft", "waveform"}
-        Where masks are applied.
+    table : KeptTable
+        Gets columns condition and id, and those that `score` returns.
+    datasets : mapping of str to Dataset
+        Of each condition.
+    score : callable
+        Of a batch and its condition; returns rows with a column id.
+    batch_size : int
+        Clips that are explained at once.
+    progress : callable
+        Wraps the batches that are left, e.g. ``tqdm``.
 
     Returns
     -------
     DataFrame
-        One row a clip and method.
+        All rows.
     """
-    class_text = clap.encode_text([template.format(label) for label in labels])
-    rng = torch.Generator().manual_seed(seed)
-    rows = [
-        score_batch(clap, decoder, batch, labels, class_text, rng, domain)
-        for batch in batches
+    left = [
+        (condition, data, range(start, min(start + batch_size, len(data))))
+        for condition, data in datasets.items()
+        for start in range(0, len(data), batch_size)
+        if not table.has(condition=condition, batch=start)
     ]
-    return pd.concat(rows, ignore_index=True)
+    for condition, data, rows in progress(left):
+        items = [data[row] for row in rows]
+        found = score(as_batch(items), condition)
+        found.insert(0, "condition", condition)
+        table.add(found.assign(batch=rows.start))
+    return table.rows
+
+
+def as_batch(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put clips beside each other.
+
+    Parameters
+    ----------
+    items : sequence of mapping
+        With the same keys.
+
+    Returns
+    -------
+    dict
+        Of each key a list, or the stack of tensors; numbers become a tensor.
+    """
+    batch: dict[str, Any] = {}
+    for key, first in items[0].items():
+        values = [item[key] for item in items]
+        if isinstance(first, Tensor):
+            values = torch.stack(values)
+        elif isinstance(first, int | float):
+            values = torch.tensor(values)
+        batch[key] = values
+    return batch

@@ -64,7 +64,7 @@ def explanation_figure(interpretation: Interpretation, hop_length: int) -> Figur
     seconds = len(interpretation.waveform) / interpretation.sample_rate
     for ax, (title, values) in zip(axes, panels, strict=True):
         image = _draw(ax, values, seconds, is_mask=title == "Mask")
-        _label_frequencies(ax, interpretation.sample_rate)
+        label_frequencies(ax, interpretation.sample_rate)
         ax.set_title(title, loc="left")
         label = "share kept" if title == "Mask" else "dB re the input's peak"
         figure.colorbar(image, ax=ax, label=label, pad=0.01)
@@ -74,7 +74,7 @@ def explanation_figure(interpretation: Interpretation, hop_length: int) -> Figur
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure in the format of its suffix, whole or not at all.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
     with written_whole(path) as part, warnings.catch_warnings():
         # a prompt in a script that matplotlib's font lacks is drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(part, format="png", dpi=dpi)
+        figure.savefig(part, dpi=dpi)
     return Path(path)
 
 
@@ -168,8 +168,16 @@ def _draw(ax: Axes, values: Tensor, seconds: float, is_mask: bool) -> AxesImage:
     )
 
 
-def _label_frequencies(ax: Axes, sample_rate: int) -> None:
-    """Put round numbers of Hz on the mel axis."""
+def label_frequencies(ax: Axes, sample_rate: int) -> None:
+    """Put round numbers of Hz on the mel axis.
+
+    Parameters
+    ----------
+    ax : Axes
+        Whose vertical axis has `ROWS` bands.
+    sample_rate : int
+        Hz.
+    """
     nyquist = torch.tensor(sample_rate / 2)
     shown = [hertz for hertz in TICKS_HZ if hertz <= nyquist]
     places = _mel(torch.tensor(shown, dtype=torch.float)) / _mel(nyquist) * ROWS

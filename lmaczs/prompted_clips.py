@@ -36,6 +36,9 @@ class PromptedClips(Dataset):
         Gives rate and length policy.
     templates : sequence of str
         One is drawn for each prompt; the first one alone when `train` is false.
+    labels : sequence of str, optional
+        What absent prompts are drawn from: those of the whole data set. Without it
+        the table's own.
     negatives_per_clip : int
         Other prompts for each clip.
     mixture_share : float
@@ -64,6 +67,7 @@ class PromptedClips(Dataset):
         table: pd.DataFrame,
         front_end: FrontEnd,
         templates: Sequence[str],
+        labels: Sequence[str] | None = None,
         negatives_per_clip: int = 1,
         mixture_share: float = 0.5,
         mixture_db: float = 5.0,
@@ -74,7 +78,7 @@ class PromptedClips(Dataset):
         keep_in_memory: bool = True,
     ) -> None:
         self.table = table.reset_index(drop=True)
-        self.labels = sorted(table.label.unique())
+        self.labels = sorted(table.label.unique() if labels is None else labels)
         if negatives_per_clip >= len(self.labels):
             raise ValueError(
                 f"negatives_per_clip is {negatives_per_clip}, but there are only "

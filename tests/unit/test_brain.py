@@ -31,7 +31,13 @@ from lmaczs.prompted_clips import PromptedClips, collate
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 LABELS = ["bell", "cat", "dog", "rain"]
 TEMPLATES = ["This is a sound of {}.", "{}"]
-LMACZS = {"similarity": 1.0, "sparsity": 0.5, "diversity": 0.1, "removed": 0.3, "absent": 0.3}
+LMACZS = {
+    "similarity": 1.0,
+    "sparsity": 0.5,
+    "diversity": 0.1,
+    "removed": 0.3,
+    "absent": 0.3,
+}
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
 

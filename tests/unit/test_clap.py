@@ -89,7 +89,7 @@ def test_an_impulse_shows_where_it_is_in_every_stage(clap: FrozenClap) -> None:
         band = (2 + 19 * number) % 64
         log_mel = torch.zeros(1, 1, frames, 64)
         log_mel[0, 0, frame, band] = 1e-11
-        features = clap.encode_audio(log_mel).features
+        *features, _ = clap.encode_audio(log_mel).features
         assert len(features) == len(config.depths) + 1
         column = frame * (columns - 1) / (frames - 1)
         for depth, feature in zip(
@@ -112,10 +112,22 @@ def test_feature_shapes_are_those_of_the_features(clap: FrozenClap) -> None:
 def test_the_coarsest_feature_is_what_is_pooled(clap: FrozenClap) -> None:
     """Normed, averaged and projected, it gives the embedding."""
     encoding = clap.encode_audio(sounds(clap))
-    coarsest = encoding.features[-1].permute(0, 2, 3, 1)
+    coarsest = encoding.features[-2].permute(0, 2, 3, 1)
     pooled = clap.model.audio_model.audio_encoder.norm(coarsest).mean((1, 2))
     embedding = nn.functional.normalize(clap.model.audio_projection(pooled), dim=-1)
     assert torch.allclose(embedding, encoding.embedding, atol=1e-5)
+
+
+@ANY_CLAP
+def test_every_place_has_an_embedding_as_if_it_were_a_clip(clap: FrozenClap) -> None:
+    """What the projection makes of one place's features, at unit norm."""
+    encoding = clap.encode_audio(sounds(clap))
+    places = encoding.features[-1]
+    for row in range(places.shape[2]):
+        for column in range(places.shape[3]):
+            alone = clap.model.audio_projection(encoding.last[:, :, row, column])
+            expected = nn.functional.normalize(alone, dim=-1)
+            assert torch.allclose(places[:, :, row, column], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4])
@@ -365,6 +377,7 @@ def test_full_size_audio_tower_runs_both_ways(tiny_clap: FrozenClap) -> None:
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
     clap = FrozenClap(ClapModel(config), extractor, tiny_clap.tokenizer)
     shapes = [(96, 16, 256), (96, 16, 256), (192, 8, 128), (384, 4, 64), (768, 2, 32)]
+    shapes.append((512, 2, 32))
     assert clap.feature_shapes == shapes
     log_mel = sounds(clap, 1).clone().requires_grad_()
     encoding = clap.encode_audio(log_mel)

@@ -110,6 +110,7 @@ def make_brain(
             "mixture_share": 0.5,
             "hardest": 1.0,
             "silent_share": 0.2,
+            "scale_limit": 50,
             "weights": {
                 "contrastive": 1.0,
                 "tagger": 2.0,

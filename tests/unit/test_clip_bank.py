@@ -377,7 +377,7 @@ def test_unlabelled_clips(tmp_path: Path) -> None:
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
     """The folder and the kinds of files that are looked for are named."""
-    with pytest.raises(ValueError, match=r"unlabelled_folder: .* \(\.wav, \.flac"):
+    with pytest.raises(FileNotFoundError, match=r"holds no recording \(\.wav, \.flac"):
         unlabelled_clips(tmp_path)
 
 

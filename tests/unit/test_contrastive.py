@@ -158,10 +158,13 @@ def test_fit_logit_scale_finds_the_scale_that_labels_came_from(scale: float) -> 
     assert fit_logit_scale(similarities, target) == pytest.approx(scale, rel=0.1)
 
 
-def test_fit_logit_scale_stays_within_its_limits() -> None:
-    """Always right: 100. Worse than chance: 1."""
+def test_fit_logit_scale_of_a_model_that_is_always_right() -> None:
+    """It is not certain: N clips of N say (N + 1) / (N + 2), in closed form here."""
     similarities = 0.1 * torch.eye(6)
-    assert fit_logit_scale(similarities, torch.arange(6)) == pytest.approx(100)
+    expected = 10 * math.log(5 * 7)
+    found = fit_logit_scale(similarities, torch.arange(6))
+    assert found == pytest.approx(expected, rel=0.02)
+    assert fit_logit_scale(0.01 * similarities, torch.arange(6)) == pytest.approx(100)
     assert fit_logit_scale(similarities, torch.arange(6).flip(0)) == pytest.approx(1)
 
 

@@ -13,7 +13,9 @@ from lmaczs.datasets import (
     ESC10,
     SPLITS,
     esc50_splits,
+    labelled_clips,
     read_esc50,
+    recordings_in,
     split_by_fold,
     split_for_development,
 )
@@ -238,3 +240,54 @@ def test_splits_that_do_not_exist_are_refused(esc50: Path) -> None:
         esc50_splits(esc50, "random")
     with pytest.raises(ValueError, match="holds no clip"):
         esc50_splits(esc50, "folds", test_folds=[9])
+
+
+def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:
+    """Sound files in any case of their suffix, by name; nothing else."""
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.WAV", "a.flac", "c.ogg", "notes.txt", "b/1.mp3"):
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in recordings_in(tmp_path)]
+    assert found == ["a.flac", "b/1.mp3", "b/2.WAV", "c.ogg"]
+
+
+def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
+    """The sentence names the folder and the kinds of files."""
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds no recording \(\.wav, "):
+        recordings_in(tmp_path)
+
+
+def test_labelled_clips_of_a_data_set(esc50: Path) -> None:
+    """The clips of its split test, and the labels of all of them."""
+    clips, labels = labelled_clips(esc50, None, esc50_splits)
+    splits = esc50_splits(esc50)
+    assert list(clips.id) == list(splits.test.id)
+    assert labels == sorted({*ESC10, "church bells", "hand saw"})
+
+
+def write_manifest(folder: Path, rows: Sequence[str]) -> Path:
+    """A manifest of empty files."""
+    path = folder / "clips.csv"
+    path.write_text("\n".join(["path,label,text,split", *rows]) + "\n")
+    for row in rows:
+        (folder / row.split(",")[0]).touch()
+    return path
+
+
+def test_labelled_clips_of_a_manifest(tmp_path: Path) -> None:
+    """Rows of the split test that have a label; labels of other splits count too."""
+    rows = ["a.wav,owl,,test", "b.wav,fox,,train", "c.wav,,a caption,test"]
+    clips, labels = labelled_clips(None, write_manifest(tmp_path, rows), esc50_splits)
+    assert [Path(path).name for path in clips.path] == ["a.wav"]
+    assert labels == ["fox", "owl"]
+
+
+def test_labelled_clips_that_cannot_be(esc50: Path, tmp_path: Path) -> None:
+    """One source must be given, and it must hold a labelled clip to test on."""
+    manifest = write_manifest(tmp_path, ["b.wav,fox,,train"])
+    for given in ((None, None), (esc50, manifest)):
+        with pytest.raises(ValueError, match="give either --data_folder"):
+            labelled_clips(*given, esc50_splits)
+    with pytest.raises(ValueError, match=r"clips\.csv has no labelled clip of split"):
+        labelled_clips(None, manifest, esc50_splits)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from lmaczs import decoder as decoder_module
 from lmaczs.clap import AudioEncoding, FrozenClap
-from lmaczs.decoder import MaskDecoder, load_decoder
+from lmaczs.decoder import STRETCH, MaskDecoder, load_decoder
 from lmaczs.frontend import DOMAINS, Domain
 
 ANY_CLAP = pytest.mark.parametrize(
@@ -37,7 +39,8 @@ def make(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> MaskDecode
     torch.manual_seed(seed)
     decoder = MaskDecoder(clap, domain)
     with torch.no_grad():
-        decoder.draw.weight.mul_(10)
+        decoder.draw.weight.mul_(3)
+        decoder.draw.bias.zero_()
     return decoder.eval()
 
 
@@ -172,10 +175,136 @@ def test_two_prompts_learn_opposite_masks(tiny_clap: FrozenClap) -> None:
     for _ in range(40):
         optimizer.zero_grad()
         masks = decoder(text, encoding.features, log_mel)
-        nn.functional.binary_cross_entropy(masks, target).backward()
+        nn.functional.mse_loss(masks, target).backward()
         optimizer.step()
     assert masks[target == 1].mean() > 0.8
     assert masks[target == 0].mean() < 0.2
+
+
+# --- how a mask is drawn ------------------------------------------------------------
+
+SHAPES = [(4, 4, 8), (6, 2, 4), (16, 2, 4)]  # two stages, and places' embeddings
+
+
+def shapes_only(n_mels: int, n_frames: int) -> SimpleNamespace:
+    """What a decoder asks of a CLAP, with two stages and 20 STFT bins."""
+    position = torch.linspace(0, n_mels - 1, 20, dtype=torch.float64)[:, None]
+    bridge = (1 - (position - torch.arange(n_mels)).abs()).relu()
+    return SimpleNamespace(
+        front_end=SimpleNamespace(
+            n_mels=n_mels,
+            n_frames=n_frames,
+            mel_to_freq=bridge.float(),
+        ),
+        feature_shapes=SHAPES,
+        embedding_dim=16,
+    )
+
+
+def draw_on(decoder: MaskDecoder, clips: int = 2, prompts: int = 3) -> Tensor:
+    """Decode masks of noise: for prompts, features and log-mels alike."""
+    rng = torch.Generator().manual_seed(0)
+    text = nn.functional.normalize(torch.randn(clips, prompts, 16, generator=rng), -1)
+    features = tuple(torch.randn(clips, *shape, generator=rng) for shape in SHAPES)
+    shape = (clips, 1, decoder.n_frames, decoder.n_mels)
+    return decoder(text, features, 20 * torch.randn(shape, generator=rng) - 50)
+
+
+def flat(bias: float) -> MaskDecoder:
+    """Make a decoder that draws one value everywhere."""
+    decoder = MaskDecoder(shapes_only(8, 10), "mel", width=8)
+    with torch.no_grad():
+        decoder.draw.weight.zero_()
+        decoder.draw.bias.fill_(bias)
+    return decoder
+
+
+@pytest.mark.parametrize("n_mels", [8, 9])
+@pytest.mark.parametrize("n_frames", [20, 21])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_odd_numbers_of_bands_and_frames(
+    n_mels: int, n_frames: int, domain: Domain
+) -> None:
+    """Masks are on every band and frame, in [0, 1], and all weights learn."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(shapes_only(n_mels, n_frames), domain, width=8)
+    nn.init.zeros_(decoder.draw.bias)
+    masks = draw_on(decoder)
+    assert masks.shape == (2, 3, n_mels if domain == "mel" else 20, n_frames)
+    assert masks.min() >= 0
+    assert masks.max() <= 1
+    assert masks.isfinite().all()
+    assert masks.std() > 0.01
+    masks.square().mean().backward()
+    for name, weight in decoder.named_parameters():
+        assert weight.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("n_mels", "n_frames"), [(8, 20), (9, 21), (9, 20), (8, 21)])
+def test_every_second_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> None:
+    """And what is drawn stands in the middle of the two that it is for."""
+    decoder = MaskDecoder(shapes_only(n_mels, n_frames), "mel", width=8)
+    drawn = []
+    decoder.draw.register_forward_hook(lambda *args: drawn.append(args[-1]))
+    draw_on(decoder)
+    bands, frames = math.ceil(n_mels / 2), math.ceil(n_frames / 2)
+    assert drawn[0].shape == (6, 1, bands, frames)
+    place = torch.arange(frames) * 2.0 + 0.5  # of frames 2 k and 2 k + 1
+    mask = decoder._mask_of((place / 10 - 3).expand(1, 1, bands, -1))
+    assert mask.shape == (1, 1, n_mels, n_frames)
+    found = 10 * ((mask / STRETCH).logit() + 3)
+    inner = slice(1, n_frames - 1)
+    expected = torch.arange(float(n_frames))[inner].expand(n_mels, -1)
+    torch.testing.assert_close(found[0, 0, :, inner], expected, atol=1e-3, rtol=0)
+    place = torch.arange(bands) * 2.0 + 0.5
+    mask = decoder._mask_of((place / 10 - 3)[:, None].expand(1, 1, -1, frames))
+    found = 10 * ((mask / STRETCH).logit() + 3)
+    inner = slice(1, n_mels - 1)
+    expected = torch.arange(float(n_mels))[inner, None].expand(-1, n_frames)
+    torch.testing.assert_close(found[0, 0, inner], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("n_frames", [20, 21])
+def test_last_frame_is_heard(n_frames: int) -> None:
+    """Where a frame is added to an odd number, the last one still counts."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(shapes_only(9, n_frames), "mel", width=8)
+    with torch.no_grad():  # so that nothing is cut at 1
+        decoder.draw.weight.mul_(0.1)
+        decoder.draw.bias.zero_()
+    text, features = torch.ones(1, 1, 16) / 4, tuple(torch.ones(1, *x) for x in SHAPES)
+    log_mel = torch.full((1, 1, n_frames, 9), -50.0)
+    before = decoder(text, features, log_mel)
+    assert before.max() < 1
+    for place in ((0, 0, -1, 4), (0, 0, 4, -1)):
+        louder = log_mel.clone()
+        louder[place] = 0.0
+        change = (decoder(text, features, louder) - before).abs()[0, 0]
+        where = change[:, -1] if place[2] == -1 else change[-1]
+        assert where.max() > 1e-4
+
+
+@pytest.mark.parametrize("bias", [-9.0, -1.0, 0.0, 2.0, 2.2, 2.4, 5.0, 40.0])
+def test_mask_is_a_stretched_sigmoid(bias: float) -> None:
+    """Of what exceeds 1 exactly 1 is left: a mask can keep a cell entirely."""
+    masks = draw_on(flat(bias))
+    value = STRETCH / (1 + math.exp(-bias))
+    if value > 1:
+        assert (masks == 1).all()
+    else:
+        assert masks.max() < 1
+        torch.testing.assert_close(masks, torch.full_like(masks, value))
+    assert (value > 1) == (bias > 2.31)  # from ln 10 on
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.2, 2.4, 5.0])
+def test_gradient_passes_where_a_mask_is_cut(bias: float) -> None:
+    """It is that of the stretched sigmoid, on both sides of 1: a 1 can be unlearnt."""
+    decoder = flat(bias)
+    draw_on(decoder).mean().backward()
+    sigmoid = 1 / (1 + math.exp(-bias))
+    expected = STRETCH * sigmoid * (1 - sigmoid)
+    assert decoder.draw.bias.grad.item() == pytest.approx(expected, rel=1e-3)
 
 
 # --- weights ------------------------------------------------------------------------

@@ -1,85 +1,350 @@
-"""Scoring of explanations, on a random tiny CLAP."""
+"""Scoring of explanations, on a random tiny CLAP, and the table that it fills."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
+from lmaczs.attribution import grad_cam
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation import HEADER, evaluate, summarise
+from lmaczs.evaluation import METRICS, as_batch, fill_table, score_batch
+from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.kept_table import KeptTable
+from lmaczs.methods import CHANCE, KEEP_ALL, MAIN, Asked, Methods
 
 LABELS = ["dog", "rain", "siren"]
-TEMPLATE = "This is a sound of {}."
+DETERMINISTIC = [MAIN, "Grad-CAM", "energy", KEEP_ALL]
 
 
-def _batches(clap: FrozenClap, clips: int, size: int) -> list[dict]:
+def clips(clap: FrozenClap, number: int = 3) -> list[dict[str, Any]]:
+    """Noises that begin at different times, labels in turn."""
     samples = clap.front_end.max_samples
-    wavs = 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(0))
-    rows = range(clips)
+    rng = torch.Generator().manual_seed(0)
+    wavs = 0.1 * torch.randn(number, samples, generator=rng)
+    starts = torch.linspace(0, 0.6, number)[:, None] * samples
+    wavs = wavs * (torch.arange(samples) > starts)
     return [
-        {
-            "id": [f"clip{i}" for i in rows[start : start + size]],
-            "label": [LABELS[i % 3] for i in rows[start : start + size]],
-            "wav": wavs[start : start + size],
-            "samples": torch.full((len(wavs[start : start + size]),), samples),
-        }
-        for start in range(0, clips, size)
+        {"id": f"clip{i}", "label": LABELS[i % 3], "wav": wav, "samples": samples}
+        for i, wav in enumerate(wavs)
     ]
 
 
 @pytest.fixture(scope="module")
-def per_clip(tiny_clap: FrozenClap) -> pd.DataFrame:
-    """Scores of four clips in batches of two."""
+def class_text(tiny_clap: FrozenClap) -> Tensor:
+    """Embeddings of the three class prompts."""
+    return tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
+
+
+@pytest.fixture(scope="module")
+def methods(tiny_clap: FrozenClap) -> Methods:
+    """A random decoder and what it is compared with, one gradient method among it."""
     torch.manual_seed(0)
-    decoder = MaskDecoder(tiny_clap, width=8)
-    return evaluate(tiny_clap, decoder, _batches(tiny_clap, 4, 2), LABELS, TEMPLATE, 7)
+    decoder = MaskDecoder(tiny_clap, "mel", width=8)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(2)
+        decoder.draw.bias.fill_(-0.5)
+    return Methods(tiny_clap, {MAIN: decoder}, "mel", {"Grad-CAM": grad_cam})
 
 
-def test_every_method_scores_every_clip_once(per_clip: pd.DataFrame) -> None:
-    """One row a clip and method."""
-    assert not per_clip.duplicated(["id", "method"]).any()
-    assert len(per_clip) == 4 * per_clip.method.nunique()
+def scored(
+    clap: FrozenClap, methods: Methods, class_text: Tensor, size: int
+) -> pd.DataFrame:
+    """Score three clips in batches of a size."""
+    items = clips(clap)
+    parts = [
+        score_batch(clap, methods, class_text, LABELS, as_batch(items[i : i + size]), 7)
+        for i in range(0, len(items), size)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def per_clip(
+    tiny_clap: FrozenClap, methods: Methods, class_text: Tensor
+) -> pd.DataFrame:
+    """Scores of three clips in batches of two and one."""
+    return scored(tiny_clap, methods, class_text, 2)
+
+
+# --- a batch ------------------------------------------------------------------------
+
+
+def test_every_method_scores_every_clip_once(
+    per_clip: pd.DataFrame, methods: Methods
+) -> None:
+    """One row a clip and method, methods in the order of the tables."""
+    assert list(per_clip) == ["id", "method", *METRICS, "seconds"]
+    expected = [
+        (f"clip{clip}", name)
+        for batch in ((0, 1), (2,))
+        for name in methods.names
+        for clip in batch
+    ]
+    found = list(zip(per_clip.id, per_clip.method, strict=True))
+    assert found == expected
+    assert per_clip.notna().all(axis=None)
+    assert (per_clip.seconds > 0).all()
 
 
 def test_keeping_everything_changes_nothing(per_clip: pd.DataFrame) -> None:
-    """No drop, no increase, the same class, and nothing left for the residual."""
-    kept = per_clip[per_clip.method == "keep-all"]
+    """No drop, no gain, the same class, and nothing left out."""
+    kept = per_clip[per_clip.method == KEEP_ALL]
     assert (kept["Fid-In"] == 1).all()
     assert (kept["MM"] == 1).all()
     assert kept["AD"].max() < 1e-2
+    assert kept["AG"].max() < 1e-2
+    assert per_clip[per_clip.method == MAIN]["AD"].max() > 1e-2
 
 
-def test_random_masks_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
-    """Chance is given as much of the spectrogram as LMAC-ZS takes, clip by clip."""
+def test_chance_and_energy_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
+    """They are given as much of the spectrogram as LMAC-ZS takes, clip by clip."""
     means = per_clip.pivot(index="id", columns="method", values="MM")
-    for name in ("random bins", "random patches"):
-        assert torch.allclose(
-            torch.tensor(means[name].to_numpy()),
-            torch.tensor(means["LMAC-ZS"].to_numpy()),
-            atol=1e-5,
-        )
+    assert means[MAIN].nunique() == 3
+    for name in (*CHANCE, "energy"):
+        assert means[name].tolist() == pytest.approx(means[MAIN].tolist(), abs=4e-5)
 
 
-def test_decoders_scores_do_not_depend_on_the_batch(
-    tiny_clap: FrozenClap, per_clip: pd.DataFrame
+def test_scores_do_not_depend_on_the_batch(
+    tiny_clap: FrozenClap,
+    methods: Methods,
+    class_text: Tensor,
+    per_clip: pd.DataFrame,
 ) -> None:
-    """All clips at once give what two batches gave."""
-    torch.manual_seed(0)
-    decoder = MaskDecoder(tiny_clap, width=8)
-    batches = _batches(tiny_clap, 4, 4)
-    once = evaluate(tiny_clap, decoder, batches, LABELS, TEMPLATE, 7)
-    columns = ["AI", "AD", "AG", "FF", "Fid-In", "MM", "accuracy"]
-    pick = lambda t: t[t.method == "LMAC-ZS"].set_index("id")[columns]  # noqa: E731
-    pd.testing.assert_frame_equal(pick(once), pick(per_clip), atol=1e-4)
+    """Whatever draws nothing gives the same for all clips at once."""
+
+    def of_deterministic(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.set_index(["method", "id"]).sort_index().loc[DETERMINISTIC]
+        # keep-all neither gains nor loses: rounding says which of the two is counted
+        table.loc[KEEP_ALL, "AI"] = 0.0
+        return table[list(METRICS)]
+
+    found = of_deterministic(scored(tiny_clap, methods, class_text, 3))
+    pd.testing.assert_frame_equal(
+        found, of_deterministic(per_clip), atol=2e-2, rtol=5e-3
+    )
 
 
-def test_summary_is_the_mean_over_clips(per_clip: pd.DataFrame) -> None:
-    """Columns as published, each the plain mean of the clips' values."""
-    summary = summarise(per_clip, "clean")
-    assert tuple(summary.columns) == HEADER
-    row = summary[summary.method == "LMAC-ZS"].iloc[0]
-    clips = per_clip[per_clip.method == "LMAC-ZS"]
-    assert row.n == 4
-    assert row["AD"] == pytest.approx(sum(clips["AD"]) / 4)
+def probability(
+    clap: FrozenClap, log_mel: Tensor, class_text: Tensor, index: int | None = None
+) -> tuple[float, int]:
+    """Probability of a class, or of the likeliest one, in plain Python; its index."""
+    (embedding,) = clap.embed_audio(log_mel).tolist()
+    logits = [
+        clap.logit_scale * sum(a * b for a, b in zip(embedding, t, strict=True))
+        for t in class_text.tolist()
+    ]
+    index = max(range(len(logits)), key=logits.__getitem__) if index is None else index
+    return math.exp(logits[index]) / sum(math.exp(x) for x in logits), index
+
+
+def fixed_methods(
+    masks: Tensor, domain: Domain, seen: list[Asked] | None = None
+) -> Any:
+    """Stand-in for `Methods`: two masks that are given, whatever is asked."""
+
+    def explain(asked: Asked) -> dict[str, tuple[Tensor, float]]:
+        if seen is not None:
+            seen.append(asked)
+        return {"one": (masks, 0.25), "other": (1 - masks, 0.5)}
+
+    explain.domain = domain  # type: ignore[attr-defined]
+    return explain
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@torch.no_grad()
+def test_scores_are_those_of_probabilities_by_hand(
+    tiny_clap: FrozenClap, class_text: Tensor, domain: Domain
+) -> None:
+    """Of one clip: what mask and remainder leave of the predicted class."""
+    front_end = tiny_clap.front_end
+    bins = front_end.n_mels if domain == "mel" else front_end.n_freqs
+    rng = torch.Generator().manual_seed(1)
+    mask = torch.rand(1, bins, front_end.n_frames, generator=rng).round(decimals=1)
+    mask[:, bins // 4 :] = 0
+    batch = as_batch(clips(tiny_clap, 1))
+    table = score_batch(
+        tiny_clap, fixed_methods(mask, domain), class_text, LABELS, batch, 0
+    )
+    assert table.method.tolist() == ["one", "other"]
+    assert table.seconds.tolist() == [0.25, 0.5]
+    c, predicted = probability(tiny_clap, front_end.log_mel(batch["wav"]), class_text)
+    drops = []
+    for (_, row), own in zip(table.iterrows(), (mask, 1 - mask), strict=True):
+        kept, left = (
+            front_end.masked_log_mel(batch["wav"], m, domain) for m in (own, 1 - own)
+        )
+        o, _ = probability(tiny_clap, kept, class_text, predicted)
+        r, _ = probability(tiny_clap, left, class_text, predicted)
+        assert row["AI"] == (100 if o > c else 0)
+        assert row["AD"] == pytest.approx(100 * max(c - o, 0) / c, abs=1e-2)
+        assert row["AG"] == pytest.approx(100 * max(o - c, 0) / (1 - c), abs=1e-2)
+        assert row["FF"] == pytest.approx(c - r, abs=1e-4)
+        same = probability(tiny_clap, kept, class_text)[1] == predicted
+        assert row["Fid-In"] == same
+        assert row["accuracy"] == (LABELS[predicted] == "dog")
+        assert row["MM"] == pytest.approx(float(own.mean()), abs=1e-6)
+        drops.append(abs(c - o))
+    assert max(drops) > 1e-3
+
+
+def test_predicted_classes_are_asked_for(
+    tiny_clap: FrozenClap, class_text: Tensor
+) -> None:
+    """Methods get the prompts that the model chooses, labels only count as right."""
+    front_end, seen = tiny_clap.front_end, []
+    items = clips(tiny_clap)
+    log_mel = front_end.log_mel(torch.stack([item["wav"] for item in items]))
+    chosen = (tiny_clap.embed_audio(log_mel) @ class_text.T).argmax(1).tolist()
+    for row, (item, index) in enumerate(zip(items, chosen, strict=True)):
+        item["label"] = LABELS[(index + row % 2) % 3]
+    batch = as_batch(items)
+    methods = fixed_methods(
+        torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5), "stft", seen
+    )
+    table = score_batch(tiny_clap, methods, class_text, LABELS, batch, 11)
+    assert table.accuracy.tolist() == [1, 0, 1] * 2
+    (asked,) = seen
+    assert torch.equal(asked.text, class_text[chosen])
+    assert asked.seed == 11
+    assert asked.samples.tolist() == [front_end.max_samples] * 3
+    spectrum = front_end.stft(batch["wav"])[..., : front_end.n_frames]
+    assert torch.equal(asked.spectrum, spectrum)
+    torch.testing.assert_close(asked.log_mel, log_mel)
+
+
+# --- a table ------------------------------------------------------------------------
+
+CONDITIONS = ("noisy", "clean")  # not in alphabetical order
+
+
+def numbers(condition: str) -> list[dict[str, Any]]:
+    """Five items, another set for each condition."""
+    first = 10 * CONDITIONS.index(condition)
+    return [{"id": f"{i:03}", "number": float(i)} for i in range(first, first + 5)]
+
+
+DATASETS = {condition: numbers(condition) for condition in CONDITIONS}
+
+
+def halves(batch: dict[str, Any], condition: str) -> pd.DataFrame:
+    """Score a batch by two methods, with values that no decimal number equals."""
+    thirds = [number / 3 for number in batch["number"].tolist()]
+    sevenths = [number / 7 for number in batch["number"].tolist()]
+    parts = [
+        pd.DataFrame({"id": batch["id"], "method": name, "value": values})
+        for name, values in (("third", thirds), ("seventh", sevenths))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def filled(folder: Path, **settings: Any) -> KeptTable:
+    """Table in a folder."""
+    return KeptTable(folder / "rows.csv", settings)
+
+
+def test_table_holds_every_batch_in_order(tmp_path: Path) -> None:
+    """Conditions in the order they are given, then batches, then what scores them."""
+    table = filled(tmp_path)
+    rows = fill_table(table, DATASETS, halves, 2)
+    assert list(rows) == ["condition", "id", "method", "value", "batch"]
+    expected = []
+    for condition in CONDITIONS:
+        items = numbers(condition)
+        for start in (0, 2, 4):
+            for name, by in (("third", 3), ("seventh", 7)):
+                for item in items[start : start + 2]:
+                    value = item["number"] / by
+                    expected.append((condition, item["id"], name, value, start))
+    assert list(rows.itertuples(index=False, name=None)) == expected
+    assert table.rows is rows
+
+
+def test_batches_that_are_there_are_skipped(tmp_path: Path) -> None:
+    """A second run scores nothing and gives the same rows."""
+    first = fill_table(filled(tmp_path), DATASETS, halves, 2)
+
+    def refuse(batch: dict[str, Any], condition: str) -> pd.DataFrame:
+        raise AssertionError(f"{condition}: {batch['id']} was scored again")
+
+    again = fill_table(filled(tmp_path), DATASETS, refuse, 2)
+    pd.testing.assert_frame_equal(again, first)
+
+
+@pytest.mark.parametrize("fails_at", range(6))
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, fails_at: int) -> None:
+    """What is left is scored once, and the file is that of one run, byte by byte."""
+    whole = fill_table(filled(tmp_path / "whole"), DATASETS, halves, 2)
+    calls: list[tuple[str, str]] = []
+
+    def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
+        if len(calls) == fails_at:
+            calls.append(("failed", ""))
+            raise KeyboardInterrupt
+        calls.append((condition, batch["id"][0]))
+        return halves(batch, condition)
+
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        fill_table(filled(folder), DATASETS, score, 2)
+    found = fill_table(filled(folder), DATASETS, score, 2)
+    pd.testing.assert_frame_equal(found, whole, check_exact=True)
+    calls.remove(("failed", ""))
+    firsts = [(c, numbers(c)[start]["id"]) for c in CONDITIONS for start in (0, 2, 4)]
+    assert calls == firsts
+    one, other = (tmp_path / name / "rows.csv" for name in ("whole", "parts"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_condition_is_added_to_those_that_are_there(tmp_path: Path) -> None:
+    """Only the new condition's batches are left, and progress is told of them."""
+    fill_table(filled(tmp_path), {"clean": DATASETS["clean"]}, halves, 2)
+    told: list[int] = []
+
+    def progress(left: Iterable) -> Iterable:
+        told.append(len(list(left)))
+        return left
+
+    rows = fill_table(filled(tmp_path), DATASETS, halves, 2, progress)
+    assert told == [3]
+    assert rows.condition.drop_duplicates().tolist() == ["clean", "noisy"]
+    assert rows.groupby("condition").size().to_dict() == {"clean": 10, "noisy": 10}
+
+
+def test_as_batch_puts_clips_beside_each_other() -> None:
+    """Tensors are stacked, numbers make a tensor, the rest makes lists."""
+    items = [
+        {"id": "a", "wav": torch.zeros(3), "samples": 3, "level": 0.5, "names": ["x"]},
+        {"id": "b", "wav": torch.ones(3), "samples": 2, "level": 1.0, "names": []},
+    ]
+    batch = as_batch(items)
+    assert list(batch) == ["id", "wav", "samples", "level", "names"]
+    assert batch["id"] == ["a", "b"]
+    assert batch["names"] == [["x"], []]
+    assert torch.equal(batch["wav"], torch.tensor([[0.0] * 3, [1.0] * 3]))
+    assert batch["samples"].dtype == torch.int64
+    assert batch["samples"].tolist() == [3, 2]
+    assert batch["level"].tolist() == [0.5, 1.0]
+
+
+def test_a_batch_is_what_score_is_given(tmp_path: Path) -> None:
+    """The last batch is smaller; each comes with its condition."""
+    seen = []
+
+    def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
+        seen.append((condition, batch["id"], batch["number"].tolist()))
+        return halves(batch, condition)
+
+    fill_table(filled(tmp_path), {"clean": DATASETS["clean"]}, score, 3)
+    assert seen == [
+        ("clean", ["010", "011", "012"], [10.0, 11.0, 12.0]),
+        ("clean", ["013", "014"], [13.0, 14.0]),
+    ]

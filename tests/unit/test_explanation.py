@@ -16,7 +16,7 @@ from transformers import ClapFeatureExtractor
 
 from lmaczs import __version__, explanation
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import STRETCH, MaskDecoder
 from lmaczs.explanation import (
     WINDOWS_AT_ONCE,
     Interpretation,
@@ -43,10 +43,11 @@ PROMPTS = ["a dog barking", "heavy rain", "church bells"]
 
 def random_decoder(clap: FrozenClap, domain: Domain = "stft") -> MaskDecoder:
     """Make a decoder with random weights whose masks are far from constant."""
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     decoder = MaskDecoder(clap, domain, width=8)
     with torch.no_grad():
         decoder.draw.weight.mul_(20)
+        decoder.draw.bias.zero_()
     return decoder.eval()
 
 
@@ -54,7 +55,7 @@ def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
     """Make a decoder whose masks are one value everywhere."""
     decoder = MaskDecoder(clap, width=8)
     nn.init.zeros_(decoder.draw.weight)
-    nn.init.constant_(decoder.draw.bias, torch.tensor(value).logit().item())
+    nn.init.constant_(decoder.draw.bias, torch.tensor(value / STRETCH).logit().item())
     return decoder.eval()
 
 

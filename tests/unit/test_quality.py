@@ -21,7 +21,7 @@ from lmaczs import quality
 from lmaczs.audio import load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.datasets import ESC10
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import STRETCH, MaskDecoder
 from lmaczs.explanation import explain, similarities
 from lmaczs.text_corpus import ESC50_LABELS
 
@@ -63,6 +63,7 @@ def random_decoder(clap: FrozenClap) -> MaskDecoder:
     decoder = MaskDecoder(clap, width=8)
     with torch.no_grad():
         decoder.draw.weight.mul_(20)
+        decoder.draw.bias.zero_()
     return decoder.eval()
 
 
@@ -70,7 +71,7 @@ def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
     """Make a decoder whose masks are one value everywhere."""
     decoder = MaskDecoder(clap, width=8)
     nn.init.zeros_(decoder.draw.weight)
-    nn.init.constant_(decoder.draw.bias, torch.tensor(value).logit().item())
+    nn.init.constant_(decoder.draw.bias, torch.tensor(value / STRETCH).logit().item())
     return decoder.eval()
 
 

@@ -1,0 +1,151 @@
+"""Insertion and deletion: how soon the cells that a mask ranks first decide.
+
+Petsiuk et al., "RISE", BMVC 2018. Cells come in the order of the mask, and of equal
+ones the louder first; what is absent is digital silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.frontend import power
+from lmaczs.methods import KEEP_ALL, Asked, Methods
+from lmaczs.metrics import class_probabilities
+
+
+def top_cells(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
+    """The cells that a mask ranks first.
+
+    Parameters
+    ----------
+    mask : Tensor [B, F, T]
+        Gives the order, highest first.
+    loudness : Tensor [B, F, T]
+        Decides between equals.
+    share : float
+        How many, in [0, 1].
+
+    Returns
+    -------
+    Tensor [B, F, T]
+        0 or 1, with the same number of ones in each clip.
+    """
+    order = loudness.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ranked = mask.flatten(1).gather(1, order)
+    order = order.gather(1, ranked.argsort(dim=1, descending=True, stable=True))
+    count = round(share * order.shape[1])
+    kept = torch.zeros_like(mask).flatten(1)
+    return kept.scatter(1, order[:, :count], 1.0).reshape(mask.shape)
+
+
+def area(values: Tensor, shares: Sequence[float]) -> Tensor:
+    """Area under a curve over shares from 0 to 1.
+
+    Parameters
+    ----------
+    values : Tensor [..., S]
+        At each share.
+    shares : sequence of float
+        Ascending.
+
+    Returns
+    -------
+    Tensor [...]
+        Trapezoidal; of a probability in [0, 1].
+    """
+    return torch.trapezoid(values, torch.tensor(shares, dtype=values.dtype))
+
+
+@torch.no_grad()
+def draw_curves(
+    clap: FrozenClap,
+    methods: Methods,
+    class_text: Tensor,
+    batch: Mapping[str, Any],
+    shares: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """Probability of the predicted class while cells are inserted or deleted.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The classifier.
+    methods : Methods
+        What is compared; keep-all ranks nothing and is left out.
+    class_text : Tensor [K, D]
+        Embeddings of the class prompts.
+    batch : mapping
+        wav [B, samples], samples [B], id.
+    shares : sequence of float
+        Of the cells that are inserted (or deleted), ascending, from 0 to 1.
+    seed : int
+        Of what methods draw.
+
+    Returns
+    -------
+    DataFrame
+        One row a clip, method and share: id, method, share, insertion, deletion.
+    """
+    front_end = clap.front_end
+    spectrum = front_end.stft(batch["wav"].to(clap.device))
+    # as dense as under a mask: another layout would round otherwise
+    spectrum = spectrum[..., : front_end.n_frames].contiguous()
+    log_mel = front_end.stft_to_log_mel(spectrum)
+    class_text = class_text.to(clap.device)
+    of = partial(
+        class_probabilities, text_embeddings=class_text, logit_scale=clap.logit_scale
+    )
+    predicted = of(clap.embed_audio(log_mel)).argmax(1)
+    asked = Asked(spectrum, log_mel, class_text[predicted], batch["samples"], seed)
+    cells = power(spectrum)
+    if methods.domain == "mel":
+        cells = front_end.mel_power(cells)
+
+    def certainty(mask: Tensor) -> list[float]:
+        embedding = clap.embed_audio(front_end.input_tf(spectrum, mask, methods.domain))
+        return of(embedding).gather(1, predicted[:, None])[:, 0].tolist()
+
+    parts = []
+    for name, (mask, _) in methods(asked).items():
+        for share in shares if name != KEEP_ALL else ():
+            kept = top_cells(mask, cells, share)
+            columns = {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
+            first = {"id": batch["id"], "method": name, "share": share}
+            parts.append(pd.DataFrame({**first, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def areas(curves: pd.DataFrame) -> pd.DataFrame:
+    """Areas under each clip's curves.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `draw_curves`.
+
+    Returns
+    -------
+    DataFrame
+        One row a clip and method: id, method, insertion (higher is better), deletion
+        (lower is better).
+    """
+    wide = curves.pivot_table(
+        index=["method", "id"],
+        columns="share",
+        values=["insertion", "deletion"],
+        sort=False,
+    ).sort_index(axis=1)
+    names = ("insertion", "deletion")
+    found = {
+        name: area(torch.tensor(wide[name].to_numpy()), list(wide[name].columns))
+        for name in names
+    }
+    return pd.DataFrame(found, index=wide.index).reset_index()

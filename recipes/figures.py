@@ -1,0 +1,304 @@
+"""The figures of the LMAC-ZS paper for a decoder of one's own.
+
+    python recipes/figures.py hparams/figures.yaml --data_folder=ESC50 [--source=DIR]
+        [--no_diversity_source=DIR] [--output_folder=DIR]
+
+Writes, as PNG and as PDF: similarity (figure 3, left), prompts (figure 4), cascade and
+ssim (figure 5; figure 3, right), curves where recipes/evaluate.py left them in
+`evaluation`, and diversity (with and without that term) where a decoder without it is
+given. The numbers beneath are in CSV files of the same names.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from lmaczs import ZeroShotInterpreter, paper_figures
+from lmaczs.conditions import HeardUnder
+from lmaczs.datasets import labelled_clips
+from lmaczs.evaluation import as_batch
+from lmaczs.figures import save_figure
+from lmaczs.files import written_whole
+from lmaczs.frontend import power
+from lmaczs.methods import MAIN, Explainer, by_decoder, by_saliency
+from lmaczs.randomisation import randomise
+
+FORMATS = ("png", "pdf")
+GRADIENT = "Grad-CAM++"
+
+
+def main(argv: list[str]) -> list[Path]:
+    """Draw and write.
+
+    Parameters
+    ----------
+    argv : list of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    list of Path
+        The pictures.
+    """
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    with open(hparams_file) as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    drawing = Drawing(hparams)
+    names = ["similarity", "prompts", "cascade"]
+    if hparams["no_diversity_source"] is not None:
+        names.append("diversity")
+    if hparams["evaluation"] is not None:
+        names.append("curves")
+    written = []
+    for name in names:
+        for stem, figure in getattr(drawing, name)().items():
+            for suffix in FORMATS:
+                path = drawing.folder / f"{stem}.{suffix}"
+                written.append(save_figure(figure, path, dpi=150))
+    return written
+
+
+class Drawing:
+    """Models, clips, and a method for each figure.
+
+    Parameters
+    ----------
+    hparams : dict
+        Of hparams/figures.yaml.
+    """
+
+    def __init__(self, hparams: dict[str, Any]) -> None:
+        self.hparams = hparams
+        self.folder = Path(hparams["output_folder"])
+        interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+        self.clap = interpreter.clap
+        self.template = interpreter.hparams.template
+        clips, self.labels = labelled_clips(
+            hparams["data_folder"], hparams["manifest"], hparams["splits"]
+        )
+        self.data = HeardUnder(clips, self.clap.front_end, "clean")
+        self.table = self.data.clips
+        self.text = self.encode(self.labels)
+        self.methods: dict[str, Explainer] = {
+            MAIN: by_decoder(interpreter.mods["decoder"]),
+            GRADIENT: by_saliency(hparams["saliency"]),
+        }
+
+    def encode(self, labels: list[str]) -> Tensor:
+        """Embeddings of labels' prompts.
+
+        Parameters
+        ----------
+        labels : list of str
+            Names of sounds.
+
+        Returns
+        -------
+        Tensor [K, D]
+        """
+        prompts = [self.template.format(label) for label in labels]
+        return self.clap.encode_text(prompts)
+
+    def load(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Clips as the encoder gets them.
+
+        Parameters
+        ----------
+        rows : list of int
+            Of the table.
+
+        Returns
+        -------
+        tuple of Tensor
+            Power [B, F, T] and log-mel [B, C, T, n_mels].
+        """
+        front_end = self.clap.front_end
+        batch = as_batch([self.data[row] for row in rows])
+        spectrum = front_end.stft(batch["wav"].to(self.clap.device))
+        log_mel = front_end.stft_to_log_mel(spectrum)
+        return power(spectrum)[..., : front_end.n_frames], log_mel
+
+    def masks(self, explain: Explainer, log_mel: Tensor, text: Tensor) -> Tensor:
+        """Masks of every prompt for every clip.
+
+        Parameters
+        ----------
+        explain : Explainer
+            A method.
+        log_mel : Tensor [B, C, T, n_mels]
+            Clips.
+        text : Tensor [P, D]
+            Prompts.
+
+        Returns
+        -------
+        Tensor [B, P, F, T]
+        """
+        found = [
+            torch.cat(
+                [
+                    explain(self.clap, one.expand(len(part), -1, -1, -1), part, 0)
+                    for part in text.split(self.hparams["batch_size"])
+                ]
+            )
+            for one in log_mel
+        ]
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def similarity(self) -> dict[str, Figure]:
+        """Mean mask against similarity, of all clips and prompts.
+
+        Returns
+        -------
+        dict of str to Figure
+        """
+        rows = []
+        for index in tqdm(range(len(self.data)), desc="similarity", unit="clip"):
+            _, log_mel = self.load([index])
+            similar = (self.clap.embed_audio(log_mel) @ self.text.T)[0].tolist()
+            clip = self.table.iloc[index]
+            for name, explain in self.methods.items():
+                means = self.masks(explain, log_mel, self.text)[0].mean((1, 2))
+                rows += [
+                    (clip.id, clip.label, name, *pair)
+                    for pair in zip(self.labels, similar, means.tolist(), strict=True)
+                ]
+        columns = ["id", "label", "method", "prompt", "similarity", "mask_mean"]
+        table = pd.DataFrame(rows, columns=columns)
+        self.write("similarity", table)
+        pairs = dict(iter(table.groupby("method", sort=False)))
+        return {"similarity": paper_figures.similarity_figure(pairs)}
+
+    def chosen(self) -> list[int]:
+        """One clip of each label of `figure_labels`.
+
+        Returns
+        -------
+        list of int
+            Rows of the table.
+
+        Raises
+        ------
+        ValueError
+            If there is no clip of a label.
+        """
+        rows = []
+        for label in self.hparams["figure_labels"]:
+            found = self.table.index[self.table.label == label]
+            if found.empty:
+                raise ValueError(f"figure_labels: no clip of split test is {label!r}")
+            rows.append(int(found[0]))
+        return rows
+
+    def prompts(self) -> dict[str, Figure]:
+        """Clips against prompts, for all methods.
+
+        Returns
+        -------
+        dict of str to Figure
+        """
+        return {"prompts": self.grid(self.methods)}
+
+    def diversity(self) -> dict[str, Figure]:
+        """Clips against prompts, with and without the diversity term.
+
+        Returns
+        -------
+        dict of str to Figure
+        """
+        other = ZeroShotInterpreter.from_hparams(self.hparams["no_diversity_source"])
+        pair = {
+            "with": self.methods[MAIN],
+            "without": by_decoder(other.mods["decoder"]),
+        }
+        return {"diversity": self.grid(pair)}
+
+    def grid(self, methods: dict[str, Explainer]) -> Figure:
+        """Clips of `figure_labels` against these labels.
+
+        Parameters
+        ----------
+        methods : dict of str to Explainer
+            A row each for every prompt.
+
+        Returns
+        -------
+        Figure
+        """
+        labels = self.hparams["figure_labels"]
+        spectra, log_mel = self.load(self.chosen())
+        text = self.encode(labels)
+        masks = {name: self.masks(e, log_mel, text) for name, e in methods.items()}
+        front_end = self.clap.front_end
+        rate, hop = front_end.sample_rate, front_end.hop_length
+        return paper_figures.prompts_figure(spectra, masks, labels, labels, rate, hop)
+
+    def cascade(self) -> dict[str, Figure]:
+        """Masks while the audio encoder is randomised from the top.
+
+        Returns
+        -------
+        dict of str to Figure
+        """
+        count, size = self.hparams["cascade_clips"], self.hparams["batch_size"]
+        step = max(1, len(self.data) // count)
+        rows = list(range(0, len(self.data), step))[:count]
+        parts, first = [], {}
+        for start in tqdm(range(0, len(rows), size), desc="cascade", unit="batch"):
+            _, log_mel = self.load(rows[start : start + size])
+            predicted = (self.clap.embed_audio(log_mel) @ self.text.T).argmax(1)
+            text, seed = self.text[predicted], self.hparams["seed"]
+            ssim, masks = randomise(self.clap, self.methods, log_mel, text, seed)
+            parts.append(ssim.assign(clip=ssim["clip"] + start))
+            first = first or {key: mask[0] for key, mask in masks.items()}
+        table = pd.concat(parts, ignore_index=True)
+        self.write("ssim", table)
+        front_end = self.clap.front_end
+        draw = partial(
+            paper_figures.cascade_figure,
+            sample_rate=front_end.sample_rate,
+            hop_length=front_end.hop_length,
+        )
+        return {
+            "cascade": draw(first, table),
+            "ssim": paper_figures.ssim_figure(table),
+        }
+
+    def curves(self) -> dict[str, Figure]:
+        """Insertion and deletion curves that recipes/evaluate.py computed.
+
+        Returns
+        -------
+        dict of str to Figure
+        """
+        table = pd.read_csv(Path(self.hparams["evaluation"], "curves_per_clip.csv"))
+        return {"curves": paper_figures.curves_figure(table)}
+
+    def write(self, name: str, table: pd.DataFrame) -> None:
+        """Keep the numbers of a figure.
+
+        Parameters
+        ----------
+        name : str
+            Of the CSV.
+        table : DataFrame
+            Its rows.
+        """
+        with written_whole(self.folder / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+
+
+if __name__ == "__main__":
+    print("\n".join(map(str, main(sys.argv[1:]))))

@@ -1,0 +1,77 @@
+"""Write the manifest of a published set of captioned recordings.
+
+    python recipes/make_manifest.py clotho FOLDER OUT.csv
+    python recipes/make_manifest.py audiocaps FOLDER OUT.csv
+    python recipes/make_manifest.py macs FOLDER OUT.csv
+    python recipes/make_manifest.py fsd50k FOLDER OUT.csv [--descriptions]
+
+`lmaczs.caption_sets` says how FOLDER has to look. Paths in the manifest are absolute;
+recipes/train_clap.py takes it as --manifest=OUT.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lmaczs.caption_sets import READERS
+from lmaczs.files import written_whole
+
+
+def main(argv: list[str]) -> Path:
+    """Read a set and write its manifest, whole or not at all.
+
+    Parameters
+    ----------
+    argv : list of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    Path
+        The manifest.
+    """
+    options = parse(argv)
+    more = {"descriptions": True} if options.descriptions else {}
+    table = READERS[options.set](options.folder, **more)
+    with written_whole(options.out) as part:
+        table.to_csv(part, index=False)
+    splits = ", ".join(f"{n} {s}" for s, n in table.split.value_counts().items())
+    clips = table.path.nunique()
+    print(f"{options.out}: {len(table)} captions of {clips} recordings ({splits})")
+    return options.out
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Understand the command line.
+
+    Parameters
+    ----------
+    argv : list of str
+        Without the program's name.
+
+    Returns
+    -------
+    Namespace
+        set, folder, out, descriptions.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("set", choices=sorted(READERS))
+    parser.add_argument("folder", type=Path, help="where the set was unpacked")
+    parser.add_argument("out", type=Path, help="the CSV to write")
+    text = "FSD50K: the uploader's title and description make a second caption"
+    parser.add_argument("--descriptions", action="store_true", help=text)
+    options = parser.parse_args(argv)
+    if options.descriptions and options.set != "fsd50k":
+        parser.error("--descriptions is for fsd50k: the other sets have captions alone")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"make_manifest.py: {error}")

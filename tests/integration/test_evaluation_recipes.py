@@ -1,0 +1,215 @@
+"""recipes/evaluate.py and recipes/figures.py with their real YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from PIL import Image
+
+from lmaczs import attribution
+from lmaczs.known_sources import LOCALISATION
+from lmaczs.methods import KEEP_ALL, Methods
+from lmaczs.tables import HEADER
+
+ROOT = Path(__file__).parents[2]
+LABELS = ["dog", "rain", "siren"]
+METHODS = [
+    "LMAC-ZS",
+    "Grad-CAM",
+    "Grad-CAM++",
+    "SmoothGrad",
+    "Integrated Gradients",
+    "random patches",
+    "random bins",
+    "energy",
+    KEEP_ALL,
+]
+SHARES = "[0, 0.5, 1]"
+Run = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def data(write_esc50: Callable[..., Path]) -> Path:
+    """Three labels, folds 1 to 5: three clips of 5 s to test on."""
+    return write_esc50(LABELS, folds=5, esc10=True)
+
+
+@pytest.fixture(scope="module")
+def two_steps() -> Iterator[None]:
+    """Gradient methods of two steps: what they find is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribution, "GRADIENT_STEPS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    recipe: Callable[[str], ModuleType], data: Path, two_steps: None
+) -> Callable[..., pd.DataFrame]:
+    """Function that runs the recipe into a folder, with options."""
+
+    def run(folder: Path, *options: str) -> pd.DataFrame:
+        places = [f"--data_folder={data}", f"--output_folder={folder}"]
+        yaml = str(ROOT / "hparams/evaluate.yaml")
+        shares = f"--curve_shares={SHARES}"
+        arguments = [yaml, *places, shares, "--batch_size=2", *options]
+        return recipe("evaluate").main(arguments)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    evaluate: Callable[..., pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a run with every condition."""
+    base = tmp_path_factory.mktemp("evaluate")
+    (base / "speech").mkdir()
+    voice = np.sin(np.arange(16000) / 9).astype(np.float32)
+    soundfile.write(base / "speech" / "voice.wav", voice, 16000)
+    evaluate(base / "out", f"--speech_folder={base / 'speech'}")
+    return base / "out"
+
+
+def test_every_clip_method_and_condition_is_scored(evaluated: Path) -> None:
+    """results.csv has the published columns and the means of per_clip.csv."""
+    per_clip = pd.read_csv(evaluated / "per_clip.csv")
+    results = pd.read_csv(evaluated / "results.csv")
+    conditions = ["clean", "mixture", "white noise", "speech"]
+    assert list(dict.fromkeys(results.condition)) == conditions
+    assert list(results.method) == METHODS * 4
+    assert tuple(results.columns) == HEADER
+    assert (results.n == 3).all()
+    assert not per_clip.duplicated(["id", "method", "condition"]).any()
+    means = per_clip.groupby(["condition", "method"]).FF.mean()
+    for row in results.itertuples():
+        assert row.FF == pytest.approx(means[row.condition, row.method])
+    assert np.isfinite(results[list(HEADER[2:])].to_numpy(float)).all()
+
+
+def test_known_sources_and_curves_are_scored(evaluated: Path) -> None:
+    """Time is scored in sequences alone, SI-SDR in sums alone, areas by all but one."""
+    located = pd.read_csv(evaluated / "localisation.csv").set_index("condition")
+    assert list(located.loc["sum", "method"]) == METHODS
+    assert located.loc["sum", "temporal_iou"].isna().all()
+    assert located.loc["sequence", "si_sdr_improvement"].isna().all()
+    assert located.loc["sequence", list(LOCALISATION[:3])].notna().all(axis=None)
+    areas = pd.read_csv(evaluated / "areas.csv")
+    assert set(areas.method) == set(METHODS) - {KEEP_ALL}
+    assert areas[["insertion", "deletion"]].stack().between(0, 1).all()
+
+
+def test_the_page_has_every_table(evaluated: Path) -> None:
+    """results.md has a section for each condition and further measurement."""
+    lines = (evaluated / "results.md").read_text().splitlines()
+    assert [line[3:] for line in lines if line.startswith("## ")] == [
+        "clean",
+        "mixture",
+        "white noise",
+        "speech",
+        "Known sources: sum",
+        "Known sources: sequence",
+        "Areas under insertion and deletion curves",
+    ]
+
+
+def test_nothing_is_computed_twice(
+    evaluated: Path,
+    evaluate: Callable[..., pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A complete folder asks no method; speech is left out without a folder of it."""
+    before = (evaluated / "per_clip.csv").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a method was asked")
+
+    monkeypatch.setattr(Methods, "__call__", refuse)
+    again = evaluate(evaluated)
+    assert list(dict.fromkeys(again.condition)) == ["clean", "mixture", "white noise"]
+    assert (evaluated / "per_clip.csv").read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on(
+    evaluated: Path,
+    evaluate: Callable[..., pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that was cut off and went on writes what one without a break did."""
+    ask, calls = Methods.__call__, []
+
+    def twice(self: Methods, asked: object) -> object:
+        calls.append(asked)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ask(self, asked)
+
+    options = ("--conditions=[clean, mixture]", "--localisation=False")
+    monkeypatch.setattr(Methods, "__call__", twice)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, *options)
+    evaluate(tmp_path, *options)
+    assert len(calls) == 1 + 4 + 2  # one was lost; two batches a condition, two curves
+    names = ["condition", "id", "method", "AI", "FF", "MM"]
+    found = pd.read_csv(tmp_path / "per_clip.csv")[names]
+    wanted = pd.read_csv(evaluated / "per_clip.csv")[names]
+    wanted = wanted[wanted.condition.isin(["clean", "mixture"])]
+    pd.testing.assert_frame_equal(found, wanted.reset_index(drop=True), atol=1e-5)
+
+
+def test_figures_of_other_settings_are_not_mixed(
+    evaluated: Path, evaluate: Callable[..., pd.DataFrame]
+) -> None:
+    """The option that differs is named."""
+    with pytest.raises(ValueError, match=r"another seed \(1234, now 7\)"):
+        evaluate(evaluated, "--seed=7")
+
+
+def test_figures(
+    evaluated: Path,
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    """Every picture is there, for the screen and for print, with its numbers."""
+    options = [
+        f"--data_folder={data}",
+        f"--output_folder={tmp_path}",
+        f"--evaluation={evaluated}",
+        "--no_diversity_source=" + str(ROOT / "pretrained/lmaczs_small"),
+        "--figure_labels=[dog, rain]",
+        "--cascade_clips=2",
+    ]
+    written = recipe("figures").main([str(ROOT / "hparams/figures.yaml"), *options])
+    names = {"similarity", "prompts", "cascade", "ssim", "diversity", "curves"}
+    assert {path.stem for path in written} == names
+    for path in written:
+        if path.suffix == ".pdf":
+            assert path.read_bytes().startswith(b"%PDF")
+        else:
+            with Image.open(path) as picture:
+                assert np.asarray(picture.convert("L")).std() > 5
+    pairs = pd.read_csv(tmp_path / "similarity.csv")
+    assert len(pairs) == 3 * 3 * 2
+    ssim = pd.read_csv(tmp_path / "ssim.csv")
+    stages = ["stage 3", "stage 2", "stage 1", "patch embedding"]
+    assert list(dict.fromkeys(ssim.stage)) == stages
+    assert ssim.ssim.between(-1, 1).all()
+
+
+def test_a_figure_of_a_label_that_no_clip_has(
+    recipe: Callable[[str], ModuleType], data: Path, tmp_path: Path
+) -> None:
+    """The label is named."""
+    yaml = str(ROOT / "hparams/figures.yaml")
+    options = [f"--data_folder={data}", f"--output_folder={tmp_path}"]
+    module = recipe("figures")
+    with pytest.raises(ValueError, match="no clip of split test is 'clock tick'"):
+        module.main([yaml, *options, "--figure_labels=[clock tick]"])
