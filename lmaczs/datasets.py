@@ -151,7 +151,7 @@ def split_for_development(table: pd.DataFrame) -> pd.DataFrame:
     """Split for a copy of ESC-50 that has all fifty classes in fold 4 alone.
 
     test: fold 4 of the ESC-10 classes, and of fold 4's other classes one clip in
-    four. valid: one recording in eight of the ESC-10 classes' other folds. train:
+    four. valid: of the ESC-10 classes' other folds one clip in eight. train:
     the rest. Clips of one recording are never in two splits.
 
     Parameters
