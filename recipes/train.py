@@ -132,5 +132,17 @@ def test(
     return brain.test_stats
 
 
+def leave_group() -> None:
+    """Let all processes of a run end together.
+
+    One that still talks to another that is gone is aborted.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1:]), indent=1))
+    metrics = main(sys.argv[1:])
+    leave_group()
+    print(json.dumps(metrics, indent=1))
