@@ -7,7 +7,6 @@ ones the louder first; what is absent is digital silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
+from lmaczs.evaluation import ask_for_predicted
 from lmaczs.frontend import power
-from lmaczs.methods import KEEP_ALL, Asked, Methods
-from lmaczs.metrics import class_probabilities
+from lmaczs.methods import KEEP_ALL, Methods
 
 
 def top_cells(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
@@ -95,23 +94,15 @@ def draw_curves(
         One row a clip, method and share: id, method, share, insertion, deletion.
     """
     front_end = clap.front_end
-    spectrum = front_end.stft(batch["wav"].to(clap.device))
-    # as dense as under a mask: another layout would round otherwise
-    spectrum = spectrum[..., : front_end.n_frames].contiguous()
-    log_mel = front_end.stft_to_log_mel(spectrum)
-    class_text = class_text.to(clap.device)
-    of = partial(
-        class_probabilities, text_embeddings=class_text, logit_scale=clap.logit_scale
-    )
-    predicted = of(clap.embed_audio(log_mel)).argmax(1)
-    asked = Asked(spectrum, log_mel, class_text[predicted], batch["samples"], seed)
-    cells = power(spectrum)
+    asked, unmasked, probabilities = ask_for_predicted(clap, class_text, batch, seed)
+    predicted = unmasked.argmax(1, keepdim=True)
+    cells = power(asked.spectrum)
     if methods.domain == "mel":
         cells = front_end.mel_power(cells)
 
     def certainty(mask: Tensor) -> list[float]:
-        embedding = clap.embed_audio(front_end.input_tf(spectrum, mask, methods.domain))
-        return of(embedding).gather(1, predicted[:, None])[:, 0].tolist()
+        log_mel = front_end.input_tf(asked.spectrum, mask, methods.domain)
+        return probabilities(log_mel).gather(1, predicted)[:, 0].tolist()
 
     parts = []
     for name, (mask, _) in methods(asked).items():

@@ -7,7 +7,6 @@ of them, and once more for each method with what its mask keeps and what it remo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -22,6 +21,44 @@ from lmaczs.metrics import class_probabilities, faithfulness_table
 
 METRICS = ("accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM")
 Scorer = Callable[[dict[str, Any], str], pd.DataFrame]
+
+
+def ask_for_predicted(
+    clap: FrozenClap, class_text: Tensor, batch: Mapping[str, Any], seed: int
+) -> tuple[Asked, Tensor, Callable[[Tensor], Tensor]]:
+    """Classify a batch and ask for what it was taken for.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The classifier.
+    class_text : Tensor [K, D]
+        Embeddings of the class prompts.
+    batch : mapping
+        wav [B, samples] and samples [B].
+    seed : int
+        Of what methods draw.
+
+    Returns
+    -------
+    tuple
+        The clips with the prompts of their predicted classes, the probabilities [B, K]
+        without a mask, and the function that gives those of other log-mels.
+    """
+    front_end, class_text = clap.front_end, class_text.to(clap.device)
+    spectrum = front_end.stft(batch["wav"].to(clap.device))
+    # as dense as under a mask: another layout would round otherwise
+    spectrum = spectrum[..., : front_end.n_frames].contiguous()
+    log_mel = front_end.stft_to_log_mel(spectrum)
+
+    def probabilities(log_mel: Tensor) -> Tensor:
+        embedding = clap.embed_audio(log_mel)
+        return class_probabilities(embedding, class_text, clap.logit_scale)
+
+    unmasked = probabilities(log_mel)
+    text = class_text[unmasked.argmax(1)]
+    asked = Asked(spectrum, log_mel, text, batch["samples"], seed)
+    return asked, unmasked, probabilities
 
 
 @torch.no_grad()
@@ -55,24 +92,13 @@ def score_batch(
     DataFrame
         One row a clip and method: id, method, the metrics, seconds.
     """
-    front_end = clap.front_end
-    spectrum = front_end.stft(batch["wav"].to(clap.device))
-    # as dense as under a mask: another layout would round otherwise
-    spectrum = spectrum[..., : front_end.n_frames].contiguous()
-    log_mel = front_end.stft_to_log_mel(spectrum)
-    class_text = class_text.to(clap.device)
-    of = partial(
-        class_probabilities, text_embeddings=class_text, logit_scale=clap.logit_scale
-    )
-    unmasked = of(clap.embed_audio(log_mel))
-    asked = Asked(
-        spectrum, log_mel, class_text[unmasked.argmax(1)], batch["samples"], seed
-    )
+    asked, unmasked, probabilities = ask_for_predicted(clap, class_text, batch, seed)
+    input_tf = clap.front_end.input_tf
     target = torch.tensor([labels.index(label) for label in batch["label"]])
     parts = []
     for name, (mask, seconds) in methods(asked).items():
         heard = [
-            of(clap.embed_audio(front_end.input_tf(spectrum, m, methods.domain)))
+            probabilities(input_tf(asked.spectrum, m, methods.domain))
             for m in (mask, 1 - mask)
         ]
         table = faithfulness_table(unmasked, *heard, mask, target.to(clap.device))

@@ -128,9 +128,9 @@ def one_after_the_other(
         for wav, size in zip((first, second), sizes, strict=True)
     ]
     powers = [part.square().mean().sqrt() for part in parts]
-    loudest = max(powers)
+    level_of_both = powers[0] if powers[0] > 0 else powers[1]
     first, second = (
-        torch.nn.functional.pad(part * (loudest / level.clamp_min(1e-9)), pad)
+        torch.nn.functional.pad(part * (level_of_both / level.clamp_min(1e-9)), pad)
         for part, level, pad in zip(parts, powers, pads, strict=True)
     )
     return first, second
