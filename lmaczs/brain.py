@@ -8,32 +8,66 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lmaczs.clap import FrozenClap
+from lmaczs.distributed import gather
 from lmaczs.explanation import explain
+from lmaczs.group_brain import GroupBrain, means_over_clips
 from lmaczs.metrics import class_probabilities, faithfulness_table
 from lmaczs.objectives import Pairs
 from lmaczs.prompted_clips import PromptedClips
 from lmaczs.report import slugify
 
 
-class InterpreterBrain(sb.Brain):
+class InterpreterBrain(GroupBrain):
     """Trains ``modules.decoder``; ``modules.clap`` never changes.
 
-    The hparams it reads are those of hparams/esc50.yaml. `set_classes` must be called
-    before fitting.
+    Validated, tested, drawn and saved as ``decoder`` is the moving average of its
+    weights: those of a single step sway between masks that are wide and narrow.
+
+    Parameters
+    ----------
+    *args : Any
+        As SpeechBrain's Brain. The hparams it reads are those of hparams/esc50.yaml.
+    **kwargs : Any
+        Likewise.
+
+    Attributes
+    ----------
+    average : AveragedModel
+        The moving average; its module is a `MaskDecoder`.
+
+    Notes
+    -----
+    `set_classes` must be called before fitting.
     """
 
-    def set_classes(self, labels: list[str]) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.average = AveragedModel(
+            self.hparams.decoder,
+            multi_avg_fn=get_ema_multi_avg_fn(self.hparams.average_decay),
+        )
+        if self.checkpointer is not None:
+            parts = {"learner": self.hparams.decoder, "average": self.average}
+            self.checkpointer.add_recoverables(parts)
+            self.checkpointer.recoverables["decoder"] = self.average.module
+
+    def set_classes(self, labels: list[str] | dict[str, str]) -> None:
         """Name the classes of the zero-shot classifier that the metrics speak of.
 
         Parameters
         ----------
-        labels : list of str
-            All labels of the data set.
+        labels : list of str, or dict
+            All labels of the data set; or of every class the sentence that asks for
+            it, as `PromptedClips.classes` says them of a split.
         """
-        self.labels = labels
+        self.labels = list(labels)
+        if isinstance(labels, dict):
+            self.class_text = self.clap.encode_text(list(labels.values()))
+            return
         # All prompts of the training, at once: what a text's embedding is depends, in
         # its last bits, on the texts that it is encoded with, and a run that goes on
         # meets them in other company.
@@ -68,16 +102,22 @@ class InterpreterBrain(sb.Brain):
         log_mel = front_end.stft_to_log_mel(spectrum)
         with torch.no_grad():
             encoding = self.clap.encode_audio(log_mel)
-        text, present = self._prompts(batch, encoding.embedding, stage)
-        masks = self.modules.decoder(text, encoding.features, log_mel)
+        embedding = unit_float32(encoding.embedding)
+        with self.full_precision():
+            text, present = self._prompts(batch, embedding, stage)
+        training = stage == sb.Stage.TRAIN
+        decoder = self.modules.decoder if training else self.average.module
+        masks = decoder(text, encoding.features, log_mel).float()
         masks = front_end.tile_mask(masks, samples)
+        scored = torch.cat([masks, 1 - masks[:, :1]], 1)
+        encoded = self._embed_masked(spectrum, scored)
         return Pairs(
             text=text,
             present=present,
             masks=masks,
-            embedding=encoding.embedding,
-            masked=self._embed_masked(spectrum, masks),
-            removed=self._embed_masked(spectrum, 1 - masks[:, :1])[:, 0],
+            embedding=embedding,
+            masked=encoded[:, :-1],
+            removed=encoded[:, -1],
             classes=self.class_text.to(self.device),
             logit_scale=self.clap.logit_scale,
         )
@@ -107,7 +147,8 @@ class InterpreterBrain(sb.Brain):
         log_mel = self.clap.front_end.input_tf(
             spectra, masks.flatten(0, 1), self.hparams.domain
         )
-        return self.clap.embed_audio(log_mel).view(batch, prompts, -1)
+        embedded = unit_float32(self.clap.embed_audio(log_mel))
+        return embedded.view(batch, prompts, -1)
 
     def compute_objectives(
         self, predictions: Pairs, batch: dict[str, Any], stage: sb.Stage
@@ -128,11 +169,12 @@ class InterpreterBrain(sb.Brain):
         Tensor
             Scalar.
         """
-        terms = self.hparams.criterion(predictions)
-        clips = len(predictions.masks)
-        self._keep({k: v.detach().expand(clips) for k, v in terms.items()})
-        if stage != sb.Stage.TRAIN:
-            self._keep(self._metrics(predictions, batch))
+        with self.full_precision():
+            terms = self.hparams.criterion(predictions)
+            clips = len(predictions.masks)
+            self._keep({k: v.detach().expand(clips) for k, v in terms.items()})
+            if stage != sb.Stage.TRAIN:
+                self._keep(self._metrics(predictions, batch))
         return terms["loss"]
 
     def _metrics(self, pairs: Pairs, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -155,6 +197,25 @@ class InterpreterBrain(sb.Brain):
         for name, value in values.items():
             self.kept.setdefault(name, []).append(value.float().cpu())
 
+    def on_fit_batch_end(
+        self, batch: Any, outputs: Any, loss: Tensor, should_step: bool
+    ) -> None:
+        """Follow the decoder's weights with their moving average.
+
+        Parameters
+        ----------
+        batch : Any
+            Not used.
+        outputs : Any
+            Not used.
+        loss : Tensor
+            Not used.
+        should_step : bool
+            Whether the weights have changed.
+        """
+        if should_step:
+            self.average.update_parameters(self.hparams.decoder)
+
     # ---------------------------------------------------------------- stages
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
@@ -168,13 +229,16 @@ class InterpreterBrain(sb.Brain):
             Its number.
         """
         self.kept: dict[str, list[Tensor]] = {}
+        name = "test_data" if stage == sb.Stage.TEST else "valid_data"
+        if classes := getattr(getattr(self.hparams, name, None), "classes", None):
+            self.set_classes(classes)  # captions: every split has its own
         if stage == sb.Stage.TRAIN:
             self.hparams.train_data.epoch = epoch
             self._set_rate(epoch)
 
     def _set_rate(self, epoch: int) -> None:
-        """Half a cosine over the epochs: the first one has the whole rate."""
-        done = (epoch - 1) / self.hparams.number_of_epochs
+        """Half a cosine over ``rate_epochs``: the first one has the whole rate."""
+        done = min(1.0, (epoch - 1) / self.hparams.rate_epochs)
         rate = self.hparams.lr * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -198,7 +262,8 @@ class InterpreterBrain(sb.Brain):
         RuntimeError
             If a validation gave values that are not finite.
         """
-        stats = {k: float(torch.cat(v).detach().mean()) for k, v in self.kept.items()}
+        kept = {name: torch.cat(values).detach() for name, values in self.kept.items()}
+        stats = means_over_clips(gather(kept))
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
             return
@@ -256,15 +321,15 @@ class InterpreterBrain(sb.Brain):
         if not sb.utils.distributed.if_main_process():
             return
         data: PromptedClips = self.hparams.valid_data
-        template = self.hparams.templates[0]
         for index in self.hparams.example_clips[: len(data)]:
             item = data[index % len(data)]
-            folder = Path(self.hparams.output_folder, "examples", item["id"])
-            prompts = [template.format(item["label"]), item["prompts"][-1]]
+            name = item["id"].replace("/", "_")  # an id of a manifest may hold one
+            folder = Path(self.hparams.output_folder, "examples", name)
+            prompts = [item["prompts"][0], item["prompts"][-1]]
             wav = item["wav"][: item["samples"]]
             explained = explain(
                 self.clap,
-                self.hparams.decoder,  # modules.decoder waits for the other processes
+                self.average.module,
                 wav,
                 prompts,
                 self.clap.encode_text(prompts),
@@ -272,3 +337,21 @@ class InterpreterBrain(sb.Brain):
             )
             for one in explained:
                 one.save(folder / slugify(one.prompt) / f"epoch-{epoch:03d}")
+
+
+def unit_float32(embedding: Tensor) -> Tensor:
+    """Embeddings whose cosines are exact to float32, from an encoder in any precision.
+
+    Parameters
+    ----------
+    embedding : Tensor [..., D]
+        Unit norm, as far as its precision can tell.
+
+    Returns
+    -------
+    Tensor [..., D], float32
+        Unit norm.
+    """
+    if embedding.dtype == torch.float32:
+        return embedding
+    return nn.functional.normalize(embedding.float(), dim=-1)

@@ -15,6 +15,8 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
+from lmaczs.distributed import gather
+
 __all__ = ["WholeCheckpointer"]
 
 PART = f".{METAFNAME}.part"
@@ -66,6 +68,37 @@ class WholeCheckpointer(Checkpointer):
         # what is to be deleted next is looked up on disk by every process
         ddp_barrier()
         return saved
+
+    def recover_if_possible(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
+        """Load a checkpoint, in all processes the same one.
+
+        Parameters
+        ----------
+        *args : Any
+            As for SpeechBrain's Checkpointer.
+        **kwargs : Any
+            As for SpeechBrain's Checkpointer.
+
+        Returns
+        -------
+        Checkpoint or None
+            None if there is none yet.
+
+        Raises
+        ------
+        RuntimeError
+            If some processes see another one, or none: they would go on from different
+            weights.
+        """
+        chosen = self.find_checkpoint(*args, **kwargs)
+        names = gather(chosen.path.name if chosen else "none")
+        if len(set(names)) > 1:
+            raise RuntimeError(
+                f"the processes find different checkpoints in {self.checkpoints_dir}, "
+                f"by rank: {', '.join(names)}. Machines that train together need an "
+                "output_folder on a disk that they share."
+            )
+        return super().recover_if_possible(*args, **kwargs)
 
     def _save_checkpoint_metafile(
         self, fpath: Path, *args: Any, **kwargs: Any

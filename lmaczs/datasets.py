@@ -51,9 +51,9 @@ class Splits:
 
     @property
     def labels(self) -> list[str]:
-        """All labels, sorted."""
+        """All labels, sorted; of captions there are none."""
         tables = (self.train, self.valid, self.test)
-        return sorted({label for table in tables for label in table.label})
+        return sorted({label for table in tables for label in table.label} - {""})
 
 
 def read_esc50(data_folder: str | Path) -> pd.DataFrame:

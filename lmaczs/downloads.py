@@ -8,9 +8,12 @@ import os
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import requests
+from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
 __all__ = ["DownloadError", "download", "ensure_esc50", "unpack"]
@@ -30,7 +33,7 @@ class DownloadError(RuntimeError):
 def download(
     url: str,
     path: str | Path,
-    sha256: str,
+    sha256: str | None,
     progress: bool = True,
     timeout: float = 30.0,
     attempts: int = 5,
@@ -47,8 +50,8 @@ def download(
         Address of the file.
     path : str or Path
         The file that is to exist; missing parent folders are made.
-    sha256 : str
-        Digest that the file must have, hexadecimal.
+    sha256 : str, optional
+        Digest that the file must have, hexadecimal; without it any file will do.
     progress : bool
         Whether to show a bar, if stderr is a terminal.
     timeout : float
@@ -64,25 +67,23 @@ def download(
         If it cannot be had, has another digest (then nothing of it is kept), or
         another file is in its place (that one is kept).
     """
-    path, wanted = Path(path), sha256.lower()
+    path, wanted = Path(path), sha256.lower() if sha256 else None
     if path.exists():
         _require_digest(path, wanted)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    if _digest(part) != wanted:
+    if wanted is None or _digest(part) != wanted:
         _fetch_patiently(url, part, progress, timeout, attempts, pause)
-    found = _digest(part)
-    if found != wanted:
+    if wanted is not None and (found := _digest(part)) != wanted:
         part.unlink()
         raise DownloadError(f"{url} has the SHA-256 {found}, not {wanted} as expected")
     os.replace(part, path)
 
 
-def _require_digest(path: Path, wanted: str) -> None:
+def _require_digest(path: Path, wanted: str | None) -> None:
     """Refuse a file that this module has not put there: it is not ours to replace."""
-    found = _digest(path)
-    if found != wanted:
+    if wanted is not None and (found := _digest(path)) != wanted:
         raise DownloadError(
             f"{path} is in the way: its SHA-256 is {found}, not {wanted}; move it"
         )
@@ -186,8 +187,14 @@ def _reason(error: requests.RequestException) -> str:
 # --- an archive ---------------------------------------------------------------------
 
 
-def unpack(archive: str | Path, folder: str | Path) -> None:
+def unpack(
+    archive: str | Path,
+    folder: str | Path,
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Unpack a zip archive into a new folder, whole or not at all.
+
+    Every member is checked against the CRC that the archive has of it.
 
     Parameters
     ----------
@@ -195,6 +202,9 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
         If all of it lies in one folder, that folder's content is unpacked.
     folder : str or Path
         Not there, or empty.
+    check : callable, optional
+        Takes the folder that was unpacked, before it is put in its place; raises
+        ValueError where it is not what was meant.
 
     Raises
     ------
@@ -211,6 +221,8 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as beside:
         # Not into the temporary folder itself: that one is closed to other users.
         content = _extract(Path(archive), Path(beside) / "content")
+        if check is not None:
+            check(content)
         if folder.exists():
             folder.rmdir()
         os.replace(content, folder)
@@ -242,8 +254,15 @@ def _extract(archive: Path, folder: Path) -> Path:
 # --- the data set -------------------------------------------------------------------
 
 
-def ensure_esc50(data_folder: str | Path, url: str | None, sha256: str) -> None:
+def ensure_esc50(
+    data_folder: str | Path,
+    url: str | None,
+    sha256: str | None = None,
+    clips: int = 2000,
+) -> str | Path:
     """Fill a folder with ESC-50, if it is empty or not there.
+
+    Of processes that train together the main one does it, and the others wait.
 
     Parameters
     ----------
@@ -253,19 +272,32 @@ def ensure_esc50(data_folder: str | Path, url: str | None, sha256: str) -> None:
         there is used and kept.
     url : str, optional
         Address of the released archive; None to download nothing.
-    sha256 : str
-        The archive's digest.
+    sha256 : str, optional
+        The archive's digest. Without it the archive is known by its members: each
+        agrees with its CRC, and all clips are there.
+    clips : int
+        How many the archive lists and holds.
+
+    Returns
+    -------
+    str or Path
+        `data_folder`.
 
     Raises
     ------
     DownloadError
-        If the archive cannot be had; it says what to place where.
+        If the archive cannot be had, or is another one; it says what to place where.
     FileNotFoundError
         If the folder holds something other than ESC-50.
-    ValueError
-        If the archive is damaged.
     """
-    folder = Path(data_folder).resolve()
+    run_on_main(_fill_esc50, args=[Path(data_folder), url, sha256, clips])
+    return data_folder
+
+
+def _fill_esc50(
+    data_folder: Path, url: str | None, sha256: str | None, clips: int
+) -> None:
+    folder = data_folder.resolve()
     if (folder / "meta" / "esc50.csv").is_file():
         return
     if _is_taken(folder):
@@ -275,21 +307,31 @@ def ensure_esc50(data_folder: str | Path, url: str | None, sha256: str) -> None:
         )
     archive = folder.with_name(f"{folder.name}.zip")
     was_there = archive.exists()
-    _download_esc50(data_folder, archive, url, sha256)
-    unpack(archive, folder)
+    mend = f"put its folders audio and meta into {data_folder}"
+    if url is None and not was_there:
+        raise DownloadError(f"ESC-50 is not there and has no address: {mend}")
+    try:
+        download(str(url), archive, sha256)
+        unpack(archive, folder, lambda content: _require_clips(content, clips))
+    except (DownloadError, ValueError) as error:
+        if not was_there:
+            archive.unlink(missing_ok=True)  # or it would be taken for a good one
+        raise DownloadError(
+            f"ESC-50 could not be downloaded ({error}): download it yourself and {mend}"
+        ) from error
     if not was_there:
         archive.unlink()
 
 
-def _download_esc50(
-    data_folder: str | Path, archive: Path, url: str | None, sha256: str
-) -> None:
-    mend = f"put its folders audio and meta into {data_folder}"
-    if url is None:
-        raise DownloadError(f"ESC-50 is not there and has no address: {mend}")
-    try:
-        download(url, archive, sha256)
-    except DownloadError as error:
-        raise DownloadError(
-            f"ESC-50 could not be downloaded ({error}): download it yourself and {mend}"
-        ) from error
+def _require_clips(content: Path, clips: int) -> None:
+    """Refuse an archive that is not all of ESC-50."""
+    meta = content / "meta" / "esc50.csv"
+    if not meta.is_file():
+        raise ValueError("the archive has no meta/esc50.csv")
+    names = pd.read_csv(meta).filename
+    there = sum((content / "audio" / name).is_file() for name in names)
+    if len(names) != clips or there != clips:
+        raise ValueError(
+            f"the archive lists {len(names)} clips and holds {there} of them, not "
+            f"{clips}"
+        )

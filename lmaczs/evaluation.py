@@ -47,8 +47,7 @@ def ask_for_predicted(
     """
     front_end, class_text = clap.front_end, class_text.to(clap.device)
     spectrum = front_end.stft(batch["wav"].to(clap.device))
-    # as dense as under a mask: another layout would round otherwise
-    spectrum = spectrum[..., : front_end.n_frames].contiguous()
+    spectrum = spectrum[..., : front_end.n_frames]
     log_mel = front_end.stft_to_log_mel(spectrum)
 
     def probabilities(log_mel: Tensor) -> Tensor:

@@ -305,7 +305,10 @@ class FrontEnd(nn.Module):
         -------
         Tensor [..., n_mels, T]
         """
-        return self.mel_filters.T @ power
+        # in one layout: the product rounds otherwise in another, and a mask of ones
+        # would count as a change
+        with torch.autocast(power.device.type, enabled=False):  # float32 it stays
+            return self.mel_filters.T @ power.contiguous()
 
     def to_log_mel(self, mel_power: Tensor) -> Tensor:
         """Mel power in dB, laid out as the encoder reads it.
@@ -411,7 +414,8 @@ class FrontEnd(nn.Module):
         Tensor [..., F, T]
             In [0, 1].
         """
-        return self.mel_to_freq @ mask
+        with torch.autocast(mask.device.type, enabled=False):
+            return self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
 
     def masked_log_mel(
         self, wavs: Tensor, mask: Tensor, domain: Domain = "stft"

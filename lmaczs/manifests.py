@@ -6,11 +6,11 @@ A header, then a row a clip (or a row a caption of a clip)::
     text      a caption, taken as it is; or
     label     a name, put into the templates
     id        optional: the file's stem, numbered where rows share it
-    split     optional: train (the default), valid or test
+    split     optional: train (the default), valid or test; one for all rows of a clip
     start     optional: seconds
     stop      optional: seconds
 
-Other columns are carried through.
+Rows that share path, start and stop are one clip. Other columns are carried through.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import soundfile
 
 SPLITS = ("train", "valid", "test")
 OWN = ("id", "path", "text", "label", "split", "start", "stop")
@@ -41,13 +42,16 @@ class ManifestError(ValueError):
         self.mistakes = mistakes
 
 
-def read_manifest(manifest: str | Path) -> pd.DataFrame:
+def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.DataFrame:
     """Read a manifest and check every row of it.
 
     Parameters
     ----------
     manifest : str or Path
         CSV file, UTF-8.
+    open_recordings : bool
+        Whether the header of every recording is read, too: that it is audio, and no
+        clip begins after its end.
 
     Returns
     -------
@@ -72,7 +76,9 @@ def read_manifest(manifest: str | Path) -> pd.DataFrame:
         for line, row in zip(lines, rows, strict=True)
         for text in _mistakes_of(row)
     ]
-    mistakes += _repeated_ids(lines, rows)
+    mistakes += _repeated_ids(lines, rows) + _divided_clips(lines, rows)
+    if open_recordings:
+        mistakes += _unreadable(lines, rows)
     if mistakes:
         ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
         raise ManifestError(path, ordered)
@@ -155,6 +161,57 @@ def _repeated_ids(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
         elif name:
             first[name] = line
     return repeated
+
+
+def _divided_clips(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
+    """Clips that are in two splits: what is trained on must not be tested on."""
+    first: dict[tuple, tuple[int, str]] = {}
+    divided = []
+    for line, row in zip(lines, rows, strict=True):
+        split = row.get("split") or "train"
+        times = (str(_number(row.get(name))) for name in ("start", "stop"))
+        clip = (row["path"], *times)
+        begun, other = first.setdefault(clip, (line, split))
+        if split != other:
+            divided.append(
+                (line, f"split is {split!r}, but line {begun} has {other!r}")
+            )
+    return divided
+
+
+def _unreadable(lines: list[int], rows: list[dict[str, str]]) -> list[tuple[int, str]]:
+    """Recordings that are no audio, and clips that begin after their end."""
+    found: list[tuple[int, str]] = []
+    seconds: dict[str, float | None] = {}
+    for line, row in zip(lines, rows, strict=True):
+        path = row["path"]
+        if not Path(path).is_file():
+            continue  # said already
+        if path not in seconds:
+            seconds[path] = _seconds(path)
+        if seconds[path] is None:
+            text = "no audio that can be read here: convert it to WAV or FLAC"
+            found.append((line, f"{path} is {text}"))
+        elif _number(row.get("start")) >= seconds[path]:
+            text = f"start {row['start']} comes after the recording's end"
+            found.append((line, f"{text} ({seconds[path]:g} s)"))
+    return found
+
+
+def _seconds(path: str) -> float | None:
+    """Length of a recording as its header states it, None where it is no audio."""
+    try:
+        return soundfile.info(path).duration
+    except (soundfile.LibsndfileError, TypeError):
+        return None
+
+
+def _number(text: str | None) -> float:
+    """Return a time, NaN where there is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
 
 
 def _as_table(rows: list[dict[str, str]]) -> pd.DataFrame:

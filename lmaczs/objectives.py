@@ -30,13 +30,15 @@ def similarity_term(
     present: Tensor,
     absent_prompts: Sided = "one-sided",
     present_prompts: Sided = "two-sided",
+    margin: float = 0.0,
 ) -> Tensor:
     """The similarity that the mask leaves should be the one that was there.
 
     ``| C^_ij - C_ij |`` for prompts that are present (LMAC-ZS, eq. 4), or one-sided
-    ``relu(C_ij - C^_ij)``: freeing a sound from others may raise its similarity. For
-    absent prompts the same as in the paper, or one-sided ``relu(C^_ij - C_ij)``: a
-    mask may take away from a prompt that is not there, never add to it.
+    ``relu(C_ij + margin - C^_ij)``: freeing a sound from others may raise its
+    similarity, and with a margin it should. For absent prompts the same as in the
+    paper, or one-sided ``relu(C^_ij - C_ij)``: a mask may take away from a prompt that
+    is not there, never add to it.
 
     Parameters
     ----------
@@ -50,6 +52,8 @@ def similarity_term(
         How prompts that are absent are treated.
     present_prompts : {"one-sided", "two-sided"}
         How those that are present are treated.
+    margin : float
+        By how much the similarity of present prompts should rise, one-sided only.
 
     Returns
     -------
@@ -59,15 +63,21 @@ def similarity_term(
     Raises
     ------
     ValueError
-        If an option is none of the two.
+        If an option is none of the two, or a margin would be ignored.
     """
     options = {"absent_prompts": absent_prompts, "present_prompts": present_prompts}
     for name, option in options.items():
         if option not in get_args(Sided):
             raise ValueError(f"{name} is {option!r}, not one of {get_args(Sided)}")
+    if margin and present_prompts == "two-sided":
+        raise ValueError(
+            f"margin is {margin}, but present_prompts is 'two-sided': give margin 0"
+        )
     change = masked - original
     absent = change.relu() if absent_prompts == "one-sided" else change.abs()
-    kept = (-change).relu() if present_prompts == "one-sided" else change.abs()
+    kept = change.abs()
+    if present_prompts == "one-sided":
+        kept = (margin - change).relu()
     return _mean_where(kept, present) + _mean_where(absent, ~present)
 
 
@@ -147,6 +157,33 @@ def removed_term(removed: Tensor) -> Tensor:
         ``relu(removed)``.
     """
     return removed.relu()
+
+
+def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
+    """The mask of one sound should not carry another (ours, not the paper's).
+
+    ``relu(t_k . f(M_ij * X_j) - max(0, t_i . t_k))``, mean over the ordered pairs of
+    prompts i and k that are both present: a mixture's masks tell its sources apart.
+
+    Parameters
+    ----------
+    masked : Tensor [B, P, D]
+        ``f(M_ij * X_j)``, unit norm.
+    text : Tensor [B, P, D]
+        Unit norm.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        0 where fewer than two prompts are present.
+    """
+    carried = masked @ text.transpose(1, 2)
+    alike = (text @ text.transpose(1, 2)).relu()
+    itself = torch.eye(text.shape[1], dtype=torch.bool, device=text.device)
+    pairs = present[:, :, None] & present[:, None] & ~itself
+    return _mean_where((carried - alike).relu().flatten(1), pairs.flatten(1))
 
 
 def masked_in_term(logits: Tensor, predicted: Tensor) -> Tensor:
@@ -282,15 +319,17 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and two terms of ours.
+    """LMAC-ZS (Paissan et al., 2024, eq. 5), and three terms of ours.
 
     Parameters
     ----------
     weights : mapping of str to float
-        Of similarity, sparsity, diversity, removed, absent.
+        Of similarity, sparsity, diversity, removed, absent, leakage.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
     present_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`.
+    margin : float
         See `similarity_term`.
 
     Attributes
@@ -306,10 +345,12 @@ class LmacZsObjective:
         weights: Mapping[str, float],
         absent_prompts: Sided = "one-sided",
         present_prompts: Sided = "two-sided",
+        margin: float = 0.0,
     ) -> None:
         self.weights = dict(weights)
         self.absent_prompts = absent_prompts
         self.present_prompts = present_prompts
+        self.margin = margin
 
     def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
         """Every term of a batch, and their weighted sum.
@@ -332,11 +373,13 @@ class LmacZsObjective:
                 pairs.present,
                 self.absent_prompts,
                 self.present_prompts,
+                self.margin,
             ),
             "sparsity": sparsity_term(pairs.masks),
             "diversity": diversity_term(pairs.masks, pairs.text),
             "removed": removed_term(removed),
             "absent": absent_term(pairs.masks, pairs.present),
+            "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
         }
         return weighted_sum(terms, self.weights)
 
@@ -389,6 +432,7 @@ def make_objective(
     weights: Mapping[str, Mapping[str, float]],
     absent_prompts: Sided = "one-sided",
     present_prompts: Sided = "two-sided",
+    margin: float = 0.0,
 ) -> LmacZsObjective | LmacObjective:
     """Choose an objective by its name, as a YAML or a command line does.
 
@@ -402,6 +446,8 @@ def make_objective(
         See `similarity_term`; L-MAC has no use for it.
     present_prompts : {"one-sided", "two-sided"}
         Likewise.
+    margin : float
+        Likewise.
 
     Returns
     -------
@@ -413,7 +459,7 @@ def make_objective(
         If there is no such objective.
     """
     if name == "lmaczs":
-        return LmacZsObjective(weights[name], absent_prompts, present_prompts)
+        return LmacZsObjective(weights[name], absent_prompts, present_prompts, margin)
     if name == "lmac":
         return LmacObjective(weights[name])
     raise ValueError(f"objective is {name!r}, not lmaczs or lmac")

@@ -18,27 +18,31 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmaczs.audio import load_audio
+from lmaczs.cuts import Cut, cuts_of
 from lmaczs.frontend import FrontEnd
+from lmaczs.phrases import Phrase, PhrasePool, holders_of, phrases_of
 
 
 class PromptedClips(Dataset):
     """Clips of one split, fitted to the encoder's length, each with P prompts.
 
-    The first prompt speaks of the clip. The others (`negatives_per_clip`) are drawn
-    from the other labels; in a mixture the first of them is the partner's label half
-    of the time, and then it is present.
+    The first prompt speaks of the clip: of several captions one is drawn in each epoch.
+    The others (`negatives_per_clip`) are drawn from what is said of other clips, never
+    of this one; in a mixture the first of them is the partner's half of the time, and
+    then it is present.
 
     Parameters
     ----------
     table : DataFrame
-        id, path, label.
+        id, path, and label or phrases (a tuple of `Phrase` a clip); start and stop
+        (seconds; NaN: where the recording begins and ends) where a part is meant.
     front_end : FrontEnd
         Gives rate and length policy.
     templates : sequence of str
         One is drawn for each prompt; the first one alone when `train` is false.
     labels : sequence of str, optional
-        What absent prompts are drawn from: those of the whole data set. Without it
-        the table's own.
+        What absent prompts are drawn from, besides the table's captions: the labels of
+        the whole data set. Without it the table's own.
     negatives_per_clip : int
         Other prompts for each clip.
     mixture_share : float
@@ -54,12 +58,13 @@ class PromptedClips(Dataset):
     train : bool
         Whether mixtures, gains and templates are drawn.
     keep_in_memory : bool
-        Whether decoded clips are kept.
+        Whether decoded clips are kept, by each worker its own; a recording of many
+        clips is then decoded once.
 
     Raises
     ------
     ValueError
-        If there are too few labels for `negatives_per_clip`.
+        If there are too few labels or captions for `negatives_per_clip`.
     """
 
     def __init__(
@@ -78,20 +83,67 @@ class PromptedClips(Dataset):
         keep_in_memory: bool = True,
     ) -> None:
         self.table = table.reset_index(drop=True)
-        self.labels = sorted(table.label.unique() if labels is None else labels)
-        if negatives_per_clip >= len(self.labels):
-            raise ValueError(
-                f"negatives_per_clip is {negatives_per_clip}, but there are only "
-                f"{len(self.labels)} labels"
-            )
+        self.phrases = phrases_of(self.table)
+        said = [phrase for row in self.phrases for phrase in row]
+        own = {phrase.words for phrase in said if phrase.is_label}
+        self.labels = sorted(own if labels is None else labels)
+        captions = [phrase for phrase in said if not phrase.is_label]
+        self.pool = PhrasePool([*map(Phrase, self.labels), *captions])
+        self._require_absent(negatives_per_clip)
+        self.holders = holders_of(self.phrases)
         self.front_end = front_end
         self.templates = list(templates)
         self.negatives = negatives_per_clip
         self.mixture_share = mixture_share if train else 0.0
         self.mixture_db, self.gain_db = mixture_db, gain_db
         self.sequence_share = sequence_share
-        self.seed, self.train, self.epoch = seed, train, 0
-        self.memory: dict[str, Tensor] | None = {} if keep_in_memory else None
+        self.seed, self.train = seed, train
+        # shared: workers that outlive an epoch learn of the next one
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        self.memory: dict[Cut, Tensor] | None = {} if keep_in_memory else None
+        self.cuts = cuts_of(self.table)
+        self.cuts_in: dict[str, set[Cut]] = {}
+        for cut in self.cuts:
+            self.cuts_in.setdefault(cut.path, set()).add(cut)
+
+    def _require_absent(self, negatives: int) -> None:
+        """Refuse what leaves too little to ask a clip, or a mixture of two, for."""
+        most = sorted((len(row) for row in self.phrases), reverse=True)[:2]
+        left = min(len(self.pool) - most[0], len(self.pool) - sum(most) + 1)
+        if negatives > 0 and left < negatives:
+            raise ValueError(
+                f"negatives_per_clip is {negatives}, but there are only "
+                f"{len(self.pool)} labels and captions to ask for what is not there"
+            )
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Classes that a clip of this split is told apart from others by.
+
+        All labels, and where clips have captions the first one of each: zero-shot
+        classification is then retrieval among the split's captions. From a class's
+        name to the sentence that asks for it.
+        """
+        firsts = [row[0] for row in self.phrases]
+        found = {one.words: one.words for one in firsts if not one.is_label}
+        return found | {x: self.templates[0].format(x) for x in self.labels}
+
+    @property
+    def sentences(self) -> list[str]:
+        """All prompts that may be asked for, each once."""
+        labels = [t.format(x) for t in self.templates for x in self.labels]
+        captions = [one.words for one in self.pool.phrases if not one.is_label]
+        own = [one.words for row in self.phrases for one in row if not one.is_label]
+        return list(dict.fromkeys([*labels, *captions, *own]))
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is drawn for, in the workers, too."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epoch.fill_(number)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,20 +151,20 @@ class PromptedClips(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table.iloc[index]
         rng = self.chance(row.id)
-        wav, samples = self.clip(row.path, rng)
-        partner = self._draw_partner(row.label, rng)
+        wav, samples = self.clip(index, rng)
+        partner = self._draw_partner(index, rng)
         if partner is not None:
-            other, _ = self.clip(partner.path, rng)
+            other, _ = self.clip(partner, rng)
             wav, samples = self._join(wav, other, rng), len(wav)
         if self.train:
             wav = wav * 10 ** (-rng.uniform(0, self.gain_db) / 20)
-        labels, present = self._draw_labels(row, partner, rng)
+        phrases, present = self._draw_phrases(index, partner, rng)
         return {
             "id": row.id,
             "wav": wav,
             "samples": samples,
-            "label": row.label,
-            "prompts": [self._template(rng).format(label) for label in labels],
+            "label": self.phrases[index][0].words,
+            "prompts": [phrase.sentence(self._template(rng)) for phrase in phrases],
             "present": present,
         }
 
@@ -131,13 +183,14 @@ class PromptedClips(Dataset):
         epoch = self.epoch if self.train else 0
         return np.random.default_rng([self.seed, epoch, zlib.crc32(clip_id.encode())])
 
-    def clip(self, path: str, rng: np.random.Generator) -> tuple[Tensor, int]:
+    def clip(self, index: int, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Read a clip and fit it to the encoder's length.
 
         Parameters
         ----------
-        path : str
-            Recording; of one that is too long a stretch is drawn in training.
+        index : int
+            Its row; of a clip that is too long a stretch is drawn in training, the
+            middle is taken otherwise.
         rng : numpy.random.Generator
             Source of chance.
 
@@ -146,24 +199,31 @@ class PromptedClips(Dataset):
         tuple
             Waveform [max_samples] and how many of them are the clip itself.
         """
-        wav = self._read(path)
+        wav = self._read(self.cuts[index])
         surplus = len(wav) - self.front_end.max_samples
         offset = int(rng.integers(surplus + 1)) if self.train and surplus > 0 else None
         fitted = self.front_end.fit_length(wav[None], offset)[0]
         return fitted, min(len(wav), len(fitted))
 
-    def _read(self, path: str) -> Tensor:
+    def _read(self, wanted: Cut) -> Tensor:
+        rate = self.front_end.sample_rate
+        if self.memory is not None and wanted in self.memory:
+            return self.memory[wanted]
+        whole = load_audio(wanted.path, rate)
         if self.memory is None:
-            return load_audio(path, self.front_end.sample_rate)
-        if path not in self.memory:
-            self.memory[path] = load_audio(path, self.front_end.sample_rate)
-        return self.memory[path]
+            return wanted.of(whole, rate)
+        # a recording is decoded once, however many clips are cut out of it
+        for cut in self.cuts_in[wanted.path]:
+            self.memory[cut] = cut.of(whole, rate)
+        return self.memory[wanted]
 
-    def _draw_partner(self, label: str, rng: np.random.Generator) -> Any:
+    def _draw_partner(self, index: int, rng: np.random.Generator) -> int | None:
+        """Row of a clip of which nothing is said that is said of this one."""
         if rng.random() >= self.mixture_share:
             return None
-        others = np.flatnonzero(self.table.label != label)
-        return self.table.iloc[int(rng.choice(others))] if len(others) else None
+        alike = [i for phrase in self.phrases[index] for i in self.holders[phrase.key]]
+        others = np.delete(np.arange(len(self)), alike)
+        return int(rng.choice(others)) if len(others) else None
 
     def _join(self, wav: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
         level = rng.uniform(-self.mixture_db, self.mixture_db)
@@ -172,20 +232,29 @@ class PromptedClips(Dataset):
         share = rng.uniform(0.35, 0.65)
         return sequence(wav, other, share, level, first_leads=rng.random() < 0.5)
 
-    def _draw_labels(
-        self, row: Any, partner: Any, rng: np.random.Generator
-    ) -> tuple[list[str], list[bool]]:
-        inside = [row.label] + ([] if partner is None else [partner.label])
-        absent = [label for label in self.labels if label not in inside]
+    def _draw_phrases(
+        self, index: int, partner: int | None, rng: np.random.Generator
+    ) -> tuple[list[Phrase], list[bool]]:
+        own = self.phrases[index]
+        others = () if partner is None else self.phrases[partner]
+        absent = self.pool.outside([*own, *others])
         # every clip has as many prompts: where labels are few, the partner's is one
         ask_partner = partner is not None and self.negatives > 0
         ask_partner = ask_partner and (
             rng.random() < 0.5 or len(absent) < self.negatives
         )
-        asked = inside if ask_partner else inside[:1]
-        drawn = rng.choice(absent, 1 + self.negatives - len(asked), replace=False)
+        asked = [
+            self._one_of(x, rng) for x in ([own, others] if ask_partner else [own])
+        ]
+        drawn = self.pool.draw(1 + self.negatives - len(asked), absent, rng)
         present = [True] * len(asked) + [False] * len(drawn)
-        return [*asked, *map(str, drawn)], present
+        return [*asked, *drawn], present
+
+    def _one_of(self, said: tuple[Phrase, ...], rng: np.random.Generator) -> Phrase:
+        """One caption an epoch; the first in validation, whose name the class has."""
+        # nothing is drawn where there is no choice
+        several = self.train and len(said) > 1
+        return said[int(rng.integers(len(said)))] if several else said[0]
 
     def _template(self, rng: np.random.Generator) -> str:
         if not self.train:

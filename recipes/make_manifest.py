@@ -6,7 +6,8 @@
     python recipes/make_manifest.py fsd50k FOLDER OUT.csv [--descriptions]
 
 `lmaczs.caption_sets` says how FOLDER has to look. Paths in the manifest are absolute;
-recipes/train_clap.py takes it as --manifest=OUT.csv.
+recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py take it as
+--manifest=OUT.csv.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Train a mask decoder for a CLAP checkpoint: LMAC-ZS, or L-MAC.
 
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50
+    python recipes/train.py hparams/captions.yaml --manifest=FILE.csv
+    python recipes/train.py hparams/finetune.yaml --manifest=FILE.csv [--source=DIR]
 
 A run that was killed, even in mid-epoch, goes on when the same line is given again.
 `lmaczs export OUTPUT_FOLDER DEST` makes a folder that
@@ -10,18 +12,29 @@ A run that was killed, even in mid-epoch, goes on when the same line is given ag
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.brain import InterpreterBrain
+from lmaczs.clap import CACHED_PROMPTS
+from lmaczs.distributed import join_group, run_together
+from lmaczs.downloads import DownloadError
 from lmaczs.export import write_run_card
 from lmaczs.files import written_whole
-from lmaczs.prompted_clips import collate
+from lmaczs.manifests import ManifestError
+from lmaczs.prompted_clips import PromptedClips, collate
+from lmaczs.shards import ShardError
+from lmaczs.starting_point import comparison
+
+DATA = ("train_data", "valid_data", "test_data")
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -38,14 +51,16 @@ def main(argv: list[str]) -> dict[str, float]:
         Metrics on the test split.
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
-    sb.utils.distributed.ddp_init_group(run_opts)
+    run_opts = join_group(run_opts)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     if hparams["num_threads"] is not None:
         torch.set_num_threads(hparams["num_threads"])
+    require_a_batch(hparams)
     brain = make_brain(hparams, run_opts)
     loader = {**hparams["dataloader"], "collate_fn": collate}
+    before = measure_before(brain, hparams, loader)
     brain.fit(
         hparams["epoch_counter"],
         hparams["train_data"],
@@ -53,7 +68,31 @@ def main(argv: list[str]) -> dict[str, float]:
         train_loader_kwargs={**loader, "shuffle": True, "drop_last": True},
         valid_loader_kwargs=dict(loader),
     )
-    return test(brain, hparams, loader)
+    after = test(brain, hparams, loader)
+    if before and sb.utils.distributed.if_main_process():
+        print(comparison(before, after))
+    return after
+
+
+def require_a_batch(hparams: dict[str, Any]) -> None:
+    """Refuse a training of which no epoch would have a step.
+
+    Parameters
+    ----------
+    hparams : dict
+        Of a training YAML.
+
+    Raises
+    ------
+    ValueError
+        If a batch has more clips than there are to train on.
+    """
+    clips, batch_size = len(hparams["train_data"]), hparams["batch_size"]
+    if clips < batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size}, but there are {clips} clips to train on: "
+            "give a lower --batch_size or more clips"
+        )
 
 
 def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
@@ -70,14 +109,14 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
     -------
     InterpreterBrain
     """
-    write_run_card(
-        hparams["save_folder"],
+    card = {
         **{key: hparams[key] for key in ("domain", "width", "model_name")},
-        clap_source=resolved(hparams["clap_source"]),
-        template=hparams["templates"][0],
-        best_metric=hparams["best_metric"],
-        best_mode=hparams["best_mode"],
-    )
+        "clap_source": resolved(hparams["clap_source"]),
+        "template": hparams["templates"][0],
+        "best_metric": hparams["best_metric"],
+        "best_mode": hparams["best_mode"],
+    }
+    run_on_main(write_run_card, [hparams["save_folder"]], card)
     brain = InterpreterBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
@@ -85,8 +124,27 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    brain.set_classes(hparams["splits"].labels)
+    encode_ahead(brain, [hparams[name] for name in DATA])
+    brain.set_classes(hparams["valid_data"].classes)
     return brain
+
+
+def encode_ahead(brain: InterpreterBrain, data: Sequence[PromptedClips]) -> None:
+    """Encode all prompts at once, as far as they are kept.
+
+    What a text's embedding is depends, in its last bits, on the texts that it is
+    encoded with, and a run that goes on meets them in other company.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        Before training.
+    data : sequence of PromptedClips
+        Of the three splits.
+    """
+    sentences = list(dict.fromkeys(x for one in data for x in one.sentences))
+    if sentences and len(sentences) <= CACHED_PROMPTS // 2:
+        brain.clap.encode_text(sentences)
 
 
 def resolved(clap_source: str) -> str:
@@ -103,6 +161,54 @@ def resolved(clap_source: str) -> str:
     """
     folder = Path(clap_source)
     return str(folder.resolve()) if folder.is_dir() else clap_source
+
+
+def measure_before(
+    brain: InterpreterBrain, hparams: dict[str, Any], loader: dict[str, Any]
+) -> dict[str, float]:
+    """Test the decoder that a fine-tuning starts from, once in all of a run.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        Before training.
+    hparams : dict
+        Of the training YAML.
+    loader : dict
+        Arguments of the DataLoader.
+
+    Returns
+    -------
+    dict
+        Metrics, also in <output_folder>/before.json unless this is --debug; empty
+        where the YAML does not ask for them.
+    """
+    if not hparams.get("measure_before", False):
+        return {}
+    path = Path(hparams["output_folder"], "before.json")
+    if path.is_file():
+        return json.loads(path.read_text())
+    # the checkpoints are those of the training, should there be any
+    checkpointer, brain.checkpointer = brain.checkpointer, None
+    brain.evaluate(hparams["test_data"], test_loader_kwargs=dict(loader))
+    brain.checkpointer = checkpointer
+    write_metrics(brain, path)
+    return brain.test_stats
+
+
+def write_metrics(brain: InterpreterBrain, path: Path) -> None:
+    """Write what was tested, from one process and not from --debug.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        After a test.
+    path : Path
+        The file.
+    """
+    if not brain.debug and sb.utils.distributed.if_main_process():
+        with written_whole(path) as part:
+            part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
 
 
 def test(
@@ -126,23 +232,14 @@ def test(
     """
     key = {f"{hparams['best_mode']}_key": hparams["best_metric"]}
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
-    if not brain.debug and sb.utils.distributed.if_main_process():
-        with written_whole(Path(hparams["output_folder"], "test.json")) as part:
-            part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
+    write_metrics(brain, Path(hparams["output_folder"], "test.json"))
     return brain.test_stats
 
 
-def leave_group() -> None:
-    """Let all processes of a run end together.
-
-    One that still talks to another that is gone is aborted.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
-    metrics = main(sys.argv[1:])
-    leave_group()
-    print(json.dumps(metrics, indent=1))
+    try:
+        metrics = run_together(main, sys.argv[1:])
+    except (ManifestError, ShardError, DownloadError, FileNotFoundError) as error:
+        sys.exit(f"train.py: {error}")
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(metrics, indent=1))

@@ -18,7 +18,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmaczs.brain import InterpreterBrain
 from lmaczs.checkpoints import WholeCheckpointer
@@ -37,6 +37,7 @@ LMACZS = {
     "diversity": 0.1,
     "removed": 0.3,
     "absent": 0.3,
+    "leakage": 0.3,
 }
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
@@ -104,6 +105,8 @@ def make_brain(
             "criterion": criterion or LmacZsObjective(LMACZS),
             "number_of_epochs": 4,
             "lr": 0.01,
+            "rate_epochs": 4,
+            "average_decay": 0.5,
             "best_metric": "loss",
             "best_mode": "min",
             "examples_every": 100,
@@ -238,6 +241,99 @@ def test_loss_falls(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_what_a_step_pays_for(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip is encoded once, all that is left of it once more, and no text again."""
+    brain, batch = make_brain(), batch_of(2, prompts=3)
+    seen: list[tuple[str, int]] = []
+
+    def watch(name: str) -> None:
+        method = getattr(tiny_clap, name)
+
+        def spy(given: Any) -> Any:
+            seen.append((name, len(given)))
+            return method(given)
+
+        monkeypatch.setattr(tiny_clap, name, spy)
+
+    for name in ("encode_audio", "embed_audio", "_embed_text"):
+        watch(name)
+    brain.compute_forward(batch, TRAIN)
+    assert seen == [("encode_audio", 2), ("embed_audio", 2 * (3 + 1))]
+
+
+def test_bfloat16(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+    """Mixed precision trains; cosines and spectrograms stay in float32."""
+    brain, batch = make_brain(), batch_of(2)
+    expected = brain.compute_forward(batch, TRAIN)
+    tiny_clap._prompt_cache.clear()
+    brain.training_ctx = torch.autocast("cpu", torch.bfloat16)
+    with brain.training_ctx:
+        pairs = brain.compute_forward(batch, TRAIN)
+    for name in ("text", "masks", "embedding", "masked", "removed", "classes"):
+        assert getattr(pairs, name).dtype == torch.float32, name
+    assert_close(pairs.text, expected.text)
+    for name in ("embedding", "masked", "removed"):
+        one, other = getattr(pairs, name), getattr(expected, name)
+        assert_close(one.norm(dim=-1), torch.ones(one.shape[:-1]))
+        assert ((one * other).sum(-1) > 0.98).all(), name
+        assert not torch.equal(one, other), name  # it was bf16 inside
+    brain.init_optimizers()
+    brain.modules.train()
+    before = copy.deepcopy(brain.hparams.decoder.state_dict())
+    assert all(torch.isfinite(brain.fit_batch(batch)) for _ in range(3))
+    after = brain.hparams.decoder.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not any(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_what_is_validated_is_a_moving_average(make_brain: MakeBrain) -> None:
+    """After each step decay times what it was, and the rest of what was learnt."""
+    brain, batch = make_brain(), batch_of(2)
+    brain.init_optimizers()
+    brain.modules.train()
+
+    def weight(of: nn.Module) -> Tensor:
+        return of.draw.weight.detach().clone()
+
+    expected, of_average = None, brain.average.module
+    for step in range(3):
+        loss = brain.fit_batch(batch)
+        learnt = weight(brain.hparams.decoder)
+        expected = learnt if step == 0 else 0.5 * expected + 0.5 * learnt
+        assert_close(weight(of_average), expected)
+    brain.on_fit_batch_end(batch, None, loss, should_step=False)
+    assert_close(weight(of_average), expected)
+    before = brain.compute_forward(batch, VALID).masks
+    for decoder, changes in ((brain.hparams.decoder, False), (of_average, True)):
+        with torch.no_grad():
+            decoder.draw.weight.zero_()
+        masks = brain.compute_forward(batch, VALID).masks
+        assert torch.equal(masks, before) != changes
+
+
+def test_a_checkpoint_holds_what_was_validated(make_brain: MakeBrain) -> None:
+    """The average as ``decoder``; what goes on to learn, and its average, beside it."""
+    brain, batch = make_brain(), batch_of(2)
+    brain.init_optimizers()
+    brain.modules.train()
+    for _ in range(2):
+        brain.fit_batch(batch)
+    saved = brain.checkpointer.save_checkpoint().path
+    other = make_brain()
+    other.init_optimizers()
+    other.checkpointer.recover_if_possible()
+    kept = torch.load(saved / "decoder.ckpt", weights_only=True)
+    for name, value in brain.average.module.state_dict().items():
+        assert torch.equal(kept[name], value), name
+        assert torch.equal(other.average.module.state_dict()[name], value), name
+    learnt = brain.hparams.decoder.state_dict()
+    for name, value in other.hparams.decoder.state_dict().items():
+        assert torch.equal(learnt[name], value), name
+    assert other.average.n_averaged == 2
+
+
 def test_metrics(make_brain: MakeBrain) -> None:
     """Every metric is there, a value a clip; right answers count as accurate."""
     brain, batch = make_brain(), batch_of(4)
@@ -286,15 +382,16 @@ def test_training_data_learn_the_epoch(make_brain: MakeBrain) -> None:
     assert brain.hparams.train_data.epoch == 3
 
 
-def test_learning_rate(make_brain: MakeBrain) -> None:
-    """Half a cosine: the whole rate first, half of it half-way, little at the end."""
-    brain = make_brain(number_of_epochs=4, lr=0.01)
+@pytest.mark.parametrize("epochs", [4, 6])
+def test_learning_rate(make_brain: MakeBrain, epochs: int) -> None:
+    """Half a cosine over epochs that need not all be trained: the whole rate first."""
+    brain = make_brain(number_of_epochs=4, rate_epochs=epochs, lr=0.01)
     brain.init_optimizers()
     rates = []
     for epoch in (1, 2, 3, 4):
         brain.on_stage_start(TRAIN, epoch)
         rates += [group["lr"] for group in brain.optimizer.param_groups]
-    expected = [0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    expected = [0.01 * 0.5 * (1 + math.cos(math.pi * k / epochs)) for k in range(4)]
     assert rates == pytest.approx(expected)
     assert rates[0] == 0.01
 
@@ -412,3 +509,18 @@ def test_classes_use_the_first_template(
     brain = make_brain()
     expected = tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
     assert torch.equal(brain.class_text, expected)
+
+
+def test_classes_of_a_split(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+    """Captions: validation and test have classes of their own, asked as they are."""
+    brain = make_brain()
+    splits = {VALID: {"a": "A bell."}, TEST: {"b": "A cat.", "c": "I can hear a dog."}}
+    brain.hparams.valid_data.__class__ = type(
+        "Captioned", (PromptedClips,), {"classes": splits[VALID]}
+    )
+    brain.hparams.test_data = SimpleNamespace(classes=splits[TEST])
+    for stage, asked in ((VALID, VALID), (TEST, TEST), (VALID, VALID)):
+        brain.on_stage_start(stage)
+        assert brain.labels == list(splits[asked])
+        expected = tiny_clap.encode_text(list(splits[asked].values()))
+        assert torch.equal(brain.class_text, expected)

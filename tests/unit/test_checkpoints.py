@@ -110,3 +110,17 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     WholeCheckpointer(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["clap", "interpreter.yaml"]
+
+
+def test_processes_that_see_different_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would go on from different weights: it is an error that says why."""
+    model = linear(1)
+    checkpointer = WholeCheckpointer(tmp_path, {"model": model})
+    checkpointer.save_checkpoint(name="one")
+    nn.init.constant_(model.weight, 5)
+    monkeypatch.setattr("lmaczs.checkpoints.gather", lambda name: [name, "none"])
+    with pytest.raises(RuntimeError, match=r"CKPT\+one, none.*a disk that they share"):
+        checkpointer.recover_if_possible()
+    assert model.weight.item() == 5

@@ -413,7 +413,7 @@ def test_load_clips(options: Callable[..., dict[str, Any]], folder: Path) -> Non
         "a.wav,,rain,train,",
         "b.wav,A dog barks.,,train,",
         "c.wav,,dog,valid,0.25",
-        "a.wav,,dog,test,",
+        "a.wav,,dog,test,0.2",
     )
     bank = load_clips(options(manifest=manifest))
     assert bank.labels == ["A dog barks.", "dog", "rain"]
@@ -423,7 +423,7 @@ def test_load_clips(options: Callable[..., dict[str, Any]], folder: Path) -> Non
     assert bank.class_names == []
     assert bank.scores.shape == (4, 2, 1, 0)
     front_end = FrontEnd(make_extractor())
-    for row, (name, stop) in enumerate([("a", 9), ("b", 9), ("c", 0.25), ("a", 9)]):
+    for row, (name, stop) in enumerate([("a", 9), ("b", 9), ("c", 0.25), ("a", 0.2)]):
         path, speeds = str(folder / f"{name}.wav"), [Fraction(1), Fraction(4, 5)]
         expected, _ = clip_features(path, front_end, speeds, None, stop=stop)
         assert torch.equal(bank.mel[row], expected)

@@ -12,6 +12,7 @@ import pytest
 from lmaczs.datasets import (
     ESC10,
     SPLITS,
+    Splits,
     esc50_splits,
     labelled_clips,
     read_esc50,
@@ -232,6 +233,12 @@ def test_auto_takes_the_development_split_otherwise(
     expected = split_for_development(read_esc50(folder))
     assert together.sort_index().split.tolist() == expected.split.tolist()
     assert esc50_splits(folder, "development").train.equals(splits.train)
+
+
+def test_captions_are_no_labels() -> None:
+    """What has a caption and no label adds none."""
+    table = pd.DataFrame({"label": ["owl", ""]})
+    assert Splits(table, table[1:], table[1:]).labels == ["owl"]
 
 
 def test_splits_that_do_not_exist_are_refused(esc50: Path) -> None:

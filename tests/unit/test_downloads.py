@@ -338,6 +338,17 @@ def test_the_bar(
     assert bool(shown) == (progress and terminal)
 
 
+def test_a_file_without_a_digest(site: Site, tmp_path: Path) -> None:
+    """A break is mended as ever; a part that is complete is fetched anew."""
+    site.answers = [Answer(cut_after=200_000)]
+    download(site.url, tmp_path / "a.zip", None, pause=0)
+    assert files_below(tmp_path) == {"a.zip": CONTENT}
+    assert len(site.ranges) == 2
+    (tmp_path / "b.zip.part").write_bytes(CONTENT)
+    download(site.url, tmp_path / "b.zip", None, pause=0)
+    assert (tmp_path / "b.zip").read_bytes() == CONTENT
+
+
 # --- an archive ---------------------------------------------------------------------
 
 
@@ -430,6 +441,22 @@ def test_a_folder_with_content(tmp_path: Path) -> None:
     assert files_below(folder) == {"notes.txt": b"mine"}
 
 
+def test_an_archive_that_is_checked(tmp_path: Path) -> None:
+    """The content is seen before it is in its place, and what is refused is not."""
+    (tmp_path / "a.zip").write_bytes(zipped({f"x/{k}": v for k, v in ESC50.items()}))
+    seen = []
+
+    def check(content: Path) -> None:
+        assert not (tmp_path / "data").exists()
+        seen.append(files_below(content))
+        raise ValueError("another one")
+
+    with pytest.raises(ValueError, match="another one"):
+        unpack(tmp_path / "a.zip", tmp_path / "data", check)
+    assert seen == [ESC50]
+    assert files_below(tmp_path).keys() == {"a.zip"}
+
+
 # --- the data set -------------------------------------------------------------------
 
 
@@ -442,7 +469,8 @@ def test_an_empty_folder_is_filled(
     if there:
         folder.mkdir()
     for _ in range(2):
-        ensure_esc50(folder, esc50_site.url, esc50_site.sha256)
+        given = ensure_esc50(folder, esc50_site.url, esc50_site.sha256, clips=1)
+        assert given == folder
     assert read_esc50(folder).label.tolist() == ["dog"]
     assert list(tmp_path.iterdir()) == [folder]
     assert len(esc50_site.ranges) == 1
@@ -453,7 +481,7 @@ def test_a_part_of_the_archive_is_gone_on_with(
 ) -> None:
     """As an interrupted command has left it."""
     (tmp_path / "ESC50.zip.part").write_bytes(esc50_site.content[:500])
-    ensure_esc50(tmp_path / "ESC50", esc50_site.url, esc50_site.sha256)
+    ensure_esc50(tmp_path / "ESC50", esc50_site.url, esc50_site.sha256, clips=1)
     assert files_below(tmp_path / "ESC50") == ESC50
     assert esc50_site.ranges == ["bytes=500-"]
 
@@ -461,7 +489,7 @@ def test_a_part_of_the_archive_is_gone_on_with(
 def test_an_archive_that_was_put_there(esc50_site: Site, tmp_path: Path) -> None:
     """It is used without a request and, as it is not ours, kept."""
     (tmp_path / "ESC50.zip").write_bytes(esc50_site.content)
-    ensure_esc50(tmp_path / "ESC50", esc50_site.url, esc50_site.sha256)
+    ensure_esc50(tmp_path / "ESC50", esc50_site.url, esc50_site.sha256, clips=1)
     assert files_below(tmp_path / "ESC50") == ESC50
     assert (tmp_path / "ESC50.zip").read_bytes() == esc50_site.content
     assert esc50_site.ranges == []
@@ -472,7 +500,7 @@ def test_the_current_folder(
 ) -> None:
     """A relative folder, one with a slash, is the one below the current folder."""
     monkeypatch.chdir(tmp_path)
-    ensure_esc50("ESC50/", esc50_site.url, esc50_site.sha256)
+    ensure_esc50("ESC50/", esc50_site.url, esc50_site.sha256, clips=1)
     assert files_below(tmp_path) == {f"ESC50/{k}": v for k, v in ESC50.items()}
 
 
@@ -481,7 +509,7 @@ def test_a_folder_with_something_else(esc50_site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "music"
     (folder / "audio").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"music is not empty.*esc50\.csv is"):
-        ensure_esc50(folder, esc50_site.url, esc50_site.sha256)
+        ensure_esc50(folder, esc50_site.url, esc50_site.sha256, clips=1)
     assert list(folder.iterdir()) == [folder / "audio"]
     assert esc50_site.ranges == []
 
@@ -510,4 +538,59 @@ def test_another_archive_than_was_meant(esc50_site: Site, tmp_path: Path) -> Non
     """It is not unpacked, and nothing of it is left."""
     with pytest.raises(DownloadError, match=f"{esc50_site.sha256}, not {'0' * 64}"):
         ensure_esc50(tmp_path / "ESC50", esc50_site.url, "0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_whose_digest_is_not_known(esc50_site: Site, tmp_path: Path) -> None:
+    """It is taken for what its list says; a cut connection is gone on with."""
+    esc50_site.answers = [Answer(cut_after=0)]
+    ensure_esc50(tmp_path / "ESC50", esc50_site.url, None, clips=1)
+    assert files_below(tmp_path) == {f"ESC50/{k}": v for k, v in ESC50.items()}
+    assert len(esc50_site.ranges) == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"README.md": b"moved"}, r"no meta/esc50\.csv"),
+        ({"meta/esc50.csv": META.encode()}, "lists 1 clips and holds 0 of them, not 1"),
+        ({**ESC50, "meta/esc50.csv": META.encode() * 2}, "lists 3 clips"),
+    ],
+)
+def test_an_archive_that_is_not_all_of_it(
+    site: Site, tmp_path: Path, members: dict[str, bytes], message: str
+) -> None:
+    """Nothing is left of it that a second call would take for the data set."""
+    site.content = zipped({f"ESC-50-master/{k}": v for k, v in members.items()})
+    with pytest.raises(DownloadError, match=f"{message}.*put its folders"):
+        ensure_esc50(tmp_path / "ESC50", site.url, None, clips=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_download(esc50_site: Site, tmp_path: Path) -> None:
+    """Without a digest the archive's own CRCs tell, and it is not kept."""
+    packed = esc50_site.content
+    at = packed.index(ESC50["audio/a.wav"])
+    esc50_site.content = packed[:at] + b"\0\0" + packed[at + 2 :]
+    with pytest.raises(DownloadError, match="not a whole zip archive"):
+        ensure_esc50(tmp_path / "ESC50", esc50_site.url, None, clips=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_archive_of_the_users_own(esc50_site: Site, tmp_path: Path) -> None:
+    """It is named, and not removed."""
+    (tmp_path / "ESC50.zip").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match=r"ESC50\.zip is not a whole zip archive"):
+        ensure_esc50(tmp_path / "ESC50", esc50_site.url, None, clips=1)
+    assert files_below(tmp_path) == {"ESC50.zip": b"mine"}
+
+
+def test_processes_other_than_the_main_one(
+    esc50_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave the download to it."""
+    distributed = "speechbrain.utils.distributed"
+    monkeypatch.setattr(f"{distributed}.if_main_process", lambda: False)
+    ensure_esc50(tmp_path / "ESC50", esc50_site.url, esc50_site.sha256, clips=1)
+    assert esc50_site.ranges == []
     assert list(tmp_path.iterdir()) == []

@@ -310,6 +310,18 @@ def ones_like_mask(front_end: FrontEnd, samples: int, domain: Domain) -> Tensor:
     return torch.ones(1, bins, front_end.clip_frames(samples))
 
 
+@pytest.mark.parametrize("domain", ["mel", "stft"])
+def test_a_mask_of_ones_does_not_even_round(domain: Domain) -> None:
+    """To the last bit, or keeping everything would count as an increase."""
+    sizes = {"sampling_rate": 32_000, "fft_window_size": 2048, "hop_length": 640}
+    front_end = FrontEnd(ClapFeatureExtractor(**sizes, max_length_s=5))
+    spectrum = front_end.stft(sound(front_end.max_samples, 32_000, clips=2))
+    bins = front_end.n_mels if domain == "mel" else front_end.n_freqs
+    ones = torch.ones(2, bins, front_end.n_frames)
+    masked = front_end.input_tf(spectrum, ones, domain)
+    assert torch.equal(masked, front_end.stft_to_log_mel(spectrum))
+
+
 @pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
 @pytest.mark.parametrize("samples", [120, 3001, 8000])
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -578,3 +590,22 @@ def test_invisible_bins_do_not_reach_the_encoder() -> None:
     assert torch.equal(kept, front_end.log_mel(wav))
     mask[:, 298] = 0
     assert not torch.equal(front_end.masked_log_mel(wav, mask), kept)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_mixed_precision(domain: Domain) -> None:
+    """Under autocast the front end computes as it does without."""
+    front_end = toy()
+    wav = sound(front_end.max_samples, clips=2)
+    mask = torch.linspace(0, 1, front_end.n_frames).expand(2, front_end.n_mels, -1)
+
+    def results() -> list[Tensor]:
+        wide = mask if domain == "mel" else front_end.expand_mask(mask)
+        masked = front_end.masked_log_mel(wav, wide, domain)
+        return [wide, masked, front_end.log_mel(wav), front_end.stft(wav)]
+
+    expected = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        for one, other in zip(results(), expected, strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)

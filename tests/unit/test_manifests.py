@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from lmaczs.manifests import OWN, ManifestError, read_manifest
 
@@ -208,6 +210,45 @@ def test_another_encoding(folder: Path) -> None:
     path = folder / "clips.csv"
     path.write_bytes("path,text\na.wav,dog\nb.wav,café\n".encode("latin-1"))
     assert mistakes(path) == ["line 3: it is not UTF-8"]
+
+
+def test_a_clip_in_two_splits(folder: Path) -> None:
+    """All captions of a clip are in one split; other stretches may be in another."""
+    manifest = write(
+        folder,
+        "path,text,split,start",
+        "a.wav,One.,train,1",
+        "a.wav,Two.,test,1.0",
+        "a.wav,Three.,test,2",
+        "b.wav,Four.,valid,",
+        "b.wav,Five.,,",
+    )
+    assert mistakes(manifest) == [
+        "line 3: split is 'test', but line 2 has 'train'",
+        "line 6: split is 'train', but line 5 has 'valid'",
+    ]
+
+
+def test_recordings_that_are_opened(folder: Path) -> None:
+    """No audio, and a clip after the end, are said with all other mistakes."""
+    soundfile.write(folder / "b.wav", np.zeros(8000), 8000)
+    manifest = write(
+        folder,
+        "path,label,start",
+        "a.wav,dog,",
+        "b.wav,dog,0.9",
+        "b.wav,dog,1",
+        "none.wav,dog,",
+        "b.wav,,x",
+    )
+    with pytest.raises(ManifestError) as refusal:
+        read_manifest(manifest, open_recordings=True)
+    found = [one.removeprefix("line ")[0] for one in refusal.value.mistakes]
+    assert found == ["2", "4", "5", "6", "6"]
+    assert "a.wav is no audio that can be read here" in refusal.value.mistakes[0]
+    assert "start 1 comes after the recording's end (1 s)" in refusal.value.mistakes[1]
+    good = write(folder, "path,label,start", "b.wav,dog,0.9")
+    assert read_manifest(good, open_recordings=True).start.tolist() == [0.9]
 
 
 def test_no_manifest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lmaczs.objectives import (
     Pairs,
     absent_term,
     diversity_term,
+    leakage_term,
     make_objective,
     masked_in_term,
     masked_out_term,
@@ -31,6 +32,7 @@ LMACZS_WEIGHTS = {
     "diversity": 0.1,
     "removed": 0.2,
     "absent": 0.4,
+    "leakage": 0.5,
 }
 LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
 
@@ -131,6 +133,23 @@ def test_similarity_by_default_is_strict_on_what_is_present() -> None:
     assert similarity_term(more, original, present).item() == pytest.approx(0.3)
 
 
+def test_similarity_of_what_is_present_should_rise_by_the_margin() -> None:
+    """Up to the margin a rise is asked for; an absent prompt's never is."""
+    original = torch.tensor([[0.5, 0.5]])
+    absent, present = torch.tensor([[False, False]]), torch.tensor([[True, True]])
+
+    def cost(change: float, there: Tensor) -> float:
+        one_sided = "one-sided", "one-sided", 0.1
+        return similarity_term(original + change, original, there, *one_sided).item()
+
+    assert cost(0.0, present) == pytest.approx(0.1)
+    assert cost(0.04, present) == pytest.approx(0.06)
+    assert cost(0.2, present) == 0
+    assert cost(0.0, absent) == 0
+    with pytest.raises(ValueError, match="margin is 0.1, but present_prompts"):
+        similarity_term(original, original, present, margin=0.1)
+
+
 @pytest.mark.parametrize("option", ["absent_prompts", "present_prompts"])
 def test_misspelt_sides_are_refused(pairs: Pairs, option: str) -> None:
     """The sentence names the option and what it may be, from the objective too."""
@@ -207,6 +226,26 @@ def test_what_is_removed_costs_what_it_carries() -> None:
     """Similarity above zero, as it is."""
     removed = removed_term(torch.tensor([-0.5, 0.0, 0.25]))
     assert removed.tolist() == [0, 0, 0.25]
+
+
+def test_leakage_is_a_loop_over_pairs_of_present_prompts(pairs: Pairs) -> None:
+    """What the mask of one carries of another, beyond what the texts share."""
+    expected = []
+    for row in range(BATCH):
+        there = [i for i in range(PROMPTS) if pairs.present[row, i]]
+        text, masked = pairs.text[row], pairs.masked[row]
+        excess = [
+            max(0.0, dot(text[k], masked[i]) - max(0.0, dot(text[i], text[k])))
+            for i in there
+            for k in there
+            if i != k
+        ]
+        expected.append(mean(excess))
+    actual = leakage_term(pairs.masked, pairs.text, pairs.present)
+    assert max(expected) > 0.05
+    assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
+    alone = torch.tensor([[True, False, False]]).expand(BATCH, -1)
+    assert leakage_term(pairs.masked, pairs.text, alone).tolist() == [0] * BATCH
 
 
 def test_lmac_terms_are_an_explicit_softmax(pairs: Pairs) -> None:

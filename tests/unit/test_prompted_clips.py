@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from lmaczs.clap import FrozenClap
 from lmaczs.frontend import FrontEnd
+from lmaczs.phrases import Phrase
 from lmaczs.prompted_clips import (
     PromptedClips,
     collate,
@@ -133,12 +134,15 @@ def test_items_do_not_disturb_global_chance(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stay", [False, True])
 def test_item_does_not_depend_on_workers(
-    table: pd.DataFrame, front_end: FrontEnd, workers: int
+    table: pd.DataFrame, front_end: FrontEnd, workers: int, stay: bool
 ) -> None:
     """Worker processes draw what the main process would, in every epoch."""
     data = clips(table, front_end)
-    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
+    loader = DataLoader(
+        data, 4, num_workers=workers, persistent_workers=stay, collate_fn=list
+    )
     for data.epoch in (1, 2):
         items = [item for batch in loader for item in batch]
         assert all(same(item, data[i]) for i, item in enumerate(items))
@@ -319,6 +323,135 @@ def test_templates_are_drawn(table: pd.DataFrame, front_end: FrontEnd) -> None:
             used.append(next(t for t in TEMPLATES if t.format(label) == prompt))
         pairs.add(tuple(used))
     assert pairs == {(a, b) for a in TEMPLATES for b in TEMPLATES}
+
+
+# --- captions -----------------------------------------------------------------------
+
+
+def captioned(table: pd.DataFrame) -> pd.DataFrame:
+    """Two captions for each clip, and a label for the bells besides."""
+    said = [
+        (Phrase(f"A {row.id}.", False), Phrase(f"{row.id} {{}}!", False))
+        + ((Phrase("bell"),) if row.label == "bell" else ())
+        for row in table.itertuples()
+    ]
+    return table.assign(phrases=said, label="")
+
+
+def test_one_caption_is_drawn_each_epoch(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """All that is said of a clip comes first at some time, captions as they are."""
+    data = clips(captioned(table), front_end, templates=["I hear {}."])
+    first = {}
+    for item in drawn(data):
+        first.setdefault(item["id"], set()).add(item["prompts"][0])
+    for index, row in table.iterrows():
+        expected = {f"A {row.id}.", f"{row.id} {{}}!"}
+        expected |= {"I hear bell."} if row.label == "bell" else set()
+        assert first[row.id] <= expected, index
+        assert len(first[row.id]) > 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_absent_prompts_are_said_of_other_clips(
+    table: pd.DataFrame, front_end: FrontEnd, share: float
+) -> None:
+    """Never of the clip itself nor of its partner, and of many others."""
+    data = clips(captioned(table), front_end, mixture_share=share, negatives_per_clip=3)
+    ids = data.table.id
+    said = {
+        phrase.sentence("{}"): set(ids[data.holders[phrase.key]])
+        for row in data.phrases
+        for phrase in row
+    }
+    absent = set()
+    for item in drawn(data):
+        asked = list(zip(item["prompts"], item["present"], strict=True))
+        others = {prompt for prompt, there in asked if not there}
+        partners = said[asked[1][0]] if asked[1][1] else set()
+        assert item["id"] not in partners
+        if len(partners) == 1:  # else it is not known which of them it is
+            assert {name[:-1] for name in partners} <= heard(item["wav"])
+            assert not any(partners <= said[prompt] for prompt in others)
+        assert all(item["id"] not in said[prompt] for prompt in others)
+        absent |= others
+    assert len(absent) > 20
+
+
+def test_captions_in_validation(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """The first caption of each clip is the class that it is told apart by."""
+    data = clips(captioned(table), front_end, templates=TEMPLATES, train=False)
+    firsts = [f"A {name}." for name in table.id]
+    assert [data[index]["prompts"][0] for index in range(len(data))] == firsts
+    assert list(data.classes.values()) == [*firsts, "bell"]
+    assert [data[index]["label"] for index in range(len(data))] == firsts
+    assert all(data[index]["label"] in data.classes for index in range(len(data)))
+
+
+def test_classes_of_labels(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """All labels of the data set, in the first template."""
+    data = clips(table, front_end, templates=TEMPLATES[::-1], labels=[*PITCH, "owl"])
+    assert data.classes == {x: f"I can hear {x} now" for x in sorted([*PITCH, "owl"])}
+
+
+def test_sentences_are_all_that_is_asked(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """No prompt of any epoch is another one; labels come first, as ever."""
+    data = clips(captioned(table), front_end, templates=TEMPLATES)
+    asked = {prompt for item in drawn(data) for prompt in item["prompts"]}
+    assert asked <= set(data.sentences)
+    assert data.sentences[:3] == [template.format("bell") for template in TEMPLATES]
+    assert len(data.sentences) == len(set(data.sentences)) == 3 + 2 * len(table)
+
+
+def test_too_few_captions(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Two clips leave nothing to ask a mixture of them for but one another."""
+    two = captioned(table[4:6])
+    items = drawn(clips(two, front_end, mixture_share=1.0))
+    assert all(item["present"] == [True, True] for item in items)
+    with pytest.raises(ValueError, match="negatives_per_clip is 3, .* only 4 labels"):
+        clips(two, front_end, negatives_per_clip=3)
+
+
+# --- cuts ---------------------------------------------------------------------------
+
+
+def test_parts_of_recordings(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """A clip is heard from its start to its stop, in training and in validation."""
+    rows = table[table.id == "dog7"].iloc[[0, 0, 0]].assign(id=["a", "b", "c"])
+    rows = rows.assign(start=[np.nan, 1.0, 6.5], stop=[2.0, 2.5, np.nan])
+    whole = torch.from_numpy(soundfile.read(rows.path.iloc[0], dtype="float32")[0])
+    for train in (True, False):
+        options = {"mixture_share": 0.0, "gain_db": 0.0, "train": train}
+        data = clips(rows, front_end, negatives_per_clip=0, **options)
+        for index, (first, last) in enumerate([(0, 2), (1, 2.5), (6.5, 7)]):
+            item = data[index]
+            part = whole[round(first * RATE) : round(last * RATE)]
+            assert item["samples"] == len(part)
+            assert torch.equal(item["wav"][: len(part)], part)
+
+
+def test_a_recording_is_decoded_once_for_all_its_clips(
+    table: pd.DataFrame, front_end: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keep_in_memory; without it, each time."""
+    calls = []
+
+    def count(path: str, rate: int) -> Tensor:
+        calls.append(path)
+        return torch.zeros(7 * rate)
+
+    monkeypatch.setattr("lmaczs.prompted_clips.load_audio", count)
+    rows = table.iloc[[0, 0, 0]].assign(id=["a", "b", "c"], start=[0.0, 1.0, 2.0])
+    for keep, expected in ((True, 1), (False, 6)):
+        calls.clear()
+        data = clips(rows, front_end, negatives_per_clip=0, keep_in_memory=keep)
+        data.mixture_share = 0.0
+        for index in (0, 1, 2, 2, 1, 0):
+            data[index]
+        assert len(calls) == expected
 
 
 # --- validation and lengths ---------------------------------------------------------

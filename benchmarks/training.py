@@ -1,0 +1,361 @@
+"""Where the time of a training step goes, and how many clips a second are learnt on.
+
+    python benchmarks/training.py [--clap small full] [--device cpu] [--workers 2]
+    torchrun --nproc_per_node=2 benchmarks/training.py --device cpu
+
+``small`` is the embedded CLAP, ``full`` one of LAION's size (`ClapConfig()`, random
+weights: time does not depend on them). Without --device it is the CPU, and the GPU
+where there is one. The clips are 5 s at 44.1 kHz, three in four are mixed with another
+one, and all are decoded and resampled anew each time, as in the first epoch of a run.
+Under torchrun the processes share each batch, and the first one's shares are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import speechbrain as sb
+import torch
+from speechbrain.utils.run_opts import RunOptions
+from train_step import full_size_clap
+
+from lmaczs.brain import InterpreterBrain
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.distributed import gather, join_group, run_together
+from lmaczs.objectives import LmacZsObjective
+from lmaczs.prompted_clips import PromptedClips, collate
+
+SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
+WEIGHTS = {"similarity": 4.0, "sparsity": 0.8, "diversity": 0.1, "removed": 1.5}
+TEMPLATES = ["This is a sound of {}.", "{}"]
+LABELS = ["cat", "dog", "rain", "siren", "wind"]
+FILES, RATE, SECONDS = 20, 44100, 5
+WARM_UP = 5  # more than two workers have ready before the first step
+BATCHES = {"small": 8, "full": 2}
+PARTS = ("data loader", "front end", "encoder", "decoder", "loss", "backward", "other")
+
+
+class Stopwatch:
+    """Seconds spent in each part of a step.
+
+    Parameters
+    ----------
+    device : str
+        On a GPU each part is waited for.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = device.startswith("cuda")
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def now(self) -> float:
+        """Seconds since some moment, when all that was asked for is done.
+
+        Returns
+        -------
+        float
+        """
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Count what the block takes.
+
+        Parameters
+        ----------
+        part : str
+            One of PARTS.
+        """
+        start = self.now()
+        yield
+        self.seconds[part] += self.now() - start
+
+    def watch(self, owner: Any, name: str, part: str) -> None:
+        """Count the time of every call of a method.
+
+        Parameters
+        ----------
+        owner : Any
+            Object that has the method.
+        name : str
+            The method's.
+        part : str
+            One of PARTS.
+        """
+        method: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.timing(part):
+                return method(*args, **kwargs)
+
+        setattr(owner, name, timed)
+
+
+def write_clips(folder: Path, clips: int) -> pd.DataFrame:
+    """Write a few recordings and name them as many clips.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    clips : int
+        Rows of the table.
+
+    Returns
+    -------
+    DataFrame
+        id, path, label.
+    """
+    rng = np.random.default_rng(0)
+    for number in range(FILES):
+        wav = 0.1 * rng.normal(size=SECONDS * RATE)
+        soundfile.write(folder / f"{number}.wav", wav, RATE)
+    rows = range(clips)
+    return pd.DataFrame(
+        {
+            "id": [f"clip{row}" for row in rows],
+            "path": [str(folder / f"{row % FILES}.wav") for row in rows],
+            "label": [LABELS[row % len(LABELS)] for row in rows],
+        }
+    )
+
+
+def make_brain(clap: FrozenClap, data: PromptedClips, options: Any) -> InterpreterBrain:
+    """Brain with everything that a step needs.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model to be explained.
+    data : PromptedClips
+        What is trained on.
+    options : RunOptions
+        Device, precision and the group's backend.
+
+    Returns
+    -------
+    InterpreterBrain
+    """
+    decoder = MaskDecoder(clap)
+    hparams = {
+        "clap": clap,
+        "decoder": decoder,
+        "domain": "stft",
+        "criterion": LmacZsObjective(WEIGHTS),
+        "templates": TEMPLATES,
+        "train_data": data,
+        "lr": 1e-3,
+        "number_of_epochs": 1,
+        "average_decay": 0.98,
+    }
+    modules = {"decoder": decoder, "clap": clap}
+    brain = InterpreterBrain(modules, torch.optim.AdamW, hparams, options)
+    brain.set_classes(LABELS)
+    brain.on_fit_start()
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    brain.modules.train()
+    return brain
+
+
+def watched(brain: InterpreterBrain) -> Stopwatch:
+    """Put a stopwatch on the parts of a step.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        From `make_brain`.
+
+    Returns
+    -------
+    Stopwatch
+    """
+    watch = Stopwatch(str(brain.device))
+    for name in ("stft", "stft_to_log_mel", "input_tf", "tile_mask"):
+        watch.watch(brain.clap.front_end, name, "front end")
+    for name in ("encode_audio", "embed_audio"):
+        watch.watch(brain.clap, name, "encoder")
+    watch.watch(brain.hparams.decoder, "forward", "decoder")
+    watch.watch(brain, "compute_objectives", "loss")
+    return watch
+
+
+def time_steps(brain: InterpreterBrain, loader: Any, steps: int) -> dict[str, float]:
+    """Seconds of each part of some steps, after a few that do not count.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        From `make_brain`.
+    loader : DataLoader
+        Of at least ``steps + WARM_UP`` batches.
+    steps : int
+        How many.
+
+    Returns
+    -------
+    dict of str to float
+        By the names of PARTS.
+    """
+    watch, batches = watched(brain), iter(loader)
+    forward = Stopwatch(str(brain.device))
+    forward.watch(brain, "compute_forward", "other")
+    whole = 0.0
+    for step in range(steps + WARM_UP):
+        if step == WARM_UP:
+            whole = 0.0
+            for one in (watch, forward):
+                one.seconds = dict.fromkeys(PARTS, 0.0)
+        with watch.timing("data loader"):
+            batch = next(batches)
+        start = watch.now()
+        brain.fit_batch(batch)
+        whole += watch.now() - start
+    found = watch.seconds
+    inside = sum(found[part] for part in ("front end", "encoder", "decoder"))
+    found["backward"] = whole - forward.seconds["other"] - found["loss"]
+    found["other"] = forward.seconds["other"] - inside
+    return found
+
+
+def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train for some steps and say what they cost.
+
+    Parameters
+    ----------
+    name : str
+        ``small`` or ``full``.
+    device : str
+        cpu or cuda.
+    options : Namespace
+        Command line.
+
+    Returns
+    -------
+    dict
+        One row of the report.
+    """
+    given = {"device": device, "precision": options.precision}
+    run_opts = join_group(RunOptions.from_dictionary(given))
+    sb.utils.seed.seed_everything(0)
+    clap = full_size_clap() if name == "full" else FrozenClap.from_pretrained(SMALL)
+    size = options.batch or BATCHES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_clips(Path(folder), size * (options.steps + WARM_UP))
+        data = PromptedClips(
+            table,
+            clap.front_end,
+            TEMPLATES,
+            mixture_share=0.75,
+            sequence_share=0.3,
+            keep_in_memory=False,
+        )
+        brain = make_brain(clap, data, run_opts)
+        loader = brain.make_dataloader(
+            data,
+            sb.Stage.TRAIN,
+            batch_size=size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=options.workers,
+            collate_fn=collate,
+        )
+        parts = time_steps(brain, loader, options.steps)
+    seconds = max(gather(sum(parts.values())))
+    return {
+        "clap": name,
+        "device": device,
+        "precision": options.precision,
+        "processes": len(gather(None)),
+        "threads": torch.get_num_threads(),
+        "workers": options.workers,
+        "batch": size,
+        "clips_per_second": round(size * options.steps / seconds, 2),
+        "seconds_per_step": round(seconds / options.steps, 4),
+        "share": {k: round(v / sum(parts.values()), 3) for k, v in parts.items()},
+        "peak_gib": round(peak_gib(device), 2),
+    }
+
+
+def peak_gib(device: str) -> float:
+    """Most memory that was taken: the process's, or on the GPU.
+
+    Parameters
+    ----------
+    device : str
+        cpu or cuda.
+
+    Returns
+    -------
+    float
+        GiB.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (30 if sys.platform == "darwin" else 20)  # in bytes, or in kB
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Report as a table.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `measure`.
+
+    Returns
+    -------
+    str
+    """
+    names = [name for name in rows[0] if name != "share"]
+    lines = [[*names, *PARTS], ["---"] * (len(names) + len(PARTS))]
+    for row in rows:
+        shares = [f"{100 * row['share'][part]:.1f} %" for part in PARTS]
+        lines.append([*(str(row[name]) for name in names), *shares])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(argv: list[str]) -> None:
+    """Measure what is asked for and print it.
+
+    Parameters
+    ----------
+    argv : list of str
+        Command line without the program's name.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--clap", nargs="+", choices=BATCHES, default=list(BATCHES))
+    parser.add_argument("--device", nargs="+", default=devices)
+    parser.add_argument("--batch", type=int, help="of all processes; default 8 and 2")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2, help="of each process")
+    parser.add_argument("--threads", type=int, help="of each process")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--json", action="store_true", help="instead of a table")
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rows = [measure(c, d, options) for d in options.device for c in options.clap]
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(rows, indent=1) if options.json else markdown(rows))
+
+
+if __name__ == "__main__":
+    run_together(main, sys.argv[1:])

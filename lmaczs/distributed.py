@@ -1,0 +1,236 @@
+"""Processes that train one decoder together: how they meet, share the work and part.
+
+torchrun starts them. In a process that it did not start nothing here does anything.
+
+What is drawn at random is drawn for each clip, and the terms of the loss are means over
+clips. So a batch that is dealt out in equal parts has the gradient of the whole one,
+and the number of processes does not change what is learnt.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from speechbrain.utils.run_opts import RunOptions
+from torch import distributed as dist
+from torch.utils.data import Sampler
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+TIMEOUT = "LMACZS_GROUP_TIMEOUT"  # environment variable: seconds
+DEFAULT_TIMEOUT = 1800  # a data set may be downloaded while the others wait
+
+
+def join_group(run_opts: RunOptions) -> RunOptions:
+    """Meet the other processes of a run that torchrun started.
+
+    SpeechBrain's own ``ddp_init_group`` waits two hours for a process that is gone;
+    here it is half an hour, or what the environment's LMACZS_GROUP_TIMEOUT says.
+
+    Parameters
+    ----------
+    run_opts : RunOptions
+        From the command line. Where no backend is named, it is NCCL on GPUs and gloo
+        on CPUs.
+
+    Returns
+    -------
+    RunOptions
+        For the Brain: with backend and device filled in.
+
+    Raises
+    ------
+    ValueError
+        If this machine has fewer GPUs than processes.
+    """
+    if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
+        return run_opts
+    run_opts = placed(run_opts, int(os.environ["LOCAL_RANK"]))
+    seconds = float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT))
+    backend = run_opts.distributed_backend
+    if dist.is_initialized():
+        return run_opts
+    if backend == "nccl":
+        device = torch.device(run_opts.device)
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(
+                f"no GPU is left for process {device.index} of this machine, which "
+                f"has {torch.cuda.device_count()}: give torchrun a smaller "
+                "--nproc_per_node, or --device=cpu"
+            )
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+    return run_opts
+
+
+def placed(run_opts: RunOptions, local_rank: int) -> RunOptions:
+    """Device and backend of one process.
+
+    Parameters
+    ----------
+    run_opts : RunOptions
+        From the command line.
+    local_rank : int
+        Number of the process on its machine.
+
+    Returns
+    -------
+    RunOptions
+        What is not given is filled in; ``cuda`` becomes the process's own GPU.
+    """
+    device, backend = run_opts.device, run_opts.distributed_backend
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{local_rank}"
+    if "distributed_backend" not in run_opts.overridden_args:
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+    given = {*run_opts.overridden_args, "device", "distributed_backend"}
+    return replace(
+        run_opts, device=device, distributed_backend=backend, overridden_args=given
+    )
+
+
+def leave_group() -> None:
+    """Let all processes of a run end together.
+
+    One that still talks to another that is gone would be aborted.
+    """
+    if dist.is_initialized():
+        gc.collect()  # a wrapped module keeps the connections open
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def run_together(program: Callable[[Sequence[str]], T], argv: Sequence[str]) -> T:
+    """Run a program as one of a group that begins and ends together.
+
+    Parameters
+    ----------
+    program : callable
+        Joins the group (`join_group`); takes a command line.
+    argv : sequence of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    Any
+        What the program returned.
+
+    Raises
+    ------
+    Exception
+        What the program raised, after a line that says which process it was.
+    """
+    try:
+        result = program(argv)
+        leave_group()
+    except Exception as error:
+        if dist.is_initialized():
+            logger.error(
+                "Process %d of %d ends: %s: %s. A run ends with the first of its "
+                "processes; the same command goes on from the last checkpoint.",
+                dist.get_rank(),
+                dist.get_world_size(),
+                type(error).__name__,
+                error,
+            )
+        raise
+    return result
+
+
+def gather(value: T) -> list[T]:
+    """Value of every process, the same list in all of them.
+
+    Parameters
+    ----------
+    value : Any
+        This process's; it must be picklable, and on the CPU.
+
+    Returns
+    -------
+    list
+        By rank.
+    """
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def own_part(size: int) -> range:
+    """Indices that fall to this process, none of them to another one, too.
+
+    torch's DistributedSampler would repeat some so that all parts are as long.
+
+    Parameters
+    ----------
+    size : int
+        How many there are.
+
+    Returns
+    -------
+    range
+    """
+    if not dist.is_initialized():
+        return range(size)
+    return range(dist.get_rank(), size, dist.get_world_size())
+
+
+class BatchParts(Sampler[list[int]]):
+    """Part of each batch that falls to this process: the parts make the whole one.
+
+    A last batch that is not full is left out: parts that differ in size would weigh
+    differently.
+
+    Parameters
+    ----------
+    order : iterable of int
+        Indices in the order of a single process; one with ``set_epoch`` is told the
+        epoch.
+    batch_size : int
+        Of the whole batch.
+
+    Raises
+    ------
+    ValueError
+        If a batch cannot be dealt out in equal parts.
+    """
+
+    def __init__(self, order: Iterable[int], batch_size: int) -> None:
+        world = dist.get_world_size()
+        if batch_size % world:
+            raise ValueError(
+                f"batch_size is {batch_size}, which {world} processes cannot share "
+                "equally: it is that of all of them together"
+            )
+        self.order, self.batch_size = order, batch_size
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch_size  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices, part = list(self.order), own_part(self.batch_size)
+        for number in range(len(self)):
+            start = number * self.batch_size
+            yield [indices[start + index] for index in part]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch.
+        """
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)

@@ -1,0 +1,75 @@
+"""Write a manifest's clips as WebDataset shards: tars that are read from end to end.
+
+    python recipes/write_shards.py MANIFEST.csv FOLDER [--clips_per_shard N]
+
+FOLDER gets train-000000.tar and so on, likewise valid and test, and at last index.json,
+without which nothing trains on it. After a break the same line goes on: shards that are
+there stay, what is missing or not whole is written. recipes/README-shards.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lmaczs.manifest_data import manifest_splits
+from lmaczs.shard_writer import write_shards
+
+
+def main(argv: list[str]) -> Path:
+    """Write the shards of a manifest, and their index when all are whole.
+
+    Parameters
+    ----------
+    argv : list of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    Path
+        The index.
+    """
+    options = parse(argv)
+    shares = options.valid_share, options.test_share
+    splits = manifest_splits(options.manifest, *shares)
+    index = write_shards(splits, options.folder, options.clips_per_shard)
+    shards = len(list(options.folder.glob("*.tar")))
+    clips = sum(map(len, (splits.train, splits.valid, splits.test)))
+    print(f"{options.folder}: {clips} clips in {shards} shards")
+    return index
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Understand the command line.
+
+    Parameters
+    ----------
+    argv : list of str
+        Without the program's name.
+
+    Returns
+    -------
+    Namespace
+        manifest, folder, clips_per_shard, valid_share, test_share.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("manifest", type=Path, help="CSV, see lmaczs/manifests.py")
+    parser.add_argument("folder", type=Path, help="where the shards go")
+    parser.add_argument("--clips_per_shard", type=int, default=256, metavar="N")
+    for split in ("valid", "test"):
+        text = f"of the recordings, where no row has the split {split} (0.2)"
+        parser.add_argument(f"--{split}_share", type=float, default=0.2, help=text)
+    options = parser.parse_args(argv)
+    if options.clips_per_shard < 1:
+        parser.error("--clips_per_shard must be 1 or more")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"write_shards.py: {error}")

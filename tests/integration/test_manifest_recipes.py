@@ -1,0 +1,306 @@
+"""recipes/train.py on manifests: fine-tuning, and captions from scratch."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from speechbrain.utils.checkpoints import Checkpointer
+from torch import Tensor
+
+from lmaczs import ZeroShotInterpreter
+from lmaczs.brain import InterpreterBrain
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.export import export_run, inference_yaml
+from lmaczs.manifests import ManifestError
+
+ROOT = Path(__file__).parents[2]
+LABELS = ["hum", "buzz", "hiss"]
+TEMPLATE = "I can hear {}."
+
+Argv = Callable[..., list[str]]
+Train = Callable[[list[str]], tuple[dict[str, float], InterpreterBrain]]
+
+
+@pytest.fixture(scope="module")
+def audio(write_esc50: Callable[..., Path]) -> Path:
+    """Four recordings of each label, 1 to 5 s long."""
+    return write_esc50(LABELS, folds=4) / "audio"
+
+
+@pytest.fixture(scope="module")
+def labelled(audio: Path) -> Path:
+    """Manifest of labels without a split."""
+    rows = [
+        f"{path.name},{LABELS[int(path.stem.split('-')[-1])]}"
+        for path in sorted(audio.iterdir())
+        if path.suffix == ".wav"
+    ]
+    (audio / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    return audio / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def captions(audio: Path) -> Path:
+    """Manifest of captions, two a clip; a five-second recording is cut into two."""
+    lines = ["path,text,split,start,stop"]
+    for number, path in enumerate(sorted(audio.glob("*.wav"))):
+        split = {3: "valid", 4: "valid", 5: "test", 6: "test"}.get(number, "train")
+        long = path.name.startswith("4")
+        for start, stop in [(0, 2), (2, 5)] if long else [("", "")]:
+            said = f"Sound {number} from {start or 0}"
+            lines += [f"{path.name},{said}{x},{split},{start},{stop}" for x in "ab"]
+    (audio / "captions.csv").write_text("\n".join(lines))
+    return audio / "captions.csv"
+
+
+@pytest.fixture(scope="module")
+def pretrained(
+    tiny_clap_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A decoder for the tiny CLAP, in a folder as `lmaczs export` writes it."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(5)
+    decoder = MaskDecoder(FrozenClap.from_pretrained(tiny_clap_folder), width=8)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(10)
+    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    text = inference_yaml(str(tiny_clap_folder), "tiny", "stft", 8, TEMPLATE)
+    (folder / "hyperparams.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def argv() -> Argv:
+    """Function that makes a command line of recipes/train.py from a recipe."""
+
+    def make(
+        recipe: str, output_folder: Path, *flags: str, **changes: Any
+    ) -> list[str]:
+        values = {
+            "output_folder": output_folder,
+            "device": "cpu",
+            "num_threads": 1,
+            "batch_size": 2,
+            "number_of_epochs": 2,
+            "examples_every": 2,
+            "example_clips": "[0]",
+            **changes,
+        }
+        written = [f"--{name}={value}" for name, value in values.items()]
+        return [str(ROOT / "hparams" / recipe), "--noprogressbar", *flags, *written]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def train(recipe: Callable[[str], ModuleType]) -> Train:
+    """Function that runs recipes/train.py and returns its metrics and its Brain."""
+
+    def run(line: list[str]) -> tuple[dict[str, float], InterpreterBrain]:
+        module, brains = recipe("train"), []
+        make_brain = module.make_brain
+        module.make_brain = lambda *args: (  # type: ignore[attr-defined]
+            brains.append(make_brain(*args)) or brains[0]
+        )
+        return module.main(line), brains[0]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    train: Train,
+    argv: Argv,
+    labelled: Path,
+    pretrained: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, float]]:
+    """A fine-tuning of two epochs: its folder, and what it was tested to."""
+    out = tmp_path_factory.mktemp("tuned") / "out"
+    after, _ = train(argv("finetune.yaml", out, manifest=labelled, source=pretrained))
+    return out, after
+
+
+def last_weights(folder: Path) -> dict[str, Tensor]:
+    """The decoder's weights in the newest checkpoint of a run."""
+    found = Checkpointer(folder / "save").find_checkpoint()
+    return torch.load(found.paramfiles["decoder"], weights_only=True)
+
+
+def read(folder: Path, name: str) -> dict[str, float]:
+    """Metrics that a run wrote."""
+    return json.loads((folder / name).read_text())
+
+
+# --- fine-tuning --------------------------------------------------------------------
+
+
+def test_what_fine_tuning_starts_from(
+    train: Train,
+    argv: Argv,
+    labelled: Path,
+    pretrained: Path,
+    tuned: tuple[Path, dict[str, float]],
+    tmp_path: Path,
+) -> None:
+    """Without a step the metrics after are those before: the source is what learns."""
+    out, _ = tuned
+    still = argv(
+        "finetune.yaml", tmp_path / "out", manifest=labelled, source=pretrained, lr=0.0
+    )
+    after, brain = train(still)
+    before = read(out, "before.json")
+    assert after == pytest.approx(before, abs=1e-5)
+    assert read(tmp_path / "out", "before.json") == before
+    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    state = last_weights(tmp_path / "out")
+    assert all(torch.allclose(state[name], value) for name, value in saved.items())
+    assert brain.hparams.templates[0] == TEMPLATE
+
+
+def test_fine_tuning_changes_the_decoder(
+    tuned: tuple[Path, dict[str, float]], pretrained: Path
+) -> None:
+    """Weights and metrics are others; all that was measured is written and finite."""
+    out, after = tuned
+    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    state = last_weights(out)
+    assert not any(torch.equal(state[name], value) for name, value in saved.items())
+    before = read(out, "before.json")
+    assert read(out, "test.json") == after != before
+    assert before.keys() == after.keys() >= {"AI", "AD", "FF", "loss"}
+    assert all(math.isfinite(value) for value in [*before.values(), *after.values()])
+
+
+def test_fine_tuned_decoder_is_exported(
+    tuned: tuple[Path, dict[str, float]], audio: Path, tmp_path: Path
+) -> None:
+    """With the source's CLAP and template; what is loaded is what was trained."""
+    dest = export_run(tuned[0], tmp_path / "exported")
+    assert (dest / "clap/config.json").is_file()
+    interpreter = ZeroShotInterpreter.from_hparams(dest)
+    assert interpreter.hparams.template == TEMPLATE
+    one = interpreter.interpret_file(next(audio.glob("*.wav")), "hum")
+    assert one.model == "lmaczs_finetuned"
+    assert len(list((tuned[0] / "examples").glob("*/*/epoch-002"))) == 2
+
+
+def test_fine_tuning_that_was_killed_goes_on(
+    tuned: tuple[Path, dict[str, float]],
+    train: Train,
+    argv: Argv,
+    labelled: Path,
+    pretrained: Path,
+    kill_when: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same line ends with the same weights, and says what was before all of it."""
+    out = tmp_path / "out"
+    line = argv("finetune.yaml", out, manifest=labelled, source=pretrained)
+    script = str(ROOT / "recipes/train.py")
+    kill_when([script, *line], lambda: bool(list(out.glob("save/CKPT+*/CKPT.yaml"))))
+    assert not (out / "test.json").exists()
+    after, _ = train(line)
+    assert after == pytest.approx(tuned[1], abs=1e-5)
+    one, other = last_weights(out), last_weights(tuned[0])
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+    table = capsys.readouterr().out.splitlines()[-3:]
+    names = table[0].split()
+    assert table[1].split()[0] == "before"
+    assert table[2].split()[0] == "after"
+    column = 1 + names.index("FF")
+    expected = read(tuned[0], "before.json")["FF"], tuned[1]["FF"]
+    found = [float(row.split()[column]) for row in table[1:]]
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+# --- captions -----------------------------------------------------------------------
+
+
+def test_training_on_captions(
+    train: Train,
+    argv: Argv,
+    captions: Path,
+    tiny_clap_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """Clips are told apart by the captions of their split; the decoder is exported."""
+    options = {"manifest": captions, "clap_source": tiny_clap_folder, "width": 8}
+    figures, brain = train(argv("captions.yaml", tmp_path / "out", **options))
+    assert all(math.isfinite(value) for value in figures.values())
+    data = brain.hparams
+    sizes = [len(one) for one in (data.train_data, data.valid_data, data.test_data)]
+    assert sizes == [11, 2, 2]
+    assert brain.labels == ["Sound 5 from 0a", "Sound 6 from 0a"]  # tested last
+    assert figures["accuracy"] in (0, 0.5, 1)
+    assert not (tmp_path / "out/before.json").exists()
+    dest = export_run(tmp_path / "out", tmp_path / "exported")
+    assert (
+        ZeroShotInterpreter.from_hparams(dest).hparams.model_name == "lmaczs_captions"
+    )
+
+
+# --- what cannot be -----------------------------------------------------------------
+
+
+def test_mistakes_are_said_before_anything_is_written(
+    train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """All of them, with their lines."""
+    bad = labelled.with_name("bad.csv")
+    bad.write_text(
+        "path,label,split\nnone.wav,hum,train\nlabels.csv,hum,\n4.wav,,dev\n"
+    )
+    out = tmp_path / "out"
+    with pytest.raises(ManifestError, match="has 5 mistakes:\n  line 2: ") as refusal:
+        train(argv("finetune.yaml", out, manifest=bad, source=pretrained))
+    assert "line 3: " in str(refusal.value)
+    assert not out.exists()
+
+
+def test_fewer_clips_than_a_batch(
+    train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """No epoch would have a step: the option is named."""
+    options = {"manifest": labelled, "source": pretrained, "batch_size": 9}
+    with pytest.raises(ValueError, match="batch_size is 9, but there are 8 clips"):
+        train(argv("finetune.yaml", tmp_path / "out", **options))
+
+
+def test_a_mistake_on_the_command_line_is_a_sentence(
+    argv: Argv, tmp_path: Path
+) -> None:
+    """No traceback for what the user can mend."""
+    line = argv("finetune.yaml", tmp_path / "out", manifest=tmp_path / "none.csv")
+    command = [sys.executable, str(ROOT / "recipes/train.py"), *line]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said == f"train.py: --manifest={tmp_path / 'none.csv'} does not exist"
+
+
+@pytest.mark.parametrize("recipe", ["captions.yaml", "finetune.yaml"])
+def test_the_objective_is_that_of_esc50(recipe: str) -> None:
+    """The weights that were tuned on one recipe are those of all."""
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_multi_constructor("", lambda loader, suffix, node: None)
+    own, esc50 = (
+        yaml.load((ROOT / "hparams" / name).read_text(), Loader=loader)
+        for name in (recipe, "esc50.yaml")
+    )
+    assert own["weights"] == esc50["weights"]["lmaczs"]
+    for name in ("absent_prompts", "present_prompts", "margin", "mixture_share"):
+        assert own[name] == esc50[name]
