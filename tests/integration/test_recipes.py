@@ -328,7 +328,7 @@ def test_validation_that_is_not_finite(
     out = tmp_path / "out"
     train(options(out, train_folds="[1]"))
     before = weights(checkpoints(out)[-1])
-    argv = options(out, train_folds="[1]", number_of_epochs=2, lr="1.0e+38")
+    argv = options(out, train_folds="[1]", number_of_epochs=2, lr="1.0e+37")
     with pytest.raises(RuntimeError, match="valid: .* is not finite; the checkpoints"):
         train(argv)
     (kept,) = checkpoints(out)
