@@ -136,15 +136,13 @@ def write_clips(folder: Path, clips: int) -> pd.DataFrame:
     )
 
 
-def make_brain(clap: FrozenClap, data: PromptedClips, options: Any) -> InterpreterBrain:
+def make_brain(clap: FrozenClap, options: RunOptions) -> InterpreterBrain:
     """Brain with everything that a step needs.
 
     Parameters
     ----------
     clap : FrozenClap
         The model to be explained.
-    data : PromptedClips
-        What is trained on.
     options : RunOptions
         Device, precision and the group's backend.
 
@@ -159,16 +157,13 @@ def make_brain(clap: FrozenClap, data: PromptedClips, options: Any) -> Interpret
         "domain": "stft",
         "criterion": LmacZsObjective(WEIGHTS),
         "templates": TEMPLATES,
-        "train_data": data,
-        "lr": 1e-3,
-        "number_of_epochs": 1,
         "average_decay": 0.98,
     }
     modules = {"decoder": decoder, "clap": clap}
     brain = InterpreterBrain(modules, torch.optim.AdamW, hparams, options)
     brain.set_classes(LABELS)
     brain.on_fit_start()
-    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    brain.kept = {}
     brain.modules.train()
     return brain
 
@@ -265,7 +260,7 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
             sequence_share=0.3,
             keep_in_memory=False,
         )
-        brain = make_brain(clap, data, run_opts)
+        brain = make_brain(clap, run_opts)
         loader = brain.make_dataloader(
             data,
             sb.Stage.TRAIN,

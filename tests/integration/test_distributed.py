@@ -33,7 +33,7 @@ OPTIONS = {
     "num_threads": 1,
     "width": 8,
     "batch_size": 4,
-    "lr": 0.1,
+    "lr": 0.2,
     "negatives_per_clip": 0,
     "weights": "{lmaczs: {similarity: 1, sparsity: 3}}",
     "number_of_epochs": 2,
