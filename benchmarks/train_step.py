@@ -62,13 +62,16 @@ def make_brain(clap: FrozenClap, device: str) -> InterpreterBrain:
     -------
     InterpreterBrain
     """
+    decoder = MaskDecoder(clap)
     hparams = {
         "clap": clap,
+        "decoder": decoder,
+        "average_decay": 0,
         "domain": "stft",
         "criterion": LmacZsObjective(WEIGHTS),
         "templates": ["{}"],
     }
-    modules = {"decoder": MaskDecoder(clap), "clap": clap}
+    modules = {"decoder": decoder, "clap": clap}
     brain = InterpreterBrain(modules, torch.optim.AdamW, hparams, {"device": device})
     brain.set_classes(PROMPTS)
     brain.kept = {}
