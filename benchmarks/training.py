@@ -30,7 +30,13 @@ import soundfile
 import speechbrain as sb
 import torch
 from speechbrain.utils.run_opts import RunOptions
-from train_step import full_size_clap
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    PreTrainedTokenizerFast,
+)
 
 from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import FrozenClap
@@ -105,6 +111,23 @@ class Stopwatch:
                 return method(*args, **kwargs)
 
         setattr(owner, name, timed)
+
+
+def full_size_clap() -> FrozenClap:
+    """CLAP of the public checkpoints' size with random weights.
+
+    Returns
+    -------
+    FrozenClap
+    """
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(LABELS, vocab_size=300, special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, pad_token="<pad>", model_max_length=77
+    )
+    extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
+    return FrozenClap(ClapModel(ClapConfig()), extractor, tokenizer)
 
 
 def write_clips(folder: Path, clips: int) -> pd.DataFrame:

@@ -18,8 +18,9 @@ from torchaudio.functional import resample
 from tqdm import tqdm
 
 from lmaczs import audioset_teacher
-from lmaczs.audio import AudioError, load_audio
+from lmaczs.audio import load_audio
 from lmaczs.audioset_teacher import AudioSetTagger
+from lmaczs.cuts import Cut
 from lmaczs.datasets import read_esc50, recordings_in
 from lmaczs.files import written_whole
 from lmaczs.frontend import FrontEnd, power
@@ -280,13 +281,8 @@ def clip_features(
         If the recording cannot be read, or ends before `start`.
     """
     rate = front_end.sample_rate
-    whole = load_audio(path, rate)
-    first = 0 if math.isnan(start) else round(start * rate)
-    last = len(whole) if math.isnan(stop) else round(stop * rate)
-    wav = whole[first:last]
-    if not len(wav):
-        seconds = len(whole) / rate
-        raise AudioError(f"{path}: no samples from {start} s on, it has {seconds} s")
+    given = (None if math.isnan(time) else time for time in (start, stop))
+    wav = Cut(path, *given).of(load_audio(path, rate), rate)
     played = [change_speed(wav, speed)[None] for speed in speeds]
     fitted = torch.cat([front_end.fit_length(one) for one in played])
     mel = front_end.mel_power(power(front_end.stft(fitted)))[..., : front_end.n_frames]

@@ -52,10 +52,10 @@ class Cut(NamedTuple):
         first = round((self.start or 0) * rate)
         last = len(whole) if self.stop is None else round(self.stop * rate)
         if first >= min(last, len(whole)):
-            seconds = len(whole) / rate
+            end = "on" if self.stop is None else f"to {self.stop:g} s"
             raise AudioError(
-                f"{self.path}: no sample from {self.start or 0:g} s to "
-                f"{last / rate:g} s, it has {seconds:g} s"
+                f"{self.path}: no sample from {self.start or 0:g} s {end}, it has "
+                f"{len(whole) / rate:g} s"
             )
         return whole[first:last].clone()
 

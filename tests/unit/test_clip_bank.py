@@ -194,7 +194,7 @@ def test_a_clip_that_is_cut_from_a_recording(tmp_path: Path) -> None:
         soundfile.write(part, wav[low:high].numpy(), RATE, subtype="FLOAT")
         expected, _ = clip_features(str(part), front_end, SPEEDS)
         assert torch.equal(features(start, stop), expected)
-    with pytest.raises(AudioError, match=r"a\.wav: no samples from 3.0 s on, .* 2.0 s"):
+    with pytest.raises(AudioError, match="no sample from 3 s to 4 s, it has 2 s"):
         features(3.0, 4.0)
 
 
