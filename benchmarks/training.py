@@ -40,13 +40,13 @@ from transformers import (
 
 from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import FrozenClap
+from lmaczs.criteria import LmacZsObjective
 from lmaczs.decoder import MaskDecoder
 from lmaczs.distributed import gather, join_group, run_together
-from lmaczs.objectives import LmacZsObjective
 from lmaczs.prompted_clips import PromptedClips, collate
 
 SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
-WEIGHTS = {"similarity": 4.0, "sparsity": 0.8, "diversity": 0.1, "removed": 1.5}
+WEIGHTS = dict.fromkeys(["similarity", "sparsity", "removed", "contrast"], 1.0)
 TEMPLATES = ["This is a sound of {}.", "{}"]
 LABELS = ["cat", "dog", "rain", "siren", "wind"]
 FILES, RATE, SECONDS = 20, 44100, 5
@@ -279,7 +279,7 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
             table,
             clap.front_end,
             TEMPLATES,
-            mixture_share=0.75,
+            mixture_share=0.5,
             sequence_share=0.3,
             keep_in_memory=False,
         )

@@ -8,15 +8,15 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lmaczs.clap import FrozenClap
+from lmaczs.criteria import Pairs, ask_predicted
 from lmaczs.distributed import gather
 from lmaczs.explanation import explain
-from lmaczs.group_brain import GroupBrain, means_over_clips
+from lmaczs.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.metrics import class_probabilities, faithfulness_table
-from lmaczs.objectives import Pairs
 from lmaczs.prompted_clips import PromptedClips
 from lmaczs.report import slugify
 
@@ -127,12 +127,12 @@ class InterpreterBrain(GroupBrain):
     ) -> tuple[Tensor, Tensor]:
         """Text embeddings [B, P, D] and which of them are present [B, P]."""
         present = batch["present"].to(self.device)
+        classes = self.class_text.to(self.device)
+        predicted = classes[(embedding @ classes.T).argmax(-1)]
         if stage == sb.Stage.TRAIN and self.hparams.criterion.explains == "prompts":
             flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
             text = self.clap.encode_text(flat).view(*present.shape, -1)
-            return text, present
-        classes = self.class_text.to(self.device)
-        predicted = classes[(embedding @ classes.T).argmax(-1)]
+            return ask_predicted(text, present, batch["ask_predicted"], predicted)
         if stage == sb.Stage.TRAIN:
             return predicted[:, None], present[:, :1]
         absent = self.clap.encode_text([p[-1] for p in batch["prompts"]])
@@ -278,7 +278,7 @@ class InterpreterBrain(GroupBrain):
             self._log({"epoch loaded": self.hparams.epoch_counter.current}, test=stats)
             return
         self._log({"epoch": epoch}, self.train_stats, stats)
-        self._checkpoint(epoch, stats)
+        self._checkpoint({"epoch": epoch, **stats})
         if epoch % self.hparams.examples_every == 0:
             self.write_examples(epoch)
 
@@ -300,12 +300,12 @@ class InterpreterBrain(GroupBrain):
                 board.writer.add_scalar(f"{name}/{stage}", value, meta["epoch"])
         board.writer.flush()
 
-    def _checkpoint(self, epoch: int, stats: dict[str, float]) -> None:
+    def _checkpoint(self, stats: dict[str, float]) -> None:
         key, mode = self.hparams.best_metric, self.hparams.best_mode
         if key not in stats:
             raise RuntimeError(f"best_metric is {key!r}, not one of {sorted(stats)}")
         self.checkpointer.save_and_keep_only(
-            meta={"epoch": epoch, **stats},
+            meta=stats,
             min_keys=[key] if mode == "min" else [],
             max_keys=[key] if mode == "max" else [],
         )
@@ -337,21 +337,3 @@ class InterpreterBrain(GroupBrain):
             )
             for one in explained:
                 one.save(folder / slugify(one.prompt) / f"epoch-{epoch:03d}")
-
-
-def unit_float32(embedding: Tensor) -> Tensor:
-    """Embeddings whose cosines are exact to float32, from an encoder in any precision.
-
-    Parameters
-    ----------
-    embedding : Tensor [..., D]
-        Unit norm, as far as its precision can tell.
-
-    Returns
-    -------
-    Tensor [..., D], float32
-        Unit norm.
-    """
-    if embedding.dtype == torch.float32:
-        return embedding
-    return nn.functional.normalize(embedding.float(), dim=-1)

@@ -8,11 +8,15 @@ embedding of a place agrees with the text is told at every scale, too: so a mask
 follow prompts that the decoder was not trained on.
 
 The mask is drawn on every second mel band and frame, which is finer than the encoder's
-patches, and carried to the STFT's bins by interpolation (`FrontEnd.expand_mask`).
+patches. What is drawn there is how much of a place is kept, and how much that depends
+on the level of each of its cells, so that a mask follows a sound through its pauses and
+between its partials. It is carried to the STFT's bins by interpolation
+(`FrontEnd.expand_mask`).
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -24,10 +28,13 @@ from lmaczs.frontend import Domain
 GROUPS = 8
 FLOOR_DB, RANGE_DB = -100.0, 50.0
 CONTRAST = 4.0  # similarities are below 1
-STRETCH = 1.1  # of the sigmoid, so that a mask can keep a cell entirely
+# A mask has to be able to keep a cell entirely: what 0.9 leaves of it is 20 dB weaker,
+# which an audio model hears as well.
+WHOLE = 0.9
 # A new decoder keeps nearly everything. An audio model hardly hears a gain, so that one
 # that starts half-way ends at a faint mask that is alike everywhere.
 KEEP = 3.0
+STEEP = 1.0  # for 20 dB
 
 
 class MaskDecoder(nn.Module):
@@ -65,14 +72,14 @@ class MaskDecoder(nn.Module):
         self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c, _, _ in stages)
         self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in stages)
         self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in stages)
-        fine = max(GROUPS, width // 4)
+        fine = max(GROUPS, width // 8)
         # an odd number of frames or bands gets one more, and loses it again
         self.odd = (self.n_mels % 2, self.n_frames % 2)
         self.listen = nn.Conv2d(1, fine, 4, stride=2, padding=1)
         self.narrow = nn.Conv2d(width, fine, 1)
         self.refine = FilmBlock(fine, text_dim)
-        self.draw = nn.Conv2d(fine, 1, 1)
-        nn.init.constant_(self.draw.bias, KEEP)
+        self.draw = nn.Conv2d(fine, 2, 1)
+        self.draw.bias.data = torch.tensor([KEEP, STEEP])
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
 
@@ -109,16 +116,22 @@ class MaskDecoder(nn.Module):
         heard = (log_mel[:, :1].transpose(-1, -2) - FLOOR_DB) / RANGE_DB - 1
         heard = self.listen(_pad(heard, self.odd))
         x = _resize(self.narrow(x), heard.shape[-2:]) + _per_prompt(heard, prompts)
-        logits = self.draw(self.refine(x, flat))
-        mask = self._mask_of(logits).reshape(batch, prompts, self.n_mels, -1)
+        drawn = self.draw(self.refine(x, flat))
+        level = _per_prompt(relative_level(log_mel[:, :1]), prompts)
+        mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
 
-    def _mask_of(self, logits: Tensor) -> Tensor:
-        """Mask on the mel grid; what would exceed 1 is cut, but not its gradient."""
-        size = [2 * n for n in logits.shape[-2:]]
-        fine = _resize(logits, size)[..., : self.n_mels, : self.n_frames]
-        mask = STRETCH * fine.sigmoid()
-        return mask - (mask - 1).relu().detach()
+    def _mask_of(self, drawn: Tensor, level: Tensor) -> Tensor:
+        """Mask on the mel grid: a sigmoid, and 1 where that is nearly 1.
+
+        The gradient is the sigmoid's throughout. Of a sigmoid that is stretched beyond
+        1 and cut, the level in dB of what is removed would fall infinitely fast there.
+        """
+        size = [2 * n for n in drawn.shape[-2:]]
+        fine = _resize(drawn, size)[..., : self.n_mels, : self.n_frames]
+        keep, steep = fine.split(1, dim=1)
+        mask = (keep + steep * level).sigmoid()
+        return mask + ((1 - mask) * (mask > WHOLE)).detach()
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
@@ -187,6 +200,26 @@ class FilmBlock(nn.Module):
         )
         y = self.conv(nn.functional.gelu(self.norm(x) * (1 + gain) + shift))
         return x + self.mix(nn.functional.gelu(self.norm_out(y)))
+
+
+def relative_level(log_mel: Tensor) -> Tensor:
+    """Level of every cell against that of its clip.
+
+    Parameters
+    ----------
+    log_mel : Tensor [B, 1, T, n_mels]
+        dB.
+
+    Returns
+    -------
+    Tensor [B, 1, n_mels, T]
+        In steps of 20 dB, 0 at 20 dB below the clip's mean power; the same at any gain.
+    """
+    cells = log_mel.shape[-2] * log_mel.shape[-1]
+    ten = 10 / math.log(10)
+    total = ten * (log_mel / ten).logsumexp((2, 3), keepdim=True)
+    mean = total - 10 * math.log10(cells)
+    return ((log_mel - mean) / 20 + 1).transpose(-1, -2)
 
 
 def _per_prompt(x: Tensor, prompts: int) -> Tensor:

@@ -110,3 +110,21 @@ def means_over_clips(parts: list[dict[str, Tensor]]) -> dict[str, float]:
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [p[name] for p in parts if name in p] for name in names}
     return {name: float(torch.cat(v).double().mean()) for name, v in found.items()}
+
+
+def unit_float32(embedding: Tensor) -> Tensor:
+    """Embeddings whose cosines are exact to float32, from an encoder in any precision.
+
+    Parameters
+    ----------
+    embedding : Tensor [..., D]
+        Unit norm, as far as its precision can tell.
+
+    Returns
+    -------
+    Tensor [..., D], float32
+        Unit norm.
+    """
+    if embedding.dtype == torch.float32:
+        return embedding
+    return torch.nn.functional.normalize(embedding.float(), dim=-1)

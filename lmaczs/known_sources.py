@@ -27,7 +27,7 @@ from lmaczs.localisation import (
     temporal_iou,
 )
 from lmaczs.methods import Asked, Methods
-from lmaczs.prompted_clips import loudest_stretch
+from lmaczs.mixtures import loudest_stretch
 
 Arrangement = Literal["sum", "sequence"]
 LOCALISATION = (

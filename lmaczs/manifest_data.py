@@ -28,7 +28,14 @@ from lmaczs.shards import is_shards, read_shards
 logger = logging.getLogger(__name__)
 
 CLIP = ["path", "start", "stop"]
-TRAINING = {"mixture_share", "mixture_db", "sequence_share", "gain_db"}
+TRAINING = {
+    "mixture_share",
+    "mixture_db",
+    "sequence_share",
+    "gain_db",
+    "disturb",
+    "predicted_share",
+}
 
 
 @dataclass(frozen=True)

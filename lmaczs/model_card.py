@@ -36,7 +36,7 @@ file before you load a folder of somebody else's.
 
 ## Metrics
 
-Of the checkpoint with the {extreme} {best_metric} on the validation split:
+Of {chosen}:
 
 {metrics}
 
@@ -90,11 +90,11 @@ def model_card(
     """
     run_folder = Path(run_folder)
     recipe, values = _training_values(run_folder / "hyperparams.yaml")
-    names = ("model_name", "domain", "template", "best_metric")
+    names = ("model_name", "domain", "template")
     return MODEL_CARD.format(
         **{name: run_card[name] for name in names},
         clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
-        extreme={"min": "lowest", "max": "highest"}[run_card["best_mode"]],
+        chosen=_which_checkpoint(run_card["best_metric"], run_card["best_mode"]),
         metrics=_metric_table(
             {key: value for key, value in meta.items() if key not in NO_METRIC},
             _test_metrics(run_folder, meta),
@@ -104,6 +104,13 @@ def model_card(
         hyperparameters=yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
         licence=f"{COPIED_CLAP if clap_is_copied else HUB_CLAP}\n{DECODER_LICENCE}",
     )
+
+
+def _which_checkpoint(best_metric: str, best_mode: str) -> str:
+    if (best_metric, best_mode) == ("epoch", "max"):
+        return "the last epoch"
+    extreme = {"min": "lowest", "max": "highest"}[best_mode]
+    return f"the checkpoint with the {extreme} {best_metric} on the validation split"
 
 
 def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:

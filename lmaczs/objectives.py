@@ -1,4 +1,4 @@
-"""Objectives of LMAC-ZS and of L-MAC: pure terms, and their weighted sums.
+"""Terms of the objectives of LMAC-ZS and of L-MAC: pure functions, and their sum.
 
 Notation of the papers, for clip ``j`` and prompt ``i``::
 
@@ -15,13 +15,15 @@ is in the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 Sided = Literal["two-sided", "one-sided"]
+
+ALIKE = 0.8
+"""Cosine above which two prompts say the same, in the words of another template."""
 
 
 def similarity_term(
@@ -186,6 +188,40 @@ def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
     return _mean_where((carried - alike).relu().flatten(1), pairs.flatten(1))
 
 
+def contrast_term(
+    masked: Tensor, text: Tensor, present: Tensor, classes: Tensor, logit_scale: float
+) -> Tensor:
+    """What a mask keeps should be told from every class but the prompt (ours).
+
+    ``-log(exp(s C^_ij) / (exp(s C^_ij) + sum_k exp(s t_k . f(M_ij * X_j))))``, mean
+    over present prompts; k runs over the classes that say something else than the
+    prompt. It is L-MAC's masked-in term for any prompt: where `similarity_term` is
+    content with what was there, this one asks for more.
+
+    Parameters
+    ----------
+    masked : Tensor [B, P, D]
+        ``f(M_ij * X_j)``, unit norm.
+    text : Tensor [B, P, D]
+        Unit norm.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+    classes : Tensor [K, D]
+        Embeddings of the class prompts.
+    logit_scale : float
+        ``s``, the checkpoint's.
+
+    Returns
+    -------
+    Tensor [B]
+        Not negative; 0 where no prompt is present.
+    """
+    own = logit_scale * (masked * text).sum(-1)
+    others = logit_scale * (masked @ classes.T)
+    others = others.masked_fill(text @ classes.T > ALIKE, -torch.inf)
+    return _mean_where(nn.functional.softplus(others.logsumexp(-1) - own), present)
+
+
 def masked_in_term(logits: Tensor, predicted: Tensor) -> Tensor:
     """L-MAC, eq. 2: the masked input should be classified as the input was.
 
@@ -257,209 +293,3 @@ def weighted_sum(
 def _mean_where(values: Tensor, where: Tensor) -> Tensor:
     """Mean over chosen columns of each row; 0 where none is chosen."""
     return (values * where).sum(1) / where.sum(1).clamp_min(1)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """What a training step knows of a batch of clips with P prompts each.
-
-    Attributes
-    ----------
-    text : Tensor [B, P, D]
-        ``t_i``.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip; the first one always counts as the clip's.
-    masks : Tensor [B, P, F, T]
-        ``M_ij``.
-    embedding : Tensor [B, D]
-        ``f(X_j)``.
-    masked : Tensor [B, P, D]
-        ``f(M_ij * X_j)``.
-    removed : Tensor [B, D]
-        ``f((1 - M_jj) * X_j)``, for the first prompt.
-    classes : Tensor [K, D]
-        Embeddings of the class prompts.
-    logit_scale : float
-        The checkpoint's.
-    """
-
-    text: Tensor
-    present: Tensor
-    masks: Tensor
-    embedding: Tensor
-    masked: Tensor
-    removed: Tensor
-    classes: Tensor
-    logit_scale: float
-
-    @property
-    def original_similarity(self) -> Tensor:
-        """``C_ij`` [B, P]."""
-        return (self.text * self.embedding[:, None]).sum(-1)
-
-    @property
-    def masked_similarity(self) -> Tensor:
-        """``C^_ij`` [B, P]."""
-        return (self.text * self.masked).sum(-1)
-
-    def class_logits(self, embedding: Tensor) -> Tensor:
-        """Logits of the classes.
-
-        Parameters
-        ----------
-        embedding : Tensor [B, D]
-            Audio embeddings.
-
-        Returns
-        -------
-        Tensor [B, K]
-            ``s * T f(.)``.
-        """
-        return self.logit_scale * embedding @ self.classes.T
-
-
-class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and three terms of ours.
-
-    Parameters
-    ----------
-    weights : mapping of str to float
-        Of similarity, sparsity, diversity, removed, absent, leakage.
-    absent_prompts : {"one-sided", "two-sided"}
-        See `similarity_term`.
-    present_prompts : {"one-sided", "two-sided"}
-        See `similarity_term`.
-    margin : float
-        See `similarity_term`.
-
-    Attributes
-    ----------
-    explains : str
-        "prompts": a mask is decoded for each prompt of a clip.
-    """
-
-    explains = "prompts"
-
-    def __init__(
-        self,
-        weights: Mapping[str, float],
-        absent_prompts: Sided = "one-sided",
-        present_prompts: Sided = "two-sided",
-        margin: float = 0.0,
-    ) -> None:
-        self.weights = dict(weights)
-        self.absent_prompts = absent_prompts
-        self.present_prompts = present_prompts
-        self.margin = margin
-
-    def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
-        """Every term of a batch, and their weighted sum.
-
-        Parameters
-        ----------
-        pairs : Pairs
-            Clips, prompts and what their masks make of them.
-
-        Returns
-        -------
-        dict of str to Tensor
-            From `weighted_sum`.
-        """
-        removed = (pairs.text[:, 0] * pairs.removed).sum(-1)
-        terms = {
-            "similarity": similarity_term(
-                pairs.masked_similarity,
-                pairs.original_similarity,
-                pairs.present,
-                self.absent_prompts,
-                self.present_prompts,
-                self.margin,
-            ),
-            "sparsity": sparsity_term(pairs.masks),
-            "diversity": diversity_term(pairs.masks, pairs.text),
-            "removed": removed_term(removed),
-            "absent": absent_term(pairs.masks, pairs.present),
-            "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
-        }
-        return weighted_sum(terms, self.weights)
-
-
-class LmacObjective:
-    """L-MAC (Paissan et al., ICML 2024, eq. 3) on zero-shot class prompts.
-
-    Parameters
-    ----------
-    weights : mapping of str to float
-        Of masked_in, masked_out, sparsity.
-
-    Attributes
-    ----------
-    explains : str
-        "predicted": one mask a clip, for the class that is predicted for it.
-    """
-
-    explains = "predicted"
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self.weights = dict(weights)
-
-    def __call__(self, pairs: Pairs) -> dict[str, Tensor]:
-        """Every term of a batch, and their weighted sum.
-
-        Parameters
-        ----------
-        pairs : Pairs
-            Clips with one prompt each, that of the predicted class.
-
-        Returns
-        -------
-        dict of str to Tensor
-            From `weighted_sum`.
-        """
-        predicted = pairs.class_logits(pairs.embedding).argmax(-1)
-        terms = {
-            "masked_in": masked_in_term(
-                pairs.class_logits(pairs.masked[:, 0]), predicted
-            ),
-            "masked_out": masked_out_term(pairs.class_logits(pairs.removed), predicted),
-            "sparsity": sparsity_term(pairs.masks),
-        }
-        return weighted_sum(terms, self.weights)
-
-
-def make_objective(
-    name: str,
-    weights: Mapping[str, Mapping[str, float]],
-    absent_prompts: Sided = "one-sided",
-    present_prompts: Sided = "two-sided",
-    margin: float = 0.0,
-) -> LmacZsObjective | LmacObjective:
-    """Choose an objective by its name, as a YAML or a command line does.
-
-    Parameters
-    ----------
-    name : str
-        ``lmaczs`` or ``lmac``.
-    weights : mapping
-        Of each objective's name to the weights of its terms.
-    absent_prompts : {"one-sided", "two-sided"}
-        See `similarity_term`; L-MAC has no use for it.
-    present_prompts : {"one-sided", "two-sided"}
-        Likewise.
-    margin : float
-        Likewise.
-
-    Returns
-    -------
-    LmacZsObjective or LmacObjective
-
-    Raises
-    ------
-    ValueError
-        If there is no such objective.
-    """
-    if name == "lmaczs":
-        return LmacZsObjective(weights[name], absent_prompts, present_prompts, margin)
-    if name == "lmac":
-        return LmacObjective(weights[name])
-    raise ValueError(f"objective is {name!r}, not lmaczs or lmac")

@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 
 from lmaczs.audio import load_audio
 from lmaczs.cuts import Cut, cuts_of
+from lmaczs.disturbance import Disturbance
 from lmaczs.frontend import FrontEnd
+from lmaczs.mixtures import mix_waveforms, sequence
 from lmaczs.phrases import Phrase, PhrasePool, holders_of, phrases_of
 
 
@@ -53,6 +55,11 @@ class PromptedClips(Dataset):
         Share of the mixtures in which the two come one after the other.
     gain_db : float
         Training clips are made up to this many dB weaker.
+    disturb : Disturbance, optional
+        How training clips are disturbed, mixtures included.
+    predicted_share : float
+        Share of the training clips that are asked for what the model takes them for
+        instead of what is said of them.
     seed : int
         Of everything that is drawn.
     train : bool
@@ -78,6 +85,8 @@ class PromptedClips(Dataset):
         mixture_db: float = 5.0,
         sequence_share: float = 0.0,
         gain_db: float = 12.0,
+        disturb: Disturbance | None = None,
+        predicted_share: float = 0.0,
         seed: int = 0,
         train: bool = True,
         keep_in_memory: bool = True,
@@ -97,6 +106,8 @@ class PromptedClips(Dataset):
         self.mixture_share = mixture_share if train else 0.0
         self.mixture_db, self.gain_db = mixture_db, gain_db
         self.sequence_share = sequence_share
+        self.disturb = disturb if train and disturb is not None else Disturbance()
+        self.predicted_share = predicted_share if train else 0.0
         self.seed, self.train = seed, train
         # shared: workers that outlive an epoch learn of the next one
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
@@ -157,7 +168,7 @@ class PromptedClips(Dataset):
             other, _ = self.clip(partner, rng)
             wav, samples = self._join(wav, other, rng), len(wav)
         if self.train:
-            wav = wav * 10 ** (-rng.uniform(0, self.gain_db) / 20)
+            wav, samples = self._disturb(wav, samples, rng)
         phrases, present = self._draw_phrases(index, partner, rng)
         return {
             "id": row.id,
@@ -166,6 +177,7 @@ class PromptedClips(Dataset):
             "label": self.phrases[index][0].words,
             "prompts": [phrase.sentence(self._template(rng)) for phrase in phrases],
             "present": present,
+            "ask_predicted": rng.random() < self.predicted_share,
         }
 
     def chance(self, clip_id: str) -> np.random.Generator:
@@ -232,6 +244,14 @@ class PromptedClips(Dataset):
         share = rng.uniform(0.35, 0.65)
         return sequence(wav, other, share, level, first_leads=rng.random() < 0.5)
 
+    def _disturb(
+        self, wav: Tensor, samples: int, rng: np.random.Generator
+    ) -> tuple[Tensor, int]:
+        disturbed = self.disturb(wav, self.front_end.sample_rate, rng)
+        # the repetitions of a short clip are no longer alike
+        samples = samples if disturbed is wav else len(wav)
+        return disturbed * 10 ** (-rng.uniform(0, self.gain_db) / 20), samples
+
     def _draw_phrases(
         self, index: int, partner: int | None, rng: np.random.Generator
     ) -> tuple[list[Phrase], list[bool]]:
@@ -262,83 +282,6 @@ class PromptedClips(Dataset):
         return self.templates[int(rng.integers(len(self.templates)))]
 
 
-def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
-    """Sum of two sounds of one length, the first at a level above the second.
-
-    Parameters
-    ----------
-    first : Tensor [samples]
-        A waveform. Where one of the two is silent, the other is returned.
-    second : Tensor [samples]
-        The other waveform.
-    level_db : float
-        Level of the first above the second, dB, by energy.
-
-    Returns
-    -------
-    Tensor [samples]
-        At the level of the first; turned down where it would clip.
-    """
-    energies = first.square().sum(), second.square().sum()
-    if min(energies) == 0:
-        return first + second
-    gain = (energies[0] / energies[1]).sqrt() * 10 ** (-level_db / 20)
-    mixture = first + gain * second
-    return mixture / mixture.abs().max().clamp_min(1.0)
-
-
-def sequence(
-    first: Tensor, second: Tensor, share: float, level_db: float, first_leads: bool
-) -> Tensor:
-    """Two sounds one after the other, of each its loudest stretch.
-
-    Parameters
-    ----------
-    first : Tensor [samples]
-        A waveform.
-    second : Tensor [samples]
-        The other one, as long.
-    share : float
-        Of the time that the first gets, in (0, 1).
-    level_db : float
-        Level of the first above the second, dB, by mean power. A silent one stays so.
-    first_leads : bool
-        Whether the first comes first.
-
-    Returns
-    -------
-    Tensor [samples]
-        The first at its own level; turned down where it would clip.
-    """
-    cut = round(share * len(first))
-    parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
-    powers = [part.square().mean() for part in parts]
-    if min(powers) > 0:
-        parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
-    joined = torch.cat(parts if first_leads else parts[::-1])
-    return joined / joined.abs().max().clamp_min(1.0)
-
-
-def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
-    """Stretch of a waveform that has the most energy.
-
-    Parameters
-    ----------
-    wav : Tensor [n]
-        A waveform.
-    samples : int
-        Length of the stretch, from 1 to n.
-
-    Returns
-    -------
-    Tensor [samples]
-        The first of equals.
-    """
-    before = torch.nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
-    start = int((before[samples:] - before[:-samples]).argmax())
-    return wav[start : start + samples]
-
-
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch of clips.
 
@@ -360,4 +303,5 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "wav": torch.stack([item["wav"] for item in items]),
         "samples": torch.tensor([item["samples"] for item in items]),
         "present": torch.tensor([item["present"] for item in items]),
+        "ask_predicted": torch.tensor([item["ask_predicted"] for item in items]),
     }

@@ -18,7 +18,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain, masks_of_clip, similarities
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.localisation import mass_in_region, si_sdr_improvement
-from lmaczs.prompted_clips import mix_waveforms
+from lmaczs.mixtures import mix_waveforms
 
 
 @torch.no_grad()

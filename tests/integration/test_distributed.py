@@ -170,7 +170,7 @@ def test_two_processes(alone: Run, options: Options, tmp_path: Path) -> None:
 def test_the_runs_learn(alone: Run) -> None:
     """What is compared to 1e-5 has moved by far more."""
     for part in ("learner", "decoder"):
-        assert abs(float(alone.weights[f"{part}.draw.bias"]) - KEEP) > 1e-3
+        assert abs(float(alone.weights[f"{part}.draw.bias"][0]) - KEEP) > 1e-3
 
 
 def test_process_that_dies(

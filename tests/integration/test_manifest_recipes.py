@@ -302,5 +302,7 @@ def test_the_objective_is_that_of_esc50(recipe: str) -> None:
         for name in (recipe, "esc50.yaml")
     )
     assert own["weights"] == esc50["weights"]["lmaczs"]
-    for name in ("absent_prompts", "present_prompts", "margin", "mixture_share"):
+    shared = ["absent_prompts", "present_prompts", "margin", "mixture_share"]
+    shared += ["speed_share", "noise_share", "band_share", "predicted_share"]
+    for name in shared:
         assert own[name] == esc50[name]

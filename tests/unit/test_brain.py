@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from lmaczs.brain import InterpreterBrain
 from lmaczs.checkpoints import WholeCheckpointer
 from lmaczs.clap import FrozenClap
+from lmaczs.criteria import LmacObjective, LmacZsObjective
 from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import DOMAINS, Domain
-from lmaczs.objectives import LmacObjective, LmacZsObjective
 from lmaczs.prompted_clips import PromptedClips, collate
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
@@ -38,6 +38,7 @@ LMACZS = {
     "removed": 0.3,
     "absent": 0.3,
     "leakage": 0.3,
+    "contrast": 0.3,
 }
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
@@ -65,6 +66,7 @@ def batch_of(clips: int, prompts: int = 2, seconds: float = 5.0) -> dict[str, An
         "wav": wav,
         "samples": torch.full((clips,), samples),
         "present": torch.tensor(present),
+        "ask_predicted": torch.zeros(clips, dtype=torch.bool),
     }
 
 
@@ -195,6 +197,23 @@ def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> 
             absent = tiny_clap.encode_text([batch["prompts"][i][-1]])[0]
             assert_close(pairs.text[i, 1], absent)
         assert pairs.present.tolist() == [[True, False]] * 4
+
+
+def test_training_asks_for_what_is_predicted_where_it_should(
+    make_brain: MakeBrain,
+) -> None:
+    """The first prompt of those clips alone; nothing is asked so where it is judged."""
+    brain, batch = make_brain(), batch_of(3, prompts=2)
+    plain = brain.compute_forward(batch, TRAIN)
+    batch["ask_predicted"][1] = True
+    pairs = brain.compute_forward(batch, TRAIN)
+    predicted = (plain.embedding @ brain.class_text.T).argmax(-1)
+    assert_close(pairs.text[1, 0], brain.class_text[predicted[1]])
+    assert_close(pairs.text[:, 1], plain.text[:, 1])
+    for other in (0, 2):
+        assert_close(pairs.text[other], plain.text[other])
+        assert_close(pairs.masks[other], plain.masks[other])
+    assert not torch.allclose(pairs.masks[1, 0], plain.masks[1, 0], atol=1e-3)
 
 
 def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
@@ -415,6 +434,14 @@ def test_best_and_last_are_kept(make_brain: MakeBrain, mode: str, best: int) -> 
     assert [meta["epoch"] for meta in saved(brain)] == [best, 4]
     keys = {f"{mode}_key": "loss"}
     assert brain.checkpointer.find_checkpoint(**keys).meta["epoch"] == best
+
+
+def test_the_last_epoch_can_be_the_best(make_brain: MakeBrain) -> None:
+    """Its number is a metric like any other; nothing else is kept, then."""
+    brain = make_brain(best_metric="epoch", best_mode="max")
+    end_epochs(brain, iter([0.9, 0.1, 0.5]))
+    assert [meta["epoch"] for meta in saved(brain)] == [3]
+    assert brain.checkpointer.find_checkpoint(max_key="epoch").meta["epoch"] == 3
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

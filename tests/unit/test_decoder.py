@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lmaczs import decoder as decoder_module
 from lmaczs.clap import AudioEncoding, FrozenClap
-from lmaczs.decoder import STRETCH, MaskDecoder, load_decoder
+from lmaczs.decoder import WHOLE, MaskDecoder, load_decoder, relative_level
 from lmaczs.frontend import DOMAINS, Domain
 
 ANY_CLAP = pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def make(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> MaskDecode
     decoder = MaskDecoder(clap, domain)
     with torch.no_grad():
         decoder.draw.weight.mul_(3)
-        decoder.draw.bias.zero_()
+        decoder.draw.bias.copy_(torch.tensor([1.0, 0.0]))
     return decoder.eval()
 
 
@@ -215,7 +215,7 @@ def flat(bias: float) -> MaskDecoder:
     decoder = MaskDecoder(shapes_only(8, 10), "mel", width=8)
     with torch.no_grad():
         decoder.draw.weight.zero_()
-        decoder.draw.bias.fill_(bias)
+        decoder.draw.bias.copy_(torch.tensor([bias, 0.0]))
     return decoder
 
 
@@ -248,20 +248,57 @@ def test_every_second_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> Non
     decoder.draw.register_forward_hook(lambda *args: drawn.append(args[-1]))
     draw_on(decoder)
     bands, frames = math.ceil(n_mels / 2), math.ceil(n_frames / 2)
-    assert drawn[0].shape == (6, 1, bands, frames)
+    assert drawn[0].shape == (6, 2, bands, frames)
     place = torch.arange(frames) * 2.0 + 0.5  # of frames 2 k and 2 k + 1
-    mask = decoder._mask_of((place / 10 - 3).expand(1, 1, bands, -1))
-    assert mask.shape == (1, 1, n_mels, n_frames)
-    found = 10 * ((mask / STRETCH).logit() + 3)
+    found = placed(decoder, (place / 10 - 3).expand(bands, -1))
     inner = slice(1, n_frames - 1)
     expected = torch.arange(float(n_frames))[inner].expand(n_mels, -1)
-    torch.testing.assert_close(found[0, 0, :, inner], expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[:, inner], expected, atol=1e-3, rtol=0)
     place = torch.arange(bands) * 2.0 + 0.5
-    mask = decoder._mask_of((place / 10 - 3)[:, None].expand(1, 1, -1, frames))
-    found = 10 * ((mask / STRETCH).logit() + 3)
+    found = placed(decoder, (place / 10 - 3)[:, None].expand(-1, frames))
     inner = slice(1, n_mels - 1)
     expected = torch.arange(float(n_mels))[inner, None].expand(-1, n_frames)
-    torch.testing.assert_close(found[0, 0, inner], expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[inner], expected, atol=1e-3, rtol=0)
+
+
+def placed(decoder: MaskDecoder, keep: Tensor) -> Tensor:
+    """Tenths that were drawn above -3, in every cell, whatever its level."""
+    drawn = torch.stack([keep, torch.zeros_like(keep)])[None]
+    level = torch.randn(1, 1, decoder.n_mels, decoder.n_frames)
+    mask = decoder._mask_of(drawn, level)
+    assert mask.shape == level.shape
+    return 10 * (mask.logit() + 3)[0, 0]
+
+
+@pytest.mark.parametrize("steep", [-2.0, 0.0, 0.5, 3.0])
+def test_level_of_a_cell_shifts_what_is_drawn(steep: float) -> None:
+    """By as much as is drawn as well, in that cell alone."""
+    decoder = MaskDecoder(shapes_only(8, 10), "mel", width=8)
+    drawn = torch.tensor([0.3, steep])[None, :, None, None].expand(1, 2, 4, 5)
+    level = torch.zeros(1, 1, 8, 10)
+    level[0, 0, 3, 7] = -0.8
+    mask = decoder._mask_of(drawn, level)
+    expected = torch.full_like(level, 0.3)
+    expected[0, 0, 3, 7] += -0.8 * steep
+    torch.testing.assert_close(mask.logit(), expected)
+
+
+@pytest.mark.parametrize("gain", [-37.0, 0.0, 12.0])
+def test_level_is_that_above_the_mean_power(gain: float) -> None:
+    """In steps of 20 dB from 20 dB below it; a gain changes nothing."""
+    log_mel = -60 + 15 * torch.randn(3, 1, 9, 6) + gain
+    expected = torch.empty(3, 1, 6, 9)
+    for clip in range(3):
+        power = [10 ** (float(x) / 10) for x in log_mel[clip].flatten()]
+        mean = 10 * math.log10(sum(power) / len(power))
+        expected[clip, 0] = ((log_mel[clip, 0] - mean + 20) / 20).T
+    torch.testing.assert_close(relative_level(log_mel), expected, atol=1e-4, rtol=0)
+
+
+def test_level_of_silence_is_finite() -> None:
+    """At the extractor's floor everywhere: every cell is at the mean."""
+    level = relative_level(torch.full((1, 1, 9, 6), -100.0))
+    torch.testing.assert_close(level, torch.ones(1, 1, 6, 9), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("n_frames", [20, 21])
@@ -284,27 +321,35 @@ def test_last_frame_is_heard(n_frames: int) -> None:
         assert where.max() > 1e-4
 
 
-@pytest.mark.parametrize("bias", [-9.0, -1.0, 0.0, 2.0, 2.2, 2.4, 5.0, 40.0])
-def test_mask_is_a_stretched_sigmoid(bias: float) -> None:
-    """Of what exceeds 1 exactly 1 is left: a mask can keep a cell entirely."""
+@pytest.mark.parametrize("bias", [-9.0, -1.0, 0.0, 2.0, 2.1, 2.3, 5.0, 40.0])
+def test_mask_is_a_sigmoid_or_one(bias: float) -> None:
+    """Above 0.9 exactly 1 is left: a mask can keep a cell entirely."""
     masks = draw_on(flat(bias))
-    value = STRETCH / (1 + math.exp(-bias))
-    if value > 1:
+    value = 1 / (1 + math.exp(-bias))
+    expected = 1.0 if value > WHOLE else value
+    torch.testing.assert_close(masks, torch.full_like(masks, expected))
+    if value > WHOLE:
         assert (masks == 1).all()
-    else:
-        assert masks.max() < 1
-        torch.testing.assert_close(masks, torch.full_like(masks, value))
-    assert (value > 1) == (bias > 2.31)  # from ln 10 on
+    assert (value > WHOLE) == (bias > 2.2)  # from ln 9 on
 
 
-@pytest.mark.parametrize("bias", [0.0, 2.2, 2.4, 5.0])
-def test_gradient_passes_where_a_mask_is_cut(bias: float) -> None:
-    """It is that of the stretched sigmoid, on both sides of 1: a 1 can be unlearnt."""
+@pytest.mark.parametrize("bias", [0.0, 2.1, 2.3, 5.0])
+def test_gradient_passes_where_a_mask_is_one(bias: float) -> None:
+    """It is that of the sigmoid, on both sides of the step: a 1 can be unlearnt."""
     decoder = flat(bias)
     draw_on(decoder).mean().backward()
     sigmoid = 1 / (1 + math.exp(-bias))
-    expected = STRETCH * sigmoid * (1 - sigmoid)
-    assert decoder.draw.bias.grad.item() == pytest.approx(expected, rel=1e-3)
+    expected = sigmoid * (1 - sigmoid)
+    assert decoder.draw.bias.grad[0].item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("bias", [2.1, 2.19, 2.2, 3.0])
+def test_what_is_removed_has_a_bounded_gradient(bias: float) -> None:
+    """Its level in dB falls by at most 8.7 for each unit that is drawn."""
+    decoder = flat(bias)
+    left = (1 - draw_on(decoder)).square().clamp_min(1e-10)
+    (10 * left.log10()).mean().backward()
+    assert abs(decoder.draw.bias.grad[0].item()) <= 20 / math.log(10)
 
 
 # --- weights ------------------------------------------------------------------------
@@ -328,7 +373,7 @@ def test_weights_are_loaded_whole(
     [
         lambda state: state.pop("draw.bias"),
         lambda state: state.update(more=torch.zeros(1)),
-        lambda state: state.update({"draw.bias": torch.zeros(2)}),
+        lambda state: state.update({"draw.bias": torch.zeros(1)}),
     ],
     ids=["missing", "unknown", "shape"],
 )

@@ -16,7 +16,7 @@ from transformers import ClapFeatureExtractor
 
 from lmaczs import __version__, explanation
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import STRETCH, MaskDecoder
+from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import (
     WINDOWS_AT_ONCE,
     Interpretation,
@@ -55,7 +55,7 @@ def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
     """Make a decoder whose masks are one value everywhere."""
     decoder = MaskDecoder(clap, width=8)
     nn.init.zeros_(decoder.draw.weight)
-    nn.init.constant_(decoder.draw.bias, torch.tensor(value / STRETCH).logit().item())
+    decoder.draw.bias.data = torch.tensor([value, 0.5]).logit()
     return decoder.eval()
 
 

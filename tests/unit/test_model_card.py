@@ -54,6 +54,12 @@ def test_metrics_are_the_checkpoints(run_folder: Path) -> None:
     assert "unixtime" not in card
 
 
+def test_last_epoch_is_called_so(run_folder: Path) -> None:
+    """It is not the one with the highest epoch on the validation split."""
+    last = CARD | {"best_metric": "epoch", "best_mode": "max"}
+    assert "Of the last epoch:" in model_card(run_folder, last, META, True)
+
+
 def test_test_metrics_stand_beside_if_they_are_this_checkpoints(
     run_folder: Path,
 ) -> None:

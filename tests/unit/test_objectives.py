@@ -9,14 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmaczs.objectives import (
+from lmaczs.criteria import (
     LmacObjective,
     LmacZsObjective,
     Pairs,
+    ask_predicted,
+    make_objective,
+)
+from lmaczs.objectives import (
+    ALIKE,
     absent_term,
+    contrast_term,
     diversity_term,
     leakage_term,
-    make_objective,
     masked_in_term,
     masked_out_term,
     removed_term,
@@ -33,6 +38,7 @@ LMACZS_WEIGHTS = {
     "removed": 0.2,
     "absent": 0.4,
     "leakage": 0.5,
+    "contrast": 0.7,
 }
 LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
 
@@ -246,6 +252,53 @@ def test_leakage_is_a_loop_over_pairs_of_present_prompts(pairs: Pairs) -> None:
     assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
     alone = torch.tensor([[True, False, False]]).expand(BATCH, -1)
     assert leakage_term(pairs.masked, pairs.text, alone).tolist() == [0] * BATCH
+
+
+def test_contrast_is_a_loop_over_classes(pairs: Pairs) -> None:
+    """Minus the log-probability of a prompt among classes that say something else."""
+    classes = torch.cat([pairs.classes, pairs.text[:2, 0], 0.9 * pairs.text[2:3, 0]])
+    expected = []
+    for row in range(BATCH):
+        costs = []
+        for i in range(PROMPTS):
+            if not pairs.present[row, i]:
+                continue
+            text, masked = pairs.text[row, i], pairs.masked[row, i]
+            own = math.exp(10 * dot(text, masked))
+            others = [c for c in classes if dot(c, text) <= ALIKE]
+            total = own + sum(math.exp(10 * dot(c, masked)) for c in others)
+            costs.append(-math.log(own / total))
+        expected.append(mean(costs))
+    actual = contrast_term(pairs.masked, pairs.text, pairs.present, classes, 10.0)
+    torch.testing.assert_close(actual, torch.tensor(expected))
+    nobody = torch.zeros_like(pairs.present)
+    assert not contrast_term(pairs.masked, pairs.text, nobody, classes, 10.0).any()
+
+
+def test_contrast_with_oneself_costs_nothing(pairs: Pairs) -> None:
+    """A prompt that every class says over again is not told from them, without NaN."""
+    text = pairs.text[:, :1].clone().requires_grad_()
+    classes = pairs.text[:1, 0]
+    same = text[:1].expand(2, 1, -1)
+    cost = contrast_term(
+        pairs.masked[:2, :1], same, torch.ones(2, 1).bool(), classes, 10.0
+    )
+    assert cost.tolist() == [0, 0]
+    cost.sum().backward()
+    assert torch.isfinite(text.grad).all()
+
+
+def test_what_the_model_hears_is_asked_for() -> None:
+    """In place of the first prompt; whatever says the same is present, then."""
+    one, other, third, heard = torch.eye(4)
+    rows = [[one, heard], [other, third], [one, one], [other, third]]
+    text = torch.stack([torch.stack(row) for row in rows])
+    present = torch.tensor([[True, False]] * 4)
+    asked = torch.tensor([True, True, False, False])
+    found, there = ask_predicted(text, present, asked, heard.expand(4, -1))
+    assert torch.equal(found[:, 1], text[:, 1])
+    assert torch.equal(found[:, 0], torch.stack([heard, heard, one, other]))
+    assert there.tolist() == [[True, True], [True, False], [True, False], [True, False]]
 
 
 def test_lmac_terms_are_an_explicit_softmax(pairs: Pairs) -> None:

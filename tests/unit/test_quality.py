@@ -21,7 +21,7 @@ from lmaczs import quality
 from lmaczs.audio import load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.datasets import ESC10
-from lmaczs.decoder import STRETCH, MaskDecoder
+from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain, similarities
 from lmaczs.text_corpus import ESC50_LABELS
 
@@ -71,7 +71,7 @@ def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
     """Make a decoder whose masks are one value everywhere."""
     decoder = MaskDecoder(clap, width=8)
     nn.init.zeros_(decoder.draw.weight)
-    nn.init.constant_(decoder.draw.bias, torch.tensor(value / STRETCH).logit().item())
+    decoder.draw.bias.data = torch.tensor([value, 0.5]).logit()
     return decoder.eval()
 
 

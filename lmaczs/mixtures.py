@@ -1,0 +1,83 @@
+"""Two sounds in one clip: at once, or one after the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
+    """Sum of two sounds of one length, the first at a level above the second.
+
+    Parameters
+    ----------
+    first : Tensor [samples]
+        A waveform. Where one of the two is silent, the other is returned.
+    second : Tensor [samples]
+        The other waveform.
+    level_db : float
+        Level of the first above the second, dB, by energy.
+
+    Returns
+    -------
+    Tensor [samples]
+        At the level of the first; turned down where it would clip.
+    """
+    energies = first.square().sum(), second.square().sum()
+    if min(energies) == 0:
+        return first + second
+    gain = (energies[0] / energies[1]).sqrt() * 10 ** (-level_db / 20)
+    mixture = first + gain * second
+    return mixture / mixture.abs().max().clamp_min(1.0)
+
+
+def sequence(
+    first: Tensor, second: Tensor, share: float, level_db: float, first_leads: bool
+) -> Tensor:
+    """Two sounds one after the other, of each its loudest stretch.
+
+    Parameters
+    ----------
+    first : Tensor [samples]
+        A waveform.
+    second : Tensor [samples]
+        The other one, as long.
+    share : float
+        Of the time that the first gets, in (0, 1).
+    level_db : float
+        Level of the first above the second, dB, by mean power. A silent one stays so.
+    first_leads : bool
+        Whether the first comes first.
+
+    Returns
+    -------
+    Tensor [samples]
+        The first at its own level; turned down where it would clip.
+    """
+    cut = round(share * len(first))
+    parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
+    powers = [part.square().mean() for part in parts]
+    if min(powers) > 0:
+        parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
+    joined = torch.cat(parts if first_leads else parts[::-1])
+    return joined / joined.abs().max().clamp_min(1.0)
+
+
+def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
+    """Stretch of a waveform that has the most energy.
+
+    Parameters
+    ----------
+    wav : Tensor [n]
+        A waveform.
+    samples : int
+        Length of the stretch, from 1 to n.
+
+    Returns
+    -------
+    Tensor [samples]
+        The first of equals.
+    """
+    before = torch.nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
+    start = int((before[samples:] - before[:-samples]).argmax())
+    return wav[start : start + samples]

@@ -1,0 +1,83 @@
+"""Two sounds in one clip: levels, silence, clipping, and which stretches are taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lmaczs.mixtures import loudest_stretch, mix_waveforms, sequence
+
+RATE = 32000
+
+
+@pytest.mark.parametrize("level_db", [-12.0, -5.0, 0.0, 3.3, 20.0])
+@pytest.mark.parametrize("gain", [0.01, 1.0, 10.0])
+def test_mixture_level(level_db: float, gain: float) -> None:
+    """First and second are in the mixture at the level asked for, by energy."""
+    rng = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 20000, generator=rng)
+    second = second * gain
+    mixture = mix_waveforms(first, second, level_db)
+    sources = torch.stack([first, second], 1).double()
+    share = torch.linalg.lstsq(sources, mixture.double()[:, None]).solution
+    energies = (sources * share.T).square().sum(0)
+    torch.testing.assert_close(sources @ share, mixture.double()[:, None])
+    assert float(10 * (energies[0] / energies[1]).log10()) == pytest.approx(
+        level_db, abs=1e-3
+    )
+
+
+def test_mixture_does_not_clip() -> None:
+    """A mixture that would clip is turned down as a whole, another is not."""
+    time = torch.arange(3200) / RATE
+    first, second = (torch.sin(2 * torch.pi * f * time) for f in (500, 1100))
+    loud = mix_waveforms(first, second, 0)
+    assert loud.abs().max() == pytest.approx(1)
+    weak = mix_waveforms(0.1 * first, second, 0)
+    torch.testing.assert_close(weak, 0.1 * (first + second), atol=1e-3, rtol=0)
+
+
+def test_mixture_with_silence() -> None:
+    """Silence has no level: the other sound comes out as it is."""
+    sound, silence = torch.rand(100) - 0.5, torch.zeros(100)
+    assert torch.equal(mix_waveforms(sound, silence, 3), sound)
+    assert torch.equal(mix_waveforms(silence, sound, 3), sound)
+    assert torch.equal(mix_waveforms(silence, silence, 3), silence)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 39, 40])
+def test_loudest_stretch_is_a_search(samples: int) -> None:
+    """No other stretch of this length has more energy."""
+    wav = torch.randn(40, generator=torch.Generator().manual_seed(3))
+    energies = [
+        float(wav[i : i + samples].double().square().sum()) for i in range(41 - samples)
+    ]
+    best = int(np.argmax(energies))
+    assert torch.equal(loudest_stretch(wav, samples), wav[best : best + samples])
+
+
+@pytest.mark.parametrize("first_leads", [True, False])
+def test_sequence(first_leads: bool) -> None:
+    """Each sound has its share of the time, at the level asked for."""
+    rng = torch.Generator().manual_seed(0)
+    first, second = 0.01 * torch.randn(2, 1000, generator=rng)
+    joined = sequence(first, 3 * second, 0.4, 6.0, first_leads)
+    assert len(joined) == 1000
+    cut = 400 if first_leads else 600
+    parts = (joined[:cut], joined[cut:])
+    own, other = parts if first_leads else parts[::-1]
+    assert torch.equal(own, loudest_stretch(first, 400))
+    level = 10 * (own.square().mean() / other.square().mean()).log10()
+    assert float(level) == pytest.approx(6, abs=1e-3)
+    cosine = torch.cosine_similarity(other, loudest_stretch(second, 600), dim=0)
+    assert float(cosine) == pytest.approx(1, abs=1e-5)
+
+
+def test_sequence_with_silence() -> None:
+    """A silent sound stays silent, the other keeps its level; nothing clips."""
+    sound, silence = torch.rand(100) - 0.5, torch.zeros(100)
+    joined = sequence(sound, silence, 0.5, 3.0, True)
+    assert torch.equal(joined[:50], loudest_stretch(sound, 50))
+    assert not joined[50:].any()
+    assert sequence(4 * sound, sound, 0.5, -20.0, True).abs().max() == 1
