@@ -49,7 +49,7 @@ class InterpreterBrain(GroupBrain):
         self.average = AveragedModel(
             self.hparams.decoder,
             multi_avg_fn=get_ema_multi_avg_fn(self.hparams.average_decay),
-        )
+        ).eval()
         if self.checkpointer is not None:
             parts = {"learner": self.hparams.decoder, "average": self.average}
             self.checkpointer.add_recoverables(parts)

@@ -28,9 +28,10 @@ from lmaczs.frontend import Domain
 GROUPS = 8
 FLOOR_DB, RANGE_DB = -100.0, 50.0
 CONTRAST = 4.0  # similarities are below 1
-# A mask has to be able to keep a cell entirely: what 0.9 leaves of it is 20 dB weaker,
-# which an audio model hears as well.
-WHOLE = 0.9
+# A cell that is kept for the most part is kept entirely: what a mask of 0.9 removes is
+# 20 dB weaker, which an audio model hears as well. While it learns, less is rounded, so
+# that it hears what it draws.
+WHOLE, WHOLE_IN_TRAINING = 0.5, 0.9
 # A new decoder keeps nearly everything. An audio model hardly hears a gain, so that one
 # that starts half-way ends at a faint mask that is alike everywhere.
 KEEP = 3.0
@@ -122,7 +123,7 @@ class MaskDecoder(nn.Module):
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
 
     def _mask_of(self, drawn: Tensor, level: Tensor) -> Tensor:
-        """Mask on the mel grid: a sigmoid, and 1 where that is nearly 1.
+        """Mask on the mel grid: a sigmoid, and 1 where that is large.
 
         The gradient is the sigmoid's throughout. Of a sigmoid that is stretched beyond
         1 and cut, the level in dB of what is removed would fall infinitely fast there.
@@ -131,7 +132,8 @@ class MaskDecoder(nn.Module):
         fine = _resize(drawn, size)[..., : self.n_mels, : self.n_frames]
         keep, steep = fine.split(1, dim=1)
         mask = (keep + steep * level).sigmoid()
-        return mask + ((1 - mask) * (mask > WHOLE)).detach()
+        whole = mask > (WHOLE_IN_TRAINING if self.training else WHOLE)
+        return mask + ((1 - mask) * whole).detach()
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from lmaczs import decoder as decoder_module
 from lmaczs.clap import AudioEncoding, FrozenClap
-from lmaczs.decoder import WHOLE, MaskDecoder, load_decoder, relative_level
+from lmaczs.decoder import (
+    WHOLE,
+    WHOLE_IN_TRAINING,
+    MaskDecoder,
+    load_decoder,
+    relative_level,
+)
 from lmaczs.frontend import DOMAINS, Domain
 
 ANY_CLAP = pytest.mark.parametrize(
@@ -321,16 +327,22 @@ def test_last_frame_is_heard(n_frames: int) -> None:
         assert where.max() > 1e-4
 
 
-@pytest.mark.parametrize("bias", [-9.0, -1.0, 0.0, 2.0, 2.1, 2.3, 5.0, 40.0])
-def test_mask_is_a_sigmoid_or_one(bias: float) -> None:
-    """Above 0.9 exactly 1 is left: a mask can keep a cell entirely."""
-    masks = draw_on(flat(bias))
+@pytest.mark.parametrize("bias", [-9.0, -0.1, 0.1, 2.1, 2.3, 5.0, 40.0])
+@pytest.mark.parametrize(
+    ("training", "whole", "from_bias"),
+    [(True, WHOLE_IN_TRAINING, math.log(9)), (False, WHOLE, 0.0)],
+)
+def test_mask_is_a_sigmoid_or_one(
+    bias: float, training: bool, whole: float, from_bias: float
+) -> None:
+    """Above a half, in training above 0.9, exactly 1: a cell can be kept entirely."""
+    masks = draw_on(flat(bias).train(training))
     value = 1 / (1 + math.exp(-bias))
-    expected = 1.0 if value > WHOLE else value
-    torch.testing.assert_close(masks, torch.full_like(masks, expected))
-    if value > WHOLE:
+    assert (value > whole) == (bias > from_bias)
+    if value > whole:
         assert (masks == 1).all()
-    assert (value > WHOLE) == (bias > 2.2)  # from ln 9 on
+    else:
+        torch.testing.assert_close(masks, torch.full_like(masks, value))
 
 
 @pytest.mark.parametrize("bias", [0.0, 2.1, 2.3, 5.0])
@@ -343,7 +355,7 @@ def test_gradient_passes_where_a_mask_is_one(bias: float) -> None:
     assert decoder.draw.bias.grad[0].item() == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("bias", [2.1, 2.19, 2.2, 3.0])
+@pytest.mark.parametrize("bias", [-3.0, 2.1, 2.19, 2.2, 3.0])
 def test_what_is_removed_has_a_bounded_gradient(bias: float) -> None:
     """Its level in dB falls by at most 8.7 for each unit that is drawn."""
     decoder = flat(bias)
