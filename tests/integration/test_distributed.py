@@ -33,7 +33,10 @@ OPTIONS = {
     "num_threads": 1,
     "width": 8,
     "batch_size": 4,
-    "lr": 0.2,
+    "lr": 0.1,
+    "speed_share": 0,  # all of a step is compared, what is heard does not matter
+    "noise_share": 0,
+    "band_share": 0,
     "negatives_per_clip": 0,
     "weights": "{lmaczs: {similarity: 1, sparsity: 3}}",
     "number_of_epochs": 2,

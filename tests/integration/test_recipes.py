@@ -189,7 +189,7 @@ def test_best_checkpoint_is_tested(whole: Run) -> None:
     kept = {one.meta["epoch"]: one.meta["MM"] for one in checkpoints(whole.folder)}
     assert set(kept) == {1, EPOCHS}
     assert kept[1] > kept[EPOCHS]
-    state = whole.brain.hparams.decoder.state_dict()
+    state = whole.brain.average.module.state_dict()
     assert same(state, weights(whole.checkpoint(1)))
     assert not same(state, weights(whole.checkpoint(EPOCHS)), atol=1e-3)
     assert json.loads((whole.folder / "test.json").read_text()) == whole.test
