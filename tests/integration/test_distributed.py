@@ -34,7 +34,7 @@ OPTIONS = {
     "width": 8,
     "batch_size": 4,
     "lr": 0.1,
-    "speed_share": 0,  # all of a step is compared, what is heard does not matter
+    "speed_share": 0,
     "noise_share": 0,
     "band_share": 0,
     "negatives_per_clip": 0,
