@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaczs.mixtures import below
 from lmaczs.resampling import resample
 
 SPEEDS = ((5, 8), (2, 3), (4, 5), (5, 4), (3, 2), (8, 5))
@@ -67,7 +68,7 @@ class Disturbance:
             wav = at_speed(wav, *SPEEDS[int(rng.integers(len(SPEEDS)))])
         if rng.random() < self.noise_share:
             noise = coloured_noise(len(wav), rng.uniform(0, 2), rng)
-            wav = with_noise(wav, noise, rng.uniform(*self.noise_db))
+            wav = wav + below(noise, wav, rng.uniform(*self.noise_db))
         if rng.random() < self.band_share:
             hertz = float(np.exp(rng.uniform(*np.log(self.band_hz))))
             wav = cut_off(wav, hertz, sample_rate, above=rng.random() < 0.5)
@@ -115,26 +116,6 @@ def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> Tens
     spectrum = torch.fft.rfft(white)
     falls = torch.arange(len(spectrum)).clamp_min(1) ** (-slope / 2)
     return torch.fft.irfft(spectrum * falls, n=samples)
-
-
-def with_noise(wav: Tensor, noise: Tensor, level_db: float) -> Tensor:
-    """Add noise to a clip.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform; a silent one stays silent.
-    noise : Tensor [samples]
-        Not silent.
-    level_db : float
-        Level of the clip above the noise, dB, by energy.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
-    ratio = wav.norm() / noise.norm()
-    return wav + noise * ratio * 10 ** (-level_db / 20)
 
 
 def cut_off(wav: Tensor, hertz: float, sample_rate: int, above: bool) -> Tensor:

@@ -6,6 +6,26 @@ import torch
 from torch import Tensor
 
 
+def below(sound: Tensor, other: Tensor, level_db: float) -> Tensor:
+    """Bring a sound to a level below another's.
+
+    Parameters
+    ----------
+    sound : Tensor [samples]
+        A waveform, not silent.
+    other : Tensor [samples]
+        The other waveform; below silence is silence.
+    level_db : float
+        dB, by energy.
+
+    Returns
+    -------
+    Tensor [samples]
+    """
+    ratio = other.square().sum() / sound.square().sum()
+    return ratio.sqrt() * 10 ** (-level_db / 20) * sound
+
+
 def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
     """Sum of two sounds of one length, the first at a level above the second.
 
@@ -23,11 +43,9 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
     Tensor [samples]
         At the level of the first; turned down where it would clip.
     """
-    energies = first.square().sum(), second.square().sum()
-    if min(energies) == 0:
+    if min(first.square().sum(), second.square().sum()) == 0:
         return first + second
-    gain = (energies[0] / energies[1]).sqrt() * 10 ** (-level_db / 20)
-    mixture = first + gain * second
+    mixture = first + below(second, first, level_db)
     return mixture / mixture.abs().max().clamp_min(1.0)
 
 

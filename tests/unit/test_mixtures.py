@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmaczs.mixtures import loudest_stretch, mix_waveforms, sequence
+from lmaczs.mixtures import below, loudest_stretch, mix_waveforms, sequence
 
 RATE = 32000
 
@@ -26,6 +26,18 @@ def test_mixture_level(level_db: float, gain: float) -> None:
     assert float(10 * (energies[0] / energies[1]).log10()) == pytest.approx(
         level_db, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("level", [-10.0, 0.0, 20.0])
+def test_below_is_by_energy(level: float) -> None:
+    """Whatever the level of the sound that is given; below silence is silence."""
+    rng = torch.Generator().manual_seed(0)
+    sound, other = 7 * torch.randn(2000, generator=rng), torch.rand(2000) - 0.5
+    brought = below(sound, other, level)
+    found = 10 * (other.square().sum() / brought.square().sum()).log10()
+    assert float(found) == pytest.approx(level, abs=1e-3)
+    assert float(torch.cosine_similarity(brought, sound, 0)) == pytest.approx(1)
+    assert not below(sound, torch.zeros(2000), level).any()
 
 
 def test_mixture_does_not_clip() -> None:
