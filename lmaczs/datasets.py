@@ -193,6 +193,7 @@ def esc50_splits(
     train_folds: Sequence[int] = (1, 2, 3),
     valid_folds: Sequence[int] = (4,),
     test_folds: Sequence[int] = (5,),
+    leave_out: Sequence[str] = (),
 ) -> Splits:
     """Tables of ESC-50's splits.
 
@@ -210,6 +211,8 @@ def esc50_splits(
         Folds that choose the checkpoint.
     test_folds : sequence of int
         Folds that are reported.
+    leave_out : sequence of str
+        Labels whose clips are left out of every split, as if the set had none.
 
     Returns
     -------
@@ -218,7 +221,7 @@ def esc50_splits(
     Raises
     ------
     ValueError
-        If `split` is none of the three.
+        If `split` is none of the three, or a label to leave out is unknown.
     """
     table = read_esc50(data_folder)
     folds = [*train_folds, *valid_folds, *test_folds]
@@ -233,6 +236,9 @@ def esc50_splits(
         table = split_for_development(table)
     else:
         raise ValueError(f"split is {split!r}, not auto, folds or development")
+    if unknown := sorted(set(leave_out) - set(table.label)):
+        raise ValueError(f"leave_out names {unknown}, which no clip of ESC-50 has")
+    table = table[~table.label.isin(leave_out)]
     return Splits(*(table[table.split == name] for name in SPLITS))
 
 

@@ -249,6 +249,18 @@ def test_splits_that_do_not_exist_are_refused(esc50: Path) -> None:
         esc50_splits(esc50, "folds", test_folds=[9])
 
 
+def test_labels_that_are_left_out_are_in_no_split(esc50: Path) -> None:
+    """The other clips stay where they are; a label that does not exist is named."""
+    whole, left = esc50_splits(esc50), esc50_splits(esc50, leave_out=["dog"])
+    assert left.labels == [label for label in whole.labels if label != "dog"]
+    for name in SPLITS:
+        table = getattr(whole, name)
+        expected = table[table.label != "dog"]
+        assert getattr(left, name).id.tolist() == expected.id.tolist()
+    with pytest.raises(ValueError, match=r"leave_out names \['dgo'\]"):
+        esc50_splits(esc50, leave_out=["dgo", "dog"])
+
+
 def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:
     """Sound files in any case of their suffix, by name; nothing else."""
     (tmp_path / "b").mkdir()
