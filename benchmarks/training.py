@@ -46,7 +46,8 @@ from lmaczs.distributed import gather, join_group, run_together
 from lmaczs.prompted_clips import PromptedClips, collate
 
 SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
-WEIGHTS = dict.fromkeys(["similarity", "sparsity", "removed", "contrast"], 1.0)
+TERMS = ["similarity", "sparsity", "removed", "interference", "contrast"]
+WEIGHTS = dict.fromkeys(TERMS, 1.0)
 TEMPLATES = ["This is a sound of {}.", "{}"]
 LABELS = ["cat", "dog", "rain", "siren", "wind"]
 FILES, RATE, SECONDS = 20, 44100, 5

@@ -17,6 +17,7 @@ from lmaczs.distributed import gather
 from lmaczs.explanation import explain
 from lmaczs.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.metrics import class_probabilities, faithfulness_table
+from lmaczs.own_terms import beside_prompts
 from lmaczs.prompted_clips import PromptedClips
 from lmaczs.report import slugify
 
@@ -104,7 +105,7 @@ class InterpreterBrain(GroupBrain):
             encoding = self.clap.encode_audio(log_mel)
         embedding = unit_float32(encoding.embedding)
         with self.full_precision():
-            text, present = self._prompts(batch, embedding, stage)
+            text, present, known = self._prompts(batch, embedding, stage)
         training = stage == sb.Stage.TRAIN
         decoder = self.modules.decoder if training else self.average.module
         masks = decoder(text, encoding.features, log_mel).float()
@@ -115,6 +116,7 @@ class InterpreterBrain(GroupBrain):
             text=text,
             present=present,
             masks=masks,
+            others=self._beside(batch, masks.shape[1]) * known[:, None, None, None],
             embedding=embedding,
             masked=encoded[:, :-1],
             removed=encoded[:, -1],
@@ -124,21 +126,28 @@ class InterpreterBrain(GroupBrain):
 
     def _prompts(
         self, batch: dict[str, Any], embedding: Tensor, stage: sb.Stage
-    ) -> tuple[Tensor, Tensor]:
-        """Text embeddings [B, P, D] and which of them are present [B, P]."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompts [B, P, D]; which are there [B, P]; if the first is the clip's [B]."""
         present = batch["present"].to(self.device)
         classes = self.class_text.to(self.device)
         predicted = classes[(embedding @ classes.T).argmax(-1)]
+        unknown = torch.zeros(len(predicted), dtype=torch.bool, device=self.device)
         if stage == sb.Stage.TRAIN and self.hparams.criterion.explains == "prompts":
             flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
             text = self.clap.encode_text(flat).view(*present.shape, -1)
             return ask_predicted(text, present, batch["ask_predicted"], predicted)
         if stage == sb.Stage.TRAIN:
-            return predicted[:, None], present[:, :1]
+            return predicted[:, None], present[:, :1], unknown
         absent = self.clap.encode_text([p[-1] for p in batch["prompts"]])
-        return torch.stack([predicted, absent], 1), torch.tensor(
-            [[True, False]], device=self.device
-        ).expand(len(predicted), -1)
+        there = torch.tensor([[True, False]], device=self.device)
+        asked = torch.stack([predicted, absent], 1)
+        return asked, there.expand(len(predicted), -1), unknown
+
+    def _beside(self, batch: dict[str, Any], prompts: int) -> Tensor:
+        """What sounds beside each prompt's own sound, [B, P, F, T]."""
+        sounds = (batch[name].to(self.device) for name in ("wav", "sources"))
+        front_end, domain = self.clap.front_end, self.hparams.domain
+        return beside_prompts(front_end, *sounds, prompts, domain)
 
     def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
         """``f(M * X)`` of every pair: [B, P, D]."""

@@ -1,6 +1,7 @@
-"""The objectives of LMAC-ZS and of L-MAC: weighted sums of `lmaczs.objectives`' terms.
+"""The objectives of LMAC-ZS and of L-MAC: weighted sums of terms.
 
-In the notation of that module. Each row of a batch is a clip with P prompts.
+The papers' terms are in `lmaczs.objectives`, ours in `lmaczs.own_terms`. Each row of a
+batch is a clip with P prompts.
 """
 
 from __future__ import annotations
@@ -12,24 +13,27 @@ import torch
 from torch import Tensor
 
 from lmaczs.objectives import (
-    ALIKE,
     Sided,
-    absent_term,
-    contrast_term,
     diversity_term,
-    leakage_term,
     masked_in_term,
     masked_out_term,
-    removed_term,
     similarity_term,
     sparsity_term,
     weighted_sum,
+)
+from lmaczs.own_terms import (
+    ALIKE,
+    absent_term,
+    contrast_term,
+    interference_term,
+    leakage_term,
+    removed_term,
 )
 
 
 def ask_predicted(
     text: Tensor, present: Tensor, asked: Tensor, predicted: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Ask some clips for what the model takes them for, not for what is said of them.
 
     A model that errs has to be explained, too: by what misled it.
@@ -48,14 +52,15 @@ def ask_predicted(
     Returns
     -------
     tuple
-        Prompts, and which of them are present: also those that say the same as a
-        prompt that was put in.
+        Prompts; which of them are present: also those that say the same as a prompt
+        that was put in; and of which clips the first prompt still says the same.
     """
     asked = asked.to(text.device)[:, None]
     first = torch.where(asked, predicted, text[:, 0])
+    as_before = (text[:, 0] * first).sum(-1) > ALIKE
     text = torch.cat([first[:, None], text[:, 1:]], 1)
     same = (text @ first[..., None])[..., 0] > ALIKE
-    return text, present | (asked & same)
+    return text, present | (asked & same), as_before
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ class Pairs:
         Which prompts sound in the clip; the first one always counts as the clip's.
     masks : Tensor [B, P, F, T]
         ``M_ij``.
+    others : Tensor [B, P, F, T]
+        Power of what sounds beside a prompt's own sound, as a share of the clip's; 0
+        where that is not known.
     embedding : Tensor [B, D]
         ``f(X_j)``.
     masked : Tensor [B, P, D]
@@ -85,6 +93,7 @@ class Pairs:
     text: Tensor
     present: Tensor
     masks: Tensor
+    others: Tensor
     embedding: Tensor
     masked: Tensor
     removed: Tensor
@@ -118,12 +127,13 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and four terms of ours.
+    """LMAC-ZS (Paissan et al., 2024, eq. 5), and five terms of ours.
 
     Parameters
     ----------
     weights : mapping of str to float
-        Of similarity, sparsity, diversity, removed, absent, leakage, contrast.
+        Of similarity, sparsity, diversity, removed, absent, leakage, interference,
+        contrast.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
     present_prompts : {"one-sided", "two-sided"}
@@ -179,6 +189,7 @@ class LmacZsObjective:
             "removed": removed_term(removed),
             "absent": absent_term(pairs.masks, pairs.present),
             "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
+            "interference": interference_term(pairs.masks, pairs.others, pairs.present),
             "contrast": contrast_term(
                 pairs.masked,
                 pairs.text,

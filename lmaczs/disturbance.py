@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmaczs.mixtures import below
+from lmaczs.mixtures import below, unclipped
 from lmaczs.resampling import resample
 
 SPEEDS = ((5, 8), (2, 3), (4, 5), (5, 4), (3, 2), (8, 5))
@@ -45,14 +45,14 @@ class Disturbance:
     band_hz: tuple[float, float] = (300.0, 6000.0)
 
     def __call__(
-        self, wav: Tensor, sample_rate: int, rng: np.random.Generator
+        self, sources: Tensor, sample_rate: int, rng: np.random.Generator
     ) -> Tensor:
         """Disturb a clip, or leave it.
 
         Parameters
         ----------
-        wav : Tensor [samples]
-            A waveform.
+        sources : Tensor [S, samples]
+            Waveforms whose sum is the clip.
         sample_rate : int
             Hz.
         rng : numpy.random.Generator
@@ -60,28 +60,30 @@ class Disturbance:
 
         Returns
         -------
-        Tensor [samples]
-            Turned down where it would clip; `wav` itself if nothing was drawn.
+        Tensor [S, samples], or [S + 1, samples] with noise
+            The sounds as they are in the disturbed clip, which is turned down where it
+            would clip, and the noise; `sources` itself if nothing was drawn.
         """
-        clean = wav
+        clean = sources
         if rng.random() < self.speed_share:
-            wav = at_speed(wav, *SPEEDS[int(rng.integers(len(SPEEDS)))])
+            sources = at_speed(sources, *SPEEDS[int(rng.integers(len(SPEEDS)))])
         if rng.random() < self.noise_share:
-            noise = coloured_noise(len(wav), rng.uniform(0, 2), rng)
-            wav = wav + below(noise, wav, rng.uniform(*self.noise_db))
+            noise = coloured_noise(sources.shape[-1], rng.uniform(0, 2), rng)
+            noise = below(noise, sources.sum(0), rng.uniform(*self.noise_db))
+            sources = torch.cat([sources, noise[None]])
         if rng.random() < self.band_share:
             hertz = float(np.exp(rng.uniform(*np.log(self.band_hz))))
-            wav = cut_off(wav, hertz, sample_rate, above=rng.random() < 0.5)
-        return wav if wav is clean else wav / wav.abs().max().clamp_min(1.0)
+            sources = cut_off(sources, hertz, sample_rate, above=rng.random() < 0.5)
+        return sources if sources is clean else unclipped(sources)
 
 
 def at_speed(wav: Tensor, up: int, down: int) -> Tensor:
-    """Play a clip at ``up / down`` of its speed, pitch included.
+    """Play clips at ``up / down`` of their speed, pitch included.
 
     Parameters
     ----------
-    wav : Tensor [samples]
-        A waveform.
+    wav : Tensor [..., samples]
+        Waveforms.
     up : int
         Numerator of the speed.
     down : int
@@ -89,11 +91,13 @@ def at_speed(wav: Tensor, up: int, down: int) -> Tensor:
 
     Returns
     -------
-    Tensor [samples]
+    Tensor [..., samples]
         As long: what is too short begins again, what is too long is cut.
     """
+    samples = wav.shape[-1]
     played = resample(wav, up, down)
-    return played.repeat(-(-len(wav) // len(played)))[: len(wav)]
+    again = -(-samples // played.shape[-1])
+    return torch.cat([played] * again, -1)[..., :samples]
 
 
 def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> Tensor:
@@ -123,8 +127,8 @@ def cut_off(wav: Tensor, hertz: float, sample_rate: int, above: bool) -> Tensor:
 
     Parameters
     ----------
-    wav : Tensor [samples]
-        A waveform.
+    wav : Tensor [..., samples]
+        Waveforms.
     hertz : float
         The frequency; power is halved there and falls by 24 dB an octave (a
         Butterworth filter of fourth order, without its phase).
@@ -135,9 +139,9 @@ def cut_off(wav: Tensor, hertz: float, sample_rate: int, above: bool) -> Tensor:
 
     Returns
     -------
-    Tensor [samples]
+    Tensor [..., samples]
     """
-    bins = torch.fft.rfftfreq(len(wav), 1 / sample_rate)
+    bins = torch.fft.rfftfreq(wav.shape[-1], 1 / sample_rate)
     ratio = hertz / bins.clamp_min(1e-3) if above else bins / hertz
     gain = (1 + ratio**8).rsqrt()
-    return torch.fft.irfft(torch.fft.rfft(wav) * gain, n=len(wav))
+    return torch.fft.irfft(torch.fft.rfft(wav) * gain, n=wav.shape[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def below(sound: Tensor, other: Tensor, level_db: float) -> Tensor:
@@ -27,12 +27,12 @@ def below(sound: Tensor, other: Tensor, level_db: float) -> Tensor:
 
 
 def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
-    """Sum of two sounds of one length, the first at a level above the second.
+    """Two sounds of one length at once, the first at a level above the second.
 
     Parameters
     ----------
     first : Tensor [samples]
-        A waveform. Where one of the two is silent, the other is returned.
+        A waveform. Where one of the two is silent, both are returned as they are.
     second : Tensor [samples]
         The other waveform.
     level_db : float
@@ -40,13 +40,13 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
 
     Returns
     -------
-    Tensor [samples]
-        At the level of the first; turned down where it would clip.
+    Tensor [2, samples]
+        The two, of which the mixture is the sum: at the level of the first, turned down
+        where it would clip.
     """
     if min(first.square().sum(), second.square().sum()) == 0:
-        return first + second
-    mixture = first + below(second, first, level_db)
-    return mixture / mixture.abs().max().clamp_min(1.0)
+        return torch.stack([first, second])
+    return unclipped(torch.stack([first, below(second, first, level_db)]))
 
 
 def sequence(
@@ -69,16 +69,35 @@ def sequence(
 
     Returns
     -------
-    Tensor [samples]
-        The first at its own level; turned down where it would clip.
+    Tensor [2, samples]
+        The two, each silent while the other sounds; the first at its own level, both
+        turned down where they would clip.
     """
     cut = round(share * len(first))
     parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
     powers = [part.square().mean() for part in parts]
     if min(powers) > 0:
         parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
-    joined = torch.cat(parts if first_leads else parts[::-1])
-    return joined / joined.abs().max().clamp_min(1.0)
+    size, rest = len(parts[0]), len(parts[1])
+    before = [0, size] if first_leads else [rest, 0]
+    pads = [(before[0], rest - before[0]), (before[1], size - before[1])]
+    joined = [nn.functional.pad(p, pad) for p, pad in zip(parts, pads, strict=True)]
+    return unclipped(torch.stack(joined))
+
+
+def unclipped(sources: Tensor) -> Tensor:
+    """Turn sounds down as one where their sum would clip.
+
+    Parameters
+    ----------
+    sources : Tensor [S, samples]
+        Waveforms that sound at once.
+
+    Returns
+    -------
+    Tensor [S, samples]
+    """
+    return sources / sources.sum(0).abs().max().clamp_min(1.0)
 
 
 def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
@@ -96,6 +115,6 @@ def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
     Tensor [samples]
         The first of equals.
     """
-    before = torch.nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
+    before = nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
     start = int((before[samples:] - before[:-samples]).argmax())
     return wav[start : start + samples]

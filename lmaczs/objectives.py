@@ -22,9 +22,6 @@ from torch import Tensor, nn
 
 Sided = Literal["two-sided", "one-sided"]
 
-ALIKE = 0.8
-"""Cosine above which two prompts say the same, in the words of another template."""
-
 
 def similarity_term(
     masked: Tensor,
@@ -80,7 +77,7 @@ def similarity_term(
     kept = change.abs()
     if present_prompts == "one-sided":
         kept = (margin - change).relu()
-    return _mean_where(kept, present) + _mean_where(absent, ~present)
+    return mean_where(kept, present) + mean_where(absent, ~present)
 
 
 def sparsity_term(masks: Tensor) -> Tensor:
@@ -97,24 +94,6 @@ def sparsity_term(masks: Tensor) -> Tensor:
         In [0, 1].
     """
     return masks.flatten(1).mean(1)
-
-
-def absent_term(masks: Tensor, present: Tensor) -> Tensor:
-    """A prompt that is not there has nothing to keep (ours, not the paper's).
-
-    Parameters
-    ----------
-    masks : Tensor [B, P, F, T]
-        In [0, 1].
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-
-    Returns
-    -------
-    Tensor [B]
-        Mean of the masks of absent prompts, in [0, 1]; 0 where there is none.
-    """
-    return _mean_where(masks.mean((2, 3)), ~present)
 
 
 def diversity_term(masks: Tensor, text: Tensor) -> Tensor:
@@ -143,83 +122,6 @@ def diversity_term(masks: Tensor, text: Tensor) -> Tensor:
     masks_alike = (unit @ unit.transpose(1, 2))[:, i, k]
     texts_alike = (text @ text.transpose(1, 2))[:, i, k]
     return (masks_alike - texts_alike.relu()).relu().mean(1)
-
-
-def removed_term(removed: Tensor) -> Tensor:
-    """What the mask leaves out should not carry the prompt (ours, not the paper's).
-
-    Parameters
-    ----------
-    removed : Tensor [B]
-        ``t_j . f((1 - M_jj) * X_j)``.
-
-    Returns
-    -------
-    Tensor [B]
-        ``relu(removed)``.
-    """
-    return removed.relu()
-
-
-def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
-    """The mask of one sound should not carry another (ours, not the paper's).
-
-    ``relu(t_k . f(M_ij * X_j) - max(0, t_i . t_k))``, mean over the ordered pairs of
-    prompts i and k that are both present: a mixture's masks tell its sources apart.
-
-    Parameters
-    ----------
-    masked : Tensor [B, P, D]
-        ``f(M_ij * X_j)``, unit norm.
-    text : Tensor [B, P, D]
-        Unit norm.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-
-    Returns
-    -------
-    Tensor [B]
-        0 where fewer than two prompts are present.
-    """
-    carried = masked @ text.transpose(1, 2)
-    alike = (text @ text.transpose(1, 2)).relu()
-    itself = torch.eye(text.shape[1], dtype=torch.bool, device=text.device)
-    pairs = present[:, :, None] & present[:, None] & ~itself
-    return _mean_where((carried - alike).relu().flatten(1), pairs.flatten(1))
-
-
-def contrast_term(
-    masked: Tensor, text: Tensor, present: Tensor, classes: Tensor, logit_scale: float
-) -> Tensor:
-    """What a mask keeps should be told from every class but the prompt (ours).
-
-    ``-log(exp(s C^_ij) / (exp(s C^_ij) + sum_k exp(s t_k . f(M_ij * X_j))))``, mean
-    over present prompts; k runs over the classes that say something else than the
-    prompt. It is L-MAC's masked-in term for any prompt: where `similarity_term` is
-    content with what was there, this one asks for more.
-
-    Parameters
-    ----------
-    masked : Tensor [B, P, D]
-        ``f(M_ij * X_j)``, unit norm.
-    text : Tensor [B, P, D]
-        Unit norm.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-    classes : Tensor [K, D]
-        Embeddings of the class prompts.
-    logit_scale : float
-        ``s``, the checkpoint's.
-
-    Returns
-    -------
-    Tensor [B]
-        Not negative; 0 where no prompt is present.
-    """
-    own = logit_scale * (masked * text).sum(-1)
-    others = logit_scale * (masked @ classes.T)
-    others = others.masked_fill(text @ classes.T > ALIKE, -torch.inf)
-    return _mean_where(nn.functional.softplus(others.logsumexp(-1) - own), present)
 
 
 def masked_in_term(logits: Tensor, predicted: Tensor) -> Tensor:
@@ -290,6 +192,19 @@ def weighted_sum(
     return means
 
 
-def _mean_where(values: Tensor, where: Tensor) -> Tensor:
-    """Mean over chosen columns of each row; 0 where none is chosen."""
+def mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over chosen columns of each row.
+
+    Parameters
+    ----------
+    values : Tensor [B, N]
+        Finite.
+    where : Tensor [B, N], bool
+        Which are meant.
+
+    Returns
+    -------
+    Tensor [B]
+        0 where none is.
+    """
     return (values * where).sum(1) / where.sum(1).clamp_min(1)

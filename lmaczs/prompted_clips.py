@@ -163,16 +163,18 @@ class PromptedClips(Dataset):
         row = self.table.iloc[index]
         rng = self.chance(row.id)
         wav, samples = self.clip(index, rng)
+        sources = torch.stack([wav, torch.zeros_like(wav)])
         partner = self._draw_partner(index, rng)
         if partner is not None:
             other, _ = self.clip(partner, rng)
-            wav, samples = self._join(wav, other, rng), len(wav)
+            sources, samples = self._join(wav, other, rng), len(wav)
         if self.train:
-            wav, samples = self._disturb(wav, samples, rng)
+            sources, samples = self._disturb(sources, samples, rng)
         phrases, present = self._draw_phrases(index, partner, rng)
         return {
             "id": row.id,
-            "wav": wav,
+            "wav": sources.sum(0),
+            "sources": sources[:2],
             "samples": samples,
             "label": self.phrases[index][0].words,
             "prompts": [phrase.sentence(self._template(rng)) for phrase in phrases],
@@ -245,11 +247,11 @@ class PromptedClips(Dataset):
         return sequence(wav, other, share, level, first_leads=rng.random() < 0.5)
 
     def _disturb(
-        self, wav: Tensor, samples: int, rng: np.random.Generator
+        self, sources: Tensor, samples: int, rng: np.random.Generator
     ) -> tuple[Tensor, int]:
-        disturbed = self.disturb(wav, self.front_end.sample_rate, rng)
+        disturbed = self.disturb(sources, self.front_end.sample_rate, rng)
         # the repetitions of a short clip are no longer alike
-        samples = samples if disturbed is wav else len(wav)
+        samples = samples if disturbed is sources else sources.shape[-1]
         return disturbed * 10 ** (-rng.uniform(0, self.gain_db) / 20), samples
 
     def _draw_phrases(
@@ -293,14 +295,16 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        wav [B, samples], samples [B], present [B, P] bool; id and label, lists of
-        B; prompts, a list of B lists of P.
+        wav [B, samples]; sources [B, 2, samples], of what is in it the clip itself and
+        its partner, silence where it has none; samples [B], present [B, P] bool; id
+        and label, lists of B; prompts, a list of B lists of P.
     """
     return {
         "id": [item["id"] for item in items],
         "label": [item["label"] for item in items],
         "prompts": [item["prompts"] for item in items],
         "wav": torch.stack([item["wav"] for item in items]),
+        "sources": torch.stack([item["sources"] for item in items]),
         "samples": torch.tensor([item["samples"] for item in items]),
         "present": torch.tensor([item["present"] for item in items]),
         "ask_predicted": torch.tensor([item["ask_predicted"] for item in items]),

@@ -121,7 +121,7 @@ def _in_a_sum(
 ) -> float:
     length = min(map(len, wavs))
     first, second = (wav[:length] for wav in wavs)
-    mixture = mix_waveforms(first, second, 0.0)
+    mixture = mix_waveforms(first, second, 0.0).sum(0)
     text = clap.encode_text([prompt])
     (one,) = explain(clap, decoder, mixture, [prompt], text, verify=False)
     sounds = (one.waveform, mixture.cpu(), first.cpu())

@@ -38,6 +38,7 @@ LMACZS = {
     "removed": 0.3,
     "absent": 0.3,
     "leakage": 0.3,
+    "interference": 0.4,
     "contrast": 0.3,
 }
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
@@ -64,6 +65,7 @@ def batch_of(clips: int, prompts: int = 2, seconds: float = 5.0) -> dict[str, An
             [TEMPLATES[k % 2].format(x) for k, x in enumerate(r)] for r in names
         ],
         "wav": wav,
+        "sources": torch.stack([wav, torch.zeros_like(wav)], 1),
         "samples": torch.full((clips,), samples),
         "present": torch.tensor(present),
         "ask_predicted": torch.zeros(clips, dtype=torch.bool),
@@ -214,6 +216,41 @@ def test_training_asks_for_what_is_predicted_where_it_should(
         assert_close(pairs.text[other], plain.text[other])
         assert_close(pairs.masks[other], plain.masks[other])
     assert not torch.allclose(pairs.masks[1, 0], plain.masks[1, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_what_sounds_beside_a_prompt(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, domain: Domain
+) -> None:
+    """For the clip its partner and noise, for the partner the clip; else nothing."""
+    brain, batch = make_brain(domain=domain), batch_of(4, prompts=3)
+    rng = torch.Generator().manual_seed(1)
+    partner, noise = 0.1 * torch.randn(2, SIZE, generator=rng)
+    clip = batch["wav"][0].clone()
+    batch["sources"][0, 1] = partner
+    batch["wav"][0] += partner + noise
+    batch["wav"][2] += noise
+    batch["ask_predicted"][2] = True
+    pairs = brain.compute_forward(batch, TRAIN)
+    assert pairs.others.shape == pairs.masks.shape
+    front_end = tiny_clap.front_end
+
+    def share(own: Tensor, other: Tensor) -> Tensor:
+        powers = [front_end.stft(x[None])[0].abs().square() for x in (own, other)]
+        if domain == "mel":
+            powers = [front_end.mel_filters.T @ one for one in powers]
+        own, other = (one[:, : front_end.n_frames] for one in powers)
+        return other / (own + other).sum()
+
+    for prompt, own in enumerate((clip, partner)):
+        expected = share(own, clip + partner + noise - own)
+        close = {"atol": 1e-3 * float(expected.max()), "rtol": 1e-3}
+        torch.testing.assert_close(pairs.others[0, prompt], expected, **close)
+    assert not pairs.others[:, 2].any()
+    assert not pairs.others[1, 0].any()
+    # what the model takes a clip for is not always what sounds in it
+    known = float(pairs.text[2, 0] @ tiny_clap.encode_text([batch["prompts"][2][0]])[0])
+    assert bool(pairs.others[2, 0].any()) == (known > 0.8)
 
 
 def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:

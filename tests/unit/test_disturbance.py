@@ -61,10 +61,11 @@ def test_noise_has_its_colour(slope: float) -> None:
 
 def test_silence_stays_silent() -> None:
     """Noise at a level below nothing is nothing."""
-    silence = torch.zeros(RATE)
+    silence = torch.zeros(2, RATE)
     for seed in range(5):
         disturbed = EVERY(silence, RATE, np.random.default_rng(seed))
-        assert torch.equal(disturbed, silence)
+        assert disturbed.shape == (3, RATE)
+        assert not disturbed.any()
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -81,29 +82,43 @@ def test_one_side_of_a_frequency_is_kept(above: bool) -> None:
 
 def test_a_clip_is_left_alone_unless_told_otherwise() -> None:
     """The default does nothing, whatever is drawn."""
-    wav = tone(440)
+    sources = tone(440)[None]
     for seed in range(5):
-        assert torch.equal(Disturbance()(wav, RATE, np.random.default_rng(seed)), wav)
+        assert Disturbance()(sources, RATE, np.random.default_rng(seed)) is sources
 
 
 @pytest.mark.parametrize("kind", ["speed_share", "noise_share", "band_share"])
 def test_share_of_the_clips_is_disturbed(kind: str) -> None:
     """About 40 of 100 for a share of 0.4, each kind by itself."""
-    wav = tone(440, 0.1)
+    sources = tone(440, 0.1)[None]
     disturb = Disturbance(**{kind: 0.4})
     rng = np.random.default_rng(2)
-    changed = sum(not torch.equal(disturb(wav, RATE, rng), wav) for _ in range(100))
+    changed = sum(disturb(sources, RATE, rng) is not sources for _ in range(100))
     assert 30 <= changed <= 50
 
 
 def test_disturbed_clips_repeat_and_do_not_clip() -> None:
     """The same source of chance gives the same; full scale is the most there is."""
-    wav = 2 * tone(3000)
+    sources = torch.stack([tone(3000), tone(200)])
     for seed in range(20):
-        once, again = (EVERY(wav, RATE, np.random.default_rng(seed)) for _ in range(2))
+        once, again = (
+            EVERY(sources, RATE, np.random.default_rng(seed)) for _ in range(2)
+        )
         assert torch.equal(once, again)
-        assert len(once) == len(wav)
-        assert once.abs().max() <= 1.0
+        assert once.shape == (3, RATE)
+        assert once.sum(0).abs().max() <= 1.000001
+
+
+@pytest.mark.parametrize("kind", ["speed_share", "band_share"])
+def test_a_sum_is_disturbed_as_its_parts_are(kind: str) -> None:
+    """What was drawn is done to each sound, so that their sum is the disturbed clip."""
+    sources = 0.4 * torch.stack([tone(3000), tone(200)])
+    disturb = Disturbance(**{kind: 1.0})
+    for seed in range(5):
+        parts = disturb(sources, RATE, np.random.default_rng(seed))
+        whole = disturb(sources.sum(0)[None], RATE, np.random.default_rng(seed))[0]
+        torch.testing.assert_close(parts.sum(0), whole, atol=1e-6, rtol=0)
+        assert (parts - sources).abs().max() > 0.1
 
 
 def test_levels_and_frequencies_lie_where_they_should() -> None:
@@ -111,14 +126,15 @@ def test_levels_and_frequencies_lie_where_they_should() -> None:
     wav = tone(440)
     noisy = Disturbance(noise_share=1.0, noise_db=(10.0, 12.0))
     for seed in range(10):
-        added = noisy(wav, RATE, np.random.default_rng(seed)) - wav
+        same, added = noisy(wav[None], RATE, np.random.default_rng(seed))
+        assert torch.equal(same, wav)
         level = 10 * math.log10(float(wav.square().sum() / added.square().sum()))
         assert 9.9 < level < 12.1
     impulse = torch.zeros(RATE)
     impulse[RATE // 2] = 0.5
     narrow = Disturbance(band_share=1.0, band_hz=(1000.0, 2000.0))
     for seed in range(10):
-        cut = narrow(impulse, RATE, np.random.default_rng(seed))
+        cut = narrow(impulse[None], RATE, np.random.default_rng(seed))[0]
         gain = torch.fft.rfft(cut).abs() / 0.5
         assert min(gain[250], gain[8000]) < 0.01
         assert max(gain[250], gain[8000]) == pytest.approx(1, abs=0.01)

@@ -17,17 +17,21 @@ from lmaczs.criteria import (
     make_objective,
 )
 from lmaczs.objectives import (
-    ALIKE,
-    absent_term,
-    contrast_term,
     diversity_term,
-    leakage_term,
     masked_in_term,
     masked_out_term,
-    removed_term,
     similarity_term,
     sparsity_term,
     weighted_sum,
+)
+from lmaczs.own_terms import (
+    ALIKE,
+    absent_term,
+    contrast_term,
+    interference_term,
+    leakage_term,
+    power_beside,
+    removed_term,
 )
 
 BATCH, PROMPTS, DIM, CLASSES, FREQ, TIME = 5, 3, 8, 4, 6, 7
@@ -38,6 +42,7 @@ LMACZS_WEIGHTS = {
     "removed": 0.2,
     "absent": 0.4,
     "leakage": 0.5,
+    "interference": 0.6,
     "contrast": 0.7,
 }
 LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
@@ -62,6 +67,7 @@ def pairs() -> Pairs:
         text=unit(BATCH, PROMPTS, DIM, seed=1),
         present=present,
         masks=draw(BATCH, PROMPTS, FREQ, TIME, seed=2).sigmoid(),
+        others=draw(BATCH, PROMPTS, FREQ, TIME, seed=7).square() / 1000,
         embedding=unit(BATCH, DIM, seed=3),
         masked=unit(BATCH, PROMPTS, DIM, seed=4),
         removed=unit(BATCH, DIM, seed=5),
@@ -254,6 +260,28 @@ def test_leakage_is_a_loop_over_pairs_of_present_prompts(pairs: Pairs) -> None:
     assert leakage_term(pairs.masked, pairs.text, alone).tolist() == [0] * BATCH
 
 
+def test_interference_is_a_loop_over_cells(pairs: Pairs) -> None:
+    """Share of the clip's power that a mask keeps and that is not the prompt's."""
+    own, others = (draw(BATCH, PROMPTS, FREQ, TIME, seed=s).square() for s in (11, 12))
+    others[1], own[2], others[3], own[3] = 0, 0, 0, 0
+    beside = power_beside(own, others)
+    expected = []
+    for row in range(BATCH):
+        kept = []
+        for i in range(PROMPTS):
+            whole = float(own[row, i].sum() + others[row, i].sum())
+            if pairs.present[row, i]:
+                masked = dot(pairs.masks[row, i].flatten(), others[row, i].flatten())
+                kept.append(masked / whole if whole else 0.0)
+        expected.append(mean(kept))
+    actual = interference_term(pairs.masks, beside, pairs.present)
+    torch.testing.assert_close(actual, torch.tensor(expected))
+    assert actual[1] == actual[3] == 0
+    assert float(beside[2].sum((1, 2)).mean()) == pytest.approx(1)
+    nothing = torch.zeros_like(pairs.masks)
+    assert not interference_term(nothing, beside, pairs.present).any()
+
+
 def test_contrast_is_a_loop_over_classes(pairs: Pairs) -> None:
     """Minus the log-probability of a prompt among classes that say something else."""
     classes = torch.cat([pairs.classes, pairs.text[:2, 0], 0.9 * pairs.text[2:3, 0]])
@@ -295,10 +323,13 @@ def test_what_the_model_hears_is_asked_for() -> None:
     text = torch.stack([torch.stack(row) for row in rows])
     present = torch.tensor([[True, False]] * 4)
     asked = torch.tensor([True, True, False, False])
-    found, there = ask_predicted(text, present, asked, heard.expand(4, -1))
+    found, there, as_before = ask_predicted(text, present, asked, heard.expand(4, -1))
     assert torch.equal(found[:, 1], text[:, 1])
     assert torch.equal(found[:, 0], torch.stack([heard, heard, one, other]))
     assert there.tolist() == [[True, True], [True, False], [True, False], [True, False]]
+    assert as_before.tolist() == [False, False, True, True]
+    *_, as_before = ask_predicted(text, present, asked, text[:, 0])
+    assert as_before.all()
 
 
 def test_lmac_terms_are_an_explicit_softmax(pairs: Pairs) -> None:

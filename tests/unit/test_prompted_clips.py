@@ -78,8 +78,9 @@ def heard(wav: Tensor) -> set[str]:
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two items are equal, bit by bit."""
-    rest = [{k: v for k, v in item.items() if k != "wav"} for item in (one, other)]
-    return rest[0] == rest[1] and torch.equal(one["wav"], other["wav"])
+    sounds = ("wav", "sources")
+    rest = [{k: v for k, v in item.items() if k not in sounds} for item in (one, other)]
+    return rest[0] == rest[1] and all(torch.equal(one[k], other[k]) for k in sounds)
 
 
 # --- chance -------------------------------------------------------------------------
@@ -161,6 +162,41 @@ def test_share_of_sequences(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
     assert sounds_at_once(1.0) == {1}
     assert sounds_at_once(0.0) == {2}
+
+
+def test_items_know_their_sources(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """The clip itself and its partner; what noise was added is in neither."""
+    noise = Disturbance(speed_share=0.5, noise_share=0.5, noise_db=(10.0, 20.0))
+    whole = table[table.id.str.endswith("5")]
+    data = clips(whole, front_end, mixture_share=0.5)
+    noisy = clips(whole, front_end, mixture_share=0.5, disturb=noise)
+    levels_of_noise = []
+    for item in drawn(data):
+        assert torch.equal(item["wav"], item["sources"].sum(0))
+        sounds = [heard(one) if one.any() else set() for one in item["sources"]]
+        assert sounds[0] == {item["label"]}
+        assert sounds[0] | sounds[1] == heard(item["wav"])
+        assert not sounds[0] & sounds[1]
+    for item in drawn(clips(whole, front_end, sequence_share=1.0)):
+        assert torch.equal(item["wav"], item["sources"].sum(0))
+        assert (item["sources"] != 0).any(1).all()
+        assert not item["sources"].prod(0).any()
+    for item in drawn(noisy):
+        clean = item["sources"].sum(0)
+        if (added := item["wav"] - clean).any():
+            ratio = clean.square().sum() / added.square().sum()
+            levels_of_noise.append(float(10 * ratio.log10()))
+    assert 0.3 < len(levels_of_noise) / len(EPOCHS) / len(whole) < 0.7
+    assert 9.99 < min(levels_of_noise) < max(levels_of_noise) < 20.01
+
+
+def test_clips_that_are_judged_are_their_own_source(
+    table: pd.DataFrame, front_end: FrontEnd
+) -> None:
+    """Nothing sounds beside them."""
+    item = PromptedClips(table, front_end, TEMPLATES, train=False)[0]
+    assert torch.equal(item["sources"][0], item["wav"])
+    assert not item["sources"][1].any()
 
 
 def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:

@@ -1,0 +1,184 @@
+"""Terms of the objective that are ours, not the papers': pure functions.
+
+In the notation of `lmaczs.objectives`; every term returns one value per clip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lmaczs.frontend import Domain, FrontEnd, power
+from lmaczs.objectives import mean_where
+
+ALIKE = 0.8
+"""Cosine above which two prompts say the same, in the words of another template."""
+
+
+def absent_term(masks: Tensor, present: Tensor) -> Tensor:
+    """A prompt that is not there has nothing to keep.
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        Mean of the masks of absent prompts, in [0, 1]; 0 where there is none.
+    """
+    return mean_where(masks.mean((2, 3)), ~present)
+
+
+def removed_term(removed: Tensor) -> Tensor:
+    """What the mask leaves out should not carry the prompt.
+
+    Parameters
+    ----------
+    removed : Tensor [B]
+        ``t_j . f((1 - M_jj) * X_j)``.
+
+    Returns
+    -------
+    Tensor [B]
+        ``relu(removed)``.
+    """
+    return removed.relu()
+
+
+def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
+    """The mask of one sound should not carry another.
+
+    ``relu(t_k . f(M_ij * X_j) - max(0, t_i . t_k))``, mean over the ordered pairs of
+    prompts i and k that are both present: a mixture's masks tell its sources apart.
+
+    Parameters
+    ----------
+    masked : Tensor [B, P, D]
+        ``f(M_ij * X_j)``, unit norm.
+    text : Tensor [B, P, D]
+        Unit norm.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        0 where fewer than two prompts are present.
+    """
+    carried = masked @ text.transpose(1, 2)
+    alike = (text @ text.transpose(1, 2)).relu()
+    itself = torch.eye(text.shape[1], dtype=torch.bool, device=text.device)
+    pairs = present[:, :, None] & present[:, None] & ~itself
+    return mean_where((carried - alike).relu().flatten(1), pairs.flatten(1))
+
+
+def interference_term(masks: Tensor, others: Tensor, present: Tensor) -> Tensor:
+    """What else sounds in a clip should be left out.
+
+    ``sum(M_ij * O_ij)``, mean over present prompts. Of a mixture that was made for
+    training, and of noise that was added, it is known what does not belong to a prompt.
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+    others : Tensor [B, P, F, T]
+        Power of what sounds beside a prompt's own sound, as a share of the clip's.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        In [0, 1]: which share of a clip's power a mask keeps that it should not.
+    """
+    return mean_where((masks * others).sum((2, 3)), present)
+
+
+def power_beside(own: Tensor, others: Tensor) -> Tensor:
+    """What sounds in a clip beside a sound, as a share of the power of both.
+
+    Parameters
+    ----------
+    own : Tensor [B, P, F, T]
+        Power of each prompt's own sound.
+    others : Tensor [B, P, F, T]
+        Power of the rest of the clip.
+
+    Returns
+    -------
+    Tensor [B, P, F, T]
+        Its sum over F and T is in [0, 1]; 0 throughout in silence.
+    """
+    whole = (own + others).sum((2, 3), keepdim=True)
+    return torch.where(whole > 0, others / whole, 0)
+
+
+@torch.no_grad()
+def beside_prompts(
+    front_end: FrontEnd, wav: Tensor, sources: Tensor, prompts: int, domain: Domain
+) -> Tensor:
+    """What sounds beside each prompt's own sound, on the grid of the masks.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+        Of the model.
+    wav : Tensor [B, samples]
+        Clips, fitted to the model's length.
+    sources : Tensor [B, 2, samples]
+        What is in them of the first prompt's sound, and of the second's.
+    prompts : int
+        P.
+    domain : {"mel", "stft", "waveform"}
+        Of the masks.
+
+    Returns
+    -------
+    Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+        See `power_beside`; 0 for prompts beyond the second, which are absent.
+    """
+    powers = [power(front_end.stft(x)) for x in (sources, wav[:, None] - sources)]
+    if domain == "mel":
+        powers = [front_end.mel_power(one) for one in powers]
+    share = power_beside(*(one[..., : front_end.n_frames] for one in powers))
+    missing = max(0, prompts - share.shape[1])
+    return nn.functional.pad(share, (0, 0, 0, 0, 0, missing))[:, :prompts]
+
+
+def contrast_term(
+    masked: Tensor, text: Tensor, present: Tensor, classes: Tensor, logit_scale: float
+) -> Tensor:
+    """What a mask keeps should be told from every class but the prompt.
+
+    ``-log(exp(s C^_ij) / (exp(s C^_ij) + sum_k exp(s t_k . f(M_ij * X_j))))``, mean
+    over present prompts; k runs over the classes that say something else than the
+    prompt. It is L-MAC's masked-in term for any prompt: where `similarity_term` is
+    content with what was there, this one asks for more.
+
+    Parameters
+    ----------
+    masked : Tensor [B, P, D]
+        ``f(M_ij * X_j)``, unit norm.
+    text : Tensor [B, P, D]
+        Unit norm.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+    classes : Tensor [K, D]
+        Embeddings of the class prompts.
+    logit_scale : float
+        ``s``, the checkpoint's.
+
+    Returns
+    -------
+    Tensor [B]
+        Not negative; 0 where no prompt is present.
+    """
+    own = logit_scale * (masked * text).sum(-1)
+    others = logit_scale * (masked @ classes.T)
+    others = others.masked_fill(text @ classes.T > ALIKE, -torch.inf)
+    return mean_where(nn.functional.softplus(others.logsumexp(-1) - own), present)
