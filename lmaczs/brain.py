@@ -18,7 +18,7 @@ from lmaczs.explanation import explain
 from lmaczs.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.metrics import class_probabilities, faithfulness_table
 from lmaczs.own_terms import beside_prompts
-from lmaczs.prompted_clips import PromptedClips
+from lmaczs.prompted_clips import PromptedClips, collate
 from lmaczs.report import slugify
 
 
@@ -47,6 +47,7 @@ class InterpreterBrain(GroupBrain):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.train_stats: dict[str, float] | None = None
         self.average = AveragedModel(
             self.hparams.decoder,
             multi_avg_fn=get_ema_multi_avg_fn(self.hparams.average_decay),
@@ -205,6 +206,29 @@ class InterpreterBrain(GroupBrain):
     def _keep(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self.kept.setdefault(name, []).append(value.float().cpu())
+
+    def on_fit_start(self) -> None:
+        """Begin; a fine-tuning's starting point is validated as its epoch 0.
+
+        So it is what is tested and exported in the end where nothing that was learnt
+        is better.
+        """
+        super().on_fit_start()
+        fine_tuned = getattr(self.hparams, "measure_before", False)
+        if fine_tuned and not self.checkpointer.list_checkpoints():
+            self._validate_start()
+
+    @torch.no_grad()
+    def _validate_start(self) -> None:
+        options = {**self.hparams.dataloader, "collate_fn": collate}
+        loader = self.make_dataloader(
+            self.hparams.valid_data, sb.Stage.VALID, ckpt_prefix=None, **options
+        )
+        self.on_stage_start(sb.Stage.VALID, epoch=0)
+        self.modules.eval()
+        for batch in loader:
+            self.evaluate_batch(batch, sb.Stage.VALID)
+        self.on_stage_end(sb.Stage.VALID, math.nan, epoch=0)
 
     def on_fit_batch_end(
         self, batch: Any, outputs: Any, loss: Tensor, should_step: bool

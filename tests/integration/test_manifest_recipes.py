@@ -183,6 +183,22 @@ def test_fine_tuning_changes_the_decoder(
     assert all(math.isfinite(value) for value in [*before.values(), *after.values()])
 
 
+def test_what_is_worse_than_its_start_is_not_taken(
+    train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """The starting point counts as epoch 0: where steps ruin it, it is what is kept."""
+    line = argv("finetune.yaml", tmp_path, manifest=labelled, source=pretrained, lr=3.0)
+    after, _ = train(line)
+    *_, start, first, second, tested = (tmp_path / "train_log.txt").open()
+    assert start.startswith("epoch: 0 - valid")
+    losses = [
+        float(x.split("valid loss: ")[1].split(",")[0]) for x in (start, first, second)
+    ]
+    assert losses[0] < min(losses[1:])
+    assert tested.startswith("epoch loaded: 0")
+    assert after == pytest.approx(read(tmp_path, "before.json"), abs=1e-5)
+
+
 def test_fine_tuned_decoder_is_exported(
     tuned: tuple[Path, dict[str, float]], audio: Path, tmp_path: Path
 ) -> None:
