@@ -1,0 +1,124 @@
+r"""Fine-tune a decoder on classes that it does not know: what is gained on each.
+
+    python recipes/train.py hparams/esc50.yaml --data_folder=ESC50 \
+        --leave_out="[dog, rain]" --output_folder=results/without
+    lmaczs export results/without without
+    python recipes/leave_one_out.py --data_folder=ESC50 --source=without \
+        --labels dog rain
+
+Each label is learnt from its own clips alone (hparams/finetune.yaml), all others to be
+asked for; tested are its clips of the split test, among all classes. What is not named
+below goes to recipes/train.py. What was killed goes on when the same line is given
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lmaczs.datasets import Splits, esc50_splits
+from lmaczs.files import written_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent")
+
+
+def main(argv: list[str] | None = None) -> pd.DataFrame:
+    """Fine-tune on each label, and say how it was before.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Command line without the program's name.
+
+    Returns
+    -------
+    DataFrame
+        One row a label and stage (before, after): clips and `METRICS`; also in
+        OUTPUT_FOLDER/leave_one_out.csv.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of ESC-50's.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_folder", required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--labels", nargs="+", required=True)
+    parser.add_argument("--output_folder", type=Path, default="results/leave_one_out")
+    args, options = parser.parse_known_args(argv)
+    splits = esc50_splits(args.data_folder)
+    if unknown := sorted(set(args.labels) - set(splits.labels)):
+        raise ValueError(f"--labels names {unknown}, which ESC-50 does not have")
+    options = [f"--source={args.source}", *options]
+    rows = [
+        row
+        for label in args.labels
+        for row in fine_tune(splits, label, args.output_folder, options)
+    ]
+    table = pd.DataFrame(rows)
+    with written_whole(args.output_folder / "leave_one_out.csv") as part:
+        table.to_csv(part, index=False)
+    return table
+
+
+def fine_tune(
+    splits: Splits, label: str, folder: Path, options: list[str]
+) -> list[dict[str, str | float]]:
+    """Fine-tune on one label's clips.
+
+    Parameters
+    ----------
+    splits : Splits
+        Of the whole set.
+    label : str
+        What is learnt.
+    folder : Path
+        Where to write.
+    options : list of str
+        For `recipes/train.py`.
+
+    Returns
+    -------
+    list of dict
+        Rows of the table, before and after.
+    """
+    out = folder / label.replace(" ", "_")
+    manifest = out.with_suffix(".csv")
+    tables = (splits.train, splits.valid, splits.test)
+    clips = pd.concat(tables).query("label == @label")
+    with written_whole(manifest) as part:
+        clips[["path", "label", "split"]].to_csv(part, index=False)
+    others = json.dumps([other for other in splits.labels if other != label])
+    recipe = [
+        str(ROOT / name) for name in ("recipes/train.py", "hparams/finetune.yaml")
+    ]
+    ours = [f"--manifest={manifest}", f"--other_labels={others}"]
+    out_folder = f"--output_folder={out}"
+    subprocess.run([sys.executable, *recipe, *ours, out_folder, *options], check=True)
+    count = {"label": label, "clips": int((clips.split == "test").sum())}
+    stages = {"before": "before.json", "after": "test.json"}
+    found = {
+        stage: json.loads((out / name).read_text()) for stage, name in stages.items()
+    }
+    return [
+        {**count, "stage": stage, **{name: figures[name] for name in METRICS}}
+        for stage, figures in found.items()
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        table = main()
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"leave_one_out.py: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    print(table.round(3).to_string(index=False))
