@@ -28,6 +28,7 @@ from lmaczs.own_terms import (
     interference_term,
     leakage_term,
     removed_term,
+    residual_term,
 )
 
 
@@ -127,13 +128,13 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and five terms of ours.
+    """LMAC-ZS (Paissan et al., 2024, eq. 5), and six terms of ours.
 
     Parameters
     ----------
     weights : mapping of str to float
-        Of similarity, sparsity, diversity, removed, absent, leakage, interference,
-        contrast.
+        Of similarity, sparsity, diversity, removed, residual, absent, leakage,
+        interference, contrast.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
     present_prompts : {"one-sided", "two-sided"}
@@ -187,6 +188,9 @@ class LmacZsObjective:
             "sparsity": sparsity_term(pairs.masks),
             "diversity": diversity_term(pairs.masks, pairs.text),
             "removed": removed_term(removed),
+            "residual": residual_term(
+                pairs.removed, pairs.text[:, 0], pairs.classes, pairs.logit_scale
+            ),
             "absent": absent_term(pairs.masks, pairs.present),
             "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
             "interference": interference_term(pairs.masks, pairs.others, pairs.present),

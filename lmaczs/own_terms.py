@@ -14,6 +14,9 @@ from lmaczs.objectives import mean_where
 ALIKE = 0.8
 """Cosine above which two prompts say the same, in the words of another template."""
 
+MOST = 1e3
+"""Above every difference of two logits, below that to a class that does not exist."""
+
 
 def absent_term(masks: Tensor, present: Tensor) -> Tensor:
     """A prompt that is not there has nothing to keep.
@@ -178,7 +181,45 @@ def contrast_term(
     Tensor [B]
         Not negative; 0 where no prompt is present.
     """
-    own = logit_scale * (masked * text).sum(-1)
-    others = logit_scale * (masked @ classes.T)
+    more = _log_odds(masked, text, classes, logit_scale)
+    return mean_where(nn.functional.softplus(-more), present)
+
+
+def residual_term(
+    removed: Tensor, text: Tensor, classes: Tensor, logit_scale: float
+) -> Tensor:
+    """What a mask leaves out should be told for some other class than the prompt.
+
+    ``-log(1 - p)`` with the probability p of the prompt among the classes that say
+    something else, in ``f((1 - M_jj) * X_j)``: L-MAC's masked-out term for any prompt,
+    which is content where the prompt is not told any more. It is what FF measures.
+
+    Parameters
+    ----------
+    removed : Tensor [B, D]
+        ``f((1 - M_jj) * X_j)``, unit norm.
+    text : Tensor [B, D]
+        The first prompt, unit norm.
+    classes : Tensor [K, D]
+        Embeddings of the class prompts.
+    logit_scale : float
+        ``s``, the checkpoint's.
+
+    Returns
+    -------
+    Tensor [B]
+        Not negative; 0 where no class says something else.
+    """
+    more = _log_odds(removed[:, None], text[:, None], classes, logit_scale)[:, 0]
+    cost = nn.functional.softplus(more.clamp_max(MOST))
+    return cost * (more < MOST)
+
+
+def _log_odds(
+    embedding: Tensor, text: Tensor, classes: Tensor, logit_scale: float
+) -> Tensor:
+    """Of each prompt [B, P] against the classes that say something else."""
+    own = logit_scale * (embedding * text).sum(-1)
+    others = logit_scale * (embedding @ classes.T)
     others = others.masked_fill(text @ classes.T > ALIKE, -torch.inf)
-    return mean_where(nn.functional.softplus(others.logsumexp(-1) - own), present)
+    return own - others.logsumexp(-1)

@@ -39,6 +39,7 @@ LMACZS = {
     "absent": 0.3,
     "leakage": 0.3,
     "interference": 0.4,
+    "residual": 0.2,
     "contrast": 0.3,
 }
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}

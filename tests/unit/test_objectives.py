@@ -32,6 +32,7 @@ from lmaczs.own_terms import (
     leakage_term,
     power_beside,
     removed_term,
+    residual_term,
 )
 
 BATCH, PROMPTS, DIM, CLASSES, FREQ, TIME = 5, 3, 8, 4, 6, 7
@@ -43,6 +44,7 @@ LMACZS_WEIGHTS = {
     "absent": 0.4,
     "leakage": 0.5,
     "interference": 0.6,
+    "residual": 0.2,
     "contrast": 0.7,
 }
 LMAC_WEIGHTS = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4}
@@ -301,6 +303,31 @@ def test_contrast_is_a_loop_over_classes(pairs: Pairs) -> None:
     torch.testing.assert_close(actual, torch.tensor(expected))
     nobody = torch.zeros_like(pairs.present)
     assert not contrast_term(pairs.masked, pairs.text, nobody, classes, 10.0).any()
+
+
+def test_residual_is_a_loop_over_classes(pairs: Pairs) -> None:
+    """Minus the log-probability of any class that says something else."""
+    classes = torch.cat([pairs.classes, pairs.text[:2, 0], 0.9 * pairs.text[2:3, 0]])
+    expected = []
+    for row in range(BATCH):
+        text, removed = pairs.text[row, 0], pairs.removed[row]
+        own = math.exp(10 * dot(text, removed))
+        others = [c for c in classes if dot(c, text) <= ALIKE]
+        rest = sum(math.exp(10 * dot(c, removed)) for c in others)
+        expected.append(-math.log(rest / (own + rest)))
+    actual = residual_term(pairs.removed, pairs.text[:, 0], classes, 10.0)
+    torch.testing.assert_close(actual, torch.tensor(expected))
+    assert max(expected) > 1
+
+
+def test_residual_with_oneself_costs_nothing(pairs: Pairs) -> None:
+    """Where there is no other class nothing can be told, without NaN."""
+    removed = pairs.removed.clone().requires_grad_()
+    same = pairs.text[:1, 0]
+    cost = residual_term(removed, same.expand(BATCH, -1), same, 10.0)
+    assert cost.tolist() == [0] * BATCH
+    cost.sum().backward()
+    assert torch.isfinite(removed.grad).all()
 
 
 def test_contrast_with_oneself_costs_nothing(pairs: Pairs) -> None:
