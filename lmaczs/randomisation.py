@@ -121,6 +121,27 @@ def alike(first: Tensor, second: Tensor) -> float:
     )
 
 
+def overlap(first: Tensor, second: Tensor) -> float:
+    """What two masks have in common, of what either of them keeps.
+
+    SSIM is high where both masks are empty; this is not.
+
+    Parameters
+    ----------
+    first : Tensor [F, T]
+        In [0, 1].
+    second : Tensor [F, T]
+        In [0, 1].
+
+    Returns
+    -------
+    float
+        ``sum(min) / sum(max)``, in [0, 1]; 1 for two that keep nothing.
+    """
+    either = torch.maximum(first, second).sum()
+    return float(torch.minimum(first, second).sum() / either) if either > 0 else 1.0
+
+
 def randomise(
     clap: FrozenClap,
     methods: Mapping[str, Explainer],
@@ -146,8 +167,8 @@ def randomise(
     Returns
     -------
     tuple
-        A row a clip, method and stage (clip, method, stage, ssim), and the masks of
-        each method and stage; the trained model's stage is ``trained``.
+        A row a clip, method and stage (clip, method, stage, ssim, overlap), and the
+        masks of each method and stage; the trained model's stage is ``trained``.
     """
     masks = {
         (name, "trained"): explain(clap, log_mel, text, seed)
@@ -159,6 +180,7 @@ def randomise(
             found = explain(randomised, log_mel, text, seed)
             masks[name, stage] = found
             for clip, mask in enumerate(found):
-                ssim = alike(masks[name, "trained"][clip], mask)
-                rows.append((clip, name, stage, ssim))
-    return pd.DataFrame(rows, columns=["clip", "method", "stage", "ssim"]), masks
+                pair = masks[name, "trained"][clip], mask
+                rows.append((clip, name, stage, alike(*pair), overlap(*pair)))
+    columns = ["clip", "method", "stage", "ssim", "overlap"]
+    return pd.DataFrame(rows, columns=columns), masks

@@ -17,6 +17,7 @@ from lmaczs.randomisation import (
     alike,
     cascade,
     draw_weights,
+    overlap,
     randomise,
     stages_from_the_top,
 )
@@ -230,6 +231,19 @@ def test_alike_is_one_for_equal_masks_only() -> None:
     assert alike(one, 1 - one) < 0
 
 
+def test_overlap_is_a_loop_over_cells() -> None:
+    """Common part of what either keeps; empty places do not count."""
+    one, other = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(4))
+    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
+    expected = sum(map(min, pairs)) / sum(map(max, pairs))
+    assert overlap(one, other) == pytest.approx(expected)
+    around = [torch.nn.functional.pad(x, (0, 9, 0, 9)) for x in (one, other)]
+    assert overlap(*around) == pytest.approx(expected)
+    assert overlap(one, one) == 1
+    assert overlap(one, torch.zeros_like(one)) == 0
+    assert overlap(torch.zeros(3, 3), torch.zeros(3, 3)) == 1
+
+
 # --- a comparison -------------------------------------------------------------------
 
 
@@ -260,7 +274,7 @@ def test_randomise_compares_each_stage_with_the_trained_model(
     methods = {"decoder": by_decoder(decoder), "fixed": fixed}
     table, masks = randomise(tiny_clap, methods, *asked, seed=2)
     assert not changed(tiny_clap, before)
-    assert list(table) == ["clip", "method", "stage", "ssim"]
+    assert list(table) == ["clip", "method", "stage", "ssim", "overlap"]
     expected = [
         (clip, name, stage) for stage in STAGES for name in methods for clip in (0, 1)
     ]
@@ -274,6 +288,7 @@ def test_randomise_compares_each_stage_with_the_trained_model(
         stages = ("trained", row["stage"])
         pair = [masks[row["method"], stage][row["clip"]] for stage in stages]
         assert row["ssim"] == pytest.approx(alike(*pair), abs=1e-9)
+        assert row["overlap"] == pytest.approx(overlap(*pair), abs=1e-9)
     assert table[table.method == "fixed"].ssim.tolist() == pytest.approx([1] * 8)
     assert table[table.method == "decoder"].ssim.max() < 0.999
 
