@@ -117,7 +117,7 @@ class InterpreterBrain(GroupBrain):
             text=text,
             present=present,
             masks=masks,
-            others=self._beside(batch, masks.shape[1]) * known[:, None, None, None],
+            others=self._beside(batch, masks, known),
             embedding=embedding,
             masked=encoded[:, :-1],
             removed=encoded[:, -1],
@@ -144,11 +144,14 @@ class InterpreterBrain(GroupBrain):
         asked = torch.stack([predicted, absent], 1)
         return asked, there.expand(len(predicted), -1), unknown
 
-    def _beside(self, batch: dict[str, Any], prompts: int) -> Tensor:
-        """What sounds beside each prompt's own sound, [B, P, F, T]."""
+    def _beside(self, batch: dict[str, Any], masks: Tensor, known: Tensor) -> Tensor:
+        """What is known to sound beside each prompt's own sound, on the masks' grid."""
+        if not known.any():  # L-MAC, validation and test
+            return torch.zeros_like(masks)
         sounds = (batch[name].to(self.device) for name in ("wav", "sources"))
         front_end, domain = self.clap.front_end, self.hparams.domain
-        return beside_prompts(front_end, *sounds, prompts, domain)
+        share = beside_prompts(front_end, *sounds, masks.shape[1], domain)
+        return share * known[:, None, None, None]
 
     def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
         """``f(M * X)`` of every pair: [B, P, D]."""
