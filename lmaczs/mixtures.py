@@ -79,8 +79,7 @@ def sequence(
     if min(powers) > 0:
         parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
     size, rest = len(parts[0]), len(parts[1])
-    before = [0, size] if first_leads else [rest, 0]
-    pads = [(before[0], rest - before[0]), (before[1], size - before[1])]
+    pads = [(0, rest), (size, 0)] if first_leads else [(rest, 0), (0, size)]
     joined = [nn.functional.pad(p, pad) for p, pad in zip(parts, pads, strict=True)]
     return unclipped(torch.stack(joined))
 
