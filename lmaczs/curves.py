@@ -19,8 +19,8 @@ from lmaczs.frontend import power
 from lmaczs.methods import KEEP_ALL, Methods
 
 
-def top_cells(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
-    """The cells that a mask ranks first.
+def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
+    """The place of every cell in the order in which a mask ranks them.
 
     Parameters
     ----------
@@ -28,6 +28,26 @@ def top_cells(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
         Gives the order, highest first.
     loudness : Tensor [B, F, T]
         Decides between equals.
+
+    Returns
+    -------
+    Tensor [B, F, T]
+        int64, of each clip every number from 0 (first) to F * T - 1 once.
+    """
+    order = loudness.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ranked = mask.flatten(1).gather(1, order)
+    order = order.gather(1, ranked.argsort(dim=1, descending=True, stable=True))
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).reshape(mask.shape)
+
+
+def top_cells(ranks: Tensor, share: float) -> Tensor:
+    """The cells that come first.
+
+    Parameters
+    ----------
+    ranks : Tensor [B, F, T]
+        From `cell_ranks`.
     share : float
         How many, in [0, 1].
 
@@ -36,12 +56,7 @@ def top_cells(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
     Tensor [B, F, T]
         0 or 1, with the same number of ones in each clip.
     """
-    order = loudness.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ranked = mask.flatten(1).gather(1, order)
-    order = order.gather(1, ranked.argsort(dim=1, descending=True, stable=True))
-    count = round(share * order.shape[1])
-    kept = torch.zeros_like(mask).flatten(1)
-    return kept.scatter(1, order[:, :count], 1.0).reshape(mask.shape)
+    return (ranks < round(share * ranks[0].numel())).float()
 
 
 def area(values: Tensor, shares: Sequence[float]) -> Tensor:
@@ -106,8 +121,11 @@ def draw_curves(
 
     parts = []
     for name, (mask, _) in methods(asked).items():
-        for share in shares if name != KEEP_ALL else ():
-            kept = top_cells(mask, cells, share)
+        if name == KEEP_ALL:
+            continue
+        ranks = cell_ranks(mask, cells)
+        for share in shares:
+            kept = top_cells(ranks, share)
             columns = {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
             first = {"id": batch["id"], "method": name, "share": share}
             parts.append(pd.DataFrame({**first, **columns}))

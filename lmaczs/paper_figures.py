@@ -143,12 +143,13 @@ def ssim_figure(ssim: pd.DataFrame) -> Figure:
     Parameters
     ----------
     ssim : DataFrame
-        method, stage, ssim, a row a clip.
+        method, stage, ssim, empty, a row a clip.
 
     Returns
     -------
     Figure
-        Mean and standard deviation over clips, a line a method.
+        Mean and standard deviation over clips, a line a method; dotted: where it would
+        be if nothing were kept of a random model.
     """
     figure, axes = _panels(1, 1, 5.0, 3.4)
     ax = axes[0][0]
@@ -159,6 +160,7 @@ def ssim_figure(ssim: pd.DataFrame) -> Figure:
         spread = [0.0, *groups.std().fillna(0).reindex(stages)]
         style = {"color": LINES[number], "marker": MARKS[number], "capsize": 3}
         ax.errorbar(["trained", *stages], mean, spread, label=method, **style)
+        ax.axhline(rows["empty"].mean(), color=LINES[number], linestyle=":")
     ax.set_xlabel("Randomised down to")
     ax.set_ylabel("SSIM with the trained model's mask")
     ax.tick_params(axis="x", rotation=20)

@@ -167,12 +167,18 @@ def randomise(
     Returns
     -------
     tuple
-        A row a clip, method and stage (clip, method, stage, ssim, overlap), and the
-        masks of each method and stage; the trained model's stage is ``trained``.
+        A row a clip, method and stage (clip, method, stage, ssim, overlap, empty), and
+        the masks of each method and stage; the trained model's stage is ``trained``.
+        ``empty`` is the SSIM of the trained model's mask with one that keeps nothing: a
+        method that finds nothing in a random model comes out there, not at 0.
     """
     masks = {
         (name, "trained"): explain(clap, log_mel, text, seed)
         for name, explain in methods.items()
+    }
+    empty = {
+        name: [alike(mask, torch.zeros_like(mask)) for mask in masks[name, "trained"]]
+        for name in methods
     }
     rows = []
     for stage, randomised in cascade(clap, seed):
@@ -181,6 +187,7 @@ def randomise(
             masks[name, stage] = found
             for clip, mask in enumerate(found):
                 pair = masks[name, "trained"][clip], mask
-                rows.append((clip, name, stage, alike(*pair), overlap(*pair)))
-    columns = ["clip", "method", "stage", "ssim", "overlap"]
+                found_alike = alike(*pair), overlap(*pair), empty[name][clip]
+                rows.append((clip, name, stage, *found_alike))
+    columns = ["clip", "method", "stage", "ssim", "overlap", "empty"]
     return pd.DataFrame(rows, columns=columns), masks

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
-from lmaczs.curves import area, areas, draw_curves, top_cells
+from lmaczs.curves import area, areas, cell_ranks, draw_curves, top_cells
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation import as_batch
 from lmaczs.frontend import Domain, power
@@ -48,7 +48,7 @@ def test_top_cells_is_a_sort(share: float, levels: int, loudness_levels: int) ->
     """The mask decides, between equal cells the louder, between those the first."""
     mask = draw(3, 7, 11, levels=levels)
     loudness = draw(3, 7, 11, levels=loudness_levels, seed=1)
-    kept = top_cells(mask, loudness, share)
+    kept = top_cells(cell_ranks(mask, loudness), share)
     assert kept.dtype == mask.dtype
     for row in range(3):
         assert torch.equal(kept[row], slow_top(mask[row], loudness[row], share))
@@ -57,7 +57,7 @@ def test_top_cells_is_a_sort(share: float, levels: int, loudness_levels: int) ->
 def test_top_cells_are_as_many_in_each_clip() -> None:
     """However much a mask keeps, its share of cells is the one asked for."""
     mask = torch.stack([torch.zeros(5, 8), torch.ones(5, 8), draw(5, 8)])
-    kept = top_cells(mask, draw(3, 5, 8, seed=1), 0.25)
+    kept = top_cells(cell_ranks(mask, draw(3, 5, 8, seed=1)), 0.25)
     assert kept.sum((1, 2)).tolist() == [10, 10, 10]
     assert not torch.equal(kept[0], kept[2])
 
@@ -65,7 +65,8 @@ def test_top_cells_are_as_many_in_each_clip() -> None:
 def test_more_cells_hold_the_fewer() -> None:
     """A cell that is in stays in while the share grows."""
     mask, loudness = draw(2, 6, 9, levels=2), draw(2, 6, 9, seed=1)
-    kept = [top_cells(mask, loudness, share) for share in (0.1, 0.3, 0.8)]
+    ranks = cell_ranks(mask, loudness)
+    kept = [top_cells(ranks, share) for share in (0.1, 0.3, 0.8)]
     assert (kept[0] <= kept[1]).all()
     assert (kept[1] <= kept[2]).all()
 
@@ -248,7 +249,7 @@ def test_curves_between_are_of_the_first_cells(
         if name == KEEP_ALL:
             continue
         rows = table[(table.method == name) & (table["share"] == 0.1)]
-        kept = top_cells(mask, cells, 0.1)
+        kept = top_cells(cell_ranks(mask, cells), 0.1)
         for column, heard in (("insertion", kept), ("deletion", 1 - kept)):
             masked = front_end.input_tf(spectrum, heard, domain)
             expected = certainty(tiny_clap, class_text, masked, chosen)

@@ -82,7 +82,7 @@ def test_prompts_figure_shows_the_mask_in_seconds_and_hertz() -> None:
 def ssim() -> pd.DataFrame:
     """Two clips, two methods, two stages."""
     rows = [
-        (clip, method, stage, value + clip / 10)
+        (clip, method, stage, value + clip / 10, 0.2 + clip / 10)
         for clip in (0, 1)
         for method, stage, value in (
             ("A", "stage 2", 0.4),
@@ -91,7 +91,7 @@ def ssim() -> pd.DataFrame:
             ("B", "stage 1", 0.8),
         )
     ]
-    return pd.DataFrame(rows, columns=["clip", "method", "stage", "ssim"])
+    return pd.DataFrame(rows, columns=["clip", "method", "stage", "ssim", "empty"])
 
 
 def test_cascade_figure_states_the_mean_ssim(ssim: pd.DataFrame) -> None:
@@ -109,8 +109,12 @@ def test_cascade_figure_states_the_mean_ssim(ssim: pd.DataFrame) -> None:
 
 
 def test_ssim_figure_draws_the_means(ssim: pd.DataFrame) -> None:
-    """A line a method, from 1 for the trained model down."""
+    """A line a method, from 1 for the trained model down; what emptiness would give."""
     ax = ssim_figure(ssim).axes[0]
+    level = [line.get_ydata() for line in ax.lines if line.get_linestyle() == ":"]
+    assert len(level) == 2
+    for ends in level:
+        assert list(ends) == pytest.approx([0.25, 0.25])
     assert [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 3][
         0
     ] == pytest.approx([1.0, 0.45, 0.15])

@@ -274,7 +274,7 @@ def test_randomise_compares_each_stage_with_the_trained_model(
     methods = {"decoder": by_decoder(decoder), "fixed": fixed}
     table, masks = randomise(tiny_clap, methods, *asked, seed=2)
     assert not changed(tiny_clap, before)
-    assert list(table) == ["clip", "method", "stage", "ssim", "overlap"]
+    assert list(table) == ["clip", "method", "stage", "ssim", "overlap", "empty"]
     expected = [
         (clip, name, stage) for stage in STAGES for name in methods for clip in (0, 1)
     ]
@@ -289,6 +289,8 @@ def test_randomise_compares_each_stage_with_the_trained_model(
         pair = [masks[row["method"], stage][row["clip"]] for stage in stages]
         assert row["ssim"] == pytest.approx(alike(*pair), abs=1e-9)
         assert row["overlap"] == pytest.approx(overlap(*pair), abs=1e-9)
+        nothing = torch.zeros_like(pair[0])
+        assert row["empty"] == pytest.approx(alike(pair[0], nothing), abs=1e-9)
     assert table[table.method == "fixed"].ssim.tolist() == pytest.approx([1] * 8)
     assert table[table.method == "decoder"].ssim.max() < 0.999
 
