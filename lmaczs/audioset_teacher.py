@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
+import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ PATCH_FRAMES = 96  # 0.96 s
 PATCH_HOP_FRAMES = 48  # 0.48 s
 PATCH_SAMPLES = WIN_LENGTH + (PATCH_FRAMES - 1) * HOP_LENGTH
 PATCH_HOP_SAMPLES = PATCH_HOP_FRAMES * HOP_LENGTH
+EMBEDDING_SIZE = 1024  # of what the last layer makes the scores of
 
 
 def hz_to_mel(frequencies: Tensor) -> Tensor:
@@ -213,6 +216,7 @@ class AudioSetTagger:
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         _check_signature(self._interpreter, len(self.class_names), Path(model_file))
+        self._embedding = _embedding_layer(self._interpreter, Path(model_file))
 
     def scores(self, wav: Tensor) -> Tensor:
         """Score every class in every patch of a clip.
@@ -229,13 +233,48 @@ class AudioSetTagger:
             Independent probabilities, float32 [n_patches, 521] in [0, 1], of patches
             of 0.96 s that start every 0.48 s.
         """
-        patches = log_mel_patches(wav).numpy()
-        return torch.stack([self._score_patch(patch) for patch in patches])
+        return self.hear(wav)[0]
 
-    def _score_patch(self, patch: np.ndarray) -> Tensor:
+    def hear(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """Score a clip, and embed it.
+
+        Parameters
+        ----------
+        wav : Tensor
+            As for `scores`.
+
+        Returns
+        -------
+        tuple of Tensor
+            Scores [n_patches, 521], and what the last layer makes them of: float32
+            [n_patches, 1024], not negative, which tells more than AudioSet's classes.
+        """
+        heard = [self._hear_patch(patch) for patch in log_mel_patches(wav).numpy()]
+        scores, embeddings = zip(*heard, strict=True)
+        return torch.stack(scores), torch.stack(embeddings)
+
+    def _hear_patch(self, patch: np.ndarray) -> tuple[Tensor, Tensor]:
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(patch[None]))
         self._interpreter.invoke()
-        return torch.from_numpy(self._interpreter.get_tensor(self._output)[0])
+        scores = self._interpreter.get_tensor(self._output)[0]
+        scale, zero = self._embedding["quantization"]
+        found = self._interpreter.get_tensor(self._embedding["index"]).reshape(-1)
+        embedding = (found.astype(np.float32) - zero) * (scale or 1.0)
+        return torch.from_numpy(scores), torch.from_numpy(embedding)
+
+
+def _embedding_layer(interpreter: Interpreter, model_file: Path) -> dict[str, Any]:
+    """The tensor that the last layer makes the scores of."""
+    found = [
+        details
+        for details in interpreter.get_tensor_details()
+        if math.prod(details["shape"]) == EMBEDDING_SIZE == details["shape"][-1]
+    ]
+    if not found:
+        raise ValueError(
+            f"{model_file} has no layer of {EMBEDDING_SIZE} values: use YAMNet's file."
+        )
+    return found[-1]
 
 
 def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
@@ -246,7 +285,13 @@ def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
             "The audio tagger needs ai-edge-litert: pip install 'lmaczs[distill]'."
         ) from error
     try:
-        interpreter = Interpreter(str(model_file), num_threads=num_threads)
+        with warnings.catch_warnings():  # that to keep a layer takes memory: 4 MB
+            warnings.simplefilter("ignore")
+            interpreter = Interpreter(
+                str(model_file),
+                num_threads=num_threads,
+                experimental_preserve_all_tensors=True,
+            )
     except ValueError as error:
         raise ValueError(f"{model_file} is no TFLite model: {error}") from error
     interpreter.allocate_tensors()

@@ -58,6 +58,7 @@ def write_clap_card(
     table: pd.DataFrame,
     attribution: str | Path | None = None,
     with_tagger: bool = False,
+    composites: int = 0,
 ) -> Path:
     """Write README.md, and ATTRIBUTION.csv for the clips that were trained on.
 
@@ -76,6 +77,8 @@ def write_clap_card(
         CSV with filename, license, title, author and url of every labelled clip.
     with_tagger : bool
         Whether an audio tagger's scores were learnt from.
+    composites : int
+        Number of sounds made of the clips whose embedding by the tagger was learnt.
 
     Returns
     -------
@@ -95,6 +98,8 @@ def write_clap_card(
             credits_of(used, attribution).to_csv(part, index=False)
     lines = [f"- {key}: {value:.3f}" for key, value in figures.items()]
     teacher = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
+    if composites:
+        teacher += f", and its embeddings of {composites} sounds made of those clips"
     data = _data_line(facts["data"], len(used), attribution)
     data += _unlabelled_line(int((train & (texts == "")).sum()))
     text = CARD.format(

@@ -1,7 +1,7 @@
 """The Brain that trains a small CLAP's audio tower.
 
-The losses are in `lmaczs.contrastive`, the augmentations in `lmaczs.augment`, the data
-in `lmaczs.clip_bank`.
+The losses are in `lmaczs.contrastive`, the sounds of a step in `lmaczs.clap_batches`,
+the data in `lmaczs.clip_bank` and `lmaczs.composite_bank`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import ClapModel, PreTrainedTokenizerBase
 
-from lmaczs import audioset_teacher, augment
 from lmaczs.checkpoints import WholeCheckpointer
 from lmaczs.clap import FrozenClap
-from lmaczs.clip_bank import ClipBank
+from lmaczs.clap_batches import STEPS, SoundDrawer
+from lmaczs.clip_bank import NO_LABEL, ClipBank
+from lmaczs.composite_bank import CompositeBank, TeacherMap
 from lmaczs.contrastive import (
     clip_level,
     contrastive_loss,
@@ -27,9 +28,7 @@ from lmaczs.contrastive import (
     silence_loss,
     tagger_loss,
 )
-from lmaczs.datasets import ESC10
-
-STEPS = 8  # stretches of a clip whose content the tagger also judges
+from lmaczs.zero_shot import accuracies
 
 
 class ClapBrain(sb.Brain):
@@ -88,10 +87,8 @@ class ClapBrain(sb.Brain):
         )
         names = clips.class_names
         self.silent_class = names.index("Silence") if "Silence" in names else None
-        self.centres = patch_centres(
-            clips.scores.shape[2], hparams["feature_extractor"].max_length_s
-        )
         self._embed_prompts(model, tokenizer)
+        self.drawer = SoundDrawer(clips, self.silence.shape[-1], hparams)
 
     def _embed_prompts(self, model: ClapModel, tokenizer: Any) -> None:
         """Every text in every template, once: [templates, texts, D]."""
@@ -113,6 +110,21 @@ class ClapBrain(sb.Brain):
         self.label_bank = bank(self.clips.labels, self.clips.captions)
         self.class_bank = bank(self.clips.class_names or ["sound"])
         self.silence = bank(["silence"])
+
+    def hear_composites(self, composites: CompositeBank, heard: Tensor) -> None:
+        """Learn from composites, too, beside the clips of every batch.
+
+        Parameters
+        ----------
+        composites : CompositeBank
+            Made of the labelled training clips.
+        heard : Tensor [n, 2 E]
+            What the tagger hears in those, from `load_composites`.
+        """
+        target = self.clips.target[self.clips.rows("train")]
+        text = self.label_bank[0][target[target != NO_LABEL]].cpu()
+        self.drawer.composites = composites
+        self.drawer.goals = TeacherMap(heard, text)(composites.heard)
 
     def train_loader(self) -> torch.utils.data.DataLoader:
         """Batches of clip indices, rare labels drawn more often.
@@ -158,77 +170,33 @@ class ClapBrain(sb.Brain):
         -------
         dict
             embedding [B, D], steps [B, S, D] (of S stretches of time), present
-            [B, L], scores [B, S, K], silent [B] bool.
+            [B, L], scores [B, S, K], goal [B, D], silent [B] bool; B clips and
+            composites.
         """
-        rng = self._rng() if stage == sb.Stage.TRAIN else None
-        mel, present, scores = self._clean(batch, rng)
-        silent = torch.zeros(len(mel), dtype=torch.bool)
-        if rng is not None:
-            mel, present, scores = self._mix(mel, present, scores, rng)
-            silent = torch.rand(len(mel), generator=rng) < self.hparams.silent_share
-            mel = self._augment(mel, rng).masked_fill(silent[:, None, None], 0.0)
+        silent = torch.zeros(len(batch), dtype=torch.bool)
+        if stage == sb.Stage.TRAIN:
+            rng = self._rng()
+            sounds, silent = self.drawer.for_training(batch, rng, self.hardness())
             self.template = torch.randint(
                 len(self.hparams.templates), (1,), generator=rng
             )
-        pooled, steps = self._encode(self.modules, mel)
+        else:
+            sounds = self.drawer.as_they_are(batch)
+        pooled, steps = self._encode(self.modules, sounds.mel)
         return {
             "embedding": pooled,
             "steps": steps,
-            "present": (present * ~silent[:, None]).to(self.device),
-            "scores": (scores * ~silent[:, None, None]).to(self.device),
+            "present": sounds.present.to(self.device),
+            "scores": sounds.scores.to(self.device),
+            "goal": sounds.goal.to(self.device),
             "silent": silent.to(self.device),
         }
-
-    def _clean(
-        self, batch: Tensor, rng: Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mel power, labels [B, L] and scores [B, S, K] of clips.
-
-        In training each is played at one of its speeds, from anywhere.
-        """
-        speed = shift = torch.zeros(len(batch), dtype=torch.long)
-        mel, scores = self.clips.mel, self.clips.scores
-        if rng is not None:
-            speed = torch.randint(mel.shape[1], (len(batch),), generator=rng)
-            shift = torch.randint(mel.shape[-1], (len(batch),), generator=rng)
-        mel = augment.rotate(mel[batch, speed], shift)
-        scores = augment.rotate_scores(
-            scores[batch, speed], self.centres, shift / mel.shape[-1], STEPS
-        )
-        present = torch.zeros(len(batch), len(self.clips.labels) + 1)
-        present[torch.arange(len(batch)), self.clips.target[batch]] = 1
-        return mel, present[:, :-1], scores  # a clip without label has the last one
 
     def _rng(self) -> Generator:
         """Chance that depends on seed, epoch and step alone, so a resume repeats it."""
         epoch = self.hparams.epoch_counter.current
         seed = (self.hparams.seed * 100003 + epoch) * 100003 + self.step
         return Generator().manual_seed(seed % 2**63)
-
-    def _mix(
-        self, mel: Tensor, present: Tensor, scores: Tensor, rng: Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        partner = torch.randperm(len(mel), generator=rng)
-        level = 12 * torch.rand(len(mel), generator=rng) - 6
-        share = self.hparams.mixture_share * (0.25 + 0.75 * self.hardness())
-        mixed = torch.rand(len(mel), 1, generator=rng) < share
-        both = augment.mix(mel, mel[partner], level)
-        heard = 1 - (1 - scores) * (1 - scores[partner])
-        return (
-            torch.where(mixed[:, None], both, mel),
-            torch.where(mixed, present + present[partner], present),
-            torch.where(mixed[:, None], heard, scores),
-        )
-
-    def _augment(self, mel: Tensor, rng: Generator) -> Tensor:
-        mel = augment.random_gain(mel, rng, -25.0, 5.0)
-        mel = augment.random_filter(mel, rng, 8.0)
-        hard = self.hardness()
-        mel = augment.random_gate(mel, rng, 0.3 * hard)
-        mel = augment.random_band(mel, rng, 0.15 * hard)
-        for axis, share in ((1, 0.3), (2, 0.4)):
-            mel = augment.random_stripes(mel, rng, axis, share * hard)
-        return mel
 
     def hardness(self) -> float:
         """How hard the augmentations are: eased in, or a small set is never learnt.
@@ -280,25 +248,38 @@ class ClapBrain(sb.Brain):
 
     def _terms(self, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every term of the loss, a mean over the clips that it speaks of."""
+        embedding, goal = predictions["embedding"], predictions["goal"]
         silent, labels = predictions["silent"], self.label_bank[self.template][0]
-        similar = predictions["embedding"] @ labels.T
-        present = predictions["present"]
-        named = (present.sum(1) > 0) & ~silent
         limit = self.hparams.scale_limit
         scale = {k: v.exp().clamp(max=limit) for k, v in self.modules.scales.items()}
-        true = (similar * present).sum(1)[named] / present.sum(1)[named]
-        contrast = contrastive_loss(
-            similar[named], present[named], scale["contrastive"]
-        )
-        terms = {"contrastive": contrast.mean(), "pull": (1 - true).mean()}
-        if not named.any():
-            terms = {name: similar.sum() * 0 for name in terms}
+        similar = embedding @ labels.T
+        known = goal.any(1)  # of composites, which are more than their labels
+        terms = self._label_terms(predictions, similar, scale["contrastive"], known)
         if self.clips.class_names and not silent.all():
             terms |= self._tagger_terms(predictions, scale["tagger"])
+        if known.any():
+            terms["goal"] = (1 - (embedding * goal).sum(1)[known]).mean()
         if silent.any():
             nothing = self.silence[self.template][0, 0]
-            to_silence = predictions["embedding"][silent] @ nothing
+            to_silence = embedding[silent] @ nothing
             terms["silence"] = silence_loss(similar[silent], to_silence).mean()
+        return terms
+
+    @staticmethod
+    def _label_terms(
+        predictions: dict[str, Tensor], similar: Tensor, scale: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        present = predictions["present"]
+        named = (present.sum(1) > 0) & ~predictions["silent"]
+        nothing = similar.sum() * 0
+        terms = {"contrastive": nothing, "pull": nothing}
+        if named.any():
+            cost = contrastive_loss(similar[named], present[named], scale)
+            terms["contrastive"] = cost.mean()
+        named = named & ~known
+        if named.any():
+            true = (similar * present).sum(1)[named] / present.sum(1)[named]
+            terms["pull"] = (1 - true).mean()
         return terms
 
     def _tagger_terms(
@@ -410,15 +391,7 @@ class ClapBrain(sb.Brain):
             return figures
         true = similar.gather(1, target[:, None])
         figures = {"true_pair": float(true.mean()), **figures}
-        labels = self.clips.labels
-        if not set(ESC10) <= set(labels):
-            return {**hit_rates(similar, target, "all"), **figures}
-        ten = torch.tensor([labels.index(label) for label in ESC10])
-        in_ten = torch.isin(target, ten)
-        if in_ten.any():
-            right = ten[similar[in_ten][:, ten].argmax(1)] == target[in_ten]
-            figures["accuracy_esc10"] = float(right.float().mean())
-        return {**figures, **hit_rates(similar[~in_ten], target[~in_ten], "other")}
+        return {**accuracies(similar, target, self.clips.labels), **figures}
 
     def _similarities(self, modules: Any, split: str) -> tuple[Tensor, Tensor]:
         """Cosines of a split's labelled clips and all labels, and the right ones."""
@@ -458,50 +431,3 @@ class ClapBrain(sb.Brain):
             self.clap.logit_scale_a.copy_(scale)
             self.clap.logit_scale_t.copy_(scale)
         return self.clap
-
-
-def patch_centres(patches: int, seconds: float) -> Tensor:
-    """Middles of the tagger's patches.
-
-    Parameters
-    ----------
-    patches : int
-        Number P of patches.
-    seconds : float
-        Length of the clip.
-
-    Returns
-    -------
-    Tensor [P]
-        In lengths of the clip.
-    """
-    hop = audioset_teacher.PATCH_HOP_SAMPLES / audioset_teacher.SAMPLE_RATE
-    half = audioset_teacher.PATCH_SAMPLES / audioset_teacher.SAMPLE_RATE / 2
-    return (hop * torch.arange(patches) + half) / seconds
-
-
-def hit_rates(similarities: Tensor, target: Tensor, name: str) -> dict[str, float]:
-    """How often the right label is first, and among the first five.
-
-    Parameters
-    ----------
-    similarities : Tensor [N, K]
-        Cosines of clips and labels.
-    target : Tensor [N]
-        Index of the right one.
-    name : str
-        Of the clips; part of the keys.
-
-    Returns
-    -------
-    dict
-        accuracy_<name> and top5_<name>; empty without clips.
-    """
-    if not len(target):
-        return {}
-    best = similarities.topk(min(5, similarities.shape[1])).indices
-    hit = best == target[:, None]
-    return {
-        f"accuracy_{name}": float(hit[:, 0].float().mean()),
-        f"top5_{name}": float(hit.any(1).float().mean()),
-    }

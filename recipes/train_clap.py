@@ -21,11 +21,14 @@ from typing import Any
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from torch import Tensor
 
 from lmaczs.clap_building import build_clap, load_clap, save_clap
 from lmaczs.clap_card import write_clap_card
 from lmaczs.clap_training import ClapBrain
-from lmaczs.clip_bank import load_clips
+from lmaczs.clip_bank import ClipBank, load_clips
+from lmaczs.composite_bank import CompositeBank, Composites, load_composites
+from lmaczs.frontend import FrontEnd
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -54,13 +57,15 @@ def main(argv: list[str]) -> dict[str, Any]:
         model, tokenizer = load_clap(hparams["source"], extractor)
     clips = load_clips(hparams)
     brain = ClapBrain(model, tokenizer, clips, hparams, run_opts)
+    if hparams["composites"]:
+        brain.hear_composites(*composites_of(clips, hparams))
     brain.fit(hparams["epoch_counter"], brain.train_loader())
     figures = brain.test()
     if brain.debug:
         return figures
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), extractor, tokenizer)
-    facts = facts_of(hparams)
+    facts = facts_of(hparams, Path(hparams_file).name)
     write_clap_card(
         folder,
         figures,
@@ -68,17 +73,53 @@ def main(argv: list[str]) -> dict[str, Any]:
         clips.table,
         hparams["attribution"],
         with_tagger=bool(clips.class_names),
+        composites=hparams["composites"],
     )
     return figures
 
 
-def facts_of(hparams: dict[str, Any]) -> dict[str, Any]:
+def composites_of(
+    clips: ClipBank, hparams: dict[str, Any]
+) -> tuple[CompositeBank, Tensor]:
+    """Make the composites that a YAML asks for, or read them.
+
+    Parameters
+    ----------
+    clips : ClipBank
+        What they are made of.
+    hparams : dict
+        Of hparams/clap_composites.yaml.
+
+    Returns
+    -------
+    tuple
+        See `lmaczs.composite_bank.load_composites`.
+
+    Raises
+    ------
+    ValueError
+        If there is no tagger to hear them.
+    """
+    tagger = hparams["tagger_model"], hparams["tagger_class_map"]
+    if None in tagger:
+        raise ValueError(
+            "composites need a tagger: give --tagger_model and --tagger_class_map"
+        )
+    front_end = FrontEnd(hparams["feature_extractor"])
+    parts = clips, front_end, hparams["composer"], tagger, hparams
+    folder = Path(hparams["output_folder"]) / "composites"
+    return load_composites(Composites(*parts), folder, hparams["num_workers"])
+
+
+def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
     """What the model card says of a run beyond its figures.
 
     Parameters
     ----------
     hparams : dict
         Of hparams/clap_small.yaml.
+    yaml : str
+        Name of the file that they come from.
 
     Returns
     -------
@@ -92,7 +133,7 @@ def facts_of(hparams: dict[str, Any]) -> dict[str, Any]:
     for name in ("unlabelled_folder", "source"):
         if hparams[name] is not None:
             options.append(f"--{name}=DIR")
-    recipe = "python recipes/train_clap.py hparams/clap_small.yaml"
+    recipe = f"python recipes/train_clap.py hparams/{yaml}"
     return {
         "name": hparams["model_name"],
         "seconds": extractor.max_length_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -489,6 +490,57 @@ def test_clap_of_ones_own_clips(
     weight = "audio_model.audio_encoder.patch_embed.proj.weight"
     # gone on, not begun anew
     assert (two[weight] - one[weight]).norm() < 0.1 * one[weight].norm()
+
+
+@pytest.fixture
+def composite_options(
+    recipe: Callable[[str], ModuleType],
+    clap_options: Callable[..., list[str]],
+    tmp_path: Path,
+) -> Callable[..., list[str]]:
+    """Like `clap_options`, of the YAML that goes on with composites."""
+    recipe("train_clap").main(clap_options(tmp_path / "one", number_of_epochs=1))
+
+    def make(output_folder: Path, **changes: Any) -> list[str]:
+        first = {"text_tower": None, "audio_config": None, "number_of_epochs": 1}
+        more = {"composites": 30, "composites_in_batch": 4, "num_workers": 0}
+        source = {"source": tmp_path / "one/save/clap"}
+        argv = clap_options(output_folder, **first, **more, **source, **changes)
+        return [str(ROOT / "hparams/clap_composites.yaml"), *argv[1:]]
+
+    return make
+
+
+def test_composites_need_a_tagger(
+    recipe: Callable[[str], ModuleType],
+    composite_options: Callable[..., list[str]],
+    tmp_path: Path,
+) -> None:
+    """The error says what to give, and nothing has been made."""
+    with pytest.raises(ValueError, match="give --tagger_model and --tagger_class_map"):
+        recipe("train_clap").main(composite_options(tmp_path / "two"))
+    assert not (tmp_path / "two/composites").exists()
+
+
+@pytest.mark.real_clips
+def test_clap_goes_on_with_composites(
+    recipe: Callable[[str], ModuleType],
+    composite_options: Callable[..., list[str]],
+    tmp_path: Path,
+) -> None:
+    """They are heard by the real tagger, kept, and learnt from."""
+    teachers = Path(os.environ.get("LMACZS_TEACHERS", ROOT.parent / "shared/teachers"))
+    tagger = {
+        "tagger_model": teachers / "yamnet_spectra_in.tflite",
+        "tagger_class_map": teachers / "yamnet_class_map.csv",
+    }
+    recipe("train_clap").main(composite_options(tmp_path / "two", **tagger))
+    kept = {path.name for path in (tmp_path / "two/composites").iterdir()}
+    assert kept == {"clips.pt", "0000000.pt"}
+    line = (tmp_path / "two/train_log.txt").read_text().splitlines()[0]
+    assert 0 < float(line.split("train goal: ")[1].split(",")[0]) < 2
+    card = (tmp_path / "two/save/clap/README.md").read_text()
+    assert "hparams/clap_composites.yaml" in card
 
 
 def test_clap_of_a_manifest_with_mistakes(

@@ -179,6 +179,11 @@ def clips_by_category(per_category: int) -> dict[str, list[Path]]:
     return {category: found[category] for category in FITTING_CLASSES}
 
 
+def paths_of_first() -> Path:
+    """The first clip of all."""
+    return next(iter(clips_by_category(per_category=1).values()))[0]
+
+
 @pytest.mark.real_clips
 def test_the_tagger_hears_what_is_in_real_clips() -> None:
     """The fitting class is among the first five for at least 20 of 24 clips."""
@@ -199,6 +204,25 @@ def test_scores_of_a_clip() -> None:
     scores = AudioSetTagger(MODEL_FILE, CLASS_MAP).scores(noise(50_000))
     assert scores.shape == (6, 521)
     assert scores.min() >= 0 and scores.max() <= 1
+
+
+@pytest.mark.real_clips
+def test_scores_are_made_of_the_embedding() -> None:
+    """A linear layer and a sigmoid lead from it to the scores of other patches."""
+    tagger = AudioSetTagger(MODEL_FILE, CLASS_MAP)
+    heard = []
+    for paths in clips_by_category(per_category=20).values():
+        heard += [tagger.hear(load_audio(path, 16_000)) for path in paths]
+    scores, embedding = (torch.cat(part) for part in zip(*heard, strict=True))
+    assert embedding.shape == (len(scores), 1024)
+    assert embedding.min() == 0
+    assert torch.equal(heard[0][0], tagger.scores(load_audio(paths_of_first(), 16_000)))
+    common = scores.mean(0).topk(3).indices
+    logits = scores[:, common].clamp(1 / 256, 255 / 256).logit()
+    x = torch.cat([embedding, torch.ones(len(scores), 1)], 1)
+    fit = torch.linalg.lstsq(x[::2], logits[::2], driver="gelsd").solution
+    left = (x[1::2] @ fit - logits[1::2]).var(0) / logits[1::2].var(0)
+    assert left.max() < 0.3
 
 
 @pytest.mark.real_clips

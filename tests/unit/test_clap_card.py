@@ -55,6 +55,16 @@ def test_card_of_captions_and_unlabelled_clips(tmp_path: Path) -> None:
     assert "--manifest=M.csv" in text
 
 
+def test_card_names_its_teacher(tmp_path: Path) -> None:
+    """What of the tagger was learnt, and of how many composites."""
+    texts = [
+        write_clap_card(tmp_path, {}, FACTS, TABLE, None, *how).read_text()
+        for how in ((), (True,), (True, 70))
+    ]
+    assert ["YAMNet" in text for text in texts] == [False, True, True]
+    assert ["embeddings of 70 sounds" in text for text in texts] == [False] * 2 + [True]
+
+
 def test_every_training_clip_is_credited(tmp_path: Path) -> None:
     """Exactly the clips that were trained on, with their authors."""
     source = _attribution(tmp_path, ["1-1-A-0.wav", "1-2-A-1.wav", "1-3-A-1.wav"])

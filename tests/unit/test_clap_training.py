@@ -21,12 +21,15 @@ from transformers import ClapFeatureExtractor, ClapModel
 
 from lmaczs.audioset_teacher import log_mel_patches
 from lmaczs.clap import FrozenClap
+from lmaczs.clap_batches import STEPS, patch_centres
 from lmaczs.clap_building import build_clap, save_clap
-from lmaczs.clap_training import STEPS, ClapBrain, hit_rates, patch_centres
+from lmaczs.clap_training import ClapBrain
 from lmaczs.clip_bank import ClipBank
+from lmaczs.composite_bank import CompositeBank, TeacherMap
 from lmaczs.contrastive import clip_level, fit_logit_scale, tagger_loss
 from lmaczs.datasets import ESC10
 from lmaczs.text_tower import load_text_tower
+from lmaczs.zero_shot import hit_rates
 
 LABELS = sorted([*ESC10, "siren"])
 CLASSES = ["Animal", "Rain", "Silence", "Vehicle"]
@@ -108,7 +111,9 @@ def make_brain(
             "average_decay": 0.9,
             "class_balance": 0.5,
             "mixture_share": 0.5,
+            "filter_db": 8.0,
             "hardest": 1.0,
+            "composites_in_batch": 3,
             "silent_share": 0.2,
             "scale_limit": 50,
             "weights": {
@@ -117,6 +122,7 @@ def make_brain(
                 "tagger_steps": 1.5,
                 "silence": 3.0,
                 "pull": 0.5,
+                "goal": 7.0,
             },
             "valid_every": 2,
             "number_of_epochs": 5,
@@ -134,6 +140,22 @@ def make_brain(
         return brain
 
     return make
+
+
+@pytest.fixture
+def composites() -> tuple[CompositeBank, Tensor]:
+    """Six composites as a tagger hears them, and what it hears in the clips."""
+    rng = torch.Generator().manual_seed(5)
+    present = torch.zeros(6, len(LABELS), dtype=torch.bool)
+    present[torch.arange(4), torch.arange(4)] = True  # two tell nothing
+    present[0, 5] = True
+    bank = CompositeBank(
+        (-40 * torch.rand(6, 64, 251, generator=rng)).half(),
+        torch.rand(6, PATCHES, len(CLASSES), generator=rng).half(),
+        torch.rand(6, 8, generator=rng).half(),
+        present,
+    )
+    return bank, torch.rand(20, 8, generator=rng)
 
 
 # --- prompts ------------------------------------------------------------------------
@@ -336,12 +358,15 @@ def test_mixtures_hold_both_labels(make_brain: MakeBrain, clips: ClipBank) -> No
 # --- one step -----------------------------------------------------------------------
 
 
-def test_loss_is_the_weighted_sum_of_its_terms(make_brain: MakeBrain) -> None:
+def test_loss_is_the_weighted_sum_of_its_terms(
+    make_brain: MakeBrain, composites: tuple[CompositeBank, Tensor]
+) -> None:
     """Every term is noted under its name; the weights are the YAML's."""
     brain = make_brain(silent_share=0.3)
+    brain.hear_composites(*composites)
     batch = torch.arange(8)
     out = brain.compute_forward(batch, TRAIN)
-    assert 0 < out["silent"].sum() < 8
+    assert 0 < out["silent"].sum() < 11
     loss = brain.compute_objectives(out, batch, TRAIN)
     weights = brain.hparams.weights
     assert set(brain.sums) == set(weights)
@@ -458,6 +483,82 @@ def test_a_batch_without_a_named_clip(
     assert brain.sums["contrastive"] == brain.sums["pull"] == 0
     heard = {"silence"} if silent_share else {"tagger", "tagger_steps"}
     assert set(brain.sums) == {"contrastive", "pull"} | heard
+
+
+# --- composites ---------------------------------------------------------------------
+
+
+def test_composites_come_after_the_clips(
+    make_brain: MakeBrain, composites: tuple[CompositeBank, Tensor]
+) -> None:
+    """As many as are asked for, from anywhere, with their own labels and goals."""
+    bank, heard = composites
+    brain = make_brain(silent_share=0.0, mixture_share=0.0, hardest=0.0)
+    batch = torch.arange(4)
+    alone = brain.compute_forward(batch, TRAIN)
+    assert not alone["goal"].any()
+    brain.hear_composites(bank, heard)
+    out = brain.compute_forward(batch, TRAIN)
+    assert len(out["embedding"]) == 4 + 3
+    assert torch.equal(out["present"][:4], alone["present"])
+    assert not out["goal"][:4].any()
+    target = brain.clips.target[:20]
+    goals = TeacherMap(heard, brain.label_bank[0][target])(bank.heard)
+    for goal, present in zip(out["goal"][4:], out["present"][4:], strict=True):
+        (row,) = (goals - goal).abs().sum(1).lt(1e-5).nonzero()[:, 0].tolist()
+        assert torch.equal(present, bank.present[row].float())
+    validated = brain.compute_forward(batch, VALID)
+    assert len(validated["embedding"]) == 4
+
+
+def test_a_composite_is_turned_with_its_scores(
+    make_brain: MakeBrain, composites: tuple[CompositeBank, Tensor]
+) -> None:
+    """An event and the score that it has come at the same time."""
+    bank, heard = composites
+    decibels = torch.full((6, 64, 251), -100.0)
+    decibels[..., 113:129] = 0
+    scores = torch.zeros(6, PATCHES, len(CLASSES))
+    scores[:, 4] = 1
+    bank = replace(bank, decibels=decibels.half(), scores=scores.half())
+    brain = make_brain(silent_share=0.0, hardest=0.0, composites_in_batch=20)
+    brain.hear_composites(bank, heard)
+    sounds, _ = brain.drawer.for_training(torch.arange(4), brain._rng(), 0.0)
+    turn = torch.exp(2j * torch.pi * torch.arange(251) / 251)
+    sound = (sounds.mel[4:].mean(1) * turn).sum(1)
+    stretch = sounds.scores[4:, :, 0].argmax(1)
+    apart = sound * torch.exp(-2j * torch.pi * (stretch + 0.5) / STEPS)
+    assert len(set(stretch.tolist())) > STEPS // 2
+    assert (apart.angle().abs() / (2 * torch.pi) < 0.5 / STEPS + 0.01).all()
+
+
+def test_goal_is_where_the_tagger_hears_a_composite(
+    make_brain: MakeBrain, composites: tuple[CompositeBank, Tensor]
+) -> None:
+    """One minus the cosine; composites are not pulled to single labels as clips are."""
+    brain = make_brain(silent_share=0.0, mixture_share=0.0)
+    brain.hear_composites(*composites)
+    out = brain.compute_forward(torch.arange(4), TRAIN)
+    found = terms(brain, out)
+    cosines = (out["embedding"][4:] * out["goal"][4:]).sum(1).detach()
+    assert found["goal"] == pytest.approx(float(1 - cosines.mean()), abs=1e-5)
+    clips = terms(brain, {name: value[:4] for name, value in out.items()})
+    assert found["pull"] == pytest.approx(clips["pull"], abs=1e-5)
+    assert found["contrastive"] != pytest.approx(clips["contrastive"], abs=1e-3)
+    assert "goal" not in clips
+
+
+def test_a_silent_composite_has_no_goal(
+    make_brain: MakeBrain, composites: tuple[CompositeBank, Tensor]
+) -> None:
+    """It is as silent as any other sound."""
+    brain = make_brain(silent_share=1.0)
+    brain.hear_composites(*composites)
+    out = brain.compute_forward(torch.arange(4), TRAIN)
+    assert out["silent"].all()
+    assert not out["goal"].any()
+    assert not out["present"].any()
+    assert "goal" not in terms(brain, out)
 
 
 def test_text_tower_does_not_change(make_brain: MakeBrain) -> None:
