@@ -172,7 +172,14 @@ class FrozenClap(nn.Module):
         -------
         Tensor [N, D]
             Unit norm, on this module's device.
+
+        Raises
+        ------
+        TypeError
+            If one string is given, whose letters would be taken for prompts.
         """
+        if isinstance(prompts, str):
+            raise TypeError(f"prompts is a text; give a list of prompts: [{prompts!r}]")
         new = [p for p in dict.fromkeys(prompts) if p not in self._prompt_cache]
         if len(self._prompt_cache) + len(new) > CACHED_PROMPTS:
             self._prompt_cache.clear()
@@ -181,7 +188,8 @@ class FrozenClap(nn.Module):
             chunk = new[start : start + 64]
             self._prompt_cache.update(zip(chunk, self._embed_text(chunk), strict=True))
         rows = [self._prompt_cache[p] for p in prompts]
-        return torch.stack(rows).to(self.device)
+        found = torch.stack(rows) if rows else torch.zeros(0, self.embedding_dim)
+        return found.to(self.device)
 
     def _embed_text(self, prompts: list[str]) -> Tensor:
         tokens = self.tokenizer(

@@ -260,6 +260,13 @@ def test_a_prompt_is_encoded_once(
     assert not torch.equal(again[0], again[1])
 
 
+def test_one_text_is_not_taken_for_its_letters(own_clap: FrozenClap) -> None:
+    """A string is refused with what to give; no prompts have no embeddings."""
+    with pytest.raises(TypeError, match=r"list of prompts: \['rain'\]"):
+        own_clap.encode_text("rain")
+    assert own_clap.encode_text([]).shape == (0, own_clap.embedding_dim)
+
+
 def test_the_cache_has_a_limit_that_is_not_noticed(
     own_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
