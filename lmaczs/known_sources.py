@@ -27,7 +27,7 @@ from lmaczs.localisation import (
     temporal_iou,
 )
 from lmaczs.methods import Asked, Methods
-from lmaczs.mixtures import loudest_stretch
+from lmaczs.mixtures import sequence
 
 Arrangement = Literal["sum", "sequence"]
 LOCALISATION = (
@@ -83,7 +83,8 @@ class KnownSources(Dataset):
         other = others.iloc[int(rng.integers(len(others)))]
         target, rest = self._clip(clip.path), self._clip(other.path)
         if self.arrangement == "sequence":
-            target, rest = one_after_the_other(target, rest, bool(rng.integers(2)))
+            first_leads = not rng.integers(2)
+            target, rest = sequence(target, rest, 0.5, 0.0, first_leads)
         return {
             "id": clip.id,
             "label": clip.label,
@@ -98,42 +99,6 @@ class KnownSources(Dataset):
         wav = load_audio(path, self.front_end.sample_rate)
         wav = self.front_end.fit_length(wav[None])[0]
         return 0.05 * wav / wav.square().mean().sqrt().clamp_min(1e-9)
-
-
-def one_after_the_other(
-    first: Tensor, second: Tensor, second_leads: bool
-) -> tuple[Tensor, Tensor]:
-    """The loudest halves of two sounds, each silent while the other sounds.
-
-    Parameters
-    ----------
-    first : Tensor [samples]
-        A waveform.
-    second : Tensor [samples]
-        The other one, as long.
-    second_leads : bool
-        Whether the second has the first half.
-
-    Returns
-    -------
-    tuple of Tensor [samples]
-        Both at equal mean power.
-    """
-    half = len(first) // 2
-    sizes = (len(first) - half, half) if second_leads else (half, len(first) - half)
-    pads = ((half, 0), (0, len(first) - half))
-    pads = pads if second_leads else ((0, len(first) - half), (half, 0))
-    parts = [
-        loudest_stretch(wav, size)
-        for wav, size in zip((first, second), sizes, strict=True)
-    ]
-    powers = [part.square().mean().sqrt() for part in parts]
-    level_of_both = powers[0] if powers[0] > 0 else powers[1]
-    first, second = (
-        torch.nn.functional.pad(part * (level_of_both / level.clamp_min(1e-9)), pad)
-        for part, level, pad in zip(parts, powers, pads, strict=True)
-    )
-    return first, second
 
 
 def locate(

@@ -25,7 +25,6 @@ from lmaczs.known_sources import (
     KnownSources,
     frames_of,
     locate,
-    one_after_the_other,
     prompts_of,
 )
 from lmaczs.methods import Asked
@@ -207,28 +206,6 @@ def test_pairs_depend_on_seed_and_clip(
     behind = [make[1][i] for i in reversed(range(len(clips)))][::-1]
     assert all(same(a, b) for a, b in zip(ahead, behind, strict=True))
     assert not all(same(a, b) for a, b in zip(ahead, items(make[2]), strict=True))
-
-
-@pytest.mark.parametrize("samples", [12, 13])
-@pytest.mark.parametrize("second_leads", [False, True])
-def test_sequences_take_the_loudest_stretches(samples: int, second_leads: bool) -> None:
-    """Of both the loudest half is heard, found by trying every start."""
-    rng = torch.Generator().manual_seed(samples)
-    given = torch.randn(2, samples, generator=rng) * torch.tensor([[1.0], [30.0]])
-    half = samples // 2
-    spans = [(0, half), (half, samples)]
-    spans = spans[::-1] if second_leads else spans
-    found = one_after_the_other(*given, second_leads)
-    for wav, source, (start, stop) in zip(given, found, spans, strict=True):
-        size = stop - start
-        stretches = [wav[i : i + size] for i in range(samples - size + 1)]
-        loudest = max(stretches, key=lambda stretch: float(stretch.square().sum()))
-        inside = source[start:stop]
-        torch.testing.assert_close(inside / inside.norm(), loudest / loudest.norm())
-        assert len(source) == samples
-        assert source.count_nonzero() == inside.count_nonzero() == size
-    levels = [float(x[x != 0].square().mean()) for x in found]
-    assert levels[0] == pytest.approx(levels[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
