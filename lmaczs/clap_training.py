@@ -19,7 +19,7 @@ from transformers import ClapModel, PreTrainedTokenizerBase
 from lmaczs.checkpoints import WholeCheckpointer
 from lmaczs.clap import FrozenClap
 from lmaczs.clap_batches import STEPS, SoundDrawer
-from lmaczs.clip_bank import NO_LABEL, ClipBank
+from lmaczs.clip_bank import NO_LABEL, ClipBank, label_weights
 from lmaczs.composite_bank import CompositeBank, TeacherMap
 from lmaczs.contrastive import (
     clip_level,
@@ -142,10 +142,8 @@ class ClapBrain(sb.Brain):
         batch = self.hparams.batch_size
         if len(rows) < batch:
             raise ValueError(f"batch_size is {batch}, but train has {len(rows)} clips")
-        _, kind, size = self.clips.target[rows].unique(
-            return_inverse=True, return_counts=True
-        )
-        weights = size[kind].double() ** -self.hparams.class_balance
+        target = self.clips.target[rows]
+        weights = label_weights(target, self.hparams.class_balance)
         # Brain.fit gives it the epoch; without that each epoch would draw the same
         self.train_sampler = ReproducibleWeightedRandomSampler(
             weights, len(rows), replacement=True, seed=self.hparams.seed

@@ -178,6 +178,25 @@ def unlabelled_clips(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(label="", text="", split="train")
 
 
+def label_weights(target: Tensor, balance: float) -> Tensor:
+    """How often each clip is drawn, up to a factor.
+
+    Parameters
+    ----------
+    target : Tensor [N]
+        Labels.
+    balance : float
+        0: each clip alike; 1: each label alike.
+
+    Returns
+    -------
+    Tensor [N]
+        Size of the clip's label to the power of minus `balance`, float64.
+    """
+    _, kind, size = target.unique(return_inverse=True, return_counts=True)
+    return size[kind].double() ** -balance
+
+
 # ------------------------------------------------------------------- features
 
 

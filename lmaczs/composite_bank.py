@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lmaczs import audioset_teacher
 from lmaczs.audio import load_audio
 from lmaczs.audioset_teacher import AudioSetTagger
-from lmaczs.clip_bank import NO_LABEL, ClipBank
+from lmaczs.clip_bank import NO_LABEL, ClipBank, label_weights
 from lmaczs.composites import Composer
 from lmaczs.files import written_whole
 from lmaczs.frontend import FrontEnd, power
@@ -144,7 +144,8 @@ class Composites(Dataset):
         self.size = hparams["composites"]
         rows = clips.rows("train")
         self.rows = rows[clips.target[rows] != NO_LABEL].numpy()
-        self.chance = label_weights(clips.target[self.rows], hparams["class_balance"])
+        weights = label_weights(clips.target[self.rows], hparams["class_balance"])
+        self.chance = (weights / weights.sum()).numpy()
 
     def __len__(self) -> int:
         """How many there are to be."""
@@ -203,26 +204,6 @@ class Composites(Dataset):
 def open_tagger(model_file: str, class_map: str) -> AudioSetTagger:
     """The tagger, opened once by each worker."""
     return AudioSetTagger(model_file, class_map)
-
-
-def label_weights(target: Tensor, balance: float) -> np.ndarray:
-    """How often each clip is drawn.
-
-    Parameters
-    ----------
-    target : Tensor [N]
-        Labels.
-    balance : float
-        Clips are drawn with the size of their label to the power of minus this.
-
-    Returns
-    -------
-    ndarray [N]
-        Chances; their sum is 1.
-    """
-    _, kind, size = target.unique(return_inverse=True, return_counts=True)
-    weights = size[kind].double() ** -balance
-    return (weights / weights.sum()).numpy()
 
 
 def load_composites(

@@ -154,8 +154,8 @@ def crossed(fine: Tensor, coarse: Tensor) -> Tensor:
     Tensor [samples]
     """
     first, second = _stft(fine), _stft(coarse)
-    crossed = first / (_envelope(first) + 1e-4) * _envelope(second)
-    return _istft(crossed, len(fine))
+    flat = first / (_envelope(first) + 1e-4)
+    return _istft(flat * _envelope(second), len(fine))
 
 
 def masked_at_random(wav: Tensor, rng: np.random.Generator) -> Tensor:

@@ -27,7 +27,7 @@ from lmaczs.localisation import (
     temporal_iou,
 )
 from lmaczs.methods import Asked, Methods
-from lmaczs.mixtures import sequence
+from lmaczs.mixtures import in_turn
 
 Arrangement = Literal["sum", "sequence"]
 LOCALISATION = (
@@ -84,7 +84,7 @@ class KnownSources(Dataset):
         target, rest = self._clip(clip.path), self._clip(other.path)
         if self.arrangement == "sequence":
             first_leads = not rng.integers(2)
-            target, rest = sequence(target, rest, 0.5, 0.0, first_leads)
+            target, rest = in_turn(target, rest, 0.5, 0.0, first_leads)
         return {
             "id": clip.id,
             "label": clip.label,

@@ -49,7 +49,7 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
     return unclipped(torch.stack([first, below(second, first, level_db)]))
 
 
-def sequence(
+def in_turn(
     first: Tensor, second: Tensor, share: float, level_db: float, first_leads: bool
 ) -> Tensor:
     """Two sounds one after the other, of each its loudest stretch.
@@ -70,8 +70,7 @@ def sequence(
     Returns
     -------
     Tensor [2, samples]
-        The two, each silent while the other sounds; the first at its own level, both
-        turned down where they would clip.
+        The two, each silent while the other sounds; the first at its own level.
     """
     cut = round(share * len(first))
     parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
@@ -81,7 +80,7 @@ def sequence(
     size, rest = len(parts[0]), len(parts[1])
     pads = [(0, rest), (size, 0)] if first_leads else [(rest, 0), (0, size)]
     joined = [nn.functional.pad(p, pad) for p, pad in zip(parts, pads, strict=True)]
-    return unclipped(torch.stack(joined))
+    return torch.stack(joined)
 
 
 def unclipped(sources: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from lmaczs.audio import load_audio
 from lmaczs.cuts import Cut, cuts_of
 from lmaczs.disturbance import Disturbance
 from lmaczs.frontend import FrontEnd
-from lmaczs.mixtures import mix_waveforms, sequence
+from lmaczs.mixtures import in_turn, mix_waveforms, unclipped
 from lmaczs.phrases import Phrase, PhrasePool, holders_of, phrases_of
 
 
@@ -244,7 +244,8 @@ class PromptedClips(Dataset):
         if rng.random() >= self.sequence_share:
             return mix_waveforms(wav, other, level)
         share = rng.uniform(0.35, 0.65)
-        return sequence(wav, other, share, level, first_leads=rng.random() < 0.5)
+        first_leads = rng.random() < 0.5
+        return unclipped(in_turn(wav, other, share, level, first_leads))
 
     def _disturb(
         self, sources: Tensor, samples: int, rng: np.random.Generator

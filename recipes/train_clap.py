@@ -57,7 +57,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         model, tokenizer = load_clap(hparams["source"], extractor)
     clips = load_clips(hparams)
     brain = ClapBrain(model, tokenizer, clips, hparams, run_opts)
-    if hparams["composites"]:
+    if hparams.get("composites"):
         brain.hear_composites(*composites_of(clips, hparams))
     brain.fit(hparams["epoch_counter"], brain.train_loader())
     figures = brain.test()
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         clips.table,
         hparams["attribution"],
         with_tagger=bool(clips.class_names),
-        composites=hparams["composites"],
+        composites=hparams.get("composites", 0),
     )
     return figures
 

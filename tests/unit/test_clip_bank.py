@@ -24,6 +24,7 @@ from lmaczs.clip_bank import (
     cached_features,
     change_speed,
     clip_features,
+    label_weights,
     load_clips,
     load_table,
     unlabelled_clips,
@@ -307,6 +308,15 @@ def test_a_bad_recording_is_named_and_nothing_kept(
 
 
 # --- which clips --------------------------------------------------------------------
+
+
+def test_label_weights_are_a_loop() -> None:
+    """Size of the label to the power of minus the balance."""
+    target = torch.tensor([4, 4, 4, 4, 1, 2, 2])
+    for balance in (0.0, 0.5, 1.0):
+        sizes = [int((target == label).sum()) for label in target]
+        expected = [size**-balance for size in sizes]
+        assert label_weights(target, balance).tolist() == pytest.approx(expected)
 
 
 def test_rows_of_a_split() -> None:

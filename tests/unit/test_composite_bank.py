@@ -21,7 +21,6 @@ from lmaczs.composite_bank import (
     CompositeBank,
     Composites,
     TeacherMap,
-    label_weights,
     load_composites,
 )
 from lmaczs.composites import Composer
@@ -148,16 +147,6 @@ def test_only_labelled_training_clips_are_drawn(
     present = torch.stack([composites[number][-1] for number in range(12)])
     assert present.any(0).all()
     assert present.sum(1).max() <= 3
-
-
-def test_label_weights_are_a_loop() -> None:
-    """Size of the label to the power of minus the balance, in all 1."""
-    target = torch.tensor([4, 4, 4, 4, 1, 2, 2])
-    for balance in (0.0, 0.5, 1.0):
-        sizes = [int((target == label).sum()) for label in target]
-        expected = np.array([size**-balance for size in sizes])
-        found = label_weights(target, balance)
-        np.testing.assert_allclose(found, expected / expected.sum())
 
 
 def test_composites_are_made_once_and_in_parts(
