@@ -46,7 +46,15 @@ from lmaczs.distributed import gather, join_group, run_together
 from lmaczs.prompted_clips import PromptedClips, collate
 
 SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
-TERMS = ["similarity", "sparsity", "removed", "residual", "interference", "contrast"]
+TERMS = [
+    "similarity",
+    "sparsity",
+    "removed",
+    "residual",
+    "interference",
+    "omission",
+    "contrast",
+]
 WEIGHTS = dict.fromkeys(TERMS, 1.0)
 TEMPLATES = ["This is a sound of {}.", "{}"]
 LABELS = ["cat", "dog", "rain", "siren", "wind"]

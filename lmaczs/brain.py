@@ -113,11 +113,13 @@ class InterpreterBrain(GroupBrain):
         masks = front_end.tile_mask(masks, samples)
         scored = torch.cat([masks, 1 - masks[:, :1]], 1)
         encoded = self._embed_masked(spectrum, scored)
+        own, others = self._known_sounds(batch, masks, known)
         return Pairs(
             text=text,
             present=present,
             masks=masks,
-            others=self._beside(batch, masks, known),
+            own=own,
+            others=others,
             embedding=embedding,
             masked=encoded[:, :-1],
             removed=encoded[:, -1],
@@ -144,14 +146,17 @@ class InterpreterBrain(GroupBrain):
         asked = torch.stack([predicted, absent], 1)
         return asked, there.expand(len(predicted), -1), unknown
 
-    def _beside(self, batch: dict[str, Any], masks: Tensor, known: Tensor) -> Tensor:
-        """What is known to sound beside each prompt's own sound, on the masks' grid."""
+    def _known_sounds(
+        self, batch: dict[str, Any], masks: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Each prompt's own sound and what sounds beside it, on the masks' grid."""
         if not known.any():  # L-MAC, validation and test
-            return torch.zeros_like(masks)
+            return torch.zeros_like(masks), torch.zeros_like(masks)
         sounds = (batch[name].to(self.device) for name in ("wav", "sources"))
         front_end, domain = self.clap.front_end, self.hparams.domain
-        share = beside_prompts(front_end, *sounds, masks.shape[1], domain)
-        return share * known[:, None, None, None]
+        own, others = beside_prompts(front_end, *sounds, masks.shape[1], domain)
+        known = known[:, None, None, None]
+        return own * known, others * known
 
     def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
         """``f(M * X)`` of every pair: [B, P, D]."""

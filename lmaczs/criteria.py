@@ -27,6 +27,7 @@ from lmaczs.own_terms import (
     contrast_term,
     interference_term,
     leakage_term,
+    omission_term,
     removed_term,
     residual_term,
 )
@@ -76,6 +77,9 @@ class Pairs:
         Which prompts sound in the clip; the first one always counts as the clip's.
     masks : Tensor [B, P, F, T]
         ``M_ij``.
+    own : Tensor [B, P, F, T]
+        Power of a prompt's own sound, as a share of the clip's; 0 throughout where
+        nothing else is known to sound.
     others : Tensor [B, P, F, T]
         Power of what sounds beside a prompt's own sound, as a share of the clip's; 0
         where that is not known.
@@ -94,6 +98,7 @@ class Pairs:
     text: Tensor
     present: Tensor
     masks: Tensor
+    own: Tensor
     others: Tensor
     embedding: Tensor
     masked: Tensor
@@ -128,13 +133,13 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and six terms of ours.
+    """LMAC-ZS (Paissan et al., 2024, eq. 5), and seven terms of ours.
 
     Parameters
     ----------
     weights : mapping of str to float
         Of similarity, sparsity, diversity, removed, residual, absent, leakage,
-        interference, contrast.
+        interference, omission, contrast.
     absent_prompts : {"one-sided", "two-sided"}
         See `similarity_term`.
     present_prompts : {"one-sided", "two-sided"}
@@ -191,9 +196,12 @@ class LmacZsObjective:
             "residual": residual_term(
                 pairs.removed, pairs.text[:, 0], pairs.classes, pairs.logit_scale
             ),
-            "absent": absent_term(pairs.masks, pairs.present),
+            "absent": absent_term(
+                pairs.masks, pairs.present, pairs.original_similarity
+            ),
             "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
             "interference": interference_term(pairs.masks, pairs.others, pairs.present),
+            "omission": omission_term(pairs.masks, pairs.own, pairs.present),
             "contrast": contrast_term(
                 pairs.masked,
                 pairs.text,

@@ -7,7 +7,7 @@ learns to draw the loudest sound whatever the prompt is. Where the encoder's own
 embedding of a place agrees with the text is told at every scale, too: so a mask can
 follow prompts that the decoder was not trained on.
 
-The mask is drawn on every second mel band and frame, which is finer than the encoder's
+The mask is drawn on every fourth mel band and frame, which is finer than the encoder's
 patches. What is drawn there is how much of a place is kept, and how much that depends
 on the level of each of its cells, so that a mask follows a sound through its pauses and
 between its partials. It is carried to the STFT's bins by interpolation
@@ -17,7 +17,10 @@ between its partials. It is carried to the STFT's bins by interpolation
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.frontend import Domain
 
 GROUPS = 8
+PLACE = 4  # mel bands and frames that share what is drawn
 FLOOR_DB, RANGE_DB = -100.0, 50.0
 CONTRAST = 4.0  # similarities are below 1
 # A cell that is kept for the most part is kept entirely: what a mask of 0.9 removes is
@@ -61,7 +65,7 @@ class MaskDecoder(nn.Module):
     """
 
     def __init__(
-        self, clap: FrozenClap, domain: Domain = "stft", width: int = 64
+        self, clap: FrozenClap, domain: Domain = "stft", width: int = 32
     ) -> None:
         super().__init__()
         self.domain = domain
@@ -69,17 +73,18 @@ class MaskDecoder(nn.Module):
         self.n_frames, self.n_mels = front_end.n_frames, front_end.n_mels
         shapes = clap.feature_shapes
         text_dim = clap.embedding_dim
-        stages = shapes[:-1]
-        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c, _, _ in stages)
-        self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in stages)
-        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in stages)
+        stages = _last_of_each_size(shapes[:-1], lambda shape: shape[1:])
+        channels = [stage[0] for stage in stages]
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in channels)
+        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in channels)
         fine = max(GROUPS, width // 8)
-        # an odd number of frames or bands gets one more, and loses it again
-        self.odd = (self.n_mels % 2, self.n_frames % 2)
-        self.listen = nn.Conv2d(1, fine, 4, stride=2, padding=1)
+        # bands and frames that do not fill a place get more, and lose them again
+        self.missing = (-self.n_mels % PLACE, -self.n_frames % PLACE)
+        self.listen = nn.Conv2d(1, fine, PLACE + 2, stride=PLACE, padding=1)
         self.narrow = nn.Conv2d(width, fine, 1)
-        self.refine = FilmBlock(fine, text_dim)
-        self.draw = nn.Conv2d(fine, 2, 1)
+        self.film = Film(fine, text_dim)
+        self.draw = nn.Conv2d(fine, 2, 3, padding=1)
         self.draw.bias.data = torch.tensor([KEEP, STEEP])
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
@@ -108,17 +113,20 @@ class MaskDecoder(nn.Module):
         agreement = CONTRAST * (text @ places.flatten(2))
         agreement = agreement.reshape(batch * prompts, 1, *places.shape[-2:])
         x = torch.zeros_like(agreement)
+        stages = _last_of_each_size(stages, lambda stage: stage.shape[-2:])
         layers = zip(self.project, self.agree, self.blocks, stages, strict=True)
         for project, agree, block, stage in reversed(list(layers)):
             size = stage.shape[-2:]
             heard = _per_prompt(project(stage), prompts)
             x = _resize(x, size) + heard + agree(_resize(agreement, size))
             x = block(x, flat)
-        heard = (log_mel[:, :1].transpose(-1, -2) - FLOOR_DB) / RANGE_DB - 1
-        heard = self.listen(_pad(heard, self.odd))
+        sound = log_mel[:, :1].transpose(-1, -2).contiguous()
+        heard = (sound - FLOOR_DB) / RANGE_DB - 1
+        heard = self.listen(_pad(heard, self.missing))
         x = _resize(self.narrow(x), heard.shape[-2:]) + _per_prompt(heard, prompts)
-        drawn = self.draw(self.refine(x, flat))
-        level = _per_prompt(relative_level(log_mel[:, :1]), prompts)
+        # the norm in it takes away what is the same everywhere: how present a prompt is
+        drawn = self.draw(x + self.film(x, flat))
+        level = _per_prompt(relative_level(sound), prompts)
         mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
 
@@ -128,10 +136,10 @@ class MaskDecoder(nn.Module):
         The gradient is the sigmoid's throughout. Of a sigmoid that is stretched beyond
         1 and cut, the level in dB of what is removed would fall infinitely fast there.
         """
-        size = [2 * n for n in drawn.shape[-2:]]
+        size = [PLACE * n for n in drawn.shape[-2:]]
         fine = _resize(drawn, size)[..., : self.n_mels, : self.n_frames]
         keep, steep = fine.split(1, dim=1)
-        mask = (keep + steep * level).sigmoid()
+        mask = torch.addcmul(keep, steep, level).sigmoid()
         whole = mask > (WHOLE_IN_TRAINING if self.training else WHOLE)
         return mask + ((1 - mask) * whole).detach()
 
@@ -163,8 +171,8 @@ def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
         ) from error
 
 
-class FilmBlock(nn.Module):
-    """Residual convolution whose channels are scaled and shifted by the text.
+class Film(nn.Module):
+    """Channels that are normalised, scaled and shifted by the text, and rectified.
 
     Parameters
     ----------
@@ -178,6 +186,41 @@ class FilmBlock(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, width)
         self.film = nn.Linear(text_dim, 2 * width)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Let the text in.
+
+        Parameters
+        ----------
+        x : Tensor [N, width, f, t]
+            Features.
+        text : Tensor [N, D]
+            Text embedding of each.
+
+        Returns
+        -------
+        Tensor [N, width, f, t]
+        """
+        # unit-norm embeddings have entries of about 1/sqrt(D)
+        film = self.film(text * text.shape[-1] ** 0.5)[..., None, None]
+        gain, shift = film.chunk(2, dim=1)
+        return nn.functional.gelu(self.norm(x) * (1 + gain) + shift)
+
+
+class FilmBlock(nn.Module):
+    """Residual convolution that hears of the text.
+
+    Parameters
+    ----------
+    width : int
+        Channels, a multiple of 8.
+    text_dim : int
+        Size of the text embedding.
+    """
+
+    def __init__(self, width: int, text_dim: int) -> None:
+        super().__init__()
+        self.film = Film(width, text_dim)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.norm_out = nn.GroupNorm(GROUPS, width)
         self.mix = nn.Conv2d(width, width, 1)
@@ -196,11 +239,7 @@ class FilmBlock(nn.Module):
         -------
         Tensor [N, width, f, t]
         """
-        # unit-norm embeddings have entries of about 1/sqrt(D)
-        gain, shift = self.film(text * text.shape[-1] ** 0.5)[..., None, None].chunk(
-            2, dim=1
-        )
-        y = self.conv(nn.functional.gelu(self.norm(x) * (1 + gain) + shift))
+        y = self.conv(self.film(x, text))
         return x + self.mix(nn.functional.gelu(self.norm_out(y)))
 
 
@@ -209,7 +248,7 @@ def relative_level(log_mel: Tensor) -> Tensor:
 
     Parameters
     ----------
-    log_mel : Tensor [B, 1, T, n_mels]
+    log_mel : Tensor [B, 1, n_mels, T]
         dB.
 
     Returns
@@ -221,17 +260,22 @@ def relative_level(log_mel: Tensor) -> Tensor:
     ten = 10 / math.log(10)
     total = ten * (log_mel / ten).logsumexp((2, 3), keepdim=True)
     mean = total - 10 * math.log10(cells)
-    return ((log_mel - mean) / 20 + 1).transpose(-1, -2)
+    return (log_mel - mean) / 20 + 1
+
+
+def _last_of_each_size(stages: Sequence[Any], size: Callable) -> list[Any]:
+    """Of neighbours of one size the last one, which holds what the others found."""
+    return [list(group)[-1] for _, group in groupby(stages, size)]
 
 
 def _per_prompt(x: Tensor, prompts: int) -> Tensor:
     """[B, C, f, t] -> [B * P, C, f, t], each clip's features once a prompt."""
-    return x.repeat_interleave(prompts, dim=0)
+    return x[:, None].expand(-1, prompts, -1, -1, -1).flatten(0, 1)
 
 
-def _pad(x: Tensor, odd: tuple[int, int]) -> Tensor:
-    """Repeat the last row or column where its number is odd."""
-    return nn.functional.pad(x, (0, odd[1], 0, odd[0]), mode="replicate")
+def _pad(x: Tensor, missing: tuple[int, int]) -> Tensor:
+    """Repeat the last row and column where places are not filled."""
+    return nn.functional.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

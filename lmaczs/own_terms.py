@@ -14,12 +14,18 @@ from lmaczs.objectives import mean_where
 ALIKE = 0.8
 """Cosine above which two prompts say the same, in the words of another template."""
 
+AGREES = 0.3
+"""Cosine of clip and prompt from which the model says that the prompt is there."""
+
 MOST = 1e3
 """Above every difference of two logits, below that to a class that does not exist."""
 
 
-def absent_term(masks: Tensor, present: Tensor) -> Tensor:
-    """A prompt that is not there has nothing to keep.
+def absent_term(masks: Tensor, present: Tensor, original: Tensor) -> Tensor:
+    """A prompt that is not there, nor heard by the model, has nothing to keep.
+
+    ``relu(1 - relu(C_ij) / 0.3) mean(M_ij)``, mean over absent prompts: where the model
+    agrees with a prompt all the same, its mask may show with what.
 
     Parameters
     ----------
@@ -27,13 +33,16 @@ def absent_term(masks: Tensor, present: Tensor) -> Tensor:
         In [0, 1].
     present : Tensor [B, P], bool
         Which prompts sound in the clip.
+    original : Tensor [B, P]
+        ``C_ij``.
 
     Returns
     -------
     Tensor [B]
-        Mean of the masks of absent prompts, in [0, 1]; 0 where there is none.
+        In [0, 1]; 0 where no prompt is absent.
     """
-    return mean_where(masks.mean((2, 3)), ~present)
+    unheard = (1 - original.relu() / AGREES).relu()
+    return mean_where(unheard * masks.mean((2, 3)), ~present)
 
 
 def removed_term(removed: Tensor) -> Tensor:
@@ -102,8 +111,32 @@ def interference_term(masks: Tensor, others: Tensor, present: Tensor) -> Tensor:
     return mean_where((masks * others).sum((2, 3)), present)
 
 
-def power_beside(own: Tensor, others: Tensor) -> Tensor:
-    """What sounds in a clip beside a sound, as a share of the power of both.
+def omission_term(masks: Tensor, own: Tensor, present: Tensor) -> Tensor:
+    """What a prompt's own sound is made of should not be left out.
+
+    ``sum((1 - M_ij) * S_ij)``, mean over present prompts: with `interference_term` the
+    distance, weighted by power, from the mask that would tell the sounds apart.
+
+    Parameters
+    ----------
+    masks : Tensor [B, P, F, T]
+        In [0, 1].
+    own : Tensor [B, P, F, T]
+        Power of a prompt's own sound, as a share of the clip's; 0 throughout where
+        nothing else is known to sound.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip.
+
+    Returns
+    -------
+    Tensor [B]
+        In [0, 1]: which share of a clip's power a mask leaves out that it should keep.
+    """
+    return mean_where(((1 - masks) * own).sum((2, 3)), present)
+
+
+def shares_of_power(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sounds as shares of the power of both.
 
     Parameters
     ----------
@@ -114,18 +147,21 @@ def power_beside(own: Tensor, others: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor [B, P, F, T]
-        Its sum over F and T is in [0, 1]; 0 throughout in silence.
+    tuple of Tensor [B, P, F, T]
+        Together their sum over F and T is 1; 0 throughout in silence, and the first is
+        where there is no rest.
     """
-    whole = (own + others).sum((2, 3), keepdim=True)
-    return torch.where(whole > 0, others / whole, 0)
+    rest = others.sum((2, 3), keepdim=True)
+    whole = own.sum((2, 3), keepdim=True) + rest
+    own = torch.where(rest > 0, own / whole, 0)
+    return own, torch.where(whole > 0, others / whole, 0)
 
 
 @torch.no_grad()
 def beside_prompts(
     front_end: FrontEnd, wav: Tensor, sources: Tensor, prompts: int, domain: Domain
-) -> Tensor:
-    """What sounds beside each prompt's own sound, on the grid of the masks.
+) -> tuple[Tensor, Tensor]:
+    """Each prompt's own sound and what sounds beside it, on the grid of the masks.
 
     Parameters
     ----------
@@ -142,15 +178,16 @@ def beside_prompts(
 
     Returns
     -------
-    Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
-        See `power_beside`; 0 for prompts beyond the second, which are absent.
+    tuple of Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+        See `shares_of_power`; 0 for prompts beyond the second, which are absent.
     """
     powers = [power(front_end.stft(x)) for x in (sources, wav[:, None] - sources)]
     if domain == "mel":
         powers = [front_end.mel_power(one) for one in powers]
-    share = power_beside(*(one[..., : front_end.n_frames] for one in powers))
-    missing = max(0, prompts - share.shape[1])
-    return nn.functional.pad(share, (0, 0, 0, 0, 0, missing))[:, :prompts]
+    shares = shares_of_power(*(one[..., : front_end.n_frames] for one in powers))
+    missing = (0, 0, 0, 0, 0, max(0, prompts - sources.shape[1]))
+    own, others = (nn.functional.pad(one, missing)[:, :prompts] for one in shares)
+    return own, others
 
 
 def contrast_term(

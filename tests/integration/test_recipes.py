@@ -27,7 +27,7 @@ from lmaczs.export import ExportError, export_run
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]
 TERMS = {"similarity", "sparsity", "diversity", "removed", "absent", "leakage"}
-TERMS |= {"interference", "contrast", "residual", "loss"}
+TERMS |= {"interference", "omission", "contrast", "residual", "loss"}
 METRICS = {"accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM"}
 EPOCHS = 3
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lmaczs import decoder as decoder_module
 from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.decoder import (
+    PLACE,
     WHOLE,
     WHOLE_IN_TRAINING,
     MaskDecoder,
@@ -108,16 +109,21 @@ def test_masks_depend_on_prompt_and_clip(clap: FrozenClap) -> None:
 
 
 def test_each_input_counts(decoder: MaskDecoder, tiny_clap: FrozenClap) -> None:
-    """Every stage's features and the log-mel itself change the mask."""
+    """Features of every size, of each the last stage's, and the log-mel itself."""
     encoding, log_mel = encode(tiny_clap)
     text = tiny_clap.encode_text(PROMPTS).expand(2, -1, -1)
     with torch.no_grad():
         before = decoder(text, encoding.features, log_mel)
         assert not torch.equal(before, decoder(text, encoding.features, log_mel + 9))
-        for stage in range(len(encoding.features)):
+        *stages, places = encoding.features
+        sizes = [stage.shape[-2:] for stage in (*stages, places[..., :0])]
+        for number in range(len(encoding.features)):
             features = list(encoding.features)
-            features[stage] = features[stage].roll(1, 0)
-            assert not torch.equal(before, decoder(text, tuple(features), log_mel))
+            features[number] = features[number].roll(1, 0)
+            counts = number == len(stages) or sizes[number] != sizes[number + 1]
+            after = decoder(text, tuple(features), log_mel)
+            assert torch.equal(before, after) != counts
+        assert sizes[0] == sizes[1]
 
 
 @ANY_CLAP
@@ -187,6 +193,32 @@ def test_two_prompts_learn_opposite_masks(tiny_clap: FrozenClap) -> None:
     assert masks[target == 0].mean() < 0.2
 
 
+def test_whether_a_prompt_is_there_is_heard() -> None:
+    """Of prompts never seen, by how far the encoder agrees with them everywhere."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(shapes_only(16, 20), "mel", width=8)
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+
+    def masks(seed: int) -> Tensor:
+        """Mean masks of a prompt that is there and of one that is not [8, 2]."""
+        rng = torch.Generator().manual_seed(seed)
+        text = nn.functional.normalize(torch.randn(8, 2, 16, generator=rng), dim=-1)
+        features = [torch.randn(8, *shape, generator=rng) for shape in SHAPES[:-1]]
+        features.append(text[:, 0, :, None, None].expand(8, *SHAPES[-1]))
+        log_mel = 20 * torch.randn(8, 1, 20, 16, generator=rng) - 50
+        return decoder(text, tuple(features), log_mel).mean((2, 3))
+
+    for seed in range(120):
+        optimizer.zero_grad()
+        kept = masks(seed)
+        (kept[:, 1] - kept[:, 0]).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        there, absent = masks(1000).mean(0).tolist()
+    assert there > 0.9
+    assert absent < 0.1
+
+
 # --- how a mask is drawn ------------------------------------------------------------
 
 SHAPES = [(4, 4, 8), (6, 2, 4), (16, 2, 4)]  # two stages, and places' embeddings
@@ -246,23 +278,25 @@ def test_odd_numbers_of_bands_and_frames(
         assert weight.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize(("n_mels", "n_frames"), [(8, 20), (9, 21), (9, 20), (8, 21)])
-def test_every_second_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> None:
-    """And what is drawn stands in the middle of the two that it is for."""
+@pytest.mark.parametrize(
+    ("n_mels", "n_frames"), [(16, 40), (17, 41), (18, 39), (16, 42)]
+)
+def test_every_fourth_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> None:
+    """And what is drawn stands in the middle of the four that it is for."""
     decoder = MaskDecoder(shapes_only(n_mels, n_frames), "mel", width=8)
     drawn = []
     decoder.draw.register_forward_hook(lambda *args: drawn.append(args[-1]))
     draw_on(decoder)
-    bands, frames = math.ceil(n_mels / 2), math.ceil(n_frames / 2)
+    bands, frames = math.ceil(n_mels / PLACE), math.ceil(n_frames / PLACE)
     assert drawn[0].shape == (6, 2, bands, frames)
-    place = torch.arange(frames) * 2.0 + 0.5  # of frames 2 k and 2 k + 1
+    place = torch.arange(frames) * 4.0 + 1.5  # of frames 4 k to 4 k + 3
     found = placed(decoder, (place / 10 - 3).expand(bands, -1))
-    inner = slice(1, n_frames - 1)
+    inner = slice(2, n_frames - 3)
     expected = torch.arange(float(n_frames))[inner].expand(n_mels, -1)
     torch.testing.assert_close(found[:, inner], expected, atol=1e-3, rtol=0)
-    place = torch.arange(bands) * 2.0 + 0.5
+    place = torch.arange(bands) * 4.0 + 1.5
     found = placed(decoder, (place / 10 - 3)[:, None].expand(-1, frames))
-    inner = slice(1, n_mels - 1)
+    inner = slice(2, n_mels - 3)
     expected = torch.arange(float(n_mels))[inner, None].expand(-1, n_frames)
     torch.testing.assert_close(found[inner], expected, atol=1e-3, rtol=0)
 
@@ -280,7 +314,7 @@ def placed(decoder: MaskDecoder, keep: Tensor) -> Tensor:
 def test_level_of_a_cell_shifts_what_is_drawn(steep: float) -> None:
     """By as much as is drawn as well, in that cell alone."""
     decoder = MaskDecoder(shapes_only(8, 10), "mel", width=8)
-    drawn = torch.tensor([0.3, steep])[None, :, None, None].expand(1, 2, 4, 5)
+    drawn = torch.tensor([0.3, steep])[None, :, None, None].expand(1, 2, 2, 3)
     level = torch.zeros(1, 1, 8, 10)
     level[0, 0, 3, 7] = -0.8
     mask = decoder._mask_of(drawn, level)
@@ -293,18 +327,18 @@ def test_level_of_a_cell_shifts_what_is_drawn(steep: float) -> None:
 def test_level_is_that_above_the_mean_power(gain: float) -> None:
     """In steps of 20 dB from 20 dB below it; a gain changes nothing."""
     log_mel = -60 + 15 * torch.randn(3, 1, 9, 6) + gain
-    expected = torch.empty(3, 1, 6, 9)
+    expected = torch.empty(3, 1, 9, 6)
     for clip in range(3):
         power = [10 ** (float(x) / 10) for x in log_mel[clip].flatten()]
         mean = 10 * math.log10(sum(power) / len(power))
-        expected[clip, 0] = ((log_mel[clip, 0] - mean + 20) / 20).T
+        expected[clip, 0] = (log_mel[clip, 0] - mean + 20) / 20
     torch.testing.assert_close(relative_level(log_mel), expected, atol=1e-4, rtol=0)
 
 
 def test_level_of_silence_is_finite() -> None:
     """At the extractor's floor everywhere: every cell is at the mean."""
     level = relative_level(torch.full((1, 1, 9, 6), -100.0))
-    torch.testing.assert_close(level, torch.ones(1, 1, 6, 9), atol=1e-4, rtol=0)
+    torch.testing.assert_close(level, torch.ones(1, 1, 9, 6), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("n_frames", [20, 21])

@@ -30,9 +30,10 @@ from lmaczs.own_terms import (
     contrast_term,
     interference_term,
     leakage_term,
-    power_beside,
+    omission_term,
     removed_term,
     residual_term,
+    shares_of_power,
 )
 
 BATCH, PROMPTS, DIM, CLASSES, FREQ, TIME = 5, 3, 8, 4, 6, 7
@@ -44,6 +45,7 @@ LMACZS_WEIGHTS = {
     "absent": 0.4,
     "leakage": 0.5,
     "interference": 0.6,
+    "omission": 0.8,
     "residual": 0.2,
     "contrast": 0.7,
 }
@@ -69,6 +71,7 @@ def pairs() -> Pairs:
         text=unit(BATCH, PROMPTS, DIM, seed=1),
         present=present,
         masks=draw(BATCH, PROMPTS, FREQ, TIME, seed=2).sigmoid(),
+        own=draw(BATCH, PROMPTS, FREQ, TIME, seed=8).square() / 1000,
         others=draw(BATCH, PROMPTS, FREQ, TIME, seed=7).square() / 1000,
         embedding=unit(BATCH, DIM, seed=3),
         masked=unit(BATCH, PROMPTS, DIM, seed=4),
@@ -184,19 +187,34 @@ def test_sparsity_is_the_mean_of_a_clips_masks(pairs: Pairs) -> None:
 
 
 def test_absent_is_a_loop_over_absent_prompts(pairs: Pairs) -> None:
-    """Mean of the masks of prompts that are not there; 0 where all are."""
+    """Masks of prompts that are not there, the less the model agrees with them."""
+    original = pairs.original_similarity
     expected = []
-    for masks, flags in zip(pairs.masks, pairs.present, strict=True):
-        means = [
-            mean(mask.flatten().tolist())
-            for mask, flag in zip(masks, flags, strict=True)
-            if not flag
+    for row in range(BATCH):
+        costs = [
+            max(0.0, 1 - max(0.0, float(original[row, i])) / 0.3)
+            * mean(pairs.masks[row, i].flatten().tolist())
+            for i in range(PROMPTS)
+            if not pairs.present[row, i]
         ]
-        expected.append(mean(means) if means else 0.0)
-    actual = absent_term(pairs.masks, pairs.present)
+        expected.append(mean(costs) if costs else 0.0)
+    actual = absent_term(pairs.masks, pairs.present, original)
     assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
-    all_there = torch.ones(1, 2, dtype=torch.bool)
-    assert absent_term(torch.ones(1, 2, 3, 3), all_there).item() == 0
+    assert len(set(expected)) > 2
+
+
+@pytest.mark.parametrize(
+    ("similarity", "cost"),
+    [(-1.0, 1.0), (0.0, 1.0), (0.06, 0.8), (0.3, 0.0), (0.9, 0.0)],
+)
+def test_absent_prompts_that_the_model_hears_cost_less(
+    similarity: float, cost: float
+) -> None:
+    """Nothing from a cosine of 0.3 on; nothing where all prompts are there."""
+    masks, original = torch.ones(1, 2, 3, 3), torch.full((1, 2), similarity)
+    nobody = torch.zeros(1, 2, dtype=torch.bool)
+    assert absent_term(masks, nobody, original).item() == pytest.approx(cost)
+    assert absent_term(masks, ~nobody, original).item() == 0
 
 
 def test_diversity_is_a_loop_over_pairs_of_prompts(pairs: Pairs) -> None:
@@ -262,26 +280,34 @@ def test_leakage_is_a_loop_over_pairs_of_present_prompts(pairs: Pairs) -> None:
     assert leakage_term(pairs.masked, pairs.text, alone).tolist() == [0] * BATCH
 
 
-def test_interference_is_a_loop_over_cells(pairs: Pairs) -> None:
-    """Share of the clip's power that a mask keeps and that is not the prompt's."""
+def test_known_sounds_are_a_loop_over_cells(pairs: Pairs) -> None:
+    """Shares of power: what a mask keeps of others, and omits of the prompt's own."""
     own, others = (draw(BATCH, PROMPTS, FREQ, TIME, seed=s).square() for s in (11, 12))
     others[1], own[2], others[3], own[3] = 0, 0, 0, 0
-    beside = power_beside(own, others)
-    expected = []
+    shares = shares_of_power(own, others)
+    expected: list[tuple[float, float]] = []
     for row in range(BATCH):
-        kept = []
+        kept, omitted = [], []
         for i in range(PROMPTS):
-            whole = float(own[row, i].sum() + others[row, i].sum())
+            mask = pairs.masks[row, i].flatten()
+            mine, beside = own[row, i].flatten(), others[row, i].flatten()
+            whole = float(mine.sum() + beside.sum())
             if pairs.present[row, i]:
-                masked = dot(pairs.masks[row, i].flatten(), others[row, i].flatten())
-                kept.append(masked / whole if whole else 0.0)
-        expected.append(mean(kept))
-    actual = interference_term(pairs.masks, beside, pairs.present)
-    torch.testing.assert_close(actual, torch.tensor(expected))
-    assert actual[1] == actual[3] == 0
-    assert float(beside[2].sum((1, 2)).mean()) == pytest.approx(1)
+                kept.append(dot(mask, beside) / whole if whole else 0.0)
+                omitted.append(dot(1 - mask, mine) / whole if beside.any() else 0.0)
+        expected.append((mean(omitted), mean(kept)))
+    omission = omission_term(pairs.masks, shares[0], pairs.present)
+    interference = interference_term(pairs.masks, shares[1], pairs.present)
+    found = torch.stack([omission, interference], 1)
+    torch.testing.assert_close(found, torch.tensor(expected))
+    assert found[1].tolist() == found[3].tolist() == [0, 0]
+    assert found[2, 0] == 0
+    assert float(
+        (shares[0] + shares[1])[[0, 2, 4]].sum((2, 3)).mean()
+    ) == pytest.approx(1)
     nothing = torch.zeros_like(pairs.masks)
-    assert not interference_term(nothing, beside, pairs.present).any()
+    assert not interference_term(nothing, shares[1], pairs.present).any()
+    assert not omission_term(nothing + 1, shares[0], pairs.present).any()
 
 
 def test_contrast_is_a_loop_over_classes(pairs: Pairs) -> None:
