@@ -89,7 +89,7 @@ def assert_same(one: Interpretation, other: Interpretation) -> None:
     assert one.prompt == other.prompt
     for name, atol in (
         ("mask", 1e-4),
-        ("masked_stft", 1e-3),  # of a window of 2048 samples
+        ("masked_stft", 3e-3),  # of a window of 2048 samples: below 30
         ("waveform", 1e-5),
         ("residual", 1e-5),
     ):

@@ -35,8 +35,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         load_starting_point(tmp_path)
     default = Path(default_source())
     shutil.copytree(default, tmp_path / "decoder")
-    text = (default / "hyperparams.yaml").read_text().replace("width: 64\n", "")
-    text = text.replace("width: !ref <width>", "width: 64")
+    text = (default / "hyperparams.yaml").read_text().replace("width: 32\n", "")
+    text = text.replace("width: !ref <width>", "width: 32")
     text = text.replace("../clap_small", str(default.parent / "clap_small"))
     (tmp_path / "decoder/hyperparams.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"--source=.*has no width.*lmaczs export"):
