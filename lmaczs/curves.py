@@ -119,16 +119,23 @@ def draw_curves(
         log_mel = front_end.input_tf(asked.spectrum, mask, methods.domain)
         return probabilities(log_mel).gather(1, predicted)[:, 0].tolist()
 
+    # where nothing or all is kept, no method decides
+    ends = {share: certainty(torch.full_like(cells, share)) for share in (0.0, 1.0)}
+
+    def both(ranks: Tensor, share: float) -> dict[str, list[float]]:
+        if share in ends:
+            return {"insertion": ends[share], "deletion": ends[1 - share]}
+        kept = top_cells(ranks, share)
+        return {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
+
     parts = []
     for name, (mask, _) in methods(asked).items():
         if name == KEEP_ALL:
             continue
         ranks = cell_ranks(mask, cells)
         for share in shares:
-            kept = top_cells(ranks, share)
-            columns = {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
             first = {"id": batch["id"], "method": name, "share": share}
-            parts.append(pd.DataFrame({**first, **columns}))
+            parts.append(pd.DataFrame({**first, **both(ranks, share)}))
     return pd.concat(parts, ignore_index=True)
 
 
