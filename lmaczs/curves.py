@@ -6,17 +6,14 @@ ones the louder first; what is absent is digital silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lmaczs.clap import FrozenClap
-from lmaczs.evaluation import ask_for_predicted
-from lmaczs.frontend import power
-from lmaczs.methods import KEEP_ALL, Methods
+from lmaczs.evaluation import Explained
+from lmaczs.methods import KEEP_ALL
 
 
 def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
@@ -78,46 +75,25 @@ def area(values: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 @torch.no_grad()
-def draw_curves(
-    clap: FrozenClap,
-    methods: Methods,
-    class_text: Tensor,
-    batch: Mapping[str, Any],
-    shares: Sequence[float],
-    seed: int,
-) -> pd.DataFrame:
+def draw_curves(explained: Explained, shares: Sequence[float]) -> pd.DataFrame:
     """Probability of the predicted class while cells are inserted or deleted.
 
     Parameters
     ----------
-    clap : FrozenClap
-        The classifier.
-    methods : Methods
-        What is compared; keep-all ranks nothing and is left out.
-    class_text : Tensor [K, D]
-        Embeddings of the class prompts.
-    batch : mapping
-        wav [B, samples], samples [B], id.
+    explained : Explained
+        A batch; keep-all ranks nothing and is left out.
     shares : sequence of float
         Of the cells that are inserted (or deleted), ascending, from 0 to 1.
-    seed : int
-        Of what methods draw.
 
     Returns
     -------
     DataFrame
         One row a clip, method and share: id, method, share, insertion, deletion.
     """
-    front_end = clap.front_end
-    asked, unmasked, probabilities = ask_for_predicted(clap, class_text, batch, seed)
-    predicted = unmasked.argmax(1, keepdim=True)
-    cells = power(asked.spectrum)
-    if methods.domain == "mel":
-        cells = front_end.mel_power(cells)
+    cells, predicted = explained.cells, explained.unmasked.argmax(1, keepdim=True)
 
     def certainty(mask: Tensor) -> list[float]:
-        log_mel = front_end.input_tf(asked.spectrum, mask, methods.domain)
-        return probabilities(log_mel).gather(1, predicted)[:, 0].tolist()
+        return explained.classify(mask).gather(1, predicted)[:, 0].tolist()
 
     # where nothing or all is kept, no method decides
     ends = {share: certainty(torch.full_like(cells, share)) for share in (0.0, 1.0)}
@@ -129,12 +105,12 @@ def draw_curves(
         return {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
 
     parts = []
-    for name, (mask, _) in methods(asked).items():
+    for name, (mask, _) in explained.masks.items():
         if name == KEEP_ALL:
             continue
         ranks = cell_ranks(mask, cells)
         for share in shares:
-            first = {"id": batch["id"], "method": name, "share": share}
+            first = {"id": explained.batch["id"], "method": name, "share": share}
             parts.append(pd.DataFrame({**first, **both(ranks, share)}))
     return pd.concat(parts, ignore_index=True)
 

@@ -13,22 +13,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import speechbrain as sb
+import torch
 from hyperpyyaml import load_hyperpyyaml
-from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lmaczs import ZeroShotInterpreter, curves, tables
 from lmaczs.conditions import HeardUnder, seed_of
 from lmaczs.datasets import ESC10, labelled_clips, recordings_in
-from lmaczs.evaluation import fill_table, score_batch
+from lmaczs.evaluation import (
+    Explained,
+    Task,
+    explain_predicted,
+    fill_tables,
+    score_batch,
+)
 from lmaczs.files import written_whole
 from lmaczs.kept_table import KeptTable
 from lmaczs.known_sources import LOCALISATION, KnownSources, locate, prompts_of
@@ -56,28 +60,28 @@ def main(argv: list[str]) -> pd.DataFrame:
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     run = Evaluation(hparams)
-    per_clip = run.faithfulness()
-    results = tables.summarise(per_clip)
+    found = run.fill_tables()
+    results = tables.summarise(found["per_clip"])
     written = {"results": results}
     more = {}
-    if hparams["localisation"]:
-        located = run.localisation()
+    if "localisation_per_clip" in found:
+        located = found["localisation_per_clip"]
         written["localisation"] = means_of(located, [*LOCALISATION, "seconds"])
         for kind, rows in located.groupby("condition", sort=False):
             named = [c for c in LOCALISATION if rows[c].notna().any()]
             text = tables.markdown_table(rows, named, tables.DIGITS)
             more[f"Known sources: {kind}"] = text
-    if hparams["curve_shares"]:
-        found = curves.areas(run.curves()).assign(condition="clean")
+    if "curves_per_clip" in found:
+        areas = curves.areas(found["curves_per_clip"]).assign(condition="clean")
         names = ["insertion", "deletion"]
-        written["areas"] = means_of(found, names)
-        text = tables.markdown_table(found, names, dict.fromkeys(names, 3))
+        written["areas"] = means_of(areas, names)
+        text = tables.markdown_table(areas, names, dict.fromkeys(names, 3))
         more["Areas under insertion and deletion curves"] = text
     for name, table in written.items():
         with written_whole(run.folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
     with written_whole(run.folder / "results.md") as part:
-        part.write_text(tables.results_page(per_clip, run.title, more))
+        part.write_text(tables.results_page(found["per_clip"], run.title, more))
     return results
 
 
@@ -129,6 +133,7 @@ class Evaluation:
         folder = hparams["speech_folder"]
         self.speech = recordings_in(folder) if folder is not None else []
         self.prompts = prompts_of(self.clap, self.labels, self.template)
+        self.class_text = torch.stack(list(self.prompts.values()))
         self.settings = {
             "model": fingerprint(self.clap),
             "decoders": {k: fingerprint(v) for k, v in decoders.items()},
@@ -139,106 +144,102 @@ class Evaluation:
         }
         self.title = f"Faithfulness in the {hparams['domain']} domain"
 
-    def faithfulness(self) -> pd.DataFrame:
-        """per_clip.csv: every clip, method and condition.
+    def fill_tables(self) -> dict[str, pd.DataFrame]:
+        """Compute what the output folder lacks, in one pass over the clips.
 
         Returns
         -------
-        DataFrame
+        dict of str to DataFrame
+            per_clip: every clip, method and condition; localisation_per_clip: every
+            sum and sequence, and method; curves_per_clip: every clip, method and share
+            of cells. The last two where they are asked for. Each is a CSV, too.
         """
-        speech = self.speech
-        conditions = list(self.hparams["conditions"])
+        tasks = {**self.conditions(), **self.known_sources()}
+        names = list(dict.fromkeys(n for task in tasks.values() for n in task.scorers))
+        kept = {n: KeptTable(self.folder / f"{n}.csv", self.settings) for n in names}
+        progress = partial(tqdm, desc="evaluate", unit="batch")
+        fill_tables(kept, tasks, self.hparams["batch_size"], progress)
+        found = {}
+        for name, table in kept.items():
+            asked_for = [c for c, task in tasks.items() if name in task.scorers]
+            found[name] = table.rows[table.rows.condition.isin(asked_for)]
+        return found
+
+    def conditions(self) -> dict[str, Task]:
+        """Clips as they are, and disturbed; curves are drawn of clean ones.
+
+        Returns
+        -------
+        dict of str to Task
+
+        Raises
+        ------
+        ValueError
+            If there is no condition.
+        """
+        conditions, speech = list(self.hparams["conditions"]), self.speech
         if "speech" in conditions and not speech:
             logger.warning("condition speech is left out: it needs --speech_folder")
             conditions.remove("speech")
-        front_end = self.clap.front_end
-        named = ("share", "seed")
-        options = {name: self.hparams[name] for name in named}
-        datasets = {
-            name: HeardUnder(self.clips, front_end, name, speech=speech, **options)
-            for name in conditions
-        }
-        text = self.class_text()
-
-        def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-            seed = self.seed_of(batch, condition)
-            return score_batch(self.clap, self.methods, text, self.labels, batch, seed)
-
-        return self.fill("per_clip", datasets, score)
-
-    def localisation(self) -> pd.DataFrame:
-        """localisation_per_clip.csv: every sum and sequence, and method.
-
-        Returns
-        -------
-        DataFrame
-        """
-        datasets = {
-            kind: KnownSources(
-                self.clips, self.clap.front_end, kind, self.hparams["seed"]
+        if not conditions:
+            raise ValueError("conditions names none that can be heard: clean, say")
+        options = {name: self.hparams[name] for name in ("share", "seed")}
+        score = partial(score_batch, labels=self.labels)
+        scorers = {name: {"per_clip": score} for name in conditions}
+        if self.hparams["curve_shares"]:
+            draw = partial(curves.draw_curves, shares=self.hparams["curve_shares"])
+            scorers.setdefault("clean", {})["curves_per_clip"] = draw
+        return {
+            name: Task(
+                HeardUnder(
+                    self.clips, self.clap.front_end, name, speech=speech, **options
+                ),
+                partial(self.explain, condition=name),
+                made,
             )
-            for kind in ("sum", "sequence")
+            for name, made in scorers.items()
         }
 
-        def score(batch: dict[str, Any], kind: str) -> pd.DataFrame:
-            seed = self.seed_of(batch, kind)
-            return locate(self.clap, self.methods, self.prompts, batch, kind, seed)
-
-        return self.fill("localisation_per_clip", datasets, score)
-
-    def curves(self) -> pd.DataFrame:
-        """curves_per_clip.csv: every clip, method and share of cells.
-
-        Returns
-        -------
-        DataFrame
-        """
-        shares = self.hparams["curve_shares"]
-        clean = HeardUnder(self.clips, self.clap.front_end, "clean")
-        draw = partial(curves.draw_curves, self.clap, self.methods, self.class_text())
-
-        def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-            return draw(batch, shares, self.seed_of(batch, condition))
-
-        return self.fill("curves_per_clip", {"clean": clean}, score)
-
-    def fill(
-        self,
-        name: str,
-        datasets: dict[str, Dataset],
-        score: Callable[[dict[str, Any], str], pd.DataFrame],
-    ) -> pd.DataFrame:
-        """Compute what a table lacks.
+    def explain(self, batch: dict[str, Any], condition: str) -> Explained:
+        """See `explain_predicted`.
 
         Parameters
         ----------
-        name : str
-            Of the CSV.
-        datasets : dict
-            Of each condition.
-        score : callable
-            See `lmaczs.evaluation.fill_table`.
+        batch : dict
+            Clips.
+        condition : str
+            Under which they are heard.
 
         Returns
         -------
-        DataFrame
-            All rows.
+        Explained
         """
-        table = KeptTable(self.folder / f"{name}.csv", self.settings)
-        progress = partial(tqdm, desc=name, unit="batch")
-        size = self.hparams["batch_size"]
-        rows = fill_table(table, datasets, score, size, progress)
-        return rows[rows.condition.isin(list(datasets))]
+        seed = self.seed_of(batch, condition)
+        return explain_predicted(self.clap, self.methods, self.class_text, batch, seed)
 
-    def class_text(self) -> Tensor:
-        """Embeddings of the class prompts.
+    def known_sources(self) -> dict[str, Task]:
+        """Sums and sequences of two clips, where they are asked for.
 
         Returns
         -------
-        Tensor [K, D]
+        dict of str to Task
         """
-        prompts = [self.template.format(label) for label in self.labels]
-        return self.clap.encode_text(prompts)
+        if not self.hparams["localisation"]:
+            return {}
+        front_end, seed = self.clap.front_end, self.hparams["seed"]
+
+        def located(batch: dict[str, Any], kind: str) -> pd.DataFrame:
+            seed = self.seed_of(batch, kind)
+            return locate(self.clap, self.methods, self.prompts, batch, kind, seed)
+
+        return {
+            kind: Task(
+                KnownSources(self.clips, front_end, kind, seed),
+                partial(located, kind=kind),
+                {"localisation_per_clip": lambda rows: rows},
+            )
+            for kind in ("sum", "sequence")
+        }
 
     def seed_of(self, batch: dict[str, Any], condition: str) -> int:
         """What a method draws for a batch depends on its place in the data alone.

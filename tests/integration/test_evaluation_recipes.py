@@ -156,12 +156,21 @@ def test_an_interrupted_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path, *options)
     evaluate(tmp_path, *options)
-    assert len(calls) == 1 + 4 + 2  # one was lost; two batches a condition, two curves
+    assert len(calls) == 1 + 4  # one was lost; two batches a condition
+    assert set(pd.read_csv(tmp_path / "areas.csv").method) == set(METHODS) - {KEEP_ALL}
     names = ["condition", "id", "method", "AI", "FF", "MM"]
     found = pd.read_csv(tmp_path / "per_clip.csv")[names]
     wanted = pd.read_csv(evaluated / "per_clip.csv")[names]
     wanted = wanted[wanted.condition.isin(["clean", "mixture"])]
     pd.testing.assert_frame_equal(found, wanted.reset_index(drop=True), atol=1e-5)
+
+
+def test_no_condition_is_left(
+    evaluate: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    """Speech alone needs a folder of it."""
+    with pytest.raises(ValueError, match="conditions names none"):
+        evaluate(tmp_path, "--conditions=[speech]")
 
 
 def test_figures_of_other_settings_are_not_mixed(

@@ -14,7 +14,7 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.curves import area, areas, cell_ranks, draw_curves, top_cells
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation import as_batch
+from lmaczs.evaluation import as_batch, explain_predicted
 from lmaczs.frontend import Domain, power
 from lmaczs.methods import KEEP_ALL, MAIN, Asked, Methods
 
@@ -165,7 +165,8 @@ def curves_of(tiny_clap: FrozenClap, class_text: Tensor, batch: dict[str, Any]) 
     @cache
     def drawn(domain: Domain) -> pd.DataFrame:
         methods = methods_of(tiny_clap, domain)
-        return draw_curves(tiny_clap, methods, class_text, batch, SHARES, SEED)
+        explained = explain_predicted(tiny_clap, methods, class_text, batch, SEED)
+        return draw_curves(explained, SHARES)
 
     return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,15 @@ from torch import Tensor
 from lmaczs.attribution import grad_cam
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation import METRICS, as_batch, fill_table, score_batch
-from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.evaluation import (
+    METRICS,
+    Task,
+    as_batch,
+    explain_predicted,
+    fill_tables,
+    score_batch,
+)
+from lmaczs.frontend import DOMAINS, Domain, power
 from lmaczs.kept_table import KeptTable
 from lmaczs.methods import CHANCE, KEEP_ALL, MAIN, Asked, Methods
 
@@ -59,9 +66,10 @@ def scored(
 ) -> pd.DataFrame:
     """Score three clips in batches of a size."""
     items = clips(clap)
+    batches = [as_batch(items[i : i + size]) for i in range(0, len(items), size)]
     parts = [
-        score_batch(clap, methods, class_text, LABELS, as_batch(items[i : i + size]), 7)
-        for i in range(0, len(items), size)
+        score_batch(explain_predicted(clap, methods, class_text, batch, 7), LABELS)
+        for batch in batches
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -171,9 +179,9 @@ def test_scores_are_those_of_probabilities_by_hand(
     mask = torch.rand(1, bins, front_end.n_frames, generator=rng).round(decimals=1)
     mask[:, bins // 4 :] = 0
     batch = as_batch(clips(tiny_clap, 1))
-    table = score_batch(
-        tiny_clap, fixed_methods(mask, domain), class_text, LABELS, batch, 0
-    )
+    methods = fixed_methods(mask, domain)
+    explained = explain_predicted(tiny_clap, methods, class_text, batch, 0)
+    table = score_batch(explained, LABELS)
     assert table.method.tolist() == ["one", "other"]
     assert table.seconds.tolist() == [0.25, 0.5]
     c, predicted = probability(tiny_clap, front_end.log_mel(batch["wav"]), class_text)
@@ -210,7 +218,8 @@ def test_predicted_classes_are_asked_for(
     methods = fixed_methods(
         torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5), "stft", seen
     )
-    table = score_batch(tiny_clap, methods, class_text, LABELS, batch, 11)
+    explained = explain_predicted(tiny_clap, methods, class_text, batch, 11)
+    table = score_batch(explained, LABELS)
     assert table.accuracy.tolist() == [1, 0, 1] * 2
     (asked,) = seen
     assert torch.equal(asked.text, class_text[chosen])
@@ -219,6 +228,8 @@ def test_predicted_classes_are_asked_for(
     spectrum = front_end.stft(batch["wav"])[..., : front_end.n_frames]
     assert torch.equal(asked.spectrum, spectrum)
     torch.testing.assert_close(asked.log_mel, log_mel)
+    assert explained.asked is asked
+    torch.testing.assert_close(explained.cells, power(spectrum))
 
 
 # --- a table ------------------------------------------------------------------------
@@ -233,88 +244,148 @@ def numbers(condition: str) -> list[dict[str, Any]]:
 
 
 DATASETS = {condition: numbers(condition) for condition in CONDITIONS}
+Numbers = list[tuple[str, float]]
 
 
-def halves(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-    """Score a batch by two methods, with values that no decimal number equals."""
-    thirds = [number / 3 for number in batch["number"].tolist()]
-    sevenths = [number / 7 for number in batch["number"].tolist()]
-    parts = [
-        pd.DataFrame({"id": batch["id"], "method": name, "value": values})
-        for name, values in (("third", thirds), ("seventh", sevenths))
+def explain(batch: dict[str, Any]) -> Numbers:
+    """What the scorers below take: names and numbers."""
+    return list(zip(batch["id"], batch["number"].tolist(), strict=True))
+
+
+def rows_of(explained: Numbers, **divisors: int) -> pd.DataFrame:
+    """Rows of methods, with values that no decimal number equals."""
+    rows = [
+        {"id": name, "method": method, "value": number / by}
+        for method, by in divisors.items()
+        for name, number in explained
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(rows)
 
 
-def filled(folder: Path, **settings: Any) -> KeptTable:
-    """Table in a folder."""
-    return KeptTable(folder / "rows.csv", settings)
+def two_methods(explained: Numbers) -> pd.DataFrame:
+    """Two rows an item."""
+    return rows_of(explained, third=3, seventh=7)
 
 
-def test_table_holds_every_batch_in_order(tmp_path: Path) -> None:
+def one_method(explained: Numbers) -> pd.DataFrame:
+    """One row an item."""
+    return rows_of(explained, ninth=9)
+
+
+def tasks_of(
+    *conditions: str, explain: Callable[[dict[str, Any]], Numbers] = explain
+) -> dict[str, Task]:
+    """Both conditions fill a table, the clean one another one, too."""
+    scorers = {"noisy": {"rows": two_methods}}
+    scorers["clean"] = {"rows": two_methods, "more": one_method}
+    return {c: Task(DATASETS[c], explain, scorers[c]) for c in conditions or CONDITIONS}
+
+
+def filled(folder: Path) -> dict[str, KeptTable]:
+    """Both tables in a folder."""
+    return {name: KeptTable(folder / f"{name}.csv", {}) for name in ("rows", "more")}
+
+
+def test_tables_hold_every_batch_in_order(tmp_path: Path) -> None:
     """Conditions in the order they are given, then batches, then what scores them."""
-    table = filled(tmp_path)
-    rows = fill_table(table, DATASETS, halves, 2)
-    assert list(rows) == ["condition", "id", "method", "value", "batch"]
-    expected = []
-    for condition in CONDITIONS:
-        items = numbers(condition)
-        for start in (0, 2, 4):
-            for name, by in (("third", 3), ("seventh", 7)):
-                for item in items[start : start + 2]:
-                    value = item["number"] / by
-                    expected.append((condition, item["id"], name, value, start))
-    assert list(rows.itertuples(index=False, name=None)) == expected
-    assert table.rows is rows
+    tables = filled(tmp_path)
+    fill_tables(tables, tasks_of(), 2)
+    methods = {"rows": {"third": 3, "seventh": 7}, "more": {"ninth": 9}}
+    for name, table in tables.items():
+        assert list(table.rows) == ["condition", "id", "method", "value", "batch"]
+        expected = [
+            (condition, item["id"], method, item["number"] / by, start)
+            for condition in (CONDITIONS if name == "rows" else ["clean"])
+            for start in (0, 2, 4)
+            for method, by in methods[name].items()
+            for item in numbers(condition)[start : start + 2]
+        ]
+        assert list(table.rows.itertuples(index=False, name=None)) == expected
 
 
 def test_batches_that_are_there_are_skipped(tmp_path: Path) -> None:
-    """A second run scores nothing and gives the same rows."""
-    first = fill_table(filled(tmp_path), DATASETS, halves, 2)
+    """A second run explains nothing and leaves the files as they are."""
+    fill_tables(filled(tmp_path), tasks_of(), 2)
+    before = contents(tmp_path)
 
-    def refuse(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-        raise AssertionError(f"{condition}: {batch['id']} was scored again")
+    def refuse(batch: dict[str, Any]) -> Numbers:
+        raise AssertionError(f"{batch['id']} was explained again")
 
-    again = fill_table(filled(tmp_path), DATASETS, refuse, 2)
-    pd.testing.assert_frame_equal(again, first)
+    tables = filled(tmp_path)
+    fill_tables(tables, tasks_of(explain=refuse), 2)
+    assert len(tables["rows"].rows) == 20
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_batch_is_explained_once_for_all_tables(tmp_path: Path) -> None:
+    """The last batch is smaller."""
+    seen = []
+
+    def watched(batch: dict[str, Any]) -> Numbers:
+        seen.append((batch["id"], batch["number"].tolist()))
+        return explain(batch)
+
+    fill_tables(filled(tmp_path), tasks_of("clean", explain=watched), 3)
+    assert seen == [
+        (["010", "011", "012"], [10.0, 11.0, 12.0]),
+        (["013", "014"], [13.0, 14.0]),
+    ]
 
 
 @pytest.mark.parametrize("fails_at", range(6))
 def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, fails_at: int) -> None:
-    """What is left is scored once, and the file is that of one run, byte by byte."""
-    whole = fill_table(filled(tmp_path / "whole"), DATASETS, halves, 2)
-    calls: list[tuple[str, str]] = []
+    """What is left is explained once, and files are those of one run, byte by byte."""
+    fill_tables(filled(tmp_path / "whole"), tasks_of(), 2)
+    calls: list[str] = []
 
-    def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-        if len(calls) == fails_at:
-            calls.append(("failed", ""))
+    def fail_once(batch: dict[str, Any]) -> Numbers:
+        calls.append(batch["id"][0] if len(calls) != fails_at else "failed")
+        if calls[-1] == "failed":
             raise KeyboardInterrupt
-        calls.append((condition, batch["id"][0]))
-        return halves(batch, condition)
+        return explain(batch)
 
     folder = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
-        fill_table(filled(folder), DATASETS, score, 2)
-    found = fill_table(filled(folder), DATASETS, score, 2)
-    pd.testing.assert_frame_equal(found, whole, check_exact=True)
-    calls.remove(("failed", ""))
-    firsts = [(c, numbers(c)[start]["id"]) for c in CONDITIONS for start in (0, 2, 4)]
-    assert calls == firsts
-    one, other = (tmp_path / name / "rows.csv" for name in ("whole", "parts"))
-    assert one.read_bytes() == other.read_bytes()
+        fill_tables(filled(folder), tasks_of(explain=fail_once), 2)
+    fill_tables(filled(folder), tasks_of(explain=fail_once), 2)
+    assert contents(folder) == contents(tmp_path / "whole")
+    calls.remove("failed")
+    assert calls == [numbers(c)[i]["id"] for c in CONDITIONS for i in (0, 2, 4)]
+
+
+def test_what_one_table_lacks_is_not_added_to_the_other(tmp_path: Path) -> None:
+    """A run that ends between the tables of a batch goes on with the second one."""
+    fill_tables(filled(tmp_path / "whole"), tasks_of(), 2)
+    folder, tasks = tmp_path / "parts", tasks_of()
+
+    def stop(explained: Numbers) -> pd.DataFrame:
+        raise KeyboardInterrupt
+
+    broken = Task(DATASETS["clean"], explain, {"rows": two_methods, "more": stop})
+    with pytest.raises(KeyboardInterrupt):
+        fill_tables(filled(folder), {**tasks, "clean": broken}, 2)
+    fill_tables(filled(folder), tasks, 2)
+    assert contents(folder) == contents(tmp_path / "whole")
 
 
 def test_a_condition_is_added_to_those_that_are_there(tmp_path: Path) -> None:
     """Only the new condition's batches are left, and progress is told of them."""
-    fill_table(filled(tmp_path), {"clean": DATASETS["clean"]}, halves, 2)
+    fill_tables(filled(tmp_path), tasks_of("clean"), 2)
     told: list[int] = []
 
     def progress(left: Iterable) -> Iterable:
         told.append(len(list(left)))
         return left
 
-    rows = fill_table(filled(tmp_path), DATASETS, halves, 2, progress)
+    tables = filled(tmp_path)
+    fill_tables(tables, tasks_of(), 2, progress)
     assert told == [3]
+    rows = tables["rows"].rows
     assert rows.condition.drop_duplicates().tolist() == ["clean", "noisy"]
     assert rows.groupby("condition").size().to_dict() == {"clean": 10, "noisy": 10}
 
@@ -333,18 +404,3 @@ def test_as_batch_puts_clips_beside_each_other() -> None:
     assert batch["samples"].dtype == torch.int64
     assert batch["samples"].tolist() == [3, 2]
     assert batch["level"].tolist() == [0.5, 1.0]
-
-
-def test_a_batch_is_what_score_is_given(tmp_path: Path) -> None:
-    """The last batch is smaller; each comes with its condition."""
-    seen = []
-
-    def score(batch: dict[str, Any], condition: str) -> pd.DataFrame:
-        seen.append((condition, batch["id"], batch["number"].tolist()))
-        return halves(batch, condition)
-
-    fill_table(filled(tmp_path), {"clean": DATASETS["clean"]}, score, 3)
-    assert seen == [
-        ("clean", ["010", "011", "012"], [10.0, 11.0, 12.0]),
-        ("clean", ["013", "014"], [13.0, 14.0]),
-    ]
