@@ -17,10 +17,9 @@ between its partials. It is carried to the STFT's bins by interpolation
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +72,8 @@ class MaskDecoder(nn.Module):
         self.n_frames, self.n_mels = front_end.n_frames, front_end.n_mels
         shapes = clap.feature_shapes
         text_dim = clap.embedding_dim
-        stages = _last_of_each_size(shapes[:-1], lambda shape: shape[1:])
-        channels = [stage[0] for stage in stages]
+        self.stages = _last_of_each_size(shapes[:-1])
+        channels = [shapes[number][0] for number in self.stages]
         self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in channels)
         self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in channels)
@@ -109,11 +108,11 @@ class MaskDecoder(nn.Module):
             In [0, 1], on the input grid (see `lmaczs.frontend`).
         """
         batch, prompts = text.shape[:2]
-        flat, (*stages, places) = text.flatten(0, 1), features
+        flat, places = text.flatten(0, 1), features[-1]
         agreement = CONTRAST * (text @ places.flatten(2))
         agreement = agreement.reshape(batch * prompts, 1, *places.shape[-2:])
         x = torch.zeros_like(agreement)
-        stages = _last_of_each_size(stages, lambda stage: stage.shape[-2:])
+        stages = [features[number] for number in self.stages]
         layers = zip(self.project, self.agree, self.blocks, stages, strict=True)
         for project, agree, block, stage in reversed(list(layers)):
             size = stage.shape[-2:]
@@ -226,19 +225,7 @@ class FilmBlock(nn.Module):
         self.mix = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Apply the block.
-
-        Parameters
-        ----------
-        x : Tensor [N, width, f, t]
-            Features.
-        text : Tensor [N, D]
-            Text embedding of each.
-
-        Returns
-        -------
-        Tensor [N, width, f, t]
-        """
+        """Apply the block; shapes are those of `Film`."""
         y = self.conv(self.film(x, text))
         return x + self.mix(nn.functional.gelu(self.norm_out(y)))
 
@@ -263,9 +250,10 @@ def relative_level(log_mel: Tensor) -> Tensor:
     return (log_mel - mean) / 20 + 1
 
 
-def _last_of_each_size(stages: Sequence[Any], size: Callable) -> list[Any]:
+def _last_of_each_size(shapes: Sequence[tuple[int, int, int]]) -> list[int]:
     """Of neighbours of one size the last one, which holds what the others found."""
-    return [list(group)[-1] for _, group in groupby(stages, size)]
+    same_size = groupby(range(len(shapes)), lambda number: shapes[number][1:])
+    return [list(numbers)[-1] for _, numbers in same_size]
 
 
 def _per_prompt(x: Tensor, prompts: int) -> Tensor:
