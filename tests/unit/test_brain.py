@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def make_brain(
         torch.manual_seed(0)
         decoder = MaskDecoder(tiny_clap, domain, width=8)
         with torch.no_grad():
-            decoder.draw.weight.mul_(10)
+            decoder.draw.weight.mul_(5)
         counter = EpochCounter(changes.get("number_of_epochs", 4))
         hparams = {
             "clap": tiny_clap,
@@ -144,7 +145,7 @@ def make_brain(
 
 def assert_close(one: Tensor, other: Tensor) -> None:
     """Check equality but for rounding."""
-    torch.testing.assert_close(one, other, atol=5e-4, rtol=0)
+    torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
 
 
 def saved(brain: InterpreterBrain) -> list[dict[str, Any]]:
@@ -336,6 +337,8 @@ def test_what_a_step_pays_for(
 def test_bfloat16(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
     """Mixed precision trains; cosines and spectrograms stay in float32."""
     brain, batch = make_brain(), batch_of(2)
+    # in what is alike everywhere, norms would make noise of rounding
+    batch["wav"] *= torch.linspace(0, 40, SIZE).sin().relu()
     expected = brain.compute_forward(batch, TRAIN)
     tiny_clap._prompt_cache.clear()
     brain.training_ctx = torch.autocast("cpu", torch.bfloat16)
@@ -344,10 +347,15 @@ def test_bfloat16(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
     for name in ("text", "masks", "embedding", "masked", "removed", "classes"):
         assert getattr(pairs, name).dtype == torch.float32, name
     assert_close(pairs.text, expected.text)
+    # rounding decides of some cells whether they count as 1, and so how much is removed
+    assert ((pairs.masks - expected.masks).abs() < 0.05).float().mean() > 0.97
+    front_end = tiny_clap.front_end
+    left = front_end.masked_log_mel(batch["wav"], 1 - pairs.masks[:, 0], "stft")
+    expected = dataclasses.replace(expected, removed=tiny_clap.embed_audio(left))
     for name in ("embedding", "masked", "removed"):
         one, other = getattr(pairs, name), getattr(expected, name)
         assert_close(one.norm(dim=-1), torch.ones(one.shape[:-1]))
-        assert ((one * other).sum(-1) > 0.9).all(), name
+        assert ((one * other).sum(-1) > 0.98).all(), name
         assert not torch.equal(one, other), name  # it was bf16 inside
     brain.init_optimizers()
     brain.modules.train()
