@@ -29,7 +29,7 @@ def presence(
     labels: Sequence[str],
     template: str,
 ) -> pd.DataFrame:
-    """Similarity and mean mask of every pair of clip and prompt (figures 3 and 4).
+    """Similarity and mask of every pair of clip and prompt (figures 3 and 4).
 
     Parameters
     ----------
@@ -48,19 +48,27 @@ def presence(
     -------
     DataFrame
         A row a pair: id, label (of the clip), prompt (a label), present, similarity,
-        mask_mean.
+        mask_mean, power_kept (share of the clip's power that is heard).
     """
     text = clap.encode_text([template.format(label) for label in labels])
     rows = []
     for clip in clips.itertuples():
         wav = load_audio(clip.path, clap.front_end.sample_rate).to(clap.device)
-        parts = [masks_of_clip(clap, decoder, wav, part) for part in text.split(16)]
-        means = torch.cat([mask.mean((1, 2)) for mask, _ in parts]).tolist()
-        similar = torch.cat([similarity for _, similarity in parts]).tolist()
-        for label, mean, value in zip(labels, means, similar, strict=True):
-            rows.append((clip.id, clip.label, label, label == clip.label, value, mean))
+        cells = power(clap.front_end.stft(wav[None])[0])
+        parts = [
+            _kept(*masks_of_clip(clap, decoder, wav, part), cells)
+            for part in text.split(16)
+        ]
+        for label, found in zip(labels, torch.cat(parts).tolist(), strict=True):
+            rows.append((clip.id, clip.label, label, label == clip.label, *found))
     names = ("id", "label", "prompt", "present", "similarity", "mask_mean")
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=(*names, "power_kept"))
+
+
+def _kept(masks: Tensor, similarity: Tensor, cells: Tensor) -> Tensor:
+    """Similarity, mean, and share of the power of `cells` [F, T] of masks: [P, 3]."""
+    heard = (masks.square() * cells).sum((1, 2)) / cells.sum().clamp_min(1e-20)
+    return torch.stack([similarity, masks.mean((1, 2)), heard], 1)
 
 
 @torch.no_grad()
@@ -256,8 +264,9 @@ def summary(
     """
     pairs = tables["presence"]
     present = pairs[pairs.present].set_index("id")
-    absent = pairs[~pairs.present].groupby("id").mask_mean.mean()
-    ratio = present.mask_mean / absent.reindex(present.index).clip(lower=1e-9)
+    kept = ["mask_mean", "power_kept"]
+    absent = pairs[~pairs.present].groupby("id")[kept].mean()
+    least = absent.mask_mean.reindex(present.index).clip(lower=1e-9)
     known = tables["known_sources"]
     figures = {
         **_accuracies(pairs, frequent),
@@ -265,8 +274,10 @@ def summary(
         "true_pair": present.similarity.mean(),
         "silence": tables["silence"].similarity.max(),
         "mask_present": present.mask_mean.mean(),
-        "mask_absent": absent.mean(),
-        "present_to_absent": ratio.median(),
+        "mask_absent": absent.mask_mean.mean(),
+        "power_present": present.power_kept.mean(),
+        "power_absent": absent.power_kept.mean(),
+        "present_to_absent": (present.mask_mean / least).median(),
         "correlation": pairs.similarity.corr(pairs.mask_mean),
         "si_sdr_improvement": known.si_sdr_improvement.mean(),
         "mass_on_source": known.mass_on_source.mean(),

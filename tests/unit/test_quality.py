@@ -105,7 +105,7 @@ def test_presence_equals_one_explanation_at_a_time(
     decoder, labels = random_decoder(tiny_clap), [*HERTZ, *ESC50_LABELS[11:26]]
     table = quality.presence(tiny_clap, decoder, clips[1:3], labels, TEMPLATE)
     names = ["id", "label", "prompt", "present", "similarity", "mask_mean"]
-    assert list(table) == names
+    assert list(table) == [*names, "power_kept"]
     assert len(table) == 2 * len(labels)
     rows = table.itertuples()
     for clip in clips[1:3].itertuples():
@@ -118,8 +118,12 @@ def test_presence_equals_one_explanation_at_a_time(
             assert row.present == (label == clip.label)
             assert row.similarity == pytest.approx(one.similarity, abs=1e-5)
             assert row.mask_mean == pytest.approx(float(one.mask.mean()), abs=1e-5)
+            bins = tiny_clap.front_end.stft(wav[None])[0].abs()
+            heard = float((one.mask * bins).square().sum() / bins.square().sum())
+            assert row.power_kept == pytest.approx(heard, abs=1e-5)
     assert table.present.dtype == bool and table.present.sum() == 2
     assert table.mask_mean.nunique() > 20
+    assert table.power_kept.nunique() > 20
 
 
 def test_known_sources_draws_partners_of_other_labels(
@@ -273,6 +277,7 @@ def hand_made(seed: int = 0) -> dict[str, pd.DataFrame]:
     presence = pd.DataFrame(pairs, columns=("id", "label", "prompt", "present"))
     presence["similarity"] = rng.normal(size=len(pairs)) + 0.8 * presence.present
     presence["mask_mean"] = rng.random(len(pairs)) + 0.2 * presence.similarity.abs()
+    presence["power_kept"] = rng.random(len(pairs))
     known = pd.DataFrame(
         {"si_sdr_improvement": [1.0, -2.5, 6.0], "mass_on_source": [0.2, 0.9, 0.7]}
     )
@@ -300,13 +305,15 @@ def test_summary_equals_slow_computation() -> None:
     tables = hand_made()
     figures, pairs = quality.summary(tables, FREQUENT), tables["presence"]
     others = LABELS[2:]
-    present, absent, ratios = [], [], []
+    present, absent, ratios, heard, unasked = [], [], [], [], []
     for _, rows in pairs.groupby("id"):
-        own = float(rows[rows.prompt == rows.label].mask_mean.iloc[0])
-        rest = rows[rows.prompt != rows.label].mask_mean.tolist()
-        present.append(own)
-        absent.append(sum(rest) / len(rest))
-        ratios.append(own / absent[-1])
+        own = rows[rows.prompt == rows.label].iloc[0]
+        rest = rows[rows.prompt != rows.label]
+        present.append(own.mask_mean)
+        absent.append(sum(rest.mask_mean) / len(rest))
+        ratios.append(present[-1] / absent[-1])
+        heard.append(own.power_kept)
+        unasked.append(sum(rest.power_kept) / len(rest))
     ordered, half = sorted(ratios), len(ratios) // 2
     expected = {
         "accuracy_frequent": slow_top(pairs, FREQUENT, FREQUENT, 1),
@@ -317,6 +324,8 @@ def test_summary_equals_slow_computation() -> None:
         "silence": 0.1,
         "mask_present": sum(present) / len(present),
         "mask_absent": sum(absent) / len(absent),
+        "power_present": sum(heard) / len(heard),
+        "power_absent": sum(unasked) / len(unasked),
         "present_to_absent": (ordered[half - 1] + ordered[half]) / 2,
         "correlation": np.corrcoef(pairs.similarity, pairs.mask_mean)[0, 1],
         "si_sdr_improvement": 1.5,
