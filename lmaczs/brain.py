@@ -15,9 +15,10 @@ from lmaczs.clap import FrozenClap
 from lmaczs.criteria import Pairs, ask_predicted
 from lmaczs.distributed import gather
 from lmaczs.explanation import explain
+from lmaczs.frontend import cell_power
 from lmaczs.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.metrics import class_probabilities, faithfulness_table
-from lmaczs.own_terms import beside_prompts
+from lmaczs.own_terms import beside_prompts, share_of_whole
 from lmaczs.prompted_clips import PromptedClips, collate
 from lmaczs.report import slugify
 
@@ -118,6 +119,7 @@ class InterpreterBrain(GroupBrain):
             text=text,
             present=present,
             masks=masks,
+            power=share_of_whole(cell_power(front_end, spectrum, self.hparams.domain)),
             own=own,
             others=others,
             embedding=embedding,

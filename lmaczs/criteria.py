@@ -77,6 +77,8 @@ class Pairs:
         Which prompts sound in the clip; the first one always counts as the clip's.
     masks : Tensor [B, P, F, T]
         ``M_ij``.
+    power : Tensor [B, F, T]
+        Of the clip, as shares of the whole; 0 throughout in silence.
     own : Tensor [B, P, F, T]
         Power of a prompt's own sound, as a share of the clip's; 0 throughout where
         nothing else is known to sound.
@@ -98,6 +100,7 @@ class Pairs:
     text: Tensor
     present: Tensor
     masks: Tensor
+    power: Tensor
     own: Tensor
     others: Tensor
     embedding: Tensor
@@ -197,7 +200,7 @@ class LmacZsObjective:
                 pairs.removed, pairs.text[:, 0], pairs.classes, pairs.logit_scale
             ),
             "absent": absent_term(
-                pairs.masks, pairs.present, pairs.original_similarity
+                pairs.masks, pairs.power, pairs.present, pairs.original_similarity
             ),
             "leakage": leakage_term(pairs.masked, pairs.text, pairs.present),
             "interference": interference_term(pairs.masks, pairs.others, pairs.present),

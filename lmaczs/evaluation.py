@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmaczs.clap import FrozenClap
+from lmaczs.frontend import cell_power
 from lmaczs.kept_table import KeptTable
-from lmaczs.methods import Asked, Methods, cell_power
+from lmaczs.methods import Asked, Methods
 from lmaczs.metrics import class_probabilities, faithfulness_table
 
 METRICS = ("accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM")

@@ -500,6 +500,26 @@ def power(stft: Tensor) -> Tensor:
     return stft.real.square() + stft.imag.square()
 
 
+def cell_power(front_end: FrontEnd, spectrum: Tensor, domain: Domain) -> Tensor:
+    """Power of the cells that masks of a domain are applied to.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+        Of the model.
+    spectrum : Tensor [..., F, at least T], complex64
+        STFT.
+    domain : {"mel", "stft", "waveform"}
+        Where masks are applied.
+
+    Returns
+    -------
+    Tensor [..., F, T], or [..., n_mels, T] in the mel domain
+    """
+    cells = power(spectrum[..., : front_end.n_frames])
+    return front_end.mel_power(cells) if domain == "mel" else cells
+
+
 def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
     """Weights that interpolate values on mel bands at the STFT's bins.
 

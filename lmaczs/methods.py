@@ -25,7 +25,7 @@ from lmaczs.attribution import (
 )
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.frontend import Domain, FrontEnd, power
+from lmaczs.frontend import Domain, cell_power
 
 MAIN = "LMAC-ZS"
 KEEP_ALL = "keep-all"
@@ -133,26 +133,6 @@ class Methods:
         found["energy"] = timed(lambda: loudest_bins(cells, like))
         found[KEEP_ALL] = timed(lambda: keep_all(like))
         return found
-
-
-def cell_power(front_end: FrontEnd, spectrum: Tensor, domain: Domain) -> Tensor:
-    """Power of the cells that masks of a domain are applied to.
-
-    Parameters
-    ----------
-    front_end : FrontEnd
-        Of the model that is explained.
-    spectrum : Tensor [B, F, T], complex64
-        STFT.
-    domain : {"mel", "stft", "waveform"}
-        Where masks are applied.
-
-    Returns
-    -------
-    Tensor [B, F, T], or [B, n_mels, T] in the mel domain
-    """
-    cells = power(spectrum)
-    return front_end.mel_power(cells) if domain == "mel" else cells
 
 
 def timed(method: Callable[[], Tensor]) -> tuple[Tensor, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lmaczs.frontend import Domain, FrontEnd, power
+from lmaczs.frontend import Domain, FrontEnd, cell_power
 from lmaczs.objectives import mean_where
 
 ALIKE = 0.8
@@ -21,16 +21,22 @@ MOST = 1e3
 """Above every difference of two logits, below that to a class that does not exist."""
 
 
-def absent_term(masks: Tensor, present: Tensor, original: Tensor) -> Tensor:
+def absent_term(
+    masks: Tensor, power: Tensor, present: Tensor, original: Tensor
+) -> Tensor:
     """A prompt that is not there, nor heard by the model, has nothing to keep.
 
-    ``relu(1 - relu(C_ij) / 0.3) mean(M_ij)``, mean over absent prompts: where the model
-    agrees with a prompt all the same, its mask may show with what.
+    ``relu(1 - relu(C_ij) / 0.3) (mean(M_ij) + sum(M_ij * S_j)) / 2``, mean over absent
+    prompts: little to see, and little to hear, for a few cells may hold most of the
+    power `S`. Where the model agrees with a prompt all the same, its mask may show with
+    what.
 
     Parameters
     ----------
     masks : Tensor [B, P, F, T]
         In [0, 1].
+    power : Tensor [B, F, T]
+        Of the clip, as shares of the whole.
     present : Tensor [B, P], bool
         Which prompts sound in the clip.
     original : Tensor [B, P]
@@ -42,7 +48,8 @@ def absent_term(masks: Tensor, present: Tensor, original: Tensor) -> Tensor:
         In [0, 1]; 0 where no prompt is absent.
     """
     unheard = (1 - original.relu() / AGREES).relu()
-    return mean_where(unheard * masks.mean((2, 3)), ~present)
+    kept = (masks.mean((2, 3)) + (masks * power[:, None]).sum((2, 3))) / 2
+    return mean_where(unheard * kept, ~present)
 
 
 def removed_term(removed: Tensor) -> Tensor:
@@ -135,6 +142,23 @@ def omission_term(masks: Tensor, own: Tensor, present: Tensor) -> Tensor:
     return mean_where(((1 - masks) * own).sum((2, 3)), present)
 
 
+def share_of_whole(power: Tensor) -> Tensor:
+    """Power of every cell as a share of its clip's.
+
+    Parameters
+    ----------
+    power : Tensor [B, F, T]
+        Power spectrogram.
+
+    Returns
+    -------
+    Tensor [B, F, T]
+        Its sum over F and T is 1, in silence 0.
+    """
+    whole = power.sum((1, 2), keepdim=True)
+    return torch.where(whole > 0, power / whole, 0)
+
+
 def shares_of_power(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Two sounds as shares of the power of both.
 
@@ -181,10 +205,9 @@ def beside_prompts(
     tuple of Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
         See `shares_of_power`; 0 for prompts beyond the second, which are absent.
     """
-    powers = [power(front_end.stft(x)) for x in (sources, wav[:, None] - sources)]
-    if domain == "mel":
-        powers = [front_end.mel_power(one) for one in powers]
-    shares = shares_of_power(*(one[..., : front_end.n_frames] for one in powers))
+    sounds = (sources, wav[:, None] - sources)
+    powers = [cell_power(front_end, front_end.stft(x), domain) for x in sounds]
+    shares = shares_of_power(*powers)
     missing = (0, 0, 0, 0, 0, max(0, prompts - sources.shape[1]))
     own, others = (nn.functional.pad(one, missing)[:, :prompts] for one in shares)
     return own, others

@@ -170,7 +170,12 @@ def test_pairs_against_a_loop(
     pairs = brain.compute_forward(batch, TRAIN)
     front_end, samples = tiny_clap.front_end, round(seconds * RATE)
     assert torch.equal(pairs.present, batch["present"])
+    spectrum = front_end.stft(batch["wav"])[..., : front_end.n_frames].abs().square()
+    if domain == "mel":
+        spectrum = front_end.mel_filters.T @ spectrum
     for i, wav in enumerate(batch["wav"][:, :samples]):
+        shares = spectrum[i] / spectrum[i].sum()
+        torch.testing.assert_close(pairs.power[i], shares, atol=1e-9, rtol=1e-3)
         log_mel = front_end.log_mel(wav[None])
         encoding = tiny_clap.encode_audio(log_mel)
         assert_close(pairs.embedding[i], encoding.embedding[0])

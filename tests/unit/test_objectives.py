@@ -33,6 +33,7 @@ from lmaczs.own_terms import (
     omission_term,
     removed_term,
     residual_term,
+    share_of_whole,
     shares_of_power,
 )
 
@@ -71,6 +72,7 @@ def pairs() -> Pairs:
         text=unit(BATCH, PROMPTS, DIM, seed=1),
         present=present,
         masks=draw(BATCH, PROMPTS, FREQ, TIME, seed=2).sigmoid(),
+        power=share_of_whole(draw(BATCH, FREQ, TIME, seed=9).square()),
         own=draw(BATCH, PROMPTS, FREQ, TIME, seed=8).square() / 1000,
         others=draw(BATCH, PROMPTS, FREQ, TIME, seed=7).square() / 1000,
         embedding=unit(BATCH, DIM, seed=3),
@@ -191,14 +193,15 @@ def test_absent_is_a_loop_over_absent_prompts(pairs: Pairs) -> None:
     original = pairs.original_similarity
     expected = []
     for row in range(BATCH):
-        costs = [
-            max(0.0, 1 - max(0.0, float(original[row, i])) / 0.3)
-            * mean(pairs.masks[row, i].flatten().tolist())
-            for i in range(PROMPTS)
-            if not pairs.present[row, i]
-        ]
+        costs = []
+        for i in range(PROMPTS):
+            mask = pairs.masks[row, i].flatten()
+            unheard = max(0.0, 1 - max(0.0, float(original[row, i])) / 0.3)
+            heard = dot(mask, pairs.power[row].flatten())
+            if not pairs.present[row, i]:
+                costs.append(unheard * (mean(mask.tolist()) + heard) / 2)
         expected.append(mean(costs) if costs else 0.0)
-    actual = absent_term(pairs.masks, pairs.present, original)
+    actual = absent_term(pairs.masks, pairs.power, pairs.present, original)
     assert torch.allclose(actual, torch.tensor(expected), atol=1e-6)
     assert len(set(expected)) > 2
 
@@ -213,8 +216,32 @@ def test_absent_prompts_that_the_model_hears_cost_less(
     """Nothing from a cosine of 0.3 on; nothing where all prompts are there."""
     masks, original = torch.ones(1, 2, 3, 3), torch.full((1, 2), similarity)
     nobody = torch.zeros(1, 2, dtype=torch.bool)
-    assert absent_term(masks, nobody, original).item() == pytest.approx(cost)
-    assert absent_term(masks, ~nobody, original).item() == 0
+    power = torch.full((1, 3, 3), 1 / 9)
+    assert absent_term(masks, power, nobody, original).item() == pytest.approx(cost)
+    assert absent_term(masks, power, ~nobody, original).item() == 0
+
+
+def test_absent_prompts_are_to_be_quiet_as_well_as_small() -> None:
+    """One cell in nine costs little to see, and all that it holds to hear."""
+    masks, power = torch.zeros(1, 1, 3, 3), torch.zeros(1, 3, 3)
+    masks[..., 1, 2], power[..., 1, 2] = 1, 1
+    nobody, unlike = torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1)
+    found = absent_term(masks, power, nobody, unlike).item()
+    assert found == pytest.approx((1 / 9 + 1) / 2)
+    silence = share_of_whole(torch.zeros(1, 3, 3))
+    found = absent_term(masks, silence, nobody, unlike).item()
+    assert found == pytest.approx(1 / 18)
+
+
+def test_share_of_whole_is_a_division() -> None:
+    """Of each clip by its own sum; silence has no shares."""
+    power = draw(3, FREQ, TIME).square()
+    power[1] = 0
+    shares = share_of_whole(power)
+    for row in (0, 2):
+        whole = sum(power[row].flatten().tolist())
+        torch.testing.assert_close(shares[row], power[row] / whole)
+    assert not shares[1].any()
 
 
 def test_diversity_is_a_loop_over_pairs_of_prompts(pairs: Pairs) -> None:
