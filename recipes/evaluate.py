@@ -182,7 +182,10 @@ class Evaluation:
             logger.warning("condition speech is left out: it needs --speech_folder")
             conditions.remove("speech")
         if not conditions:
-            raise ValueError("conditions names none that can be heard: clean, say")
+            raise ValueError(
+                "conditions names none that can be heard: add clean to it, or give "
+                "--speech_folder"
+            )
         options = {name: self.hparams[name] for name in ("share", "seed")}
         score = partial(score_batch, labels=self.labels)
         scorers = {name: {"per_clip": score} for name in conditions}
