@@ -8,7 +8,6 @@ a square image, so a token grid as Hugging Face returns it is *not* (frequency, 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoFeatureExtractor,
-    AutoTokenizer,
     ClapFeatureExtractor,
     ClapModel,
     PreTrainedTokenizerBase,
 )
 
+from lmaczs.clap_checkpoint import load_checkpoint
 from lmaczs.frontend import FrontEnd
 
 logger = logging.getLogger(__name__)
@@ -112,19 +110,10 @@ class FrozenClap(nn.Module):
         FileNotFoundError
             If `source` is a path and there is no such folder, or the folder holds no
             CLAP checkpoint.
+        ClapError
+            If the checkpoint is damaged or not whole, see `load_checkpoint`.
         """
-        name = str(local_folder(source, relative_to) or source)
-        local = os.path.isdir(name)
-        if local and not os.path.isfile(os.path.join(name, "config.json")):
-            raise FileNotFoundError(
-                f"{name} holds no CLAP checkpoint (config.json is missing)"
-            )
-        model = ClapModel.from_pretrained(
-            name, dtype=torch.float32, local_files_only=local
-        )
-        extractor = AutoFeatureExtractor.from_pretrained(name, local_files_only=local)
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        return cls(model, extractor, tokenizer)
+        return cls(*load_checkpoint(local_folder(source, relative_to) or source))
 
     def train(self, mode: bool = True) -> FrozenClap:
         """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module.

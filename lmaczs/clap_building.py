@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AutoTokenizer,
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
@@ -16,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lmaczs.clap_checkpoint import load_checkpoint
 from lmaczs.text_tower import load_text_tower
 
 FRONT_END = (
@@ -115,12 +115,13 @@ def load_clap(
     Raises
     ------
     ValueError
-        If the checkpoint is fused, or hears through another front end.
+        If the checkpoint is damaged or not whole (`load_checkpoint`), is fused, or
+        has another front end.
     """
-    model = ClapModel.from_pretrained(source).float()
+    model, theirs, tokenizer = load_checkpoint(source)
     if model.config.audio_config.enable_fusion:
         raise ValueError(f"source: {source} is a fused CLAP, which is not trained here")
-    own = ClapFeatureExtractor.from_pretrained(source).to_dict()
+    own = theirs.to_dict()
     other = [
         f"{name} is {own[name]} there and {extractor.to_dict()[name]} in the YAML"
         for name in FRONT_END
@@ -128,7 +129,7 @@ def load_clap(
     ]
     if other:
         raise ValueError(f"source: {source} hears otherwise: {'; '.join(other)}")
-    return model, AutoTokenizer.from_pretrained(source)
+    return model, tokenizer
 
 
 def save_clap(

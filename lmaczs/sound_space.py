@@ -37,8 +37,10 @@ class Teacher:
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Teacher:
         """Load a sentence encoder from a folder or a Hub id."""
-        model = AutoModel.from_pretrained(source).eval().requires_grad_(False)
-        return cls(model, AutoTokenizer.from_pretrained(source))
+        options = {"trust_remote_code": False}  # or transformers asks on stdin
+        model = AutoModel.from_pretrained(source, **options).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        return cls(model.requires_grad_(False), tokenizer)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:

@@ -326,4 +326,5 @@ def load_text_tower(
         "projection_dim": config.projection_dim,
         "projection_hidden_act": config.projection_hidden_act,
     }
-    return config, projection, state, AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return config, projection, state, tokenizer

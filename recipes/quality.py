@@ -61,4 +61,8 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1:]), indent=1))
+    try:
+        figures = main(sys.argv[1:])
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"quality.py: {error}")
+    print(json.dumps(figures, indent=1))

@@ -25,6 +25,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import CACHED_PROMPTS
+from lmaczs.clap_checkpoint import ClapError
 from lmaczs.distributed import join_group, run_together
 from lmaczs.downloads import DownloadError
 from lmaczs.export import write_run_card
@@ -35,6 +36,7 @@ from lmaczs.shards import ShardError
 from lmaczs.starting_point import comparison
 
 DATA = ("train_data", "valid_data", "test_data")
+BAD_INPUT = (ManifestError, ShardError, DownloadError, ClapError, FileNotFoundError)
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -239,7 +241,7 @@ def test(
 if __name__ == "__main__":
     try:
         metrics = run_together(main, sys.argv[1:])
-    except (ManifestError, ShardError, DownloadError, FileNotFoundError) as error:
+    except BAD_INPUT as error:
         sys.exit(f"train.py: {error}")
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(metrics, indent=1))

@@ -145,4 +145,8 @@ def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1:]), indent=1))
+    try:
+        figures = main(sys.argv[1:])
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"train_clap.py: {error}")
+    print(json.dumps(figures, indent=1))

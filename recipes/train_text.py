@@ -232,7 +232,7 @@ def prepare_tokenizer(
         partial = folder.with_suffix(".partial")
         tokenizer.save_pretrained(partial)
         os.replace(partial, folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def prepare_datasets(

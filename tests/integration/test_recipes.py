@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -367,6 +371,27 @@ def test_options_that_are_wrong(
         changes["split"] = changes.get("split", "folds")
     with pytest.raises((ValueError, RuntimeError, FileNotFoundError), match=message):
         train(options(tmp_path / "out", **changes))
+
+
+def test_clap_without_all_of_its_weights_is_one_line(
+    options: Callable[..., list[str]], tiny_clap_folder: Path, tmp_path: Path
+) -> None:
+    """No decoder is trained for weights drawn at random; no traceback is printed."""
+    damaged = shutil.copytree(tiny_clap_folder, tmp_path / "clap")
+    tensors = load_file(damaged / "model.safetensors")
+    del tensors["audio_projection.linear1.weight"]
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "recipes/train.py", *options(out, clap_source=damaged)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"train.py: {damaged} is no whole ")
+    assert not out.exists()
 
 
 # --- recipes/train_clap.py ----------------------------------------------------------

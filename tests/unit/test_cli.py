@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
 import lmaczs.doctor
@@ -208,6 +210,25 @@ def test_wrong_option_is_one_line_and_status_2(
     assert printed.err.startswith(f"lmaczs: {message.format(tmp=tmp_path)}")
     assert len(printed.err.splitlines()) == 1
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_clap_without_all_of_its_weights_is_one_line(
+    source: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A decoder is not asked about weights drawn at random; the weight is named."""
+    damaged = shutil.copytree(tiny_clap_folder, tmp_path / "clap")
+    tensors = load_file(damaged / "model.safetensors")
+    del tensors["logit_scale_a"]
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    model = shutil.copytree(source, tmp_path / "model")
+    yaml = (model / "hyperparams.yaml").read_text()
+    changed = yaml.replace(str(tiny_clap_folder), str(damaged))
+    (model / "hyperparams.yaml").write_text(changed)
+    command = ["classify", str(recording(tmp_path / "a.wav")), "--label", "rain"]
+    assert main([*command, "--source", str(model)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lmaczs: --source {model}: {damaged} is no whole CLAP")
+    assert "logit_scale_a" in line
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Reading a CLAP checkpoint: whole and finite, or refused in one sentence.
+
+transformers draws the weights that a checkpoint lacks at random and prints a table;
+figures would then be those of random weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    ClapFeatureExtractor,
+    ClapModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+__all__ = ["ClapError", "load_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+NAMED = 3  # weights that a sentence names
+
+
+class ClapError(ValueError):
+    """Why a CLAP checkpoint cannot be used, in one sentence that names it."""
+
+
+def load_checkpoint(
+    source: str | Path,
+) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
+    """Load the three parts of a CLAP checkpoint; code that it names is never run.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder, which is never looked up on the network, or a Hub id.
+
+    Returns
+    -------
+    tuple
+        Model in single precision, feature extractor, tokenizer.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder holds no config.json.
+    ClapError
+        If a file is missing, damaged or out of reach, or if weights are missing, of
+        another shape than config.json gives them, or NaN or infinite.
+    """
+    name = str(source)
+    local = os.path.isdir(name)
+    if local and not os.path.isfile(os.path.join(name, "config.json")):
+        raise FileNotFoundError(
+            f"{name} holds no CLAP checkpoint (config.json is missing)"
+        )
+    options = {"local_files_only": local, "trust_remote_code": False}
+    try:
+        with _without_its_report():
+            model, report = ClapModel.from_pretrained(
+                name,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that all of them are reported
+                **options,
+            )
+        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except Exception as error:  # pickle, safetensors, JSON and the Hub have their own
+        raise ClapError(
+            f"{name} cannot be loaded as a CLAP checkpoint ({_first_sentence(error)}): "
+            "give a folder with all of its files, undamaged, or a Hub id in reach"
+        ) from error
+    _require_whole(name, model.state_dict(), report)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty tokenizer up: all prompts would be alike
+        raise ClapError(
+            f"{name} is no whole CLAP checkpoint: its tokenizer knows no word "
+            "(tokenizer.json is missing); fetch or save it again, or choose another one"
+        )
+    return model, extractor, tokenizer
+
+
+def _require_whole(
+    name: str, weights: dict[str, Tensor], report: dict[str, Any]
+) -> None:
+    """Refuse random, misshapen and non-finite weights; extra ones are only logged.
+
+    What is no floating-point number (position_ids, relative_position_index, counters)
+    follows from config.json: older checkpoints lack it, or have it otherwise.
+    """
+    learnt = {key: w for key, w in weights.items() if w.is_floating_point()}
+    missing, reshaped = report["missing_keys"], report["mismatched_keys"]
+    shapes = {key: (list(theirs), list(ours)) for key, theirs, ours in reshaped}
+    _refuse(name, [k for k in learnt if k in missing], "missing")
+    other = {k: "{} instead of {}".format(*shapes[k]) for k in learnt if k in shapes}
+    wrong = [f"{key} {shape}" for key, shape in other.items()]
+    _refuse(name, wrong, "of another shape than config.json says")
+    broken = [key for key, w in learnt.items() if not bool(w.isfinite().all())]
+    _refuse(name, broken, "NaN or infinite")
+    extra = sorted(key for key in report["unexpected_keys"] if key not in weights)
+    if extra:
+        message = "%s: what a CLAP does not have is ignored: %s (%d in all)"
+        logger.warning(message, name, _some(extra), len(extra))
+
+
+def _refuse(name: str, keys: Sequence[str], what: str) -> None:
+    if keys:
+        counted = f"{len(keys)} weight{'s' * (len(keys) > 1)}"
+        raise ClapError(
+            f"{name} is no whole CLAP checkpoint: {counted} {what} ({_some(keys)}); "
+            "fetch or save it again, or choose another one"
+        )
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join([*keys[:NAMED], *(["..."] if len(keys) > NAMED else [])])
+
+
+def _first_sentence(error: Exception) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.split(r"(?<=[.!?])\s", line)[0].rstrip(" .:")
+
+
+@contextmanager
+def _without_its_report() -> Iterator[None]:
+    """Keep transformers' table of such weights off the screen: a sentence follows."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
