@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +23,7 @@ from lmaczs import __version__
 if TYPE_CHECKING:
     from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
     from lmaczs.report import PageEntry
+    from lmaczs.scenes import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +139,8 @@ def interpret(args: argparse.Namespace) -> int:
     """Explain recordings, one line a file."""
     _make_folder(args.out)
     interpreter = _load(args.source, args.device)
-    folders = _folders(args.out, args.files)
     prompts = list(dict.fromkeys(args.prompts))
+    folders = _folders(args.out, dict.fromkeys(args.files, prompts))
     entries: list[PageEntry] = []
 
     def work(path: Path) -> str:
@@ -186,14 +187,14 @@ def demo(args: argparse.Namespace) -> int:
 
     written = write_scenes(args.out / "scenes", interpreter.sample_rate)
     scenes = {path: scene for scene, path in written}
-    folders = _folders(args.out, scenes)
+    prompts = {path: _prompts_of(scene) for path, scene in scenes.items()}
+    folders = _folders(args.out, prompts)
     entries: list[PageEntry] = []
     row = "{:24} {:24} {:>10} {:>10} {:>10}".format
 
     def work(path: Path) -> list[str]:
         scene = scenes[path]
-        prompts = [*scene.prompts, scene.absent_prompt]
-        results = _explain(interpreter, path, prompts, folders[path])
+        results = _explain(interpreter, path, prompts[path], folders[path])
         entries.extend(entry for _, entry in results)
         there = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
@@ -282,6 +283,10 @@ def _numbers(one: Interpretation) -> tuple[float, float, float]:
     return one.similarity, one.masked_similarity, float(one.mask.mean())
 
 
+def _prompts_of(scene: Scene) -> list[str]:
+    return [*scene.prompts, scene.absent_prompt]
+
+
 def _each(
     files: Iterable[Path],
     work: Callable[[Path], Result],
@@ -301,23 +306,18 @@ def _each(
     return status
 
 
-def _folders(out: Path, files: Iterable[Path]) -> dict[Path, Path]:
-    """Give each file a folder of its own, named after its stem.
+def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
+    """Give each recording a folder in which, as in `out`, no recording is replaced."""
+    from lmaczs.output_folders import PAGE, Recordings, recording_folders
+    from lmaczs.report import unique_slugs
 
-    Names differ also where a file system ignores case.
-    """
-    folders: dict[Path, Path] = {}
-    taken = {"index.html"}
-    for path in files:
-        # "...wav" has the stem "..", which would be the folder above
-        stem = name = path.stem if path.stem.strip(".") else "recording"
-        number = 1
-        while path not in folders and name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        folders.setdefault(path, out / name)
-    return folders
+    if out / PAGE in Recordings(prompts):
+        raise CommandError(
+            f"--out {out}: its {PAGE} is one of the recordings, and the page would "
+            "replace it; name another folder"
+        )
+    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
+    return recording_folders(out, slugs)
 
 
 def _make_folder(out: Path) -> None:

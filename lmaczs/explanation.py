@@ -15,6 +15,7 @@ from lmaczs.audio import save_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.files import written_whole
+from lmaczs.output_folders import SAVED
 
 WINDOWS_AT_ONCE = 8
 
@@ -85,7 +86,8 @@ class Interpretation:
         Parameters
         ----------
         folder : str or Path
-            Made when missing. Each file appears whole or not at all.
+            Made when missing. Each file appears whole or not at all, in place of
+            whatever has its name: a recording of such a name belongs elsewhere.
 
         Returns
         -------
@@ -97,8 +99,7 @@ class Interpretation:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        names = ("explanation.wav", "residual.wav", "explanation.png")
-        paths = {name: folder / name for name in (*names, "explanation.json")}
+        paths = {name: folder / name for name in SAVED}
         save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
         save_audio(paths["residual.wav"], self.residual, self.sample_rate)
         figure = explanation_figure(self, hop_length=self.hop_length)

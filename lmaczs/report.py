@@ -21,6 +21,7 @@ from urllib.parse import quote
 from lmaczs.audio import load_audio, save_audio
 from lmaczs.figures import explanation_figure, format_number, save_figure
 from lmaczs.files import written_whole
+from lmaczs.output_folders import INPUT_COPY, PAGE
 
 __all__ = [
     "PageEntry",
@@ -84,7 +85,8 @@ def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
     """Write index.html, on which explanations can be seen, heard and compared.
 
     The input is written as input.wav beside the folders of a recording's prompts, as
-    the sum of explanation and residual: what the model was given, at its rate.
+    the sum of explanation and residual: what the model was given, at its rate. A file
+    of that name is replaced.
 
     Parameters
     ----------
@@ -109,14 +111,14 @@ def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
         f"<h1>What the model listened to</h1>{INTRODUCTION}"
         f"{''.join(sections)}</body>\n</html>\n"
     )
-    with written_whole(folder / "index.html") as part:
+    with written_whole(folder / PAGE) as part:
         part.write_text(page, "utf-8")
-    return folder / "index.html"
+    return folder / PAGE
 
 
 def _section(folder: Path, entries: Sequence[PageEntry]) -> str:
     """Return the part of the page about one recording."""
-    source = entries[0].folder.parent / "input.wav"
+    source = entries[0].folder.parent / INPUT_COPY
     _write_input(entries[0].folder, source)
     rows = "".join(_row(entry) for entry in entries)
     cards = "".join(_card(folder, entry) for entry in entries)

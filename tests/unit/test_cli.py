@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,14 @@ def source(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Model folder with a random decoder."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.save(MaskDecoder(tiny_clap, width=8).state_dict(), folder / "decoder.ckpt")
-    text = inference_yaml(str(tiny_clap_folder), "tiny", "stft", 8, TEMPLATE)
+    decoder = MaskDecoder(tiny_clap, width=8)
+    return model_folder(tmp_path_factory.mktemp("model"), decoder, tiny_clap_folder)
+
+
+def model_folder(folder: Path, decoder: MaskDecoder, clap: Path) -> Path:
+    """Write a decoder as a folder that can be loaded."""
+    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    text = inference_yaml(str(clap), "tiny", "stft", 8, TEMPLATE)
     (folder / "hyperparams.yaml").write_text(text)
     return folder
 
@@ -130,6 +136,83 @@ def test_files_of_one_stem_do_not_overwrite_each_other(
         heard = load_audio(out / stem / "input.wav", 16000)
         expected = load_audio(load_audio(path, 32000), 16000, 32000)
         torch.testing.assert_close(heard, expected, atol=1e-4, rtol=0)
+
+
+def spelt_in(command: list[str], folder: Path) -> list[str]:
+    """Put a folder for each {} of a command line."""
+    return [word.format(folder) for word in command]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["input/input.wav", "--out", "."],
+        ["{}/input/input.wav", "--out", "other/.."],
+        ["input/../input/input.wav", "--out", "{}"],
+        ["link.wav", "--out", "linked"],
+        ["explanation/dog/explanation.wav", "--out", "."],
+        ["residual/dog/residual.wav", "--out", "."],
+        ["a/a.wav", "input/input.wav", "input-2.wav", "--out", "."],
+        ["input/input.wav", "a/a.wav", "--out", "input"],
+        ["Upper/Input.wav", "Input.WAV", "--out", "."],
+        ["a.wav", "a/input.wav", "--out", "."],
+    ],
+)
+def test_no_recording_is_ever_replaced(
+    command: list[str],
+    source: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However it is named and wherever the results go, each is explained and stays."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outside = recording(tmp_path / "far" / "link" / "input.wav")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "link").symlink_to(outside.parent)
+    (tmp_path / "link.wav").symlink_to(outside)
+    command = spelt_in(command, tmp_path)
+    files = [Path(word) for word in command[: command.index("--out")]]
+    for number, path in enumerate(files):
+        if not path.exists():
+            recording(path, number)
+    before = {path: path.read_bytes() for path in (*files, outside)}
+    links = {path for path in before if path.is_symlink()}
+    options = ["--prompt", "dog", "--source", str(source)]
+    assert main(["interpret", *command, *options]) == 0
+    assert capsys.readouterr().err == ""
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path for path in before if path.is_symlink()} == links
+    out = Path(command[-1])
+    page = (out / "index.html").read_text()
+    assert page.count("<h2>") == len(files)
+    assert len({p.parent.parent for p in out.glob("*/dog/explanation.json")}) == len(
+        files
+    )
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_page_that_is_a_recording_is_one_line_and_status_2(
+    link: Callable[[Path, Path], None] | None,
+    source: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """The page has one name only: the folder is named, nothing is written."""
+    page = path = recording(tmp_path / "a.wav").rename(tmp_path / "index.html")
+    if link is not None:
+        path = page.rename(tmp_path / "a.wav")
+        link(path, page)
+    before = path.read_bytes()
+    command = ["interpret", str(path), "--prompt", "dog", "--source", str(source)]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"lmaczs: --out {tmp_path}: ")
+    assert len(printed.err.splitlines()) == 1
+    assert path.read_bytes() == before
+    assert set(tmp_path.iterdir()) == {path, page}
 
 
 def test_file_that_cannot_be_read_is_one_line_and_the_others_go_on(

@@ -1,0 +1,94 @@
+"""Where a command writes: a folder for each recording, never on top of a recording."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+PAGE = "index.html"
+INPUT_COPY = "input.wav"
+SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json")
+
+
+class Recordings:
+    """Files that are read and so must not be written to.
+
+    A path is among them if it leads to one of these files, by whatever links, or would
+    on a file system that ignores case.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Need not exist.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        paths = list(paths)
+        self._places = {place for path in paths for place in _places(path)}
+        self._files = {_file(path) for path in paths} - {None}
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether writing to a path would replace one of the files or a link to it."""
+        return not self._places.isdisjoint(_places(path)) or _file(path) in self._files
+
+
+def recording_folders(
+    out: Path, prompts: Mapping[Path, Sequence[str]]
+) -> dict[Path, Path]:
+    """Give each recording a folder of its own, named after its stem.
+
+    A number is appended where the name is taken, or where a file that is written there
+    would replace a recording. Names differ also where a file system ignores case.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the folders.
+    prompts : mapping of Path to sequence of str
+        Recordings, each with the names of its prompts' folders.
+
+    Returns
+    -------
+    dict of Path to Path
+        Recording to folder, in their order.
+    """
+    recordings = Recordings(prompts)
+    folders: dict[Path, Path] = {}
+    taken = {PAGE.casefold()}
+    for path, names in prompts.items():
+        # "...wav" has the stem "..", which would be the folder above
+        stem = name = path.stem if path.stem.strip(".") else "recording"
+        number = 1
+        while name.casefold() in taken or any(
+            place in recordings for place in _written(out / name, names)
+        ):
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        folders[path] = out / name
+    return folders
+
+
+def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
+    """Yield every file and folder that one recording's results consist of."""
+    yield folder
+    yield folder / INPUT_COPY
+    for prompt in prompts:
+        yield folder / prompt
+        yield from (folder / prompt / name for name in SAVED)
+
+
+def _places(path: Path) -> set[str]:
+    """Return where a path lies and where it leads, both without regard to case."""
+    lies = os.path.join(os.path.realpath(path.parent), path.name)
+    return {lies.casefold(), os.path.realpath(path).casefold()}
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other, which hard links share."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
