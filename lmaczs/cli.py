@@ -147,11 +147,8 @@ def interpret(args: argparse.Namespace) -> int:
         start = time.perf_counter()
         results = _explain(interpreter, path, prompts, folders[path])
         entries.extend(entry for _, entry in results)
-        pairs = (
-            f"{one.prompt} {one.similarity:.3f} -> {one.masked_similarity:.3f}"
-            for one, _ in results
-        )
-        return f"{'; '.join(pairs)} ({time.perf_counter() - start:.1f} s)"
+        found = "; ".join(_finding(one) for one, _ in results)
+        return f"{found} ({time.perf_counter() - start:.1f} s)"
 
     try:
         return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
@@ -198,7 +195,7 @@ def demo(args: argparse.Namespace) -> int:
         entries.extend(entry for _, entry in results)
         there = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
-            row(scene.name, name, *(f"{number:.3f}" for number in _numbers(one)))
+            row(scene.name, name, *_cells(one))
             for name, (one, _) in zip(there, results, strict=True)
         ]
 
@@ -279,8 +276,23 @@ def _explain(
     return results
 
 
-def _numbers(one: Interpretation) -> tuple[float, float, float]:
-    return one.similarity, one.masked_similarity, float(one.mask.mean())
+def _finding(one: Interpretation) -> str:
+    """Return what `interpret` prints of a prompt."""
+    found = f"{one.prompt} {one.similarity:.3f}"
+    if one.empty:
+        return f"{found}: nothing (empty mask)"
+    return f"{found} -> {_number(one.masked_similarity)}"
+
+
+def _cells(one: Interpretation) -> tuple[str, str, str]:
+    """Return what `demo` prints of a prompt: similarity, masked and mean mask."""
+    masked = "empty" if one.empty else _number(one.masked_similarity)
+    return _number(one.similarity), masked, _number(float(one.mask.mean()))
+
+
+def _number(value: float | None) -> str:
+    """Return three decimals, or "none" for a sound that is silence to the model."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _prompts_of(scene: Scene) -> list[str]:

@@ -19,6 +19,10 @@ from lmaczs.output_folders import SAVED
 
 WINDOWS_AT_ONCE = 8
 
+SILENCE = 1e-6
+"""Highest peak of what counts as digital silence: -120 dB re full scale, a thirtieth
+of a step of 16-bit audio. A mask's sigmoid is never quite 0."""
+
 
 @dataclass(frozen=True, eq=False)  # tensors have no one truth value to compare by
 class Interpretation:
@@ -41,7 +45,8 @@ class Interpretation:
     similarity : float
         Of prompt and input, in [-1, 1].
     masked_similarity : float or None
-        Of prompt and `waveform`, encoded again; None if that was not asked for.
+        Of prompt and `waveform`, encoded again; None if that is silence to the model
+        or was not to be encoded.
     residual_similarity : float or None
         Of prompt and `residual`, likewise.
     hop_length : int
@@ -62,19 +67,25 @@ class Interpretation:
     hop_length: int
     model: str = ""
 
+    @property
+    def empty(self) -> bool:
+        """Whether the explanation is digital silence: the mask keeps no sound."""
+        return is_silent(self.waveform)
+
     def to_dict(self) -> dict[str, str | float | int | None]:
         """Every scalar, as explanation.json holds it.
 
         Returns
         -------
         dict
-            The scalar fields, mask_mean, seconds (length of the recording) and
-            lmaczs_version.
+            The scalar fields, empty, mask_mean, seconds (length of the recording)
+            and lmaczs_version.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
             **scalars,
+            "empty": self.empty,
             "mask_mean": float(self.mask.mean()),
             "seconds": len(self.waveform) / self.sample_rate,
             "lmaczs_version": __version__,
@@ -156,10 +167,10 @@ def explain(
         kept = masks[row] * spectrum
         waveform = front_end.istft(kept[None], len(wav))[0]
         residual = front_end.istft(((1 - masks[row]) * spectrum)[None], len(wav))[0]
-        heard = [None, None]
+        heard: list[float | None] = [None, None]
         if verify:
             heard = [
-                float(similarities(clap, sound, text[row : row + 1])[0])
+                _similarity(clap, sound, text[row : row + 1])
                 for sound in (waveform, residual)
             ]
         results.append(
@@ -250,6 +261,39 @@ def similarities(clap: FrozenClap, wav: Tensor, text: Tensor) -> Tensor:
         embedding = clap.embed_audio(front_end.log_mel(windows))
         best = torch.maximum(best, (embedding @ text.T).amax(0))
     return best
+
+
+def is_silent(wav: Tensor) -> bool:
+    """Whether a waveform is digital silence, but for what rounding leaves.
+
+    Parameters
+    ----------
+    wav : Tensor [samples]
+        Full scale is 1.
+
+    Returns
+    -------
+    bool
+        Whether no sample exceeds `SILENCE`.
+    """
+    return float(wav.abs().max()) <= SILENCE
+
+
+def _similarity(clap: FrozenClap, wav: Tensor, text: Tensor) -> float | None:
+    """Similarity to one prompt, or None where there is nothing to be encoded."""
+    if is_silent(wav) or not _reaches(clap, wav):
+        return None
+    return float(similarities(clap, wav, text)[0])
+
+
+def _reaches(clap: FrozenClap, wav: Tensor) -> bool:
+    """Whether the model's input differs from that of silence: sound in its band."""
+    front_end = clap.front_end
+    silence = front_end.log_mel(wav.new_zeros(1, 1)).max()
+    return any(
+        bool((front_end.log_mel(windows) > silence).any())
+        for _, windows in _windows(wav, front_end.max_samples, front_end.hop_length)
+    )
 
 
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:

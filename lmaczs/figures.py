@@ -188,13 +188,16 @@ def label_frequencies(ax: Axes, sample_rate: int) -> None:
 
 def _write_titles(figure: Figure, interpretation: Interpretation) -> None:
     """Write the prompt and the numbers over the panels."""
-    numbers = [
-        ("similarity: input", interpretation.similarity),
-        ("explanation", interpretation.masked_similarity),
-        ("residual", interpretation.residual_similarity),
-        ("mean mask", float(interpretation.mask.mean())),
-    ]
-    line = "   ".join(f"{name} {format_number(value)}" for name, value in numbers)
+    numbers = {
+        "similarity: input": interpretation.similarity,
+        "explanation": interpretation.masked_similarity,
+        "residual": interpretation.residual_similarity,
+        "mean mask": float(interpretation.mask.mean()),
+    }
+    shown = {name: format_number(value) for name, value in numbers.items()}
+    if interpretation.empty:
+        shown["explanation"] = "nothing (empty mask)"
+    line = "   ".join(f"{name} {text}" for name, text in shown.items())
     prompt = _shortened(interpretation.prompt, 70)
     # a prompt is no formula: "$" is a dollar sign
     figure.suptitle(f"“{prompt}”\n{line}", fontsize="medium", parse_math=False)
@@ -211,7 +214,7 @@ def format_number(value: float | None) -> str:
     Returns
     -------
     str
-        Three decimals, or a dash for what was not computed.
+        Three decimals, or a dash for what there is not.
     """
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 

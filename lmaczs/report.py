@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from lmaczs.audio import load_audio, save_audio
@@ -72,6 +73,8 @@ explanation) and what is left (the residual). The two sum to the input. Similari
 cosines between the prompt and each of the three sounds; the mean mask is the share of
 the spectrogram that the explanation keeps.</p>
 """
+
+EMPTY = "nothing in this recording (empty mask)"
 
 COLUMNS_OF_TABLE = {
     "similarity": "input",
@@ -132,15 +135,19 @@ def _section(folder: Path, entries: Sequence[PageEntry]) -> str:
 
 def _row(entry: PageEntry) -> str:
     """Return the numbers of one prompt."""
-    numbers = json.loads((entry.folder / "explanation.json").read_text("utf-8"))
-    shown = (format_number(numbers[key]) for key in COLUMNS_OF_TABLE)
-    cells = "".join(f"<td>{number}</td>" for number in shown)
+    numbers = _numbers(entry.folder)
+    shown = {key: format_number(numbers[key]) for key in COLUMNS_OF_TABLE}
+    if numbers["empty"]:
+        shown["masked_similarity"] = EMPTY
+    cells = "".join(f"<td>{text}</td>" for text in shown.values())
     return f"<tr><td>{html.escape(entry.prompt)}</td>{cells}</tr>\n"
 
 
 def _card(folder: Path, entry: PageEntry) -> str:
-    """Return the picture and the sounds of one prompt."""
+    """Return the picture and the sounds of one prompt, if there are any."""
     prompt = html.escape(entry.prompt)
+    if _numbers(entry.folder)["empty"]:
+        return f"<article>\n<h3>{prompt}</h3>\n<p>{EMPTY}</p>\n</article>\n"
     picture = _link(folder, entry.folder / "explanation.png")
     sounds = "".join(
         _audio(folder, entry.folder / f"{name.lower()}.wav", name)
@@ -166,10 +173,14 @@ def _link(folder: Path, path: Path) -> str:
     return quote(relative.as_posix())
 
 
+def _numbers(folder: Path) -> dict[str, Any]:
+    """Return what explanation.json holds."""
+    return json.loads((folder / "explanation.json").read_text("utf-8"))
+
+
 def _write_input(folder: Path, path: Path) -> None:
     """Write the input of an explanation, the sum of its two parts."""
-    numbers = json.loads((folder / "explanation.json").read_text("utf-8"))
-    rate = numbers["sample_rate"]
+    rate = _numbers(folder)["sample_rate"]
     kept = load_audio(folder / "explanation.wav", rate)
     left = load_audio(folder / "residual.wav", rate)
     save_audio(path, kept + left, rate)

@@ -43,6 +43,19 @@ def source(
     return model_folder(tmp_path_factory.mktemp("model"), decoder, tiny_clap_folder)
 
 
+@pytest.fixture(scope="module")
+def deaf_source(
+    tiny_clap: FrozenClap,
+    tiny_clap_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Model folder with a decoder whose masks keep nothing."""
+    decoder = MaskDecoder(tiny_clap, width=8)
+    torch.nn.init.zeros_(decoder.draw.weight)
+    decoder.draw.bias.data = torch.tensor([1e-12, 0.5]).logit()
+    return model_folder(tmp_path_factory.mktemp("deaf"), decoder, tiny_clap_folder)
+
+
 def model_folder(folder: Path, decoder: MaskDecoder, clap: Path) -> Path:
     """Write a decoder as a folder that can be loaded."""
     torch.save(decoder.state_dict(), folder / "decoder.ckpt")
@@ -213,6 +226,23 @@ def test_page_that_is_a_recording_is_one_line_and_status_2(
     assert len(printed.err.splitlines()) == 1
     assert path.read_bytes() == before
     assert set(tmp_path.iterdir()) == {path, page}
+
+
+def test_empty_mask_is_said_to_be_empty(
+    deaf_source: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """No similarity of silence: in the terminal, the numbers and on the page."""
+    path, out = recording(tmp_path / "a.wav"), tmp_path / "out"
+    command = ["interpret", str(path), "--prompt", "siren", "--out", str(out)]
+    assert main([*command, "--source", str(deaf_source)]) == 0
+    found = numbers(out / "a" / "siren")
+    line = f"{path}: siren {found['similarity']:.3f}: nothing (empty mask) ("
+    assert capsys.readouterr().out.startswith(line)
+    assert found["empty"] is True
+    assert found["masked_similarity"] is None
+    assert found["residual_similarity"] == pytest.approx(found["similarity"], abs=1e-4)
+    page = (out / "index.html").read_text()
+    assert "nothing in this recording (empty mask)" in page
 
 
 def test_file_that_cannot_be_read_is_one_line_and_the_others_go_on(
@@ -421,6 +451,17 @@ def test_demo_interprets_every_scene(
         scene.name for scene in SCENES
     }
     assert printed.out.endswith(f"{tmp_path / 'index.html'}\n")
+
+
+def test_demo_says_which_masks_are_empty(
+    deaf_source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table has a word in place of a similarity."""
+    monkeypatch.setattr(lmaczs.interpreter, "default_source", lambda: deaf_source)
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:-2]
+    assert len(rows) == sum(len(scene.prompts) + 1 for scene in SCENES)
+    assert all(row.split()[-2:] == ["empty", "0.000"] for row in rows)
 
 
 def test_doctor_returns_1_and_prints_the_mend_where_something_is_wrong(

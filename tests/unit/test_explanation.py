@@ -160,7 +160,7 @@ def test_masked_stft_is_mask_times_stft(
     torch.testing.assert_close(one.waveform, inverse, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("samples", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("samples", list(LENGTHS.values())[1:], ids=list(LENGTHS)[1:])
 def test_what_is_heard_is_what_is_scored(
     tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
 ) -> None:
@@ -219,12 +219,55 @@ def test_prompts_do_not_disturb_each_other(
 
 @pytest.mark.parametrize("samples", [1600, SIZE, 300000])
 def test_silence(tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int) -> None:
-    """Digital silence has a mask and similarities, and stays silent."""
+    """Digital silence has a mask and stays silent; its parts have no similarity."""
     (one,) = explain_all(tiny_clap, decoder, torch.zeros(samples), ["a dog"])
     assert 0 <= one.mask.min() <= one.mask.max() <= 1
     assert one.waveform.abs().max() == one.residual.abs().max() == 0
-    for value in (one.similarity, one.masked_similarity, one.residual_similarity):
-        assert -1 <= value <= 1
+    assert -1 <= one.similarity <= 1
+    assert one.empty
+    assert one.masked_similarity is None
+    assert one.residual_similarity is None
+
+
+@pytest.mark.parametrize("value", [1e-30, 1e-8])
+@pytest.mark.parametrize("samples", [39487, SIZE + 1])
+def test_mask_of_nothing_is_empty(
+    tiny_clap: FrozenClap, value: float, samples: int
+) -> None:
+    """What is kept is silence, or all but: it has no similarity, the rest has one."""
+    wav = noise(samples)
+    (one,) = explain_all(tiny_clap, constant_decoder(tiny_clap, value), wav, ["a dog"])
+    assert one.empty
+    assert one.masked_similarity is None
+    assert one.residual_similarity == pytest.approx(one.similarity, abs=1e-4)
+
+
+def test_mask_where_there_is_no_sound_is_empty() -> None:
+    """A mask may be large: where the recording is silent it keeps nothing."""
+    one = interpretation()
+    silent = dataclasses.replace(
+        one, masked_stft=0 * one.masked_stft, waveform=0 * one.waveform
+    )
+    assert one.mask.max() > 0.5
+    assert silent.empty
+    assert silent.to_dict()["empty"]
+
+
+def test_mask_of_everything_leaves_nothing(tiny_clap: FrozenClap) -> None:
+    """The residual is silence, which has no similarity."""
+    decoder = constant_decoder(tiny_clap, 0.999)
+    (one,) = explain_all(tiny_clap, decoder, noise(SIZE), ["a dog"])
+    assert not one.empty
+    assert one.residual_similarity is None
+    assert one.masked_similarity == pytest.approx(one.similarity, abs=1e-4)
+
+
+def test_sound_beyond_the_models_band_has_no_similarity(tiny_clap: FrozenClap) -> None:
+    """To the model a constant, which no mel band holds, is silence; yet not empty."""
+    decoder = constant_decoder(tiny_clap, 0.999)
+    (one,) = explain_all(tiny_clap, decoder, torch.full((SIZE,), 0.1), ["a dog"])
+    assert not one.empty
+    assert one.masked_similarity is None
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -406,7 +449,7 @@ def test_interpretation_is_frozen() -> None:
 
 
 def test_to_dict_holds_every_scalar() -> None:
-    """The scalars stand under their own names, with four values that are derived."""
+    """The scalars stand under their own names, with values that are derived."""
     one = interpretation()
     assert one.to_dict() == {
         "prompt": "a dog",
@@ -416,6 +459,7 @@ def test_to_dict_holds_every_scalar() -> None:
         "residual_similarity": -0.125,
         "hop_length": 64,
         "model": "tiny",
+        "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "seconds": 0.5,
         "lmaczs_version": __version__,

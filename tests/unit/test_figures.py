@@ -117,6 +117,15 @@ def test_titles_hold_prompt_and_numbers() -> None:
     assert f"mean mask {float(mask.mean()):.3f}" in text
 
 
+def test_titles_say_that_an_explanation_is_empty() -> None:
+    """A mask of nothing has no similarity in the title."""
+    wav = tones()
+    one = interpretation(wav, 0 * lowpass_mask(wav, 4000))
+    text = explanation_figure(one, hop_length=HOP).get_suptitle()
+    assert "explanation nothing (empty mask)" in text
+    assert "0.432" in text and "0.401" not in text
+
+
 def test_long_recordings_are_averaged() -> None:
     """However long, a panel has at most 1000 columns, whose mean is kept."""
     wav = tones(30.0)

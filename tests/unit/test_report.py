@@ -110,6 +110,23 @@ def test_numbers_that_were_not_computed_are_dashes(tmp_path: Path) -> None:
     assert "–" in Page(write_page(tmp_path, [one])).texts
 
 
+def test_empty_explanations_are_not_played(tmp_path: Path) -> None:
+    """A sentence stands for the similarity, the sound and the picture of silence."""
+    full = entry(tmp_path / "a" / "dog", "dog")
+    mask, noise = torch.zeros(129, 1 + RATE // 64), torch.rand(RATE)
+    nothing = Interpretation(
+        "siren", mask + 0j, 0 * noise, noise, mask, RATE, -0.5, None, -0.5, 64
+    )
+    nothing.save(tmp_path / "a" / "siren")
+    empty = PageEntry("a.wav", "siren", tmp_path / "a" / "siren")
+    page = Page(write_page(tmp_path, [full, empty]))
+    assert not page.open
+    assert page.texts.count("nothing in this recording (empty mask)") == 2
+    assert page.tags.count("audio") == 1 + 2 and page.tags.count("img") == 1
+    assert page.texts.count("siren") == 2
+    assert not [link for link in page.links if "siren" in link]
+
+
 def test_recordings_are_grouped(tmp_path: Path) -> None:
     """Two recordings of one name in two folders stay two, in the order given."""
     entries = [
