@@ -86,7 +86,7 @@ def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     other = [n for n in names if found.get(n) != wanted.get(n)]
     if other:
         raise ValueError(
-            f"output_folder holds figures that were made with another {other[0]} "
+            f"output_folder holds figures for another setting of {other[0]} "
             f"({found.get(other[0])}, now {wanted.get(other[0])}): choose another "
             "output_folder, or remove that one"
         )

@@ -1,8 +1,11 @@
 """Every method of the comparison as one kind of function: a batch in, masks out.
 
-LMAC-ZS and L-MAC decode, gradient methods make masks of a saliency, and chance and
-energy are given as much of the spectrogram as LMAC-ZS takes. All masks are on the same
+LMAC-ZS+ and L-MAC decode, gradient methods make masks of a saliency, and chance and
+energy are given as much of the spectrogram as LMAC-ZS+ takes. All masks are on the same
 grid and are scored by the same code.
+
+LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `LmacZsObjective` and
+`MaskDecoder`; a row of the paper's own objective would be called LMAC-ZS.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import Domain, cell_power
 
-MAIN = "LMAC-ZS"
+MAIN = "LMAC-ZS+"
 KEEP_ALL = "keep-all"
 
 

@@ -3,6 +3,7 @@
     python recipes/evaluate.py hparams/evaluate.yaml --data_folder=ESC50
         [--source=DIR] [--lmac_source=DIR] [--speech_folder=DIR] [--output_folder=DIR]
 
+Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv (a row a method and condition), localisation.csv and areas.csv
 (likewise), a CSV with a row a clip for each, and results.md. What the output folder
 holds already is not computed again.
@@ -33,6 +34,7 @@ from lmaczs.evaluation import (
     fill_tables,
     score_batch,
 )
+from lmaczs.extras import EVALUATION, MissingExtraError, require_packages
 from lmaczs.files import written_whole
 from lmaczs.kept_table import KeptTable
 from lmaczs.known_sources import LOCALISATION, KnownSources, locate, prompts_of
@@ -57,6 +59,7 @@ def main(argv: list[str]) -> pd.DataFrame:
         results.csv.
     """
     hparams_file, _, overrides = sb.parse_arguments(argv)
+    require_packages(EVALUATION, "eval")
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     run = Evaluation(hparams)
@@ -301,4 +304,8 @@ def require_same_clap(one: Any, other: Any) -> None:
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1:]).round(3).to_string(index=False))
+    try:
+        table = main(sys.argv[1:])
+    except (MissingExtraError, FileNotFoundError, ValueError) as error:
+        sys.exit(f"evaluate.py: {error}")
+    print(table.round(3).to_string(index=False))

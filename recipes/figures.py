@@ -3,6 +3,7 @@
     python recipes/figures.py hparams/figures.yaml --data_folder=ESC50 [--source=DIR]
         [--no_diversity_source=DIR] [--output_folder=DIR]
 
+Needs the extra eval: pip install -e ".[eval]".
 Writes, as PNG and as PDF: similarity (figure 3, left), prompts (figure 4), cascade and
 ssim (figure 5; figure 3, right), curves where recipes/evaluate.py left them in
 `evaluation`, and diversity (with and without that term) where a decoder without it is
@@ -28,6 +29,7 @@ from lmaczs import ZeroShotInterpreter, paper_figures
 from lmaczs.conditions import HeardUnder
 from lmaczs.datasets import labelled_clips
 from lmaczs.evaluation import as_batch
+from lmaczs.extras import EVALUATION, MissingExtraError, require_packages
 from lmaczs.figures import save_figure
 from lmaczs.files import written_whole
 from lmaczs.frontend import power
@@ -35,6 +37,7 @@ from lmaczs.methods import MAIN, Explainer, by_decoder, by_saliency
 from lmaczs.randomisation import randomise
 
 FORMATS = ("png", "pdf")
+CURVES = "curves_per_clip.csv"
 GRADIENT = "Grad-CAM++"
 
 
@@ -52,8 +55,11 @@ def main(argv: list[str]) -> list[Path]:
         The pictures.
     """
     hparams_file, _, overrides = sb.parse_arguments(argv)
+    require_packages(EVALUATION, "eval")
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
+    if hparams["evaluation"] is not None:
+        require_curves(Path(hparams["evaluation"]))
     drawing = Drawing(hparams)
     names = ["similarity", "prompts", "cascade"]
     if hparams["no_diversity_source"] is not None:
@@ -67,6 +73,34 @@ def main(argv: list[str]) -> list[Path]:
                 path = drawing.folder / f"{stem}.{suffix}"
                 written.append(save_figure(figure, path, dpi=150))
     return written
+
+
+def require_curves(evaluation: Path) -> None:
+    """Refuse a folder without the curves that are to be drawn, before any work.
+
+    Parameters
+    ----------
+    evaluation : Path
+        That recipes/evaluate.py wrote.
+
+    Raises
+    ------
+    ValueError
+        If it holds no curves, or none of `MAIN`.
+    """
+    path = evaluation / CURVES
+    if not path.is_file():
+        raise ValueError(
+            f"--evaluation={evaluation} holds no {CURVES}: run recipes/evaluate.py "
+            "with the condition clean and without --curve_shares=[], or leave "
+            "--evaluation out"
+        )
+    table = pd.read_csv(path)
+    if "method" not in table or MAIN not in set(table.method):
+        raise ValueError(
+            f"--evaluation={evaluation}: {CURVES} has no row of {MAIN}: run "
+            "recipes/evaluate.py again with another --output_folder"
+        )
 
 
 class Drawing:
@@ -283,7 +317,7 @@ class Drawing:
         -------
         dict of str to Figure
         """
-        table = pd.read_csv(Path(self.hparams["evaluation"], "curves_per_clip.csv"))
+        table = pd.read_csv(Path(self.hparams["evaluation"], CURVES))
         return {"curves": paper_figures.curves_figure(table)}
 
     def write(self, name: str, table: pd.DataFrame) -> None:
@@ -301,4 +335,8 @@ class Drawing:
 
 
 if __name__ == "__main__":
-    print("\n".join(map(str, main(sys.argv[1:]))))
+    try:
+        pictures = main(sys.argv[1:])
+    except (MissingExtraError, FileNotFoundError, ValueError) as error:
+        sys.exit(f"figures.py: {error}")
+    print("\n".join(map(str, pictures)))

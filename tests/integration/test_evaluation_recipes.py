@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +19,13 @@ from PIL import Image
 
 from lmaczs import attribution
 from lmaczs.known_sources import LOCALISATION
-from lmaczs.methods import KEEP_ALL, Methods
+from lmaczs.methods import KEEP_ALL, MAIN, Methods
 from lmaczs.tables import HEADER
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]
 METHODS = [
-    "LMAC-ZS",
+    MAIN,
     "Grad-CAM",
     "Grad-CAM++",
     "SmoothGrad",
@@ -177,8 +182,80 @@ def test_figures_of_other_settings_are_not_mixed(
     evaluated: Path, evaluate: Callable[..., pd.DataFrame]
 ) -> None:
     """The option that differs is named."""
-    with pytest.raises(ValueError, match=r"another seed \(1234, now 7\)"):
+    with pytest.raises(ValueError, match=r"another setting of seed \(1234, now 7\)"):
         evaluate(evaluated, "--seed=7")
+
+
+def test_folder_of_the_old_name_is_not_mixed(
+    evaluated: Path, evaluate: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    """Rows that were called LMAC-ZS are neither continued nor touched."""
+    old = shutil.copytree(evaluated, tmp_path / "old")
+    for name in ("per_clip", "curves_per_clip", "localisation_per_clip"):
+        for path in (old / f"{name}.csv", old / f"{name}.json"):
+            path.write_text(path.read_text().replace(MAIN, "LMAC-ZS"))
+    before = (old / "per_clip.csv").read_bytes()
+    with pytest.raises(ValueError, match="another setting of decoders .*LMAC-ZS"):
+        evaluate(old)
+    assert (old / "per_clip.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("recipe_name", ["evaluate", "figures"])
+@pytest.mark.parametrize("package", ["captum", "skimage"])
+def test_package_that_is_missing_is_one_line(
+    recipe_name: str, package: str, data: Path, tmp_path: Path
+) -> None:
+    """It is said before any work, with the extra to install."""
+    (tmp_path / "path" / package).mkdir(parents=True)
+    broken = tmp_path / "path" / package / "__init__.py"
+    broken.write_text(f"raise ImportError('no {package}')\n")
+    places = [str(tmp_path / "path"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [
+            sys.executable,
+            f"recipes/{recipe_name}.py",
+            f"hparams/{recipe_name}.yaml",
+            f"--data_folder={data}",
+            f"--output_folder={out}",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"{recipe_name}.py: {package} cannot be imported (no {package}): install what "
+        'the extra eval needs, pip install -e ".[eval]"'
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no curves_per_clip.csv: run recipes/evaluate.py"),
+        ("method,share\nLMAC-ZS,0\n", "curves_per_clip.csv has no row of LMAC-ZS+"),
+    ],
+)
+def test_figures_without_curves_to_draw(
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+    content: str | None,
+    message: str,
+) -> None:
+    """An evaluation that lacks them is refused before anything is computed."""
+    if content is not None:
+        (tmp_path / "curves_per_clip.csv").write_text(content)
+    options = [f"--data_folder={data}", f"--output_folder={tmp_path / 'out'}"]
+    yaml = str(ROOT / "hparams/figures.yaml")
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        recipe("figures").main([yaml, *options, f"--evaluation={tmp_path}"])
+    assert str(refused.value).startswith(f"--evaluation={tmp_path}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_figures(

@@ -132,7 +132,7 @@ def test_other_settings_are_refused(path: Path, name: str, now: Any, told: str) 
     KeptTable(path, SETTINGS).add(rows())
     before = {file: (path.parent / file).read_bytes() for file in files(path)}
     message = (
-        f"^output_folder holds figures that were made with another {name} {told}: "
+        f"^output_folder holds figures for another setting of {name} {told}: "
         "choose another output_folder, or remove that one$"
     )
     with pytest.raises(ValueError, match=message):
@@ -144,7 +144,7 @@ def test_a_setting_that_is_gone_is_refused(path: Path) -> None:
     """Rows that depend on a setting which there no longer is are not gone on with."""
     KeptTable(path, SETTINGS).add(rows())
     fewer = {k: v for k, v in SETTINGS.items() if k != "share"}
-    with pytest.raises(ValueError, match=r"another share \(0.2, now None\)"):
+    with pytest.raises(ValueError, match=r"another setting of share \(0.2, now None\)"):
         KeptTable(path, fewer)
 
 
@@ -152,7 +152,9 @@ def test_rows_of_unknown_settings_are_refused(path: Path) -> None:
     """A table without its settings may be of any."""
     KeptTable(path, SETTINGS).add(rows())
     path.with_suffix(".json").unlink()
-    with pytest.raises(ValueError, match=r"another clips \(None, now \['007', 'b'\]\)"):
+    with pytest.raises(
+        ValueError, match=r"another setting of clips \(None, now \['007', 'b'\]\)"
+    ):
         KeptTable(path, SETTINGS)
 
 
@@ -169,7 +171,7 @@ def test_settings_without_rows_are_replaced(path: Path) -> None:
     other = {**SETTINGS, "seed": 1}
     KeptTable(path, other).add(rows())
     assert len(KeptTable(path, other).rows) == 2
-    with pytest.raises(ValueError, match=r"another seed \(1, now 0\)"):
+    with pytest.raises(ValueError, match=r"another setting of seed \(1, now 0\)"):
         KeptTable(path, SETTINGS)
 
 

@@ -32,9 +32,9 @@ def test_similarity_figure_states_the_correlation() -> None:
         {"similarity": similarity, "mask_mean": similarity / 2 + 0.2}
     )
     chance = follows.assign(mask_mean=rng.uniform(0, 1, 300))
-    figure = similarity_figure({"LMAC-ZS": follows, "Grad-CAM++": chance})
+    figure = similarity_figure({"LMAC-ZS+": follows, "Grad-CAM++": chance})
     r = np.corrcoef(similarity, chance.mask_mean)[0, 1]
-    assert titles(figure)[:2] == ["LMAC-ZS: r = 1.00", f"Grad-CAM++: r = {r:.2f}"]
+    assert titles(figure)[:2] == ["LMAC-ZS+: r = 1.00", f"Grad-CAM++: r = {r:.2f}"]
     for ax in figure.axes[:2]:
         counts = ax.collections[0].get_array()
         assert np.ma.filled(counts, 0).sum() == 300
