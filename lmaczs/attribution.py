@@ -1,4 +1,4 @@
-"""Methods that LMAC-ZS is compared with; each ends in a mask in [0, 1].
+"""Methods that LMAC-ZS+ is compared with; each ends in a mask in [0, 1].
 
 Gradient methods explain the similarity ``t . f(X)`` of a prompt and give a saliency on
 the encoder's input grid. The rule that makes a mask of it is the same for all

@@ -1,7 +1,7 @@
-"""The objectives of LMAC-ZS and of L-MAC: weighted sums of terms.
+"""The objectives, LMAC-ZS+ (ours) and L-MAC: weighted sums of terms.
 
-The papers' terms are in `lmaczs.objectives`, ours in `lmaczs.own_terms`. Each row of a
-batch is a clip with P prompts.
+What stands where the papers' terms do is in `lmaczs.objectives`, what the papers have
+no term for in `lmaczs.own_terms`. Each row of a batch is a clip with P prompts.
 """
 
 from __future__ import annotations
@@ -136,7 +136,13 @@ class Pairs:
 
 
 class LmacZsObjective:
-    """LMAC-ZS (Paissan et al., 2024, eq. 5), and seven terms of ours.
+    """LMAC-ZS+: after LMAC-ZS (Paissan et al., 2024, eq. 6), with terms of ours.
+
+    Eq. 6 sums a two-sided change of similarity over all pairs of the batch, the L1 norm
+    of the masks and D of eq. 7. Here the change may be one-sided, the norm is a mean,
+    diversity is another term (`diversity_term`), seven terms are added, and each clip
+    is paired with a few prompts. Two-sided, without margin and with weight 0 for
+    diversity and the seven, it is eq. 6 without D on those pairs.
 
     Parameters
     ----------

@@ -43,11 +43,15 @@ class Splits:
     ----------
     train, valid, test : DataFrame
         One row a clip.
+    chosen_by : str
+        "folds", "development" (see `split_for_development`), or empty where nothing
+        was chosen.
     """
 
     train: pd.DataFrame
     valid: pd.DataFrame
     test: pd.DataFrame
+    chosen_by: str = ""
 
     @property
     def labels(self) -> list[str]:
@@ -239,7 +243,7 @@ def esc50_splits(
     if unknown := sorted(set(leave_out) - set(table.label)):
         raise ValueError(f"leave_out names {unknown}, which no clip of ESC-50 has")
     table = table[~table.label.isin(leave_out)]
-    return Splits(*(table[table.split == name] for name in SPLITS))
+    return Splits(*(table[table.split == name] for name in SPLITS), chosen_by=split)
 
 
 def recordings_in(folder: str | Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The mask decoder: M(t, h) of LMAC-ZS.
+"""The mask decoder: M(t, h) of LMAC-ZS, with layers of ours (LMAC-ZS+).
 
 A text embedding and the features of every stage of the audio encoder go in, a mask
 comes out. Coarse stages say *what*, fine ones *where*; the text is let in at every

@@ -110,6 +110,7 @@ def write_run_card(
     template: str,
     best_metric: str,
     best_mode: str,
+    split: str = "",
 ) -> Path:
     """Note in a run's save folder what `export_run` will need.
 
@@ -131,6 +132,8 @@ def write_run_card(
         Key in the checkpoints' metadata by which the best one is chosen.
     best_mode : str
         ``min`` or ``max``: which value of it is the best.
+    split : str
+        How the clips were split where the YAML leaves it open, see `Splits.chosen_by`.
 
     Returns
     -------
@@ -153,6 +156,7 @@ def write_run_card(
         "template": template,
         "best_metric": best_metric,
         "best_mode": best_mode,
+        **({"split": split} if split else {}),
     }
     path = Path(save_folder) / RUN_CARD
     with written_whole(path) as part:

@@ -25,7 +25,8 @@ __all__ = ["Interpretation", "ZeroShotInterpreter"]
 class ZeroShotInterpreter(Pretrained):
     """Says what in a recording made CLAP agree with a prompt.
 
-    Made by `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024).
+    Made by `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024); the
+    objective and the layers of the embedded decoder are ours (LMAC-ZS+).
 
     Parameters
     ----------

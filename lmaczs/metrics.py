@@ -56,6 +56,9 @@ def class_probabilities(
 ) -> Tensor:
     """Turn embeddings into the zero-shot classifier's probabilities.
 
+    LMAC-ZS, eq. 9, writes the softmax without a factor. CLAP was trained with one, and
+    AD, AG and FF change by an order of magnitude with it.
+
     Parameters
     ----------
     audio_embeddings : Tensor

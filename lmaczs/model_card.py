@@ -11,6 +11,7 @@ import yaml
 
 from lmaczs import __version__
 
+FOLDS = {"train_folds", "valid_folds", "test_folds"}
 NO_METRIC = {"unixtime", "end-of-epoch"}
 
 MODEL_CARD = """\
@@ -21,9 +22,9 @@ tags: [audio, clap, interpretability, lmac-zs, speechbrain]
 
 # {model_name}
 
-A mask decoder of LMAC-ZS (arXiv 2405.17615) for the CLAP model {clap}: given a
-recording and a text prompt it masks the recording's spectrogram, and what is left is
-what the CLAP model listened to.
+A mask decoder for the CLAP model {clap}, {method}.
+Given a recording and a text prompt it masks the recording's spectrogram, and what is
+left is what the CLAP model listened to.
 
     from lmaczs import ZeroShotInterpreter
 
@@ -51,6 +52,14 @@ Trained with `recipes/train.py` of lmaczs {version}{recipe}. Values, without pat
 
 {licence}
 """
+LMAC_ZS_PLUS = (
+    "trained as LMAC-ZS+: the method is that of\nLMAC-ZS (arXiv 2405.17615), the "
+    "objective and the decoder's layers are those of lmaczs"
+)
+LMAC = (
+    "trained with the terms of\nL-MAC (arXiv 2403.13086) on class prompts; the "
+    "decoder's layers are those of lmaczs"
+)
 COPIED_CLAP = (
     "`clap/` is a copy of that CLAP model and keeps its licence (see `clap/README.md` "
     "where there is one)."
@@ -90,10 +99,12 @@ def model_card(
     """
     run_folder = Path(run_folder)
     recipe, values = _training_values(run_folder / "hyperparams.yaml")
+    values = _as_split(values, run_card.get("split", ""))
     names = ("model_name", "domain", "template")
     return MODEL_CARD.format(
         **{name: run_card[name] for name in names},
         clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
+        method=LMAC if values.get("objective") == "lmac" else LMAC_ZS_PLUS,
         chosen=_which_checkpoint(run_card["best_metric"], run_card["best_mode"]),
         metrics=_metric_table(
             {key: value for key, value in meta.items() if key not in NO_METRIC},
@@ -153,6 +164,16 @@ def _training_values(path: Path) -> tuple[str, dict[str, Any]]:
     recipe = f" and `{Path(origin[0][2:]).name}`" if origin else ""
     values = yaml.load(text, Loader=_PlainLoader) or {}
     return recipe, {key: value for key, value in values.items() if _is_plain(value)}
+
+
+def _as_split(values: dict[str, Any], split: str) -> dict[str, Any]:
+    """Return values with the split that was used; folds only where they chose it."""
+    if not split:
+        return values
+    used = {**values, "split": split}
+    if split == "folds":
+        return used
+    return {key: value for key, value in used.items() if key not in FOLDS}
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,6 +1,6 @@
-"""Terms of the objectives of LMAC-ZS and of L-MAC: pure functions, and their sum.
+"""Terms that stand where those of LMAC-ZS and L-MAC do: pure functions, and their sum.
 
-Notation of the papers, for clip ``j`` and prompt ``i``::
+Notation of LMAC-ZS, for clip ``j`` and prompt ``i`` (eq. 5 is ``C_ij``)::
 
     t_i      text embedding, unit norm             text        [B, P, D]
     C_ij     t_i . f(X_j)                          original    [B, P]
@@ -33,11 +33,12 @@ def similarity_term(
 ) -> Tensor:
     """The similarity that the mask leaves should be the one that was there.
 
-    ``| C^_ij - C_ij |`` for prompts that are present (LMAC-ZS, eq. 4), or one-sided
-    ``relu(C_ij + margin - C^_ij)``: freeing a sound from others may raise its
-    similarity, and with a margin it should. For absent prompts the same as in the
-    paper, or one-sided ``relu(C^_ij - C_ij)``: a mask may take away from a prompt that
-    is not there, never add to it.
+    Two-sided it is ``| C^_ij - C_ij |``, the first term of LMAC-ZS, eq. 6, which takes
+    all pairs of a batch alike. One-sided, which is ours, it is
+    ``relu(C_ij + margin - C^_ij)`` for prompts that are present: freeing a sound from
+    others may raise its similarity, and with a margin it should; for absent ones
+    ``relu(C^_ij - C_ij)``: a mask may take away from a prompt that is not there, never
+    add to it.
 
     Parameters
     ----------
@@ -99,8 +100,10 @@ def sparsity_term(masks: Tensor) -> Tensor:
 def diversity_term(masks: Tensor, text: Tensor) -> Tensor:
     """Masks of two prompts may be no more alike than the prompts are.
 
-    ``relu(cos(M_ij, M_kj) - max(0, t_i . t_k))``, mean over the pairs i < k
-    (LMAC-ZS, section 3.2).
+    ``relu(cos(M_ij, M_kj) - max(0, t_i . t_k))``, mean over the pairs i < k: a cosine
+    of masks, one-sided, and ours. D of LMAC-ZS, eq. 7, is another term,
+    ``| t_i . t_k - f(M_ij * X_j) . f(M_kj * X_j) |``: it compares embeddings of the
+    two masked sounds.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Train a mask decoder for a CLAP checkpoint: LMAC-ZS, or L-MAC.
+"""Train a mask decoder for a CLAP checkpoint: LMAC-ZS+ (ours), or L-MAC.
 
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50
     python recipes/train.py hparams/captions.yaml --manifest=FILE.csv
@@ -117,6 +117,7 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
         "template": hparams["templates"][0],
         "best_metric": hparams["best_metric"],
         "best_mode": hparams["best_mode"],
+        "split": getattr(hparams.get("splits"), "chosen_by", ""),
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
     brain = InterpreterBrain(

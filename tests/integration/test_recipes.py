@@ -221,6 +221,7 @@ def test_examples(whole: Run) -> None:
 def test_exported_run(whole: Run, data: Path, tmp_path: Path) -> None:
     """The best decoder can be exported and loaded, and its masks are those tested."""
     dest = export_run(whole.folder, tmp_path / "exported")
+    assert "\nsplit: folds\n" in (dest / "README.md").read_text()
     interpreter = ZeroShotInterpreter.from_hparams(dest)
     state = interpreter.mods["decoder"].state_dict()
     assert same(state, weights(whole.checkpoint(1)))

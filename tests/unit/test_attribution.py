@@ -1,4 +1,4 @@
-"""Masks that LMAC-ZS is compared with."""
+"""Masks that LMAC-ZS+ is compared with."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_keeping_everything_changes_nothing(per_clip: pd.DataFrame) -> None:
 
 
 def test_chance_and_energy_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
-    """They are given as much of the spectrogram as LMAC-ZS takes, clip by clip."""
+    """They are given as much of the spectrogram as LMAC-ZS+ takes, clip by clip."""
     means = per_clip.pivot(index="id", columns="method", values="MM")
     assert means[MAIN].nunique() == 3
     for name in (*CHANCE, "energy"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmaczs import default_source
 from lmaczs.model_card import model_card
 
 CARD = {
@@ -58,6 +59,45 @@ def test_last_epoch_is_called_so(run_folder: Path) -> None:
     """It is not the one with the highest epoch on the validation split."""
     last = CARD | {"best_metric": "epoch", "best_mode": "max"}
     assert "Of the last epoch:" in model_card(run_folder, last, META, True)
+
+
+def test_card_calls_the_method_what_it_is(run_folder: Path) -> None:
+    """LMAC-ZS+ is not the paper's LMAC-ZS; a decoder of L-MAC's terms is neither."""
+    assert "trained as LMAC-ZS+" in model_card(run_folder, CARD, META, True)
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text() + "objective: lmac\n")
+    card = model_card(run_folder, CARD, META, True)
+    assert "terms of\nL-MAC (arXiv" in card
+    assert "LMAC-ZS" not in card
+
+
+def test_embedded_cards_are_of_the_same_words() -> None:
+    """The decoder in the package is called LMAC-ZS+, and no fold that is not there."""
+    card = (default_source() / "README.md").read_text()
+    assert "trained as LMAC-ZS+" in card
+    assert "\nsplit: development\n" in card
+    assert "_folds" not in card
+
+
+@pytest.mark.parametrize(
+    ("split", "shown"),
+    [
+        ("development", ["split: development"]),
+        ("folds", ["split: folds", "train_folds:"]),
+        ("", ["split: auto", "train_folds:"]),
+    ],
+)
+def test_card_states_the_split_that_was_used(
+    run_folder: Path, split: str, shown: list[str]
+) -> None:
+    """Folds that `auto` did not use are not shown; older runs show what they have."""
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text() + "split: auto\n")
+    card = model_card(run_folder, {**CARD, "split": split}, META, True)
+    lines = card.splitlines()
+    assert [x for x in lines if x.startswith(("split:", "train_folds:"))] == sorted(
+        shown, key=lines.index
+    )
 
 
 def test_test_metrics_stand_beside_if_they_are_this_checkpoints(
