@@ -115,6 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     one = add(export, "make a folder that can be loaded from a training run")
     one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
     one.add_argument("dest", type=Path, metavar="DEST")
+    text = "replace DEST where it is an export of another run"
+    one.add_argument("--force", action="store_true", help=text)
     return parser
 
 
@@ -222,7 +224,7 @@ def export(args: argparse.Namespace) -> int:
     from lmaczs.export import ExportError, export_run
 
     try:
-        dest = export_run(args.run_folder, args.dest)
+        dest = export_run(args.run_folder, args.dest, args.force)
     except (ExportError, OSError) as error:
         raise CommandError(_one_line(error)) from error
     _say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")

@@ -7,11 +7,13 @@ checkpoints. An exported folder is self-contained::
     DEST/decoder.ckpt       the decoder's weights at the best checkpoint
     DEST/clap/              the CLAP, unless it is one of the Hub
     DEST/README.md          model card
+    DEST/run.json           digest of the run: that run alone may replace the folder
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import shutil
@@ -26,6 +28,7 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from lmaczs.clap import local_folder
 from lmaczs.files import written_whole
 from lmaczs.model_card import model_card
+from lmaczs.run_identity import RUN_FILE, run_digest
 
 __all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
 
@@ -36,7 +39,7 @@ CLAP_PATTERNS = (
     *("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"),
     *("README.md", "LICENSE*", "NOTICE*"),
 )
-EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md"}
+EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", RUN_FILE}
 
 INFERENCE_YAML = """\
 source_folder: . # set by from_hparams to the folder of this file
@@ -164,7 +167,7 @@ def write_run_card(
     return path
 
 
-def export_run(run_folder: str | Path, dest: str | Path) -> Path:
+def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) -> Path:
     """Write the best decoder of a training run as a folder that can be loaded.
 
     Parameters
@@ -172,8 +175,10 @@ def export_run(run_folder: str | Path, dest: str | Path) -> Path:
     run_folder : str or Path
         `output_folder` of the run.
     dest : str or Path
-        Made when missing; it appears whole or not at all. An earlier export is
-        replaced, any other folder that holds something is left alone.
+        Made when missing; it appears whole or not at all. An earlier export of the
+        same run is replaced, any other folder that holds something is left alone.
+    force : bool
+        Replace an export of another run, too.
 
     Returns
     -------
@@ -184,14 +189,15 @@ def export_run(run_folder: str | Path, dest: str | Path) -> Path:
     ------
     ExportError
         If the run is none, has no checkpoint yet, is damaged or lost its CLAP, or if
-        `dest` holds something else.
+        `dest` holds something else or, without `force`, an export of another run.
     """
     run_folder, dest = Path(run_folder), Path(dest)
     card = _read_run_card(run_folder)
     checkpoint = _best_checkpoint(run_folder, card["best_metric"], card["best_mode"])
     weights = _decoder_weights(checkpoint)
     clap_folder = _clap_folder(card["clap_source"])
-    _check_dest(dest)
+    origin = {"run": run_digest(run_folder)}
+    _check_dest(dest, origin, force)
     with _folder_written_whole(dest) as part:
         shutil.copyfile(weights, part / "decoder.ckpt")
         if clap_folder:
@@ -201,6 +207,7 @@ def export_run(run_folder: str | Path, dest: str | Path) -> Path:
         (part / "hyperparams.yaml").write_text(text, encoding="utf-8")
         text = _readme(run_folder, card, checkpoint, clap_folder is not None)
         (part / "README.md").write_text(text, encoding="utf-8")
+        (part / RUN_FILE).write_text(json.dumps(origin) + "\n", encoding="utf-8")
     return dest
 
 
@@ -294,8 +301,8 @@ def _copy_clap(source: Path, dest: Path) -> None:
 # --- the folder that is written -----------------------------------------------------
 
 
-def _check_dest(dest: Path) -> None:
-    """Refuse a destination in which anything but an earlier export would be lost."""
+def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
+    """Refuse a destination in which more than an earlier export would be lost."""
     if dest.exists() and not dest.is_dir():
         raise ExportError(f"{dest}: it is a file: name a folder")
     content = {path.name for path in dest.iterdir()} if dest.is_dir() else set()
@@ -304,6 +311,19 @@ def _check_dest(dest: Path) -> None:
             f"{dest}: it holds something else than an earlier export: name an empty "
             "or a new folder"
         )
+    if content and not force and _origin_of(dest) != origin:
+        raise ExportError(
+            f"{dest}: it holds an export of another run: name another folder, or add "
+            "--force to replace it"
+        )
+
+
+def _origin_of(dest: Path) -> Any:
+    """Run that an export was made from; None where it does not tell."""
+    try:
+        return json.loads((dest / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ class KeptTable:
     path : Path
         The CSV. Beside it stands ``<stem>.json`` with the settings.
     settings : mapping
-        What the rows depend on, as JSON can hold it.
+        What the rows depend on, as JSON can hold it; None: nothing yet.
 
     Attributes
     ----------
@@ -39,12 +39,15 @@ class KeptTable:
         note = self.path.with_suffix(".json")
         wanted = json.loads(json.dumps(settings))
         if self.path.exists():
-            _require_same(json.loads(note.read_text()) if note.exists() else {}, wanted)
+            found = json.loads(note.read_text()) if note.exists() else {}
+            _require_same(found, wanted)
             # an id may be "007" or "NA"
             text = {"id": str, "other": str}
             options = {"keep_default_na": False, "na_values": [""]}
             self.rows = pd.read_csv(self.path, dtype=text, **options)
-            return
+            wanted = {k: found[k] if v is None else v for k, v in wanted.items()}
+            if wanted == found:
+                return
         with written_whole(note) as part:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
 
@@ -83,10 +86,16 @@ class KeptTable:
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     names = sorted(set(found) | set(wanted))
-    other = [n for n in names if found.get(n) != wanted.get(n)]
+    other = [n for n in names if not _agree(n, found, wanted)]
     if other:
         raise ValueError(
             f"output_folder holds figures for another setting of {other[0]} "
             f"({found.get(other[0])}, now {wanted.get(other[0])}): choose another "
             "output_folder, or remove that one"
         )
+
+
+def _agree(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    if name not in found or name not in wanted:
+        return False
+    return found[name] == wanted[name] or None in (found[name], wanted[name])

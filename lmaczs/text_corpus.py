@@ -37,6 +37,7 @@ SOUND_TEMPLATES: tuple[str, ...] = (
 )
 """Ways to ask for a sound by its name; the second is the default prompt."""
 
+WORDNET_FILES = ("data.noun", "data.verb", "cntlist.rev")
 _MAX_WORDS = 16
 _SOUND_GLOSS = re.compile(
     r"\b(sounds?|noises?|noisy|noisily|cry|cries|ring(s|ing)?|loud(ly)?|utter(s|ed)?"
@@ -97,7 +98,7 @@ def read_wordnet(folder: str | Path) -> list[Synset]:
         If one of the files is missing.
     """
     folder = Path(folder)
-    for name in ("data.noun", "data.verb", "cntlist.rev"):
+    for name in WORDNET_FILES:
         if not (folder / name).is_file():
             raise ValueError(
                 f"wordnet_folder: {folder / name} does not exist; install WordNet's "

@@ -11,7 +11,6 @@ holds already is not computed again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 from functools import partial
@@ -39,6 +38,7 @@ from lmaczs.files import written_whole
 from lmaczs.kept_table import KeptTable
 from lmaczs.known_sources import LOCALISATION, KnownSources, locate, prompts_of
 from lmaczs.methods import MAIN, Methods
+from lmaczs.run_identity import clips_digest, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +140,25 @@ class Evaluation:
         self.settings = {
             "model": fingerprint(self.clap),
             "decoders": {k: fingerprint(v) for k, v in decoders.items()},
-            "clips": [str(clip) for clip in self.clips.id],
+            "clips": clips_digest(self.clips),
+            "speech": self.speech_digest(),
             "labels": self.labels,
             "template": self.template,
             **{k: hparams[k] for k in KEPT},
         }
         self.title = f"Faithfulness in the {hparams['domain']} domain"
+
+    def speech_digest(self) -> str | None:
+        """Names and sizes of the recordings of speech; None where none is needed.
+
+        Returns
+        -------
+        str or None
+        """
+        if not self.speech or "speech" not in self.hparams["conditions"]:
+            return None
+        names = [str(p.relative_to(self.hparams["speech_folder"])) for p in self.speech]
+        return clips_digest(pd.DataFrame({"id": names, "path": self.speech}))
 
     def fill_tables(self) -> dict[str, pd.DataFrame]:
         """Compute what the output folder lacks, in one pass over the clips.
@@ -262,26 +275,6 @@ class Evaluation:
         int
         """
         return seed_of(self.hparams["seed"], condition, batch["id"][0])
-
-
-def fingerprint(module: Any) -> str:
-    """Digest of a model's weights.
-
-    Parameters
-    ----------
-    module : Module
-        The model.
-
-    Returns
-    -------
-    str
-        Eight hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
 
 
 def require_same_clap(one: Any, other: Any) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two machines with four GPUs each train one decoder, from the root of the checkout:
-#   sbatch recipes/slurm.sh hparams/esc50.yaml --data_folder=ESC50 --batch_size=64
-# The same line goes on with a run that ended early; see recipes/README-distributed.md.
+#   sbatch recipes/slurm.sh hparams/esc50.yaml --data_folder=ESC50 --batch_size=64 --output_folder=results/esc50_batch64
+# The same line resumes a run that ended early; see recipes/README-distributed.md.
 #SBATCH --job-name=lmaczs
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1 # a torchrun, which starts a process for each GPU

@@ -4,9 +4,9 @@
     python recipes/train.py hparams/captions.yaml --manifest=FILE.csv
     python recipes/train.py hparams/finetune.yaml --manifest=FILE.csv [--source=DIR]
 
-A run that was killed, even in mid-epoch, goes on when the same line is given again.
-`lmaczs export OUTPUT_FOLDER DEST` makes a folder that
-`ZeroShotInterpreter.from_hparams` loads.
+A run that was killed, even in mid-epoch, resumes when the same line is given again.
+Another run needs another --output_folder. `lmaczs export OUTPUT_FOLDER DEST` makes a
+folder that `ZeroShotInterpreter.from_hparams` loads.
 """
 
 from __future__ import annotations
@@ -32,11 +32,22 @@ from lmaczs.export import write_run_card
 from lmaczs.files import written_whole
 from lmaczs.manifests import ManifestError
 from lmaczs.prompted_clips import PromptedClips, collate
+from lmaczs.run_identity import (
+    OtherRunError,
+    begin_run,
+    clap_digest,
+    clips_digest,
+    settings_of,
+    start_digest,
+)
 from lmaczs.shards import ShardError
 from lmaczs.starting_point import comparison
 
 DATA = ("train_data", "valid_data", "test_data")
-BAD_INPUT = (ManifestError, ShardError, DownloadError, ClapError, FileNotFoundError)
+BAD_INPUT = (
+    *(OtherRunError, ManifestError, ShardError, DownloadError, ClapError),
+    FileNotFoundError,
+)
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -56,10 +67,17 @@ def main(argv: list[str]) -> dict[str, float]:
     run_opts = join_group(run_opts)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
+    require_a_batch(hparams)
+    begin_run(
+        hparams["output_folder"],
+        hparams["save_folder"],
+        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
+        debug=run_opts.debug,
+        stale=["before.json"],
+    )
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     if hparams["num_threads"] is not None:
         torch.set_num_threads(hparams["num_threads"])
-    require_a_batch(hparams)
     brain = make_brain(hparams, run_opts)
     loader = {**hparams["dataloader"], "collate_fn": collate}
     before = measure_before(brain, hparams, loader)
@@ -95,6 +113,28 @@ def require_a_batch(hparams: dict[str, Any]) -> None:
             f"batch_size is {batch_size}, but there are {clips} clips to train on: "
             "give a lower --batch_size or more clips"
         )
+
+
+def digests(hparams: dict[str, Any]) -> dict[str, str]:
+    """What a training learns from: its CLAP, the decoder it starts from, its clips.
+
+    Parameters
+    ----------
+    hparams : dict
+        Of a training YAML.
+
+    Returns
+    -------
+    dict of str to str
+        See `lmaczs.run_identity`.
+    """
+    found = {"CLAP": clap_digest(hparams["clap"])}
+    if "start" in hparams:
+        found["starting decoder"] = start_digest(hparams["start"])
+    for name in DATA:
+        split = name.removesuffix("_data")
+        found[f"{split} clips"] = clips_digest(hparams[name].table)
+    return found
 
 
 def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:

@@ -5,10 +5,11 @@
         [--unlabelled_folder=DIR] [--source=CLAP] [--debug]
 
 --manifest=FILE.csv instead of --data_folder trains on clips of one's own
-(lmaczs.manifests). --source goes on from a CLAP; its text tower stays as it is.
+(lmaczs.manifests). --source starts from a CLAP; its text tower stays as it is.
 Writes <output_folder>/save/clap, a Hugging Face folder with a model card. A run that
-was killed goes on from its last checkpoint (every `valid_every` epochs) when it is
-started again. With --debug nothing is saved.
+was killed resumes from its last checkpoint (every `valid_every` epochs) when the same
+line is given again; another run needs another --output_folder. With --debug nothing is
+saved.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from torch import Tensor
 from lmaczs.clap_building import build_clap, load_clap, save_clap
 from lmaczs.clap_card import write_clap_card
 from lmaczs.clap_training import ClapBrain
-from lmaczs.clip_bank import ClipBank, load_clips
+from lmaczs.clip_bank import ClipBank, load_clips, load_table
 from lmaczs.composite_bank import CompositeBank, Composites, load_composites
 from lmaczs.frontend import FrontEnd
+from lmaczs.run_identity import begin_run, clips_digest, files_digest, settings_of
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -47,6 +49,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
+    begin_run(
+        hparams["output_folder"],
+        hparams["save_folder"],
+        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
+        debug=run_opts.debug,
+    )
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     torch.set_num_threads(hparams["num_threads"])
     extractor = hparams["feature_extractor"]
@@ -76,6 +84,30 @@ def main(argv: list[str]) -> dict[str, Any]:
         composites=hparams.get("composites", 0),
     )
     return figures
+
+
+def digests(hparams: dict[str, Any]) -> dict[str, str]:
+    """What a training learns from: clips, tagger, and the model that it starts from.
+
+    Parameters
+    ----------
+    hparams : dict
+        Of hparams/clap_small.yaml.
+
+    Returns
+    -------
+    dict of str to str
+        See `lmaczs.run_identity`.
+    """
+    tagger = hparams["tagger_model"], hparams["tagger_class_map"]
+    start = {"source": hparams["source"]}
+    if hparams["source"] is None:
+        start = {"text_tower": hparams["text_tower"]}
+    return {
+        **{name: files_digest([place]) for name, place in start.items()},
+        "tagger": files_digest(tagger),
+        "clips": clips_digest(load_table(hparams)),
+    }
 
 
 def composites_of(

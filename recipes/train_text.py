@@ -3,7 +3,8 @@
     python recipes/train_text.py hparams/text_small.yaml --class_names=CSV [--debug]
 
 Writes <output_folder>/save/text_tower, which lmaczs.text_tower.load_text_tower reads.
-A run that was killed goes on from its last checkpoint when it is started again.
+A run that was killed resumes from its last checkpoint when the same line is given
+again; another run needs another --output_folder.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lmaczs.audioset_teacher import read_class_names
+from lmaczs.run_identity import OtherRunError, begin_run, files_digest, settings_of
 from lmaczs.sound_space import (
     SoundSpace,
     Teacher,
@@ -38,6 +40,7 @@ from lmaczs.sound_space import (
 from lmaczs.text_corpus import (
     ESC50_LABELS,
     SOUND_TEMPLATES,
+    WORDNET_FILES,
     Corpus,
     build_corpus,
     read_wordnet,
@@ -302,6 +305,16 @@ def train(
     return brain
 
 
+def digests(hparams: dict[str, Any]) -> dict[str, str]:
+    """What is learnt from: names of sounds, WordNet and the teacher."""
+    wordnet = Path(hparams["wordnet_folder"])
+    return {
+        "class_names": files_digest([hparams["class_names"]]),
+        "wordnet": files_digest(wordnet / name for name in WORDNET_FILES),
+        "teacher": files_digest([hparams["teacher"] or bundled_teacher()]),
+    }
+
+
 def shrink_for_debug(hparams: dict[str, Any]) -> None:
     """Make a run of seconds: few texts, a small vocabulary."""
     hparams.update(corpus_size=6000, held_out=100, vocab_size=1000)
@@ -312,6 +325,12 @@ def main(argv: list[str]) -> Path:
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
+    begin_run(
+        hparams["output_folder"],
+        hparams["save_folder"],
+        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
+        debug=run_opts.debug,
+    )
     sb.create_experiment_directory(
         hparams["output_folder"], hparams_file, overrides, save_env_desc=False
     )
@@ -355,4 +374,8 @@ def main(argv: list[str]) -> Path:
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1:]))
+    try:
+        folder = main(sys.argv[1:])
+    except OtherRunError as error:
+        sys.exit(f"train_text.py: {error}")
+    print(folder)

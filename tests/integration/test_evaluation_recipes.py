@@ -258,6 +258,48 @@ def test_figures_without_curves_to_draw(
     assert not (tmp_path / "out").exists()
 
 
+def test_figures_of_other_recordings_are_not_mixed(
+    evaluated: Path,
+    evaluate: Callable[..., pd.DataFrame],
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    """Neither of other speech, nor of a clip that has changed under the same name."""
+    soundfile.write(tmp_path / "voice.wav", np.zeros(8000), 16000)
+    with pytest.raises(ValueError, match="another setting of speech"):
+        evaluate(evaluated, f"--speech_folder={tmp_path}")
+    clip = next((data / "audio").glob("5-*.wav"))
+    whole = clip.read_bytes()
+    soundfile.write(clip, np.zeros(44100), 44100)
+    try:
+        with pytest.raises(ValueError, match="another setting of clips"):
+            evaluate(evaluated)
+    finally:
+        clip.write_bytes(whole)
+
+
+def test_speech_may_be_added_later(
+    evaluate: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    """What was scored without a folder of it stays, and then the folder counts."""
+    for name, samples in (("one", 8000), ("two", 9000)):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "voice.wav", np.ones(samples) / 2, 16000)
+    out = tmp_path / "out"
+    options = ("--localisation=False",)
+    evaluate(out, "--conditions=[clean]", *options)
+    clean = pd.read_csv(out / "per_clip.csv")
+    both = ("--conditions=[clean, speech]", *options)
+    evaluate(out, *both, f"--speech_folder={tmp_path / 'one'}")
+    found = pd.read_csv(out / "per_clip.csv")
+    pd.testing.assert_frame_equal(found[found.condition == "clean"], clean)
+    with pytest.raises(ValueError, match="another setting of speech"):
+        evaluate(out, *both, f"--speech_folder={tmp_path / 'two'}")
+    evaluate(out, *both)
+    with pytest.raises(ValueError, match="another setting of speech"):
+        evaluate(out, *both, f"--speech_folder={tmp_path / 'two'}")
+
+
 def test_figures(
     evaluated: Path,
     recipe: Callable[[str], ModuleType],

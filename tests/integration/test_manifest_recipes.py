@@ -199,6 +199,22 @@ def test_the_start_is_kept_where_nothing_is_better(
     assert after == pytest.approx(read(tmp_path, "before.json"), abs=1e-5)
 
 
+def test_validation_that_is_not_finite(
+    train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Weights that blow up stop the run; the epoch before can still be exported."""
+    out = tmp_path / "out"
+    line = argv("finetune.yaml", out, manifest=labelled, source=pretrained)
+    with pytest.raises(RuntimeError, match="valid: .* is not finite; the checkpoints"):
+        train([*line, "--lr=1.0e+37"])
+    (kept,) = Checkpointer(out / "save").list_checkpoints()
+    assert kept.meta["epoch"] == 0
+    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    state = last_weights(out)
+    assert all(torch.equal(state[name], value) for name, value in saved.items())
+    ZeroShotInterpreter.from_hparams(export_run(out, tmp_path / "exported"))
+
+
 def test_fine_tuned_decoder_is_exported(
     tuned: tuple[Path, dict[str, float]], audio: Path, tmp_path: Path
 ) -> None:

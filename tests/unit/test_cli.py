@@ -508,6 +508,9 @@ def test_export_makes_a_source(
     command += ["--source", str(dest), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     assert numbers(tmp_path / "out" / "a" / "rain")["model"] == "tiny"
+    run = run.rename(tmp_path / "another")
+    assert main(["export", str(run), str(dest)]) == 2
+    assert main(["export", str(run), str(dest), "--force"]) == 0
 
 
 def test_export_that_fails_is_one_line_and_status_2(

@@ -146,14 +146,15 @@ def test_best_checkpoint_is_exported_not_the_last(
 def test_export_holds_exactly_what_is_documented(
     run_folder: Path, clap_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
-    """Four names, the CLAP file by file, and nothing of a trainer's or of ours."""
+    """Five names, the CLAP file by file, and nothing of a trainer's or of ours."""
     save_checkpoint(run_folder, tiny_clap, loss=1.0)
     wanted = {path.name for path in clap_folder.iterdir()}
     (clap_folder / "optimizer.bin").touch()
     (clap_folder / "checkpoint-1").mkdir()
     dest = export_run(run_folder, tmp_path / "new" / "dest")
     names = {path.name for path in dest.iterdir()}
-    assert names == {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md"}
+    wanted_names = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", "run.json"}
+    assert names == wanted_names
     assert (dest / "hyperparams.yaml").read_text() == EXPECTED_YAML
     assert {path.name for path in (dest / "clap").iterdir()} == wanted
     for name in wanted:
@@ -199,6 +200,49 @@ def test_earlier_export_is_replaced(
     assert list(dest.parent.iterdir()) == [dest]
 
 
+def test_export_of_another_run_is_replaced_by_force_alone(
+    run_folder: Path, clap_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """Without it the folder stays as it is, and the message names the option."""
+    first = save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    dest = export_run(run_folder, tmp_path / "new" / "dest")
+    write_run_card(tmp_path / "other" / "save", clap_source=clap_folder, **VALUES)
+    second = save_checkpoint(tmp_path / "other", tiny_clap, loss=1.0)
+    with pytest.raises(ExportError, match=f"{dest}: .* another run: .*--force"):
+        export_run(tmp_path / "other", dest)
+    assert same(weights(dest), first.state_dict())
+    export_run(tmp_path / "other", dest, force=True)
+    assert same(weights(dest), second.state_dict())
+    with pytest.raises(ExportError, match="another run"):
+        export_run(run_folder, dest)
+
+
+def test_export_that_does_not_tell_its_run_is_that_of_another(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """An older version noted nothing: only --force replaces its folder."""
+    save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    dest = export_run(run_folder, tmp_path / "dest")
+    (dest / "run.json").unlink()
+    with pytest.raises(ExportError, match="another run"):
+        export_run(run_folder, dest)
+    export_run(run_folder, dest, force=True)
+    assert (dest / "run.json").is_file()
+
+
+def test_a_run_that_was_moved_is_the_same_run(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """What it is stands in its run.json, not in the folder's name."""
+    (run_folder / "run.json").write_text('{"objective": "lmaczs"}')
+    save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    dest = export_run(run_folder, tmp_path / "dest")
+    export_run(run_folder.rename(tmp_path / "moved"), dest)
+    (tmp_path / "moved" / "run.json").write_text('{"objective": "lmac"}')
+    with pytest.raises(ExportError, match="another run"):
+        export_run(tmp_path / "moved", dest)
+
+
 def test_folder_with_something_else_is_left_alone(
     run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
@@ -209,8 +253,9 @@ def test_folder_with_something_else_is_left_alone(
     before = everything_below(tmp_path)
     file = dest / "notes.txt"
     for refused, message in [(dest, "holds something else"), (file, "it is a file")]:
-        with pytest.raises(ExportError, match=f"{refused}: .*{message}"):
-            export_run(run_folder, refused)
+        for force in (False, True):
+            with pytest.raises(ExportError, match=f"{refused}: .*{message}"):
+                export_run(run_folder, refused, force)
     assert everything_below(tmp_path) == before
 
 

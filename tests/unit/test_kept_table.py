@@ -140,6 +140,16 @@ def test_other_settings_are_refused(path: Path, name: str, now: Any, told: str) 
     assert {file: (path.parent / file).read_bytes() for file in files(path)} == before
 
 
+def test_a_setting_that_nothing_depends_on_yet(path: Path) -> None:
+    """None stands for it: it may be added to the rows there are, and then counts."""
+    KeptTable(path, {**SETTINGS, "speech": None}).add(rows())
+    KeptTable(path, {**SETTINGS, "speech": "a"})
+    KeptTable(path, {**SETTINGS, "speech": None})
+    assert json.loads(path.with_suffix(".json").read_text())["speech"] == "a"
+    with pytest.raises(ValueError, match=r"another setting of speech \(a, now b\)"):
+        KeptTable(path, {**SETTINGS, "speech": "b"})
+
+
 def test_a_setting_that_is_gone_is_refused(path: Path) -> None:
     """Rows that depend on a setting which there no longer is are not gone on with."""
     KeptTable(path, SETTINGS).add(rows())
