@@ -18,9 +18,9 @@ from lmaczs.explanation import explain
 from lmaczs.frontend import cell_power
 from lmaczs.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.metrics import class_probabilities, faithfulness_table
+from lmaczs.output_folders import slugify
 from lmaczs.own_terms import beside_prompts, share_of_whole
 from lmaczs.prompted_clips import PromptedClips, collate
-from lmaczs.report import slugify
 
 
 class InterpreterBrain(GroupBrain):

@@ -28,6 +28,7 @@ from lmaczs.contrastive import (
     silence_loss,
     tagger_loss,
 )
+from lmaczs.datasets import ESC10
 from lmaczs.zero_shot import accuracies
 
 
@@ -389,7 +390,7 @@ class ClapBrain(sb.Brain):
             return figures
         true = similar.gather(1, target[:, None])
         figures = {"true_pair": float(true.mean()), **figures}
-        return {**accuracies(similar, target, self.clips.labels), **figures}
+        return {**accuracies(similar, target, self.clips.labels, ESC10), **figures}
 
     def _similarities(self, modules: Any, split: str) -> tuple[Tensor, Tensor]:
         """Cosines of a split's labelled clips and all labels, and the right ones."""

@@ -268,7 +268,8 @@ def _explain(
     interpreter: ZeroShotInterpreter, path: Path, prompts: list[str], folder: Path
 ) -> list[tuple[Interpretation, PageEntry]]:
     """Explain a recording for some prompts and save that below a folder."""
-    from lmaczs.report import PageEntry, unique_slugs
+    from lmaczs.output_folders import unique_slugs
+    from lmaczs.report import PageEntry
 
     results = []
     explained = interpreter.interpret_file(path, prompts)
@@ -322,8 +323,12 @@ def _each(
 
 def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
     """Give each recording a folder in which, as in `out`, no recording is replaced."""
-    from lmaczs.output_folders import PAGE, Recordings, recording_folders
-    from lmaczs.report import unique_slugs
+    from lmaczs.output_folders import (
+        PAGE,
+        Recordings,
+        recording_folders,
+        unique_slugs,
+    )
 
     if out / PAGE in Recordings(prompts):
         raise CommandError(

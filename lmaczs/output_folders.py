@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 PAGE = "index.html"
 INPUT_COPY = "input.wav"
+SLUG_LENGTH = 60
 SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json")
 
 
@@ -92,3 +96,49 @@ def _file(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
+
+
+def slugify(text: str) -> str:
+    """Turn a prompt into the name of a folder.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Lower-case ASCII letters, digits and single hyphens, 1 to 60 characters. Text
+        without a Latin letter or digit gets a name from its checksum.
+    """
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")
+    if not slug:
+        return f"prompt-{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    return slug[:SLUG_LENGTH].rstrip("-")
+
+
+def unique_slugs(prompts: Sequence[str]) -> list[str]:
+    """Turn prompts into names of folders that differ.
+
+    Parameters
+    ----------
+    prompts : Sequence[str]
+        Any texts.
+
+    Returns
+    -------
+    list[str]
+        `slugify` of each, with -2, -3 and so on appended where it is taken.
+    """
+    slugs: list[str] = []
+    for prompt in prompts:
+        slug = candidate = slugify(prompt)
+        number = 1
+        while candidate in slugs:
+            number += 1
+            end = f"-{number}"
+            candidate = slug[: SLUG_LENGTH - len(end)].rstrip("-") + end
+        slugs.append(candidate)
+    return slugs

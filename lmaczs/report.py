@@ -1,4 +1,4 @@
-"""One HTML page of many explanations, and names for their folders.
+"""One HTML page of many explanations.
 
 The page is plain HTML with relative links: it opens from disk, without a network, and
 goes wherever its folder goes. Its pictures come from `lmaczs.figures`.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import re
-import unicodedata
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,13 +25,8 @@ __all__ = [
     "PageEntry",
     "explanation_figure",
     "save_figure",
-    "slugify",
-    "unique_slugs",
     "write_page",
 ]
-
-SLUG_LENGTH = 60
-
 
 # --- page ---------------------------------------------------------------------------
 
@@ -184,52 +176,3 @@ def _write_input(folder: Path, path: Path) -> None:
     kept = load_audio(folder / "explanation.wav", rate)
     left = load_audio(folder / "residual.wav", rate)
     save_audio(path, kept + left, rate)
-
-
-# --- names --------------------------------------------------------------------------
-
-
-def slugify(text: str) -> str:
-    """Turn a prompt into the name of a folder.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Lower-case ASCII letters, digits and single hyphens, 1 to 60 characters. Text
-        without a Latin letter or digit gets a name from its checksum.
-    """
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")
-    if not slug:
-        return f"prompt-{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
-    return slug[:SLUG_LENGTH].rstrip("-")
-
-
-def unique_slugs(prompts: Sequence[str]) -> list[str]:
-    """Turn prompts into names of folders that differ.
-
-    Parameters
-    ----------
-    prompts : Sequence[str]
-        Any texts.
-
-    Returns
-    -------
-    list[str]
-        `slugify` of each, with -2, -3 and so on appended where it is taken.
-    """
-    slugs: list[str] = []
-    for prompt in prompts:
-        slug = candidate = slugify(prompt)
-        number = 1
-        while candidate in slugs:
-            number += 1
-            end = f"-{number}"
-            candidate = slug[: SLUG_LENGTH - len(end)].rstrip("-") + end
-        slugs.append(candidate)
-    return slugs

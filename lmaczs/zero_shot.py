@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lmaczs.datasets import ESC10
-
 
 def accuracies(
-    similarities: Tensor, target: Tensor, labels: Sequence[str]
+    similarities: Tensor, target: Tensor, labels: Sequence[str], subset: Sequence[str]
 ) -> dict[str, float]:
-    """Accuracy, of ESC-10's classes among themselves where they are there.
+    """Accuracy, that of a subset of the labels (ESC-10) among themselves.
 
     Parameters
     ----------
@@ -23,16 +21,19 @@ def accuracies(
         Index of the right one.
     labels : sequence of str
         K labels.
+    subset : sequence of str
+        Labels whose clips are classified among themselves; ignored unless all of them
+        are among `labels`.
 
     Returns
     -------
     dict
-        accuracy_esc10 among ten labels; top-1 and top-5 of the other clips (of all
+        accuracy_esc10 among the subset; top-1 and top-5 of the other clips (of all
         clips where the labels are others) among all labels.
     """
-    if not set(ESC10) <= set(labels):
+    if not set(subset) <= set(labels):
         return hit_rates(similarities, target, "all")
-    ten = torch.tensor([list(labels).index(label) for label in ESC10])
+    ten = torch.tensor([list(labels).index(label) for label in subset])
     in_ten = torch.isin(target, ten)
     found = hit_rates(similarities[~in_ten], target[~in_ten], "other")
     if not in_ten.any():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lmaczs.output_folders import Recordings, recording_folders
+from lmaczs.output_folders import Recordings, recording_folders, slugify, unique_slugs
 
 WRITTEN = (
     "input.wav",
@@ -127,3 +128,38 @@ def test_recordings_know_each_other_by_every_name(tmp_path: Path) -> None:
     assert tmp_path / "MISSING.wav" in recordings
     assert loop in recordings
     assert file(tmp_path / "other.wav") not in recordings
+
+
+@pytest.mark.parametrize(
+    "text, slug",
+    [
+        ("A dog barking", "a-dog-barking"),
+        ("  Crème brûlée!  ", "creme-brulee"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("rain_2 (heavy)", "rain-2-heavy"),
+        ("x" * 59 + " yz", "x" * 59),
+    ],
+)
+def test_slugs_are_plain(text: str, slug: str) -> None:
+    """Lower-case ASCII and single hyphens, none at the ends."""
+    assert slugify(text) == slug
+
+
+@pytest.mark.parametrize("text", ["", "   ", "犬の鳴き声", "!?", "\ud800", "x" * 999])
+def test_slugs_are_never_empty_nor_long(text: str) -> None:
+    """Any text at all becomes a name of 1 to 60 harmless characters."""
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", slugify(text))
+
+
+def test_texts_of_other_scripts_get_names_of_their_own() -> None:
+    """Two Japanese prompts do not share a folder."""
+    assert slugify("犬") != slugify("猫")
+
+
+def test_unique_slugs_differ() -> None:
+    """Taken names are numbered, even if the number is taken too, within 60."""
+    long = "x" * 80
+    slugs = unique_slugs(["Dog", "dog!", "dog 2", "DOG", long, long + "y", "犬"])
+    assert slugs[:4] == ["dog", "dog-2", "dog-2-2", "dog-3"]
+    assert slugs[4:6] == ["x" * 60, "x" * 58 + "-2"]
+    assert len(set(slugs)) == len(slugs)

@@ -7,12 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
 import torch
 
 from lmaczs.audio import load_audio
 from lmaczs.explanation import Interpretation
-from lmaczs.report import PageEntry, slugify, unique_slugs, write_page
+from lmaczs.report import PageEntry, write_page
 
 RATE = 8000
 VOID = {"meta", "img", "br"}
@@ -158,38 +157,3 @@ def test_a_page_of_nothing_is_a_page(tmp_path: Path) -> None:
     """No entries, no sections, still well-formed."""
     page = Page(write_page(tmp_path / "new", []))
     assert not page.open and "h2" not in page.tags
-
-
-@pytest.mark.parametrize(
-    "text, slug",
-    [
-        ("A dog barking", "a-dog-barking"),
-        ("  Crème brûlée!  ", "creme-brulee"),
-        ("../../etc/passwd", "etc-passwd"),
-        ("rain_2 (heavy)", "rain-2-heavy"),
-        ("x" * 59 + " yz", "x" * 59),
-    ],
-)
-def test_slugs_are_plain(text: str, slug: str) -> None:
-    """Lower-case ASCII and single hyphens, none at the ends."""
-    assert slugify(text) == slug
-
-
-@pytest.mark.parametrize("text", ["", "   ", "犬の鳴き声", "!?", "\ud800", "x" * 999])
-def test_slugs_are_never_empty_nor_long(text: str) -> None:
-    """Any text at all becomes a name of 1 to 60 harmless characters."""
-    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", slugify(text))
-
-
-def test_texts_of_other_scripts_get_names_of_their_own() -> None:
-    """Two Japanese prompts do not share a folder."""
-    assert slugify("犬") != slugify("猫")
-
-
-def test_unique_slugs_differ() -> None:
-    """Taken names are numbered, even if the number is taken too, within 60."""
-    long = "x" * 80
-    slugs = unique_slugs(["Dog", "dog!", "dog 2", "DOG", long, long + "y", "犬"])
-    assert slugs[:4] == ["dog", "dog-2", "dog-2-2", "dog-3"]
-    assert slugs[4:6] == ["x" * 60, "x" * 58 + "-2"]
-    assert len(set(slugs)) == len(slugs)
