@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.audio import save_audio
-from lmaczs.scenes import SCENES, render_scene
+from lmaczs.audio.io import save_audio
+from lmaczs.demo.scenes import SCENES, render_scene
 
 PROMPT = "a siren wailing"
 

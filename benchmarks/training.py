@@ -38,12 +38,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import FrozenClap
-from lmaczs.criteria import LmacZsObjective
+from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.decoder import MaskDecoder
-from lmaczs.distributed import gather, join_group, run_together
-from lmaczs.prompted_clips import PromptedClips, collate
+from lmaczs.objectives.objective import LmacZsObjective
+from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.distributed import gather, join_group, run_together
 
 SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
 TERMS = [

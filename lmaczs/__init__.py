@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmaczs.audio import AudioError
+    from lmaczs.audio.io import AudioError
     from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
 
 __all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 # Resolved on first use: torch and transformers take seconds to import, and
 # `lmaczs --help` needs neither.
 _LAZY = {
-    "AudioError": "lmaczs.audio",
+    "AudioError": "lmaczs.audio.io",
     "Interpretation": "lmaczs.interpreter",
     "ZeroShotInterpreter": "lmaczs.interpreter",
 }

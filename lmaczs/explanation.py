@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lmaczs import __version__
-from lmaczs.audio import save_audio
+from lmaczs.audio.io import save_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.files import written_whole
-from lmaczs.output_folders import SAVED
+from lmaczs.utils.files import written_whole
+from lmaczs.utils.naming import SAVED
 
 WINDOWS_AT_ONCE = 8
 
@@ -106,7 +106,7 @@ class Interpretation:
             explanation.wav and residual.wav (float WAV, no clipping),
             explanation.png, explanation.json, under these names.
         """
-        from lmaczs.report import explanation_figure, save_figure
+        from lmaczs.report.html import explanation_figure, save_figure
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

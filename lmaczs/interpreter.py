@@ -14,7 +14,7 @@ from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
 from lmaczs import default_source
-from lmaczs.audio import load_audio
+from lmaczs.audio.io import load_audio
 from lmaczs.clap import local_folder
 from lmaczs.explanation import Interpretation, explain, similarities
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentences

@@ -23,22 +23,29 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
-from lmaczs import ZeroShotInterpreter, curves, tables
-from lmaczs.conditions import HeardUnder, seed_of
-from lmaczs.datasets import ESC10, labelled_clips, recordings_in
-from lmaczs.evaluation import (
+from lmaczs import ZeroShotInterpreter
+from lmaczs.data.esc50 import ESC10, labelled_clips, recordings_in
+from lmaczs.evaluation import insertion_deletion as curves
+from lmaczs.evaluation import tables
+from lmaczs.evaluation.conditions import HeardUnder, seed_of
+from lmaczs.evaluation.explainers import MAIN, Methods
+from lmaczs.evaluation.result_table import KeptTable
+from lmaczs.evaluation.scoring import (
     Explained,
     Task,
     explain_predicted,
     fill_tables,
     score_batch,
 )
-from lmaczs.extras import EVALUATION, MissingExtraError, require_packages
-from lmaczs.files import written_whole
-from lmaczs.kept_table import KeptTable
-from lmaczs.known_sources import LOCALISATION, KnownSources, locate, prompts_of
-from lmaczs.methods import MAIN, Methods
-from lmaczs.run_identity import clips_digest, fingerprint
+from lmaczs.evaluation.source_mixtures import (
+    LOCALISATION,
+    KnownSources,
+    locate,
+    prompts_of,
+)
+from lmaczs.training.run_identity import clips_digest, fingerprint
+from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
+from lmaczs.utils.files import written_whole
 
 logger = logging.getLogger(__name__)
 

@@ -25,16 +25,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaczs import ZeroShotInterpreter, paper_figures
-from lmaczs.conditions import HeardUnder
-from lmaczs.datasets import labelled_clips
-from lmaczs.evaluation import as_batch
-from lmaczs.extras import EVALUATION, MissingExtraError, require_packages
-from lmaczs.figures import save_figure
-from lmaczs.files import written_whole
+from lmaczs import ZeroShotInterpreter
+from lmaczs.data.esc50 import labelled_clips
+from lmaczs.evaluation.conditions import HeardUnder
+from lmaczs.evaluation.explainers import MAIN, Explainer, by_decoder, by_saliency
+from lmaczs.evaluation.randomisation import randomise
+from lmaczs.evaluation.scoring import as_batch
 from lmaczs.frontend import power
-from lmaczs.methods import MAIN, Explainer, by_decoder, by_saliency
-from lmaczs.randomisation import randomise
+from lmaczs.report import paper_figures
+from lmaczs.report.figures import save_figure
+from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
+from lmaczs.utils.files import written_whole
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmaczs.datasets import Splits, esc50_splits
-from lmaczs.files import written_whole
+from lmaczs.data.esc50 import Splits, esc50_splits
+from lmaczs.utils.files import written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent")

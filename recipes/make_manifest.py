@@ -5,8 +5,8 @@
     python recipes/make_manifest.py macs FOLDER OUT.csv
     python recipes/make_manifest.py fsd50k FOLDER OUT.csv [--descriptions]
 
-`lmaczs.caption_sets` says how FOLDER has to look. Paths in the manifest are absolute;
-recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py take it as
+`lmaczs.data.caption_sets` says how FOLDER has to look. Paths in the manifest are
+absolute; recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py take it as
 --manifest=OUT.csv.
 """
 
@@ -16,8 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lmaczs.caption_sets import READERS
-from lmaczs.files import written_whole
+from lmaczs.data.caption_sets import READERS
+from lmaczs.utils.files import written_whole
 
 
 def main(argv: list[str]) -> Path:

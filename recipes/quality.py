@@ -4,7 +4,7 @@
         [--output_folder=DIR]
 
 Writes quality.json (a figure for each measurement) and a CSV with a row a sample for
-each. The measurements are explained in `lmaczs.quality`.
+each. The measurements are explained in `lmaczs.evaluation.sanity_checks`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 
-from lmaczs import ZeroShotInterpreter, quality
-from lmaczs.datasets import ESC10
-from lmaczs.files import written_whole
+from lmaczs import ZeroShotInterpreter
+from lmaczs.data.esc50 import ESC10
+from lmaczs.evaluation import sanity_checks as quality
+from lmaczs.utils.files import written_whole
 
 
 def main(argv: list[str]) -> dict[str, Any]:

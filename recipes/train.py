@@ -23,16 +23,17 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
-from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import CACHED_PROMPTS
 from lmaczs.clap_checkpoint import ClapError
-from lmaczs.distributed import join_group, run_together
-from lmaczs.downloads import DownloadError
-from lmaczs.export import write_run_card
-from lmaczs.files import written_whole
-from lmaczs.manifests import ManifestError
-from lmaczs.prompted_clips import PromptedClips, collate
-from lmaczs.run_identity import (
+from lmaczs.data.download import DownloadError
+from lmaczs.data.manifest import ManifestError
+from lmaczs.data.prompted_dataset import PromptedClips, collate
+from lmaczs.data.shards.reader import ShardError
+from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.distributed import join_group, run_together
+from lmaczs.training.export import write_run_card
+from lmaczs.training.finetuning import comparison
+from lmaczs.training.run_identity import (
     OtherRunError,
     begin_run,
     clap_digest,
@@ -40,8 +41,7 @@ from lmaczs.run_identity import (
     settings_of,
     start_digest,
 )
-from lmaczs.shards import ShardError
-from lmaczs.starting_point import comparison
+from lmaczs.utils.files import written_whole
 
 DATA = ("train_data", "valid_data", "test_data")
 BAD_INPUT = (
@@ -126,7 +126,7 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        See `lmaczs.run_identity`.
+        See `lmaczs.training.run_identity`.
     """
     found = {"CLAP": clap_digest(hparams["clap"])}
     if "start" in hparams:

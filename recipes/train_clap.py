@@ -5,7 +5,7 @@
         [--unlabelled_folder=DIR] [--source=CLAP] [--debug]
 
 --manifest=FILE.csv instead of --data_folder trains on clips of one's own
-(lmaczs.manifests). --source starts from a CLAP; its text tower stays as it is.
+(lmaczs.data.manifest). --source starts from a CLAP; its text tower stays as it is.
 Writes <output_folder>/save/clap, a Hugging Face folder with a model card. A run that
 was killed resumes from its last checkpoint (every `valid_every` epochs) when the same
 line is given again; another run needs another --output_folder. With --debug nothing is
@@ -24,13 +24,22 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import Tensor
 
-from lmaczs.clap_building import build_clap, load_clap, save_clap
-from lmaczs.clap_card import write_clap_card
-from lmaczs.clap_training import ClapBrain
-from lmaczs.clip_bank import ClipBank, load_clips, load_table
-from lmaczs.composite_bank import CompositeBank, Composites, load_composites
+from lmaczs.distillation.brain import ClapBrain
+from lmaczs.distillation.clip_cache import ClipBank, load_clips, load_table
+from lmaczs.distillation.composite_cache import (
+    CompositeBank,
+    Composites,
+    load_composites,
+)
+from lmaczs.distillation.model import build_clap, load_clap, save_clap
+from lmaczs.distillation.model_card import write_clap_card
 from lmaczs.frontend import FrontEnd
-from lmaczs.run_identity import begin_run, clips_digest, files_digest, settings_of
+from lmaczs.training.run_identity import (
+    begin_run,
+    clips_digest,
+    files_digest,
+    settings_of,
+)
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        See `lmaczs.run_identity`.
+        See `lmaczs.training.run_identity`.
     """
     tagger = hparams["tagger_model"], hparams["tagger_class_map"]
     start = {"source": hparams["source"]}
@@ -125,7 +134,7 @@ def composites_of(
     Returns
     -------
     tuple
-        See `lmaczs.composite_bank.load_composites`.
+        See `lmaczs.distillation.composite_cache.load_composites`.
 
     Raises
     ------
@@ -156,7 +165,7 @@ def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        See `lmaczs.clap_card.write_clap_card`.
+        See `lmaczs.distillation.model_card.write_clap_card`.
     """
     extractor, manifest = hparams["feature_extractor"], hparams["manifest"]
     options = ["--data_folder=ESC50" if manifest is None else "--manifest=FILE.csv"]

@@ -2,7 +2,8 @@
 
     python recipes/train_text.py hparams/text_small.yaml --class_names=CSV [--debug]
 
-Writes <output_folder>/save/text_tower, which lmaczs.text_tower.load_text_tower reads.
+Writes <output_folder>/save/text_tower, which
+lmaczs.distillation.text_tower.load_text_tower reads.
 A run that was killed resumes from its last checkpoint when the same line is given
 again; another run needs another --output_folder.
 """
@@ -29,15 +30,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lmaczs.audioset_teacher import read_class_names
-from lmaczs.run_identity import OtherRunError, begin_run, files_digest, settings_of
-from lmaczs.sound_space import (
+from lmaczs.distillation.target_space import (
     SoundSpace,
     Teacher,
     cached_embeddings,
     fit_sound_space,
 )
-from lmaczs.text_corpus import (
+from lmaczs.distillation.text_corpus import (
     ESC50_LABELS,
     SOUND_TEMPLATES,
     WORDNET_FILES,
@@ -45,13 +44,20 @@ from lmaczs.text_corpus import (
     build_corpus,
     read_wordnet,
 )
-from lmaczs.text_tower import (
+from lmaczs.distillation.text_tower import (
     TextTower,
     build_student,
     mean_off_diagonal,
     paraphrase_accuracy,
     save_text_tower,
     train_tokenizer,
+)
+from lmaczs.distillation.yamnet import read_class_names
+from lmaczs.training.run_identity import (
+    OtherRunError,
+    begin_run,
+    files_digest,
+    settings_of,
 )
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lmaczs.manifest_data import manifest_splits
-from lmaczs.shard_writer import write_shards
+from lmaczs.data.build import manifest_splits
+from lmaczs.data.shards.writer import write_shards
 
 
 def main(argv: list[str]) -> Path:
@@ -56,7 +56,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifest", type=Path, help="CSV, see lmaczs/manifests.py")
+    parser.add_argument("manifest", type=Path, help="CSV, see lmaczs/data/manifest.py")
     parser.add_argument("folder", type=Path, help="where the shards go")
     parser.add_argument("--clips_per_shard", type=int, default=256, metavar="N")
     for split in ("valid", "test"):

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from lmaczs.clap import FrozenClap
-from lmaczs.text_tower import TextTower, save_text_tower, train_tokenizer
+from lmaczs.distillation.text_tower import TextTower, save_text_tower, train_tokenizer
 
 SENTENCES = (
     "This is a sound of a dog barking.",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.decoder import KEEP
-from lmaczs.export import export_run
+from lmaczs.training.export import export_run
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -48,7 +48,7 @@ OPTIONS = {
 # The second process is killed in the second step of the second epoch.
 KILLED = """
 import os, runpy, signal, sys
-from lmaczs.brain import InterpreterBrain
+from lmaczs.training.brain import InterpreterBrain
 
 def kill(brain, batch, step=InterpreterBrain.fit_batch):
     if os.environ["RANK"] == "1" and brain.hparams.epoch_counter.current == 2:

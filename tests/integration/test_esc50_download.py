@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lmaczs.downloads import DownloadError
+from lmaczs.data.download import DownloadError
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 LABELS = ["dog", "rain"]

@@ -17,10 +17,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from lmaczs import attribution
-from lmaczs.known_sources import LOCALISATION
-from lmaczs.methods import KEEP_ALL, MAIN, Methods
-from lmaczs.tables import HEADER
+from lmaczs.evaluation import attribution
+from lmaczs.evaluation.explainers import KEEP_ALL, MAIN, Methods
+from lmaczs.evaluation.source_mixtures import LOCALISATION
+from lmaczs.evaluation.tables import HEADER
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]

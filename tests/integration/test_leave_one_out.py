@@ -10,7 +10,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from lmaczs.export import export_run
+from lmaczs.training.export import export_run
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]

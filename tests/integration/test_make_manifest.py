@@ -11,7 +11,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from lmaczs.manifests import read_manifest
+from lmaczs.data.manifest import read_manifest
 
 SCRIPT = Path(__file__).parents[2] / "recipes/make_manifest.py"
 

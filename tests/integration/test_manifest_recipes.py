@@ -18,11 +18,11 @@ from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import FrozenClap
+from lmaczs.data.manifest import ManifestError
 from lmaczs.decoder import MaskDecoder
-from lmaczs.export import export_run, inference_yaml
-from lmaczs.manifests import ManifestError
+from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.export import export_run, inference_yaml
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["hum", "buzz", "hiss"]

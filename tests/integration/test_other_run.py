@@ -19,8 +19,8 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.export import inference_yaml
-from lmaczs.run_identity import OtherRunError
+from lmaczs.training.export import inference_yaml
+from lmaczs.training.run_identity import OtherRunError
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]

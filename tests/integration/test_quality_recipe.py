@@ -11,8 +11,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from lmaczs import quality
-from lmaczs.datasets import ESC10
+from lmaczs.data.esc50 import ESC10
+from lmaczs.evaluation import sanity_checks as quality
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]  # the last one is not of ESC-10

@@ -23,10 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.brain import InterpreterBrain
 from lmaczs.clap import FrozenClap
-from lmaczs.datasets import ESC10
-from lmaczs.export import ExportError, export_run
+from lmaczs.data.esc50 import ESC10
+from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.export import ExportError, export_run
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]

@@ -17,7 +17,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.export import export_run
+from lmaczs.training.export import export_run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "recipes/write_shards.py")

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
-from lmaczs.clap_building import load_clap
 from lmaczs.clap_checkpoint import ClapError
+from lmaczs.distillation.model import load_clap
 
 WEIGHT = "audio_projection.linear1.weight"
 INDEX = "audio_model.audio_encoder.layers.0.blocks.0.attention.self"

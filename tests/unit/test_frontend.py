@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import ClapFeatureExtractor
 
-from lmaczs.audio import load_audio
+from lmaczs.audio.io import load_audio
 from lmaczs.frontend import DOMAINS, Domain, FrontEnd, middles_of_thirds, power
 
 LAION = {

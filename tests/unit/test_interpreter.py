@@ -17,10 +17,10 @@ from torch import Tensor
 
 import lmaczs
 from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
-from lmaczs.audio import load_audio
+from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.export import inference_yaml
+from lmaczs.training.export import inference_yaml
 
 RATE = 32000
 TEMPLATE = "I hear {}."

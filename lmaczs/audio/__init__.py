@@ -1,0 +1,1 @@
+"""Reading, writing, resampling, mixing and changing sound."""

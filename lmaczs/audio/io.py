@@ -1,0 +1,257 @@
+"""A recording, from a file or an array, as one mono waveform at the model's rate.
+
+Channels are always mixed first, then the mixture is resampled. Whatever cannot become a
+finite, non-empty waveform is refused with one :class:`AudioError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Iterator
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from lmaczs.audio._containers import missing_bytes, walk_mp3
+from lmaczs.audio.resampling import resample
+from lmaczs.utils.files import written_whole
+
+__all__ = ["AudioError", "load_audio", "resample", "save_audio"]
+
+BLOCK_FRAMES = 1 << 16
+"""Frames read at a time, so that only the mixture of a long file is kept."""
+
+MP3_PADDING = 2304
+"""Samples of an MP3 file that a decoder may drop: delay and padding of the encoder."""
+
+FULL_SCALE = {"i1": 1 << 7, "u1": 1 << 7, "i2": 1 << 15, "i4": 1 << 31}
+"""Integer sample formats (kind and bytes) and the value that stands for 1."""
+
+MENDABLE = "WAV, FLAC, OGG, MP3 and AIFF are: convert it to WAV or FLAC"
+
+
+class AudioError(ValueError):
+    """A recording that cannot be used: which one, the reason, the mend if any."""
+
+
+def load_audio(
+    source: str | Path | np.ndarray | Tensor,
+    sample_rate: int,
+    source_rate: int | None = None,
+) -> Tensor:
+    """Return a recording as a mono waveform at the rate that is asked for.
+
+    Parameters
+    ----------
+    source : str | Path | np.ndarray | Tensor
+        A file (WAV, FLAC, OGG, MP3, AIFF and whatever else libsndfile reads), or
+        samples, ``[samples]`` or ``[channels, samples]``. Integers are scaled to
+        [-1, 1) by their dtype; uint8 is centred on 128, as in WAV.
+    sample_rate : int
+        Rate of the result in Hz.
+    source_rate : int | None
+        Rate of an array or tensor in Hz. A file states its own, which is what counts.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[samples]`` on the CPU, its own memory, detached: the mean over the
+        channels, resampled to ``ceil(samples * sample_rate / source_rate)`` samples.
+
+    Raises
+    ------
+    AudioError
+        If the source is missing, a directory, empty, truncated, not audio, not finite,
+        or an array whose shape, dtype or rate cannot be right.
+    """
+    if isinstance(source, str | Path):
+        name = str(source)
+        wav, source_rate = _read_file(Path(source))
+    else:
+        name = "array"
+        wav = _mix_array(source)
+        if source_rate is None:
+            raise AudioError("array: its rate is not known: pass source_rate in Hz")
+    if not wav.numel():
+        raise AudioError(f"{name}: it is empty, it has no samples")
+    if not torch.isfinite(wav).all():
+        raise AudioError(f"{name}: it holds NaN or infinite samples")
+    return resample(wav, _checked_rate(source_rate), _checked_rate(sample_rate))
+
+
+def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> Path:
+    """Write a mono waveform as 32-bit float WAV, which neither clips nor rounds.
+
+    The file appears whole or not at all; missing parent folders are made.
+
+    Parameters
+    ----------
+    path : str | Path
+        Where to write; its name ends in ``.wav``.
+    wav : np.ndarray | Tensor
+        ``[samples]``, finite.
+    sample_rate : int
+        Rate in Hz.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    AudioError
+        If ``wav`` is not one finite waveform or the name does not end in ``.wav``.
+    """
+    path = Path(path)
+    samples = torch.as_tensor(wav).detach().cpu().float().numpy()
+    if path.suffix.lower() != ".wav":
+        raise AudioError(f"{path}: WAV is what is written: end the name in .wav")
+    if samples.ndim != 1 or not samples.size:
+        raise AudioError(f"{path}: a waveform is [samples], not {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: not written: NaN or infinite samples")
+    with written_whole(path) as part:
+        rate = _checked_rate(sample_rate)
+        soundfile.write(part, samples, rate, subtype="FLOAT", format="WAV")
+    return path
+
+
+def _checked_rate(rate: int) -> int:
+    """Return a rate as int, or refuse it."""
+    if not (isinstance(rate, Real) and rate > 0 and float(rate).is_integer()):
+        raise AudioError(f"a rate is a positive integer in Hz, not {rate!r}")
+    return int(rate)
+
+
+# --- arrays -------------------------------------------------------------------------
+
+
+def _mix_array(source: np.ndarray | Tensor) -> Tensor:
+    """Scale an array or tensor to float32 and mix its channels."""
+    if not isinstance(source, np.ndarray | Tensor):
+        kind = type(source).__name__
+        raise AudioError(f"{kind}: a path, an array or a tensor is needed")
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
+    if source.ndim not in (1, 2):
+        raise AudioError(
+            f"array: its shape is {source.shape}: pass [samples] or [channels, samples]"
+        )
+    if not source.size:
+        return torch.zeros(0)
+    if source.ndim == 2 and source.shape[0] > source.shape[1]:
+        raise AudioError(
+            f"array: its shape {source.shape} means {source.shape[0]} channels of "
+            f"{source.shape[1]} samples: transpose it to [channels, samples]"
+        )
+    # what overflows or cancels infinities is refused later, with its own message
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = _as_float(np.atleast_2d(source))
+        return torch.from_numpy(samples.mean(0, dtype=np.float32))
+
+
+def _as_float(samples: np.ndarray) -> np.ndarray:
+    """Return samples as float32, integers scaled to [-1, 1) by their dtype."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    scale = FULL_SCALE.get(samples.dtype.str[1:])
+    if scale is None:
+        raise AudioError(
+            f"array: {samples.dtype} is no sample format: "
+            "convert it to float32 in [-1, 1) or to int16"
+        )
+    offset = scale if samples.dtype.kind == "u" else 0
+    return ((samples.astype(np.float64) - offset) / scale).astype(np.float32)
+
+
+# --- files --------------------------------------------------------------------------
+
+
+class _Stream(soundfile.SoundFile):
+    """A sound file read front to back: FLAC of no stated length cannot be sought."""
+
+    def seekable(self) -> bool:
+        """Return False, which also spares a seek after every block."""
+        return False
+
+
+def _read_file(path: Path) -> tuple[Tensor, int]:
+    """Return the mixture of a file's channels, ``[samples]``, and its rate in Hz."""
+    try:
+        _check_container(path)
+        with _open(path) as stream:
+            expected, rate = _expected_frames(path, stream), stream.samplerate
+            wav = np.concatenate([np.zeros(0, np.float32), *_mixed_blocks(stream)])
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip(" :.")
+        raise AudioError(f"{path}: it is truncated or damaged ({reason})") from error
+    if len(wav) < expected:
+        raise AudioError(
+            f"{path}: it is truncated or damaged: only {len(wav) / rate:.2f} of "
+            f"{expected / rate:.2f} s can be read; convert it to WAV or FLAC"
+        )
+    return torch.from_numpy(wav), rate
+
+
+def _mixed_blocks(stream: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yield the mean over the channels, block after block, up to the end."""
+    while len(block := stream.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        yield block.mean(1)
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    """Open a file with libsndfile, or say that it is no audio that can be read."""
+    try:
+        return _Stream(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise AudioError(
+            f"{path}: no audio in a format that is read here; {MENDABLE}"
+        ) from error
+
+
+def _check_container(path: Path) -> None:
+    """Refuse what is no regular file, empty, or shorter than its own header says."""
+    if path.is_dir():
+        raise AudioError(f"{path}: it is a directory, not a recording")
+    if not path.exists():
+        raise AudioError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: it is not a regular file")
+    if not path.stat().st_size:
+        raise AudioError(f"{path}: it is empty, it has no bytes")
+    with _mapped(path) as data:
+        missing = missing_bytes(data)
+    if missing:
+        raise AudioError(
+            f"{path}: it is truncated, at least {missing} bytes are missing"
+        )
+
+
+def _expected_frames(path: Path, stream: soundfile.SoundFile) -> int:
+    """Return how many frames reading must give at least; 0 if nothing states it."""
+    if stream.format not in ("MP3", "MPEG"):
+        return stream.frames if stream.frames < 1 << 62 else 0
+    with _mapped(path) as data:
+        walk = walk_mp3(data)
+    # where no length is stated, libsndfile guesses one and reads no further than that
+    stated = stream.frames if walk.states_length else walk.samples
+    return stated - MP3_PADDING
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    """Map a file into memory for reading."""
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        yield data

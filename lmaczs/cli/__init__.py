@@ -1,0 +1,373 @@
+"""The command `lmaczs`: a thin shell over the library.
+
+Exit status: 0, or 1 if some file or some check failed, or 2 if a command line cannot be
+carried out as it stands. Results are printed on stdout, each complaint on one line on
+stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lmaczs import __version__
+
+if TYPE_CHECKING:
+    from lmaczs.demo.scenes import Scene
+    from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
+    from lmaczs.report.html import PageEntry
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+SOURCE_HELP = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded)"
+
+
+class CommandError(Exception):
+    """A command line that cannot be carried out: which option, the reason, the mend."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command line without the program's name; that of the process without it.
+
+    Returns
+    -------
+    int
+        Exit status, see the module.
+    """
+    args = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # what the terminal cannot show of a file's name is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return args.command(args)
+    except CommandError as error:
+        _complain(error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # whoever reads stdout has enough; Python's last flush must find a sink
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # e.g. a full disk
+        _complain(_one_line(error))
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Its result has the command's function as ``command``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lmaczs",
+        description="Hear what a zero-shot audio classifier (CLAP) listened to.",
+        allow_abbrev=False,
+    )
+    version = f"lmaczs {__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(command: Callable, summary: str) -> argparse.ArgumentParser:
+        name = command.__name__
+        added = commands.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False
+        )
+        added.set_defaults(command=command)
+        return added
+
+    one = add(interpret, "write what the model listened to, as sound and picture")
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _add_texts(one, "--prompt", "what to listen for; may be given several times")
+    one.add_argument("--source", help=SOURCE_HELP)
+    one.add_argument("--out", type=Path, default="out", help="(default: %(default)s)")
+    one.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda or cpu)")
+
+    one = add(classify, "similarity and probability of labels, as CSV")
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _add_texts(one, "--label", "what to choose from; to be given several times")
+    one.add_argument("--source", help=SOURCE_HELP)
+
+    one = add(demo, "interpret synthetic scenes with the embedded default")
+    one.add_argument("--out", type=Path, default="out", help="(default: %(default)s)")
+
+    add(doctor, "look for what is wrong with this installation, and its mend")
+
+    one = add(export, "make a folder that can be loaded from a training run")
+    one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    one.add_argument("dest", type=Path, metavar="DEST")
+    text = "replace DEST where it is an export of another run"
+    one.add_argument("--force", action="store_true", help=text)
+    return parser
+
+
+def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
+    """Add an option that is required and may be repeated."""
+    dest = f"{option.removeprefix('--')}s"
+    parser.add_argument(
+        option, dest=dest, action="append", required=True, type=_text, help=text
+    )
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty, words are needed")
+    return value
+
+
+# --- commands -----------------------------------------------------------------------
+
+
+def interpret(args: argparse.Namespace) -> int:
+    """Explain recordings, one line a file."""
+    _make_folder(args.out)
+    interpreter = _load(args.source, args.device)
+    prompts = list(dict.fromkeys(args.prompts))
+    folders = _folders(args.out, dict.fromkeys(args.files, prompts))
+    entries: list[PageEntry] = []
+
+    def work(path: Path) -> str:
+        start = time.perf_counter()
+        results = _explain(interpreter, path, prompts, folders[path])
+        entries.extend(entry for _, entry in results)
+        found = "; ".join(_finding(one) for one, _ in results)
+        return f"{found} ({time.perf_counter() - start:.1f} s)"
+
+    try:
+        return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
+    finally:
+        _write_page(args.out, entries)
+
+
+def classify(args: argparse.Namespace) -> int:
+    """Print similarity and probability of every label for every file."""
+    interpreter = _load(args.source)
+    labels = list(dict.fromkeys(args.labels))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "label", "similarity", "probability"])
+
+    def show(path: Path, rows: Iterable[tuple[str, float, float]]) -> None:
+        for label, similarity, probability in rows:
+            writer.writerow([path, label, f"{similarity:.6f}", f"{probability:.6f}"])
+        sys.stdout.flush()
+
+    def work(path: Path) -> list[tuple[str, float, float]]:
+        table = interpreter.classify_file(path, labels)
+        columns = table[["label", "similarity", "probability"]]
+        return list(columns.itertuples(index=False, name=None))
+
+    return _each(dict.fromkeys(args.files), work, show)
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Interpret every synthetic scene for what is there and for what is not."""
+    _make_folder(args.out)
+    interpreter = _load()
+    from lmaczs.demo.scenes import write_scenes
+
+    written = write_scenes(args.out / "scenes", interpreter.sample_rate)
+    scenes = {path: scene for scene, path in written}
+    prompts = {path: _prompts_of(scene) for path, scene in scenes.items()}
+    folders = _folders(args.out, prompts)
+    entries: list[PageEntry] = []
+    row = "{:24} {:24} {:>10} {:>10} {:>10}".format
+
+    def work(path: Path) -> list[str]:
+        scene = scenes[path]
+        results = _explain(interpreter, path, prompts[path], folders[path])
+        entries.extend(entry for _, entry in results)
+        there = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
+        return [
+            row(scene.name, name, *_cells(one))
+            for name, (one, _) in zip(there, results, strict=True)
+        ]
+
+    _say(row("scene", "prompt", "similarity", "masked", "mean mask"))
+    status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
+    _say(f"\nSee and hear them: {_write_page(args.out, entries)}")
+    return status
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Print what was found and the mend of what is wrong."""
+    from lmaczs.cli.doctor import examine
+
+    checks = examine()
+    for check in checks:
+        _say(f"{'WRONG' if check.mend else 'ok':7} {check.subject}: {check.finding}")
+        if check.mend:
+            _say(f"{'':7} -> {check.mend}")
+    return int(any(check.mend for check in checks))
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a training run's best decoder as a folder that can be loaded."""
+    from lmaczs.training.export import ExportError, export_run
+
+    try:
+        dest = export_run(args.run_folder, args.dest, args.force)
+    except (ExportError, OSError) as error:
+        raise CommandError(_one_line(error)) from error
+    _say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
+    return 0
+
+
+# --- parts of them ------------------------------------------------------------------
+
+
+def _load(source: str | None = None, device: str | None = None) -> ZeroShotInterpreter:
+    """Load what --source names on --device, or raise a CommandError."""
+    try:
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        from lmaczs.interpreter import ZeroShotInterpreter
+    except Exception as error:  # a torchaudio for another torch raises OSError
+        raise CommandError(
+            f"a package cannot be imported: {_one_line(error)}; see `lmaczs doctor`"
+        ) from error
+    disable_progress_bar()
+    run_opts = {}
+    if device is not None:
+        try:
+            run_opts["device"] = torch.zeros(1, device=device).device
+        except Exception as error:  # RuntimeError or AssertionError
+            raise CommandError(
+                f"--device {device}: {_one_line(error)}; `lmaczs doctor` lists devices"
+            ) from error
+    try:
+        return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
+    except Exception as error:  # whatever the YAML, the Hub or a checkpoint may raise
+        logger.debug("loading %s", source, exc_info=True)
+        reason = f"--source {source}: {_one_line(error)}"
+        if source is None:
+            reason = f"the embedded default: {_one_line(error)}; see `lmaczs doctor`"
+        raise CommandError(reason) from error
+
+
+def _explain(
+    interpreter: ZeroShotInterpreter, path: Path, prompts: list[str], folder: Path
+) -> list[tuple[Interpretation, PageEntry]]:
+    """Explain a recording for some prompts and save that below a folder."""
+    from lmaczs.report.html import PageEntry
+    from lmaczs.utils.naming import unique_slugs
+
+    results = []
+    explained = interpreter.interpret_file(path, prompts)
+    for one, slug in zip(explained, unique_slugs(prompts), strict=True):
+        one.save(folder / slug)
+        results.append((one, PageEntry(str(path), one.prompt, folder / slug)))
+    return results
+
+
+def _finding(one: Interpretation) -> str:
+    """Return what `interpret` prints of a prompt."""
+    found = f"{one.prompt} {one.similarity:.3f}"
+    if one.empty:
+        return f"{found}: nothing (empty mask)"
+    return f"{found} -> {_number(one.masked_similarity)}"
+
+
+def _cells(one: Interpretation) -> tuple[str, str, str]:
+    """Return what `demo` prints of a prompt: similarity, masked and mean mask."""
+    masked = "empty" if one.empty else _number(one.masked_similarity)
+    return _number(one.similarity), masked, _number(float(one.mask.mean()))
+
+
+def _number(value: float | None) -> str:
+    """Return three decimals, or "none" for a sound that is silence to the model."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _prompts_of(scene: Scene) -> list[str]:
+    return [*scene.prompts, scene.absent_prompt]
+
+
+def _each(
+    files: Iterable[Path],
+    work: Callable[[Path], Result],
+    show: Callable[[Path, Result], None],
+) -> int:
+    """Do some work on every file; one that fails is a line on stderr and status 1."""
+    status = 0
+    for path in files:
+        try:
+            result = work(path)
+        except Exception as error:  # e.g. out of memory: the next file may be shorter
+            logger.debug("%s", path, exc_info=True)
+            _complain(_one_line(error, path))
+            status = 1
+        else:
+            show(path, result)
+    return status
+
+
+def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
+    """Give each recording a folder in which, as in `out`, no recording is replaced."""
+    from lmaczs.utils.naming import (
+        PAGE,
+        Recordings,
+        recording_folders,
+        unique_slugs,
+    )
+
+    if out / PAGE in Recordings(prompts):
+        raise CommandError(
+            f"--out {out}: its {PAGE} is one of the recordings, and the page would "
+            "replace it; name another folder"
+        )
+    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
+    return recording_folders(out, slugs)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"--out {out}: {error.strerror}; name a folder that can be written"
+        ) from error
+
+
+def _write_page(out: Path, entries: list[PageEntry]) -> Path | None:
+    """Write index.html of what was explained, if anything was."""
+    if not entries:
+        return None
+    from lmaczs.report.html import write_page
+
+    return write_page(out, entries)
+
+
+def _one_line(error: Exception, path: Path | None = None) -> str:
+    """Return an error's message on one line, preceded by the file if it lacks that."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if path is None or text.startswith(f"{path}:"):
+        return text
+    return f"{path}: {type(error).__name__}: {text}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _complain(message: object) -> None:
+    print(f"lmaczs: {message}", file=sys.stderr, flush=True)

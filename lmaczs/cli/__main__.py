@@ -1,0 +1,7 @@
+"""`python -m lmaczs.cli`."""
+
+import sys
+
+from lmaczs.cli import main
+
+sys.exit(main())

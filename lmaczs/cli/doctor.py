@@ -1,0 +1,285 @@
+"""Checks an installation and says how to fix what is wrong.
+
+What may be broken is tried in a child process (`lmaczs.cli._subprocess`): this module
+needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from lmaczs import __version__, default_source
+from lmaczs.cli._subprocess import ProbeResult, probe
+
+__all__ = ["Check", "build_of", "diagnose_pair", "examine"]
+
+FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
+"""What lmaczs promises to read, in libsndfile's names."""
+
+BUILDS = {
+    f"{name} build": (
+        f"from lmaczs.cli.doctor import build_of; info = build_of({name!r})"
+    )
+    for name in ("torch", "torchaudio")
+}
+# In an order in which a package comes after those that it imports.
+IMPORTS = {
+    "numpy": "import numpy",
+    "pandas": "import pandas",
+    "matplotlib": "import matplotlib.figure",
+    "torch": "import torch",
+    "torchaudio": "import torchaudio",
+    "transformers": "from transformers import ClapFeatureExtractor, ClapModel",
+    "speechbrain": "import speechbrain.inference",
+}
+NEEDS = {
+    "torchaudio": ("torch",),
+    "transformers": ("torch", "torchaudio"),
+    "speechbrain": ("torch", "torchaudio"),
+}
+DEVICES = """
+import torch
+cuda = [f"cuda:{i} ({torch.cuda.get_device_name(i)})"
+        for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+mps = ["mps"] if torch.backends.mps.is_available() else []
+info = [f"cpu ({torch.get_num_threads()} threads)", *cuda, *mps]
+"""
+SOUNDFILE = """
+import soundfile
+info = {"library": soundfile.__libsndfile_version__,
+        "formats": list(soundfile.available_formats())}
+"""
+MODEL = """
+from time import perf_counter
+import torch
+from lmaczs.clap import ALIKE
+from lmaczs.interpreter import ZeroShotInterpreter
+start = perf_counter()
+interpreter = ZeroShotInterpreter.from_hparams({source!r})
+loaded = perf_counter()
+noise = torch.randn(1, interpreter.sample_rate, generator=torch.manual_seed(0))
+(explanation,) = interpreter.interpret_batch(noise, "rain")
+info = {{"load": loaded - start, "interpret": perf_counter() - loaded,
+        "spread": interpreter.clap.text_spread, "alike": ALIKE,
+        "finite": bool(explanation.waveform.isfinite().all())}}
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    subject : str
+        What.
+    finding : str
+        How it is.
+    mend : str
+        What to do; empty where nothing is wrong.
+    """
+
+    subject: str
+    finding: str
+    mend: str = ""
+
+
+def examine(source: str | Path | None = None) -> list[Check]:
+    """Look at everything that lmaczs needs to run.
+
+    Parameters
+    ----------
+    source : str or Path, optional
+        Model folder to try; the embedded default without it.
+
+    Returns
+    -------
+    list of Check
+        Those with a mend are problems.
+    """
+    folder = default_source() if source is None else Path(source)
+    codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
+    if (folder / "hyperparams.yaml").is_file():
+        codes["model"] = MODEL.format(source=str(folder))
+    results = probe(codes)
+    wanted = _requirements()
+    return [
+        Check("python", f"{platform.python_version()} on {platform.platform()}"),
+        Check("lmaczs", f"{__version__} in {Path(__file__).parent}"),
+        *(_check_package(name, text, results) for name, text in wanted.items()),
+        diagnose_pair(*(results[name].info for name in BUILDS), results["torchaudio"]),
+        _check_devices(results["devices"]),
+        _check_formats(results["soundfile"]),
+        _check_model(folder, results.get("model")),
+    ]
+
+
+# --- packages -----------------------------------------------------------------------
+
+
+def _requirements() -> dict[str, str]:
+    """Return what lmaczs requires without extras: "torch" -> "torch>=2.11,<2.12"."""
+    try:
+        texts = metadata.requires("lmaczs") or []
+    except metadata.PackageNotFoundError:  # run from a folder, without installation
+        texts = [*IMPORTS, "soundfile"]
+    plain = [text.split(";")[0].strip() for text in texts if "extra ==" not in text]
+    return {re.match(r"[\w.-]+", text).group(): text for text in plain}
+
+
+def _check_package(
+    name: str, requirement: str, results: Mapping[str, ProbeResult]
+) -> Check:
+    """Check a package's version against what is required, and that it imports."""
+    install = f'pip install "{requirement}"'
+    if name in ("torch", "torchaudio"):
+        install = _install_pair()
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, f"not installed, {requirement} is needed", install)
+    if not _satisfies(version, requirement):
+        return Check(name, f"{version}, but {requirement} is needed", install)
+    error = results.get(name, ProbeResult()).error
+    if not error:
+        return Check(name, version)
+    broken = [need for need in NEEDS.get(name, ()) if results[need].error]
+    mend = f"mend {broken[0]} first" if broken else install
+    if name == "torchaudio" and not broken:
+        mend = "see the pair of torch and torchaudio below"
+    return Check(name, f"{version} cannot be imported: {error}", mend)
+
+
+def _satisfies(version: str, requirement: str) -> bool:
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # transformers and speechbrain bring it; they report it missing
+        return True
+    return Requirement(requirement).specifier.contains(version, prereleases=True)
+
+
+def diagnose_pair(
+    torch_build: str | None, torchaudio_build: str | None, torchaudio: ProbeResult
+) -> Check:
+    """Explain how torch and torchaudio go together.
+
+    torchaudio is compiled for one build of torch. Where the two differ its import
+    fails, with an OSError or a RuntimeError, and with it that of speechbrain and of
+    transformers' CLAP.
+
+    Parameters
+    ----------
+    torch_build : str or None
+        Version with its variant, e.g. ``2.11.0+cu130``; None if it is not installed.
+    torchaudio_build : str or None
+        Likewise.
+    torchaudio : ProbeResult
+        Of its import.
+
+    Returns
+    -------
+    Check
+    """
+    subject = "torch and torchaudio"
+    if not (torch_build and torchaudio_build):
+        return Check(subject, "not both are installed", _install_pair())
+    both = f"torch {torch_build}, torchaudio {torchaudio_build}"
+    if not torchaudio.error:
+        return Check(subject, f"{both}: they go together")
+    theirs = [_variant(build) for build in (torch_build, torchaudio_build)]
+    if None not in theirs and theirs[0] != theirs[1]:
+        reason = f"torch is built for {theirs[0]}, torchaudio for {theirs[1]}"
+    else:
+        reason = "torchaudio cannot be imported beside this torch"
+    mend = (
+        "remove both (pip uninstall -y torch torchaudio), then install both with one "
+        f"command and from one package index: {_install_pair()}"
+    )
+    return Check(subject, f"{both}: {reason}", mend)
+
+
+def _variant(build: str) -> str | None:
+    """Return what a build is for: "2.11.0+cu130" -> "CUDA 13.0"; None if unstated."""
+    local = build.partition("+")[2]
+    if cuda := re.fullmatch(r"cu(\d+)(\d)", local):
+        return f"CUDA {cuda[1]}.{cuda[2]}"
+    return {"": None, "cpu": "the CPU alone"}.get(local, local)
+
+
+def build_of(package: str) -> str | None:
+    """Version of a package with its variant, without importing it.
+
+    Parameters
+    ----------
+    package : str
+        With a version.py, as torch and torchaudio.
+
+    Returns
+    -------
+    str or None
+        E.g. ``2.11.0+cu130``, None if it is not installed.
+    """
+    spec = util.find_spec(package)
+    if spec is None or not spec.origin:
+        return None
+    path = Path(spec.origin).with_name("version.py")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    stated = re.search(r"__version__\s*=\s*['\"]([^'\"]+)", text)
+    return stated[1] if stated else metadata.version(package)
+
+
+def _install_pair() -> str:
+    wanted = _requirements()
+    names: Sequence[str] = ("torch", "torchaudio")
+    return "pip install " + " ".join(f'"{wanted.get(name, name)}"' for name in names)
+
+
+# --- devices, formats, model --------------------------------------------------------
+
+
+def _check_devices(result: ProbeResult) -> Check:
+    if result.error:
+        return Check("devices", f"unknown: {result.error}", "mend torch first")
+    return Check("devices", ", ".join(result.info))
+
+
+def _check_formats(result: ProbeResult) -> Check:
+    wanted = _requirements().get("soundfile", "soundfile")
+    install = f'pip install --force-reinstall "{wanted}"'
+    if result.error:
+        return Check("sound formats", f"no soundfile: {result.error}", install)
+    library, readable = result.info["library"], result.info["formats"]
+    missing = [name for name in FORMATS if name not in readable]
+    if missing:
+        finding = f"libsndfile {library} does not read {', '.join(missing)}"
+        return Check("sound formats", finding, install)
+    others = sorted(set(readable) - set(FORMATS))
+    finding = f"{', '.join(FORMATS)}; also {', '.join(others)} (libsndfile {library})"
+    return Check("sound formats", finding)
+
+
+def _check_model(folder: Path, result: ProbeResult | None) -> Check:
+    """Check that the default model is there, loads offline and tells prompts apart."""
+    again = 'install lmaczs again (in a checkout: "git checkout -- pretrained")'
+    if result is None:
+        return Check("default model", f"{folder} holds no hyperparams.yaml", again)
+    if result.error:
+        mend = f"mend the packages above first, if any; else {again}"
+        return Check("default model", f"{folder}: {result.error}", mend)
+    info = result.info
+    finding = (
+        f"{folder} loads offline in {info['load']:.1f} s and interprets 1 s of sound "
+        f"in {info['interpret']:.1f} s; mean cosine of unrelated prompts "
+        f"{info['spread']:.2f}"
+    )
+    if info["spread"] > info["alike"] or not info["finite"]:
+        reason = (
+            "all prompts look alike" if info["finite"] else "its sound is not finite"
+        )
+        return Check("default model", f"{finding}: {reason}", again)
+    return Check("default model", finding)

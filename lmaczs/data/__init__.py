@@ -1,0 +1,1 @@
+"""Data sets, manifests, splits, and the clips with prompts that a decoder learns on."""

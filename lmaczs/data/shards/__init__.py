@@ -1,0 +1,1 @@
+"""Clips in tar files, for data sets too large for a disk."""

@@ -1,0 +1,280 @@
+"""Shards: a set's clips in the tars of a WebDataset, for sets that outgrow a disk.
+
+`recipes/write_shards.py` makes them of a manifest. Each tar holds a few hundred clips,
+and of each its recording (``000017.wav``) and what is said of it (``000017.json``: id
+and phrases). ``index.json`` beside the tars says the latter of all clips, and how many
+bytes each tar has: so labels, captions and the length of an epoch are known before
+training, and a shard that is missing or cut short is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+try:
+    import webdataset
+    from webdataset.gopen import gopen
+    from webdataset.shardlists import expand_urls
+except ModuleNotFoundError:  # an extra
+    webdataset = None
+
+from lmaczs.audio.io import AudioError, load_audio
+from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.esc50 import SPLITS, Splits
+
+INDEX = "index.json"
+MEND = "run recipes/write_shards.py again: it writes what is not whole"
+
+
+class ShardError(ValueError):
+    """A shard or an index that cannot be used: which one, the reason, the mend."""
+
+    def __init__(self, text: str) -> None:
+        # a DataLoader raises again what its worker met, with a traceback in the text
+        super().__init__(text.rstrip().rsplit("ShardError: ", 1)[-1])
+
+
+def require_webdataset() -> None:
+    """Refuse to go on without the library.
+
+    Raises
+    ------
+    ShardError
+        If it is not installed.
+    """
+    if webdataset is None:
+        raise ShardError(
+            "shards need the library webdataset: pip install 'lmaczs[shards]'"
+        )
+
+
+# --- the index ----------------------------------------------------------------------
+
+
+def is_shards(manifest: str | Path) -> bool:
+    """Whether ``--manifest`` names shards, not a CSV.
+
+    Parameters
+    ----------
+    manifest : str or Path
+        From the command line.
+
+    Returns
+    -------
+    bool
+    """
+    return str(manifest).endswith(".tar")
+
+
+def read_shards(pattern: str) -> Splits:
+    """Tables of the clips in shards, when all shards are there.
+
+    Parameters
+    ----------
+    pattern : str
+        ``shards/train-{000000..000127}.tar``: braces as webdataset expands them. What
+        it names of split train is trained on. Valid and test are what it names of
+        them, or else all that the index has of them.
+
+    Returns
+    -------
+    Splits
+        id, path (``shard.tar/000017``), label and phrases of each clip, shard by shard.
+
+    Raises
+    ------
+    ShardError
+        If there is no index, or a shard is not in it, is missing or not whole; or
+        webdataset is not installed.
+    """
+    require_webdataset()
+    urls = list(dict.fromkeys(expand_urls(pattern)))
+    parent, slash, _ = urls[0].rpartition("/")
+    listed = _read_index(parent + slash)
+    foreign = [url for url in urls if url not in listed]
+    if foreign:
+        raise ShardError(
+            f"--manifest names {foreign[0]}, which is none of the {len(listed)} shards "
+            f"that {parent}{slash}{INDEX} lists, {min(listed)} to {max(listed)}"
+        )
+    return Splits(*(_table_of(split, urls, listed) for split in SPLITS))
+
+
+def _read_index(prefix: str) -> dict[str, dict[str, Any]]:
+    """What the index says of each shard, by what a pattern calls the shard."""
+    try:
+        with gopen(prefix + INDEX) as file:
+            shards = json.loads(file.read())["shards"]
+        return {prefix + name: about for name, about in shards.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ShardError(
+            f"{prefix}{INDEX} cannot be read ({error}): shards need the index that "
+            "recipes/write_shards.py writes beside them when the last one is done"
+        ) from error
+
+
+def _table_of(
+    split: str, named: list[str], listed: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
+    """Table of a split's clips: in the shards that are named, or else in all."""
+    everything = [url for url, shard in listed.items() if shard["split"] == split]
+    chosen = [url for url in named if url in set(everything)]
+    if split != "train":
+        chosen = chosen or everything
+    if not chosen:
+        raise ShardError(
+            f"--manifest names no shard of split {split}; a manifest's column split "
+            "says what write_shards.py puts into which"
+        )
+    rows = []
+    for url in chosen:
+        _require_whole(url, listed[url]["bytes"])
+        rows += [_row(url, *clip) for clip in enumerate(listed[url]["clips"])]
+    return pd.DataFrame(rows)
+
+
+def _row(url: str, place: int, about: Mapping[str, Any]) -> dict[str, Any]:
+    said = [pair for phrase in about["phrases"] for pair in phrase.items()]
+    phrases = tuple(Phrase(words, kind == "label") for kind, words in said)
+    return {
+        "id": about["id"],
+        "path": f"{url}/{clip_key(place)}",
+        "label": next((one.words for one in phrases if one.is_label), ""),
+        "phrases": phrases,
+    }
+
+
+def clip_key(place: int) -> str:
+    """Name of a clip's members in its shard, without their suffixes.
+
+    Parameters
+    ----------
+    place : int
+        In the shard, from 0.
+
+    Returns
+    -------
+    str
+    """
+    return f"{place:06d}"
+
+
+def _require_whole(url: str, size: int) -> None:
+    if "://" in url or url.startswith("pipe:"):
+        return  # what comes over a network is counted when it is read
+    path = Path(url)
+    if not path.is_file():
+        raise ShardError(f"{path} is missing; {MEND}")
+    if path.stat().st_size != size:
+        raise ShardError(f"{path} has {path.stat().st_size} of {size} bytes; {MEND}")
+
+
+# --- reading ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A clip as it lies in a shard: its recording is not decoded yet.
+
+    Attributes
+    ----------
+    path : str
+        As in the table: the shard and the clip's key.
+    audio : bytes
+        Its recording, as a file of the kind that `suffix` names.
+    suffix : str
+        wav, flac...
+    """
+
+    path: str
+    audio: bytes
+    suffix: str
+
+    def load(self, sample_rate: int) -> Tensor:
+        """Decode the recording.
+
+        Parameters
+        ----------
+        sample_rate : int
+            Rate of the result, Hz.
+
+        Returns
+        -------
+        Tensor [samples]
+
+        Raises
+        ------
+        ShardError
+            If it cannot be decoded.
+        """
+        with tempfile.NamedTemporaryFile(suffix=f".{self.suffix}") as file:
+            file.write(self.audio)
+            file.flush()
+            try:
+                return load_audio(file.name, sample_rate)
+            except AudioError as error:
+                reason = str(error).removeprefix(f"{file.name}: ")
+                raise ShardError(f"{self.path}: {reason}; {MEND}") from error
+
+
+def read_clips(table: pd.DataFrame) -> Iterator[StoredClip]:
+    """Read clips out of their shards, each of which is read from end to end.
+
+    Parameters
+    ----------
+    table : DataFrame
+        id and path, shard by shard; it need not have all clips of a shard.
+
+    Yields
+    ------
+    StoredClip
+
+    Raises
+    ------
+    ShardError
+        If a shard cannot be read, or does not hold these clips.
+    """
+    shards = table.path.str.rpartition("/")[0]
+    for url, clips in table.groupby(shards, sort=False):
+        yield from _read_shard(url, dict(zip(clips.path, clips.id, strict=True)))
+
+
+def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
+    """Clips of a shard: those of certain paths, whose ids are known."""
+    left = dict(wanted)
+    try:
+        for sample in webdataset.tarfile_to_samples()(iter([{"url": url}])):
+            path = f"{url}/{sample['__key__']}"
+            if path not in left:
+                continue
+            _require_id(path, json.loads(sample["json"])["id"], left.pop(path))
+            (suffix,) = (k for k in sample if k != "json" and not k.startswith("_"))
+            yield StoredClip(path, sample[suffix], suffix)
+    except ShardError:
+        raise
+    except (OSError, EOFError, LookupError, ValueError, tarfile.TarError) as error:
+        raise ShardError(
+            f"{url} is missing or damaged ({type(error).__name__} when "
+            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {MEND}"
+        ) from error
+    if left:
+        raise ShardError(
+            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {MEND}"
+        )
+
+
+def _require_id(path: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ShardError(
+            f"{path} is {found}, where {INDEX} has {expected}: they are not of one "
+            "writing; delete the shard and run recipes/write_shards.py again"
+        )

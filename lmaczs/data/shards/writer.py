@@ -1,0 +1,286 @@
+"""Shards of a manifest's clips, written whole or not at all.
+
+`lmaczs.data.shards.reader` describes the format.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from lmaczs.audio.io import load_audio
+from lmaczs.data.esc50 import SPLITS, Splits
+from lmaczs.data.manifest import OWN
+from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
+from lmaczs.utils.files import written_whole
+
+PLAN = ".plan.json"  # what the shards of a folder are made of
+SAID = ["id", "phrases"]  # what the index says of a clip
+BITS = {"PCM_S8": "PCM_S8", "PCM_U8": "PCM_S8", "PCM_16": "PCM_16", "PCM_24": "PCM_24"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What goes into a shard for one clip.
+
+    Attributes
+    ----------
+    path : str
+        Its recording.
+    start, stop : float or None
+        Seconds; None at the ends of the recording.
+    about : dict
+        id, phrases, and the manifest's other columns.
+    """
+
+    path: str
+    start: float | None
+    stop: float | None
+    about: dict[str, Any]
+
+
+def write_shards(splits: Splits, folder: Path, clips_per_shard: int) -> Path:
+    """Write the shards of three splits, and their index when all are whole.
+
+    Shards that are there are kept, as far as they have the size that a finished index
+    says: so what broke off goes on, and what was damaged since is mended.
+
+    Parameters
+    ----------
+    splits : Splits
+        From `lmaczs.data.build.manifest_splits`.
+    folder : Path
+        Where they go; made when missing.
+    clips_per_shard : int
+        At most so many.
+
+    Returns
+    -------
+    Path
+        The index.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds shards of other splits or another `clips_per_shard`.
+    ShardError
+        If webdataset is not installed.
+    """
+    require_webdataset()
+    planned = plan(splits, clips_per_shard)
+    _claim(folder, planned)
+    index = folder / INDEX
+    sizes = _sizes_in(index)
+    for name, clips in tqdm(planned.items(), unit="shard", disable=None):
+        shard = folder / name
+        size = shard.stat().st_size if shard.exists() else None
+        if size is None or size != sizes.get(name, size):
+            write_shard(shard, clips)
+    with written_whole(index) as part:
+        part.write_text(_index_of(folder, planned), encoding="utf-8")
+    return index
+
+
+# --- what goes where ----------------------------------------------------------------
+
+
+def plan(splits: Splits, clips_per_shard: int) -> dict[str, list[Clip]]:
+    """Deal clips to shards.
+
+    Those to train on are shuffled once, with a fixed seed: manifests often go label by
+    label, and a shard should be like the whole set.
+
+    Parameters
+    ----------
+    splits : Splits
+        From `lmaczs.data.build.manifest_splits`.
+    clips_per_shard : int
+        At most so many.
+
+    Returns
+    -------
+    dict
+        Clips of each shard, by its file name.
+    """
+    planned = {}
+    for split in SPLITS:
+        clips = list(clips_of(getattr(splits, split)))
+        if split == "train":
+            order = np.random.default_rng(0).permutation(len(clips))
+            clips = [clips[i] for i in order]
+        for number, first in enumerate(range(0, len(clips), clips_per_shard)):
+            name = f"{split}-{number:06d}.tar"
+            planned[name] = clips[first : first + clips_per_shard]
+    return planned
+
+
+def clips_of(table: pd.DataFrame) -> Iterator[Clip]:
+    """Clips of a split.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a clip, with phrases.
+
+    Yields
+    ------
+    Clip
+    """
+    more = [name for name in table.columns if name not in {*OWN, "phrases"}]
+    for row in table.to_dict("records"):
+        phrases = [
+            {"label" if phrase.is_label else "text": phrase.words}
+            for phrase in row["phrases"]
+        ]
+        about = {"id": row["id"], "phrases": phrases, **{k: row[k] for k in more}}
+        start, stop = (None if np.isnan(row[k]) else row[k] for k in ("start", "stop"))
+        yield Clip(row["path"], start or None, stop, about)
+
+
+def _claim(folder: Path, planned: dict[str, list[Clip]]) -> None:
+    """Keep a folder for one plan: shards of two must never be mixed."""
+    digest = hashlib.sha256(repr(planned).encode()).hexdigest()
+    note = folder / PLAN
+    if note.exists():
+        if json.loads(note.read_text())["sha256"] == digest:
+            return
+    elif not list(folder.glob("*.tar")):
+        with written_whole(note) as part:
+            part.write_text(json.dumps({"sha256": digest}) + "\n")
+        return
+    raise FileExistsError(
+        f"{folder} holds shards of another manifest or of another --clips_per_shard: "
+        "give another folder, or delete it first"
+    )
+
+
+def _sizes_in(index: Path) -> dict[str, int]:
+    """Bytes that each shard must have, where a finished index says so."""
+    if not index.exists():
+        return {}
+    shards = json.loads(index.read_text(encoding="utf-8"))["shards"]
+    return {name: about["bytes"] for name, about in shards.items()}
+
+
+def _index_of(folder: Path, planned: dict[str, list[Clip]]) -> str:
+    """Index of shards that are all written: JSON, a line a shard."""
+    lines = []
+    for name, clips in planned.items():
+        about = {
+            "split": name.split("-")[0],
+            "bytes": (folder / name).stat().st_size,
+            "clips": [{key: clip.about[key] for key in SAID} for clip in clips],
+        }
+        lines.append(f"{json.dumps(name)}: {json.dumps(about, ensure_ascii=False)}")
+    count = sum(map(len, planned.values()))
+    return f'{{"clips": {count}, "shards": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
+# --- a shard ------------------------------------------------------------------------
+
+
+def write_shard(path: Path, clips: Iterable[Clip]) -> None:
+    """Write a shard, whole or not at all; the same clips give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    clips : iterable of Clip
+        What goes into it.
+
+    Raises
+    ------
+    AudioError
+        If a recording cannot be used.
+    ValueError
+        If a clip has no samples.
+    """
+    with written_whole(path) as part, open(part, "wb") as file:
+        with webdataset.TarWriter(file, mtime=0) as writer:
+            for number, clip in enumerate(clips):
+                suffix, audio = stored(clip)
+                about = json.dumps(clip.about, ensure_ascii=False).encode()
+                key = {"__key__": clip_key(number)}
+                writer.write({**key, suffix: audio, "json": about})
+
+
+def stored(clip: Clip) -> tuple[str, bytes]:
+    """The recording of a clip as it is stored.
+
+    Parameters
+    ----------
+    clip : Clip
+        A clip.
+
+    Returns
+    -------
+    tuple
+        Suffix without its dot, and the bytes: the file as it is where the clip is the
+        whole of it, else a FLAC of the stretch.
+
+    Raises
+    ------
+    AudioError
+        If the recording cannot be used.
+    ValueError
+        If the clip has no samples.
+    """
+    path = Path(clip.path)
+    _require_audio(path)
+    if clip.start is None and clip.stop is None:
+        return path.suffix.removeprefix(".").lower() or "audio", path.read_bytes()
+    with soundfile.SoundFile(path) as recording:
+        rate, frames = recording.samplerate, recording.frames
+        first = round((clip.start or 0) * rate)
+        last = frames if clip.stop is None else min(frames, round(clip.stop * rate))
+        if first >= last:
+            raise ValueError(
+                f"{path}: clip {clip.about['id']} has no sample between its start and "
+                "its stop; mend them in the manifest"
+            )
+        recording.seek(first)
+        exact = recording.subtype in BITS
+        dtype = "int32" if exact else "float64"
+        samples = recording.read(last - first, dtype, always_2d=True)
+        return _encoded(samples, rate, BITS.get(recording.subtype, "PCM_24"))
+
+
+@functools.cache
+def _require_audio(path: Path) -> None:
+    """Refuse a recording that cannot be decoded now, not after a day of training."""
+    try:
+        rate = soundfile.info(path).samplerate
+    except soundfile.LibsndfileError:
+        rate = 48000  # any: the next line says what is wrong with it
+    load_audio(path, rate)
+
+
+def _encoded(samples: np.ndarray, rate: int, subtype: str) -> tuple[str, bytes]:
+    """FLAC of int32 samples, or of floats rounded to 24 bits: [samples, channels].
+
+    Float WAV of what FLAC cannot hold: nine channels, and floats beyond full scale.
+    """
+    file = io.BytesIO()
+    if samples.dtype != np.int32:
+        levels = np.rint(samples * 2.0**23)
+        if levels.min() >= -(2**23) and levels.max() < 2**23:
+            samples = levels.astype(np.int32) << 8
+    if samples.dtype == np.int32 and samples.shape[1] > 8:
+        samples = samples / 2.0**31
+    if samples.dtype != np.int32:
+        soundfile.write(file, samples, rate, "FLOAT", format="WAV")
+        return "wav", file.getvalue()
+    soundfile.write(file, samples, rate, subtype, format="FLAC")
+    return "flac", file.getvalue()

@@ -1,0 +1,1 @@
+"""Synthetic scenes that `lmaczs demo` interprets."""

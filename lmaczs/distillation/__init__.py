@@ -1,0 +1,1 @@
+"""How the embedded CLAP, pretrained/clap_small, was made."""

@@ -1,0 +1,331 @@
+"""The text tower of the small CLAP: tokenizer, student, files.
+
+The student is a small `ClapTextModel` that starts from layers of a sentence encoder
+(`lmaczs.distillation.target_space.Teacher`) and learns its embeddings in the space for
+sounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    ClapTextConfig,
+    ClapTextModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clap.modeling_clap import ClapProjectionLayer
+
+from lmaczs.distillation.target_space import Teacher
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_TEACHER_SPECIAL_TOKENS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+
+
+def train_tokenizer(
+    texts: Sequence[str], vocab_size: int, max_tokens: int
+) -> PreTrainedTokenizerBase:
+    """Train a lower-casing byte-level BPE tokenizer as CLAP's text side expects it.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Texts to learn the merges from.
+    vocab_size : int
+        Number of tokens, special tokens included.
+    max_tokens : int
+        Longest text in tokens that the tokenizer admits (`model_max_length`).
+
+    Returns
+    -------
+    PreTrainedTokenizerBase
+        With bos 0, pad 1, eos 2, unk 3; the first word has a space before it.
+    """
+    bpe = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
+    bpe.train_from_iterator(
+        texts, vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    backend = Tokenizer.from_str(bpe.to_str())
+    backend.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True
+    )
+    # The generic class: RobertaTokenizer forgets the lower-casing when it is reloaded.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        mask_token="<mask>",
+    )
+
+
+class TextTower(nn.Module):
+    """The text side of a ClapModel, under the module names that it has there.
+
+    Parameters
+    ----------
+    config : ClapTextConfig
+        Its projection_dim and projection_hidden_act give the projection.
+    """
+
+    def __init__(self, config: ClapTextConfig) -> None:
+        super().__init__()
+        self.text_model = ClapTextModel(config)
+        self.text_projection = ClapProjectionLayer(config)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed texts as ClapModel.get_text_features does.
+
+        Parameters
+        ----------
+        input_ids : Tensor
+            [B, tokens] int64.
+        attention_mask : Tensor
+            [B, tokens], 1 for tokens, 0 for padding.
+
+        Returns
+        -------
+        Tensor
+            [B, projection_dim], unit norm.
+        """
+        hidden = self.text_model(input_ids, attention_mask=attention_mask)
+        return nn.functional.normalize(
+            self.text_projection(hidden.pooler_output), dim=-1
+        )
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Tensor:
+        """Embed texts in eval mode: [N, projection_dim], unit norm, on the CPU."""
+        training, device = self.training, next(self.parameters()).device
+        self.eval()
+        batches = [
+            tokenizer(
+                list(texts[start : start + 128]),
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            ).to(device)
+            for start in range(0, len(texts), 128)
+        ]
+        result = torch.cat([self(b.input_ids, b.attention_mask) for b in batches])
+        self.train(training)
+        return result.cpu()
+
+
+def build_student(
+    teacher: Teacher,
+    tokenizer: PreTrainedTokenizerBase,
+    layers: Sequence[int],
+    projection_dim: int,
+    max_positions: int = 80,
+) -> TextTower:
+    """Build a text tower that starts from some of the teacher's layers.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        A BERT; its width, heads and feed-forward size are taken over.
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the student.
+    layers : sequence of int
+        Indices of the teacher's layers to copy, in the student's order.
+    projection_dim : int
+        Dimensions of the joint space.
+    max_positions : int
+        Rows of the position table; two of them are never used.
+
+    Returns
+    -------
+    TextTower
+        Student on the CPU.
+    """
+    source = teacher.model.config
+    config = ClapTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=source.hidden_size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=source.num_attention_heads,
+        intermediate_size=source.intermediate_size,
+        hidden_act=source.hidden_act,
+        layer_norm_eps=source.layer_norm_eps,
+        hidden_dropout_prob=0.0,  # the targets have no noise: the student underfits
+        attention_probs_dropout_prob=0.0,
+        max_position_embeddings=max_positions,
+        projection_dim=projection_dim,
+    )
+    student = TextTower(config)
+    _copy_embeddings(teacher, student.text_model.embeddings, tokenizer)
+    for target, index in zip(student.text_model.encoder.layer, layers, strict=True):
+        target.load_state_dict(teacher.model.encoder.layer[index].state_dict())
+    _linearise(student.text_projection)
+    return student
+
+
+@torch.no_grad()
+def _copy_embeddings(
+    teacher: Teacher, target: nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    source = teacher.model.embeddings
+    words = source.word_embeddings.weight
+    vocab = teacher.tokenizer.get_vocab()
+    for index in range(len(tokenizer)):
+        pieces = _teacher_pieces(index, tokenizer, teacher.tokenizer, vocab)
+        target.word_embeddings.weight[index] = words[pieces].mean(0)
+    first = tokenizer.pad_token_id + 1  # position ids of tokens start here
+    positions = target.position_embeddings.weight
+    positions[first:] = source.position_embeddings.weight[: len(positions) - first]
+    target.token_type_embeddings.weight[:] = source.token_type_embeddings.weight[:1]
+    target.LayerNorm.load_state_dict(source.LayerNorm.state_dict())
+
+
+def _teacher_pieces(
+    index: int,
+    tokenizer: PreTrainedTokenizerBase,
+    other: PreTrainedTokenizerBase,
+    vocab: dict[str, int],
+) -> list[int]:
+    """Word pieces of another tokenizer that spell one token of ours."""
+    if index < len(SPECIAL_TOKENS):
+        return [vocab[_TEACHER_SPECIAL_TOKENS[index]]]
+    surface = tokenizer.backend_tokenizer.decoder.decode(
+        [tokenizer.convert_ids_to_tokens(index)]
+    )
+    inner = "##" + surface
+    if inner in vocab:
+        return [vocab[inner]]
+    pieces = other(surface.strip(), add_special_tokens=False).input_ids
+    return pieces or [other.unk_token_id]
+
+
+@torch.no_grad()
+def _linearise(projection: ClapProjectionLayer) -> None:
+    # A bias of one keeps the ReLU open at the start, so no half of the space is lost.
+    projection.linear1.bias.fill_(1.0)
+    projection.linear2.bias.copy_(-projection.linear2.weight.sum(1))
+
+
+def paraphrase_accuracy(
+    embeddings: Tensor, prompts: Tensor, targets: Sequence[int]
+) -> float:
+    """Share of texts whose nearest prompt is their own.
+
+    Parameters
+    ----------
+    embeddings : Tensor
+        [N, D] embeddings of the texts, unit norm.
+    prompts : Tensor
+        [classes, D] embeddings of the prompts, unit norm.
+    targets : sequence of int
+        The class of each text.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    nearest = (embeddings @ prompts.T).argmax(1)
+    return (nearest == torch.as_tensor(targets)).double().mean().item()
+
+
+def mean_off_diagonal(embeddings: Tensor) -> float:
+    """Mean cosine of different rows of [N, D] embeddings of unit norm."""
+    count = len(embeddings)
+    total = (embeddings @ embeddings.T).sum() - embeddings.square().sum()
+    return (total / (count * (count - 1))).item()
+
+
+def save_text_tower(
+    tower: TextTower,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    metrics: dict[str, float],
+) -> Path:
+    """Write config.json, model.safetensors (float16), tokenizer and metrics.json.
+
+    Parameters
+    ----------
+    tower : TextTower
+        Trained text tower.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer.
+    folder : str or Path
+        Where to write; made if it is missing.
+    metrics : dict of str to float
+        Figures of the tower.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    tower.text_model.config.save_pretrained(folder)
+    half = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in tower.state_dict().items()
+    }
+    half = {name: value.cpu().contiguous() for name, value in half.items()}
+    save_file(half, folder / "model.safetensors.partial", metadata={"format": "pt"})
+    os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
+    partial = folder / "metrics.json.partial"
+    partial.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+    os.replace(partial, folder / "metrics.json")
+    return folder
+
+
+def load_text_tower(
+    folder: str | Path,
+) -> tuple[
+    ClapTextConfig, dict[str, int | str], dict[str, Tensor], PreTrainedTokenizerBase
+]:
+    """Load what `save_text_tower` wrote, to build a ClapModel from.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder with config.json, model.safetensors and the tokenizer's files.
+
+    Returns
+    -------
+    tuple
+        The text configuration; projection_dim and projection_hidden_act as
+        ClapConfig takes them; the state dict (text_model.*, text_projection.*,
+        float32), to be loaded into a ClapModel with strict=False; the tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If the folder lacks one of the files.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} is no text tower: {name} is missing; "
+                "recipes/train_text.py writes one to <output_folder>/save/text_tower."
+            )
+    config = ClapTextConfig.from_pretrained(folder)
+    state = load_file(folder / "model.safetensors")
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    projection = {
+        "projection_dim": config.projection_dim,
+        "projection_hidden_act": config.projection_hidden_act,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return config, projection, state, tokenizer

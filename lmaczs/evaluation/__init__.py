@@ -1,0 +1,1 @@
+"""Comparing explainers: conditions, rivals, scores, tables, sanity checks."""

@@ -1,0 +1,1 @@
+"""Pictures of explanations, the papers' figures, and the HTML page."""

@@ -1,0 +1,235 @@
+"""The figures of the LMAC-ZS paper, from tables and masks.
+
+Colours survive print and colour blindness (viridis, magma, and Okabe and Ito's set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lmaczs.report.figures import COLUMNS, RANGE_DB, ROWS, label_frequencies, mel_bands
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MARKS = ("o", "s", "^", "D")
+
+
+def similarity_figure(pairs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Mean mask against similarity of all pairs of clip and prompt (figure 3, left).
+
+    Parameters
+    ----------
+    pairs : mapping of str to DataFrame
+        Of each method: similarity and mask_mean, a row a pair.
+
+    Returns
+    -------
+    Figure
+        A 2-D histogram a method, its correlation in the title.
+    """
+    figure, axes = _panels(1, len(pairs), 4.0, 3.4)
+    low = min(table.similarity.min() for table in pairs.values())
+    high = max(table.similarity.max() for table in pairs.values())
+    edges = [np.linspace(low, high, 41), np.linspace(0, 1, 41)]
+    for ax, (name, table) in zip(axes[0], pairs.items(), strict=True):
+        counts = ax.hist2d(
+            table.similarity, table.mask_mean, bins=edges, norm=LogNorm(), cmin=1
+        )
+        figure.colorbar(counts[3], ax=ax, label="pairs", pad=0.01)
+        ax.set_title(f"{name}: r = {table.similarity.corr(table.mask_mean):.2f}")
+        ax.set_xlabel("Similarity of clip and prompt")
+        ax.set_ylabel("Mean of the mask")
+    return figure
+
+
+def prompts_figure(
+    power: Tensor,
+    masks: Mapping[str, Tensor],
+    clips: Sequence[str],
+    prompts: Sequence[str],
+    sample_rate: int,
+    hop_length: int,
+) -> Figure:
+    """Clips against prompts, those that are there and others (figure 4).
+
+    Parameters
+    ----------
+    power : Tensor [N, F, T]
+        Power spectrograms of N clips.
+    masks : mapping of str to Tensor [N, P, F, T]
+        Of each method.
+    clips : sequence of str
+        What the clips are.
+    prompts : sequence of str
+        What is asked of each. Where it is what the clip is, the title is bold.
+    sample_rate : int
+        Hz.
+    hop_length : int
+        Samples from one column to the next.
+
+    Returns
+    -------
+    Figure
+        The clips' spectrograms above, and below them a row a method and prompt.
+    """
+    rows = 1 + len(masks) * len(prompts)
+    figure, axes = _panels(rows, len(clips), 2.6, 1.5)
+    seconds = power.shape[-1] * hop_length / sample_rate
+    bands = mel_bands(power.shape[1], sample_rate)
+    for column, clip in enumerate(clips):
+        picture = bands @ power[column].cpu()
+        _show(axes[0][column], _decibel(picture), seconds, sample_rate, "magma")
+        axes[0][column].set_title(clip, fontweight="bold")
+        for row, (name, number) in enumerate(
+            ((m, p) for m in masks for p in range(len(prompts))), start=1
+        ):
+            mask, ax = masks[name][column, number].cpu(), axes[row][column]
+            _show(ax, bands @ mask, seconds, sample_rate, "viridis")
+            there = "bold" if prompts[number] == clip else "normal"
+            title = f"{name}: {prompts[number]} ({mask.mean():.2f})"
+            ax.set_title(title, fontsize="small", fontweight=there)
+    return _finished(figure, axes)
+
+
+def cascade_figure(
+    masks: Mapping[tuple[str, str], Tensor],
+    ssim: pd.DataFrame,
+    sample_rate: int,
+    hop_length: int,
+) -> Figure:
+    """One clip's masks while stages are randomised from the top (figure 5).
+
+    Parameters
+    ----------
+    masks : mapping of (str, str) to Tensor [F, T]
+        Of method and stage, ``trained`` first.
+    ssim : DataFrame
+        method, stage, ssim, a row a clip; means are in the titles.
+    sample_rate : int
+        Hz.
+    hop_length : int
+        Samples from one column to the next.
+
+    Returns
+    -------
+    Figure
+        A row a method, a column a stage.
+    """
+    methods = list(dict.fromkeys(method for method, _ in masks))
+    stages = list(dict.fromkeys(stage for _, stage in masks))
+    means = ssim.groupby(["method", "stage"]).ssim.mean()
+    figure, axes = _panels(len(methods), len(stages), 2.6, 2.0)
+    for row, method in enumerate(methods):
+        for column, stage in enumerate(stages):
+            mask, ax = masks[method, stage].cpu(), axes[row][column]
+            seconds = mask.shape[1] * hop_length / sample_rate
+            bands = mel_bands(mask.shape[0], sample_rate)
+            _show(ax, bands @ mask, seconds, sample_rate, "viridis")
+            value = means.get((method, stage), 1.0)
+            ax.set_title(f"{method}: {stage}\nmean SSIM {value:.2f}", fontsize="small")
+    return _finished(figure, axes)
+
+
+def ssim_figure(ssim: pd.DataFrame) -> Figure:
+    """Likeness of the masks against the stage that was randomised (figure 3, right).
+
+    Parameters
+    ----------
+    ssim : DataFrame
+        method, stage, ssim, empty, a row a clip.
+
+    Returns
+    -------
+    Figure
+        Mean and standard deviation over clips, a line a method; dotted: where it would
+        be if nothing were kept of a random model.
+    """
+    figure, axes = _panels(1, 1, 5.0, 3.4)
+    ax = axes[0][0]
+    stages = list(dict.fromkeys(ssim.stage))
+    for number, (method, rows) in enumerate(ssim.groupby("method", sort=False)):
+        groups = rows.groupby("stage").ssim
+        mean = [1.0, *groups.mean().reindex(stages)]
+        spread = [0.0, *groups.std().fillna(0).reindex(stages)]
+        style = {"color": LINES[number], "marker": MARKS[number], "capsize": 3}
+        ax.errorbar(["trained", *stages], mean, spread, label=method, **style)
+        ax.axhline(rows["empty"].mean(), color=LINES[number], linestyle=":")
+    ax.set_xlabel("Randomised down to")
+    ax.set_ylabel("SSIM with the trained model's mask")
+    ax.tick_params(axis="x", rotation=20)
+    ax.legend()
+    return figure
+
+
+def curves_figure(curves: pd.DataFrame) -> Figure:
+    """Insertion and deletion curves, mean over clips.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        method, share, insertion, deletion, a row a clip, method and share.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _panels(1, 2, 4.2, 3.4)
+    means = curves.groupby(["method", "share"], sort=False).mean(numeric_only=True)
+    for ax, kind in zip(axes[0], ("insertion", "deletion"), strict=True):
+        for number, method in enumerate(means.index.unique("method")):
+            line = means.loc[method][kind].sort_index()
+            style = {"marker": MARKS[number % 4], "color": LINES[number % 4]}
+            dashes = "-" if number < len(LINES) else "--"
+            ax.plot(line.index, line, dashes, label=method, markersize=3, **style)
+        ax.set_title(kind.capitalize(), loc="left")
+        ax.set_xlabel("Share of the cells")
+        ax.set_ylabel("Probability of the predicted class")
+        ax.set_ylim(0, 1)
+    axes[0][0].legend(fontsize="x-small", handlelength=3)
+    return figure
+
+
+def _panels(rows: int, columns: int, width: float, height: float) -> tuple:
+    size = (columns * width, rows * height)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _show(ax: Axes, values: Tensor, seconds: float, rate: int, colours: str) -> None:
+    low, high = (-RANGE_DB, 0.0) if colours == "magma" else (0.0, 1.0)
+    ax.imshow(
+        values[:, :: max(1, values.shape[1] // COLUMNS)].numpy(),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        origin="lower",
+        aspect="auto",
+        extent=(0.0, seconds, 0.0, ROWS),
+    )
+    label_frequencies(ax, rate)
+    ax.tick_params(labelsize="x-small")
+
+
+def _decibel(power: Tensor) -> Tensor:
+    loudest = power.max().clamp_min(1e-10)
+    return (10 * (power.clamp_min(1e-20) / loudest).log10()).clamp(-RANGE_DB, 0)
+
+
+def _finished(figure: Figure, axes: np.ndarray) -> Figure:
+    """Axes are named at the edges alone."""
+    for ax in axes[:-1].flat:
+        ax.tick_params(labelbottom=False)
+    for ax in axes[:, 1:].flat:
+        ax.tick_params(labelleft=False)
+        ax.set_ylabel("")
+    for ax in axes[-1]:
+        ax.set_xlabel("Time (s)")
+    return figure

@@ -1,0 +1,1 @@
+"""Training a mask decoder, fine-tuning it, exporting it."""

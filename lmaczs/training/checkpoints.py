@@ -1,0 +1,106 @@
+"""Checkpoints that a kill at any moment leaves usable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    METAFNAME,
+    Checkpoint,
+    Checkpointer,
+)
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from lmaczs.training.distributed import gather
+
+__all__ = ["WholeCheckpointer"]
+
+PART = f".{METAFNAME}.part"
+
+
+class WholeCheckpointer(Checkpointer):
+    """A checkpointer for which a checkpoint exists when all of it is written.
+
+    SpeechBrain knows a checkpoint by its file CKPT.yaml, and writes that first: a
+    process that is killed before the weights are written leaves a newest checkpoint
+    that cannot be loaded, and the run cannot go on. Here the file gets its name last,
+    and what earlier kills left unfinished is removed.
+
+    Parameters
+    ----------
+    checkpoints_dir : str or Path
+        Folder of the checkpoints, made when missing.
+    *args : Any
+        Passed on to SpeechBrain's Checkpointer.
+    **kwargs : Any
+        Passed on to SpeechBrain's Checkpointer.
+    """
+
+    def __init__(self, checkpoints_dir: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().__init__(checkpoints_dir, *args, **kwargs)
+        if if_main_process():
+            for folder in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*"):
+                if not (folder / METAFNAME).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
+        """Save a checkpoint.
+
+        Parameters
+        ----------
+        *args : Any
+            As for SpeechBrain's Checkpointer.
+        **kwargs : Any
+            As for SpeechBrain's Checkpointer.
+
+        Returns
+        -------
+        Checkpoint or None
+            None in processes other than the main one.
+        """
+        saved = super().save_checkpoint(*args, **kwargs)
+        if saved is not None:
+            os.replace(saved.path / PART, saved.path / METAFNAME)
+        # what is to be deleted next is looked up on disk by every process
+        ddp_barrier()
+        return saved
+
+    def recover_if_possible(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
+        """Load a checkpoint, in all processes the same one.
+
+        Parameters
+        ----------
+        *args : Any
+            As for SpeechBrain's Checkpointer.
+        **kwargs : Any
+            As for SpeechBrain's Checkpointer.
+
+        Returns
+        -------
+        Checkpoint or None
+            None if there is none yet.
+
+        Raises
+        ------
+        RuntimeError
+            If some processes see another one, or none: they would go on from different
+            weights.
+        """
+        chosen = self.find_checkpoint(*args, **kwargs)
+        names = gather(chosen.path.name if chosen else "none")
+        if len(set(names)) > 1:
+            raise RuntimeError(
+                f"the processes find different checkpoints in {self.checkpoints_dir}, "
+                f"by rank: {', '.join(names)}. Machines that train together need an "
+                "output_folder on a disk that they share."
+            )
+        return super().recover_if_possible(*args, **kwargs)
+
+    def _save_checkpoint_metafile(
+        self, fpath: Path, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        return super()._save_checkpoint_metafile(fpath.with_name(PART), *args, **kwargs)

@@ -1,0 +1,354 @@
+"""From a training run to a folder that ``ZeroShotInterpreter.from_hparams`` loads.
+
+A run leaves `save/interpreter.yaml` (what its decoder needs to be used) and SpeechBrain
+checkpoints. An exported folder is self-contained::
+
+    DEST/hyperparams.yaml   how to build CLAP and decoder
+    DEST/decoder.ckpt       the decoder's weights at the best checkpoint
+    DEST/clap/              the CLAP, unless it is one of the Hub
+    DEST/README.md          model card
+    DEST/run.json           digest of the run: that run alone may replace the folder
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+
+from lmaczs.clap import local_folder
+from lmaczs.training.model_card import model_card
+from lmaczs.training.run_identity import RUN_FILE, run_digest
+from lmaczs.utils.files import written_whole
+
+__all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
+
+RUN_CARD = "interpreter.yaml"
+MODEL_KEYS = ("model_name", "domain", "width", "template")
+RUN_CARD_KEYS = {"clap_source", *MODEL_KEYS, "best_metric", "best_mode"}
+CLAP_PATTERNS = (
+    *("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"),
+    *("README.md", "LICENSE*", "NOTICE*"),
+)
+EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", RUN_FILE}
+
+INFERENCE_YAML = """\
+source_folder: . # set by from_hparams to the folder of this file
+clap_source: {clap_source} # folder relative to this file, or a Hub id
+model_name: {model_name}
+domain: {domain}
+width: {width}
+template: {template}
+clap: !apply:lmaczs.clap.FrozenClap.from_pretrained
+    source: !ref <clap_source>
+    relative_to: !ref <source_folder>
+decoder: !new:lmaczs.decoder.MaskDecoder
+    clap: !ref <clap>
+    domain: !ref <domain>
+    width: !ref <width>
+modules:
+    clap: !ref <clap>
+    decoder: !ref <decoder>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        decoder: !ref <decoder>
+    custom_hooks:
+        decoder: !name:lmaczs.decoder.load_decoder
+"""
+
+
+class ExportError(ValueError):
+    """A run that cannot be exported: which folder, the reason, the mend."""
+
+
+def inference_yaml(
+    clap_source: str, model_name: str, domain: str, width: int, template: str
+) -> str:
+    """Hyperparameters with which `from_hparams` builds an interpreter.
+
+    Parameters
+    ----------
+    clap_source : str
+        Folder of the CLAP, absolute or relative to the file, or a Hub id.
+    model_name : str
+        Name of CLAP and decoder together, noted in every explanation.
+    domain : str
+        Of the masks: mel, stft or waveform.
+    width : int
+        Of the decoder.
+    template : str
+        Sentence that a bare label is put into, with ``{}`` in the label's place.
+
+    Returns
+    -------
+    str
+        HyperPyYAML.
+    """
+    values = {
+        "clap_source": clap_source,
+        "model_name": model_name,
+        "domain": domain,
+        "width": width,
+        "template": template,
+    }
+    return INFERENCE_YAML.format(**{key: _scalar(v) for key, v in values.items()})
+
+
+def write_run_card(
+    save_folder: str | Path,
+    *,
+    clap_source: str | Path,
+    model_name: str,
+    domain: str,
+    width: int,
+    template: str,
+    best_metric: str,
+    best_mode: str,
+    split: str = "",
+) -> Path:
+    """Note in a run's save folder what `export_run` will need.
+
+    Parameters
+    ----------
+    save_folder : str or Path
+        Folder of the run's checkpoints.
+    clap_source : str or Path
+        Folder, noted as an absolute path, or Hub id.
+    model_name : str
+        As for `inference_yaml`.
+    domain : str
+        As for `inference_yaml`.
+    width : int
+        As for `inference_yaml`.
+    template : str
+        As for `inference_yaml`.
+    best_metric : str
+        Key in the checkpoints' metadata by which the best one is chosen.
+    best_mode : str
+        ``min`` or ``max``: which value of it is the best.
+    split : str
+        How the clips were split where the YAML leaves it open, see `Splits.chosen_by`.
+
+    Returns
+    -------
+    Path
+        The file that was written, `interpreter.yaml`.
+
+    Raises
+    ------
+    ValueError
+        If `best_mode` is neither ``min`` nor ``max``.
+    """
+    if best_mode not in ("min", "max"):
+        raise ValueError(f"best_mode is min or max, not {best_mode!r}")
+    folder = local_folder(clap_source)
+    values = {
+        "clap_source": str(folder.resolve() if folder else clap_source),
+        "model_name": model_name,
+        "domain": domain,
+        "width": width,
+        "template": template,
+        "best_metric": best_metric,
+        "best_mode": best_mode,
+        **({"split": split} if split else {}),
+    }
+    path = Path(save_folder) / RUN_CARD
+    with written_whole(path) as part:
+        part.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) -> Path:
+    """Write the best decoder of a training run as a folder that can be loaded.
+
+    Parameters
+    ----------
+    run_folder : str or Path
+        `output_folder` of the run.
+    dest : str or Path
+        Made when missing; it appears whole or not at all. An earlier export of the
+        same run is replaced, any other folder that holds something is left alone.
+    force : bool
+        Replace an export of another run, too.
+
+    Returns
+    -------
+    Path
+        `dest`.
+
+    Raises
+    ------
+    ExportError
+        If the run is none, has no checkpoint yet, is damaged or lost its CLAP, or if
+        `dest` holds something else or, without `force`, an export of another run.
+    """
+    run_folder, dest = Path(run_folder), Path(dest)
+    card = _read_run_card(run_folder)
+    checkpoint = _best_checkpoint(run_folder, card["best_metric"], card["best_mode"])
+    weights = _decoder_weights(checkpoint)
+    clap_folder = _clap_folder(card["clap_source"])
+    origin = {"run": run_digest(run_folder)}
+    _check_dest(dest, origin, force)
+    with _folder_written_whole(dest) as part:
+        shutil.copyfile(weights, part / "decoder.ckpt")
+        if clap_folder:
+            _copy_clap(clap_folder, part / "clap")
+        source = "clap" if clap_folder else card["clap_source"]
+        text = inference_yaml(source, *(card[k] for k in MODEL_KEYS))
+        (part / "hyperparams.yaml").write_text(text, encoding="utf-8")
+        text = _readme(run_folder, card, checkpoint, clap_folder is not None)
+        (part / "README.md").write_text(text, encoding="utf-8")
+        (part / RUN_FILE).write_text(json.dumps(origin) + "\n", encoding="utf-8")
+    return dest
+
+
+def _readme(
+    run_folder: Path, card: dict[str, Any], checkpoint: Checkpoint, clap_is_copied: bool
+) -> str:
+    try:
+        return model_card(run_folder, card, checkpoint.meta, clap_is_copied)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExportError(
+            f"{run_folder}: its hyperparams.yaml or test.json is damaged "
+            f"({' '.join(str(error).split())}): remove it to export without"
+        ) from error
+
+
+def _scalar(value: str | int) -> str:
+    """Return a value as a YAML scalar on one line, quoted where it must be."""
+    text = yaml.safe_dump(value, width=math.inf, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+# --- the run ------------------------------------------------------------------------
+
+
+def _read_run_card(run_folder: Path) -> dict[str, Any]:
+    path = run_folder / "save" / RUN_CARD
+    if not path.is_file():
+        raise ExportError(
+            f"{run_folder}: no training run of recipes/train.py ({path} is missing): "
+            "pass the output_folder of one"
+        )
+    card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(card, dict) or not RUN_CARD_KEYS <= set(card):
+        raise ExportError(
+            f"{path}: damaged, it lacks keys of a run: start the training command "
+            "again, which writes the file anew"
+        )
+    return card
+
+
+def _best_checkpoint(run_folder: Path, metric: str, mode: str) -> Checkpoint:
+    checkpointer = Checkpointer(run_folder / "save")
+    found = checkpointer.find_checkpoint(
+        **{f"{mode}_key": metric},
+        # NaN compares as neither better nor worse, so the newest would win
+        ckpt_predicate=lambda ckpt: math.isfinite(ckpt.meta.get(metric, math.nan)),
+    )
+    if found is None:
+        raise ExportError(
+            f"{run_folder}: no checkpoint with a finite {metric} yet: let the training "
+            "finish an epoch, then export"
+        )
+    return found
+
+
+def _decoder_weights(checkpoint: Checkpoint) -> Path:
+    path = checkpoint.path / "decoder.ckpt"
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a damaged file may raise anything
+        raise ExportError(
+            f"{path}: missing or damaged: remove {checkpoint.path} to export the "
+            "next best checkpoint"
+        ) from error
+    return path
+
+
+def _clap_folder(source: str) -> Path | None:
+    try:
+        folder = local_folder(source)
+    except FileNotFoundError as error:
+        raise ExportError(
+            f"{source}: the CLAP that the run was trained for is gone: put it back"
+        ) from error
+    if folder and not (folder / "config.json").is_file():
+        raise ExportError(f"{folder}: no CLAP (config.json is missing): put it back")
+    return folder
+
+
+def _copy_clap(source: Path, dest: Path) -> None:
+    """Copy what belongs to a Hugging Face checkpoint, and nothing of a trainer's."""
+    dest.mkdir()
+    patterns = CLAP_PATTERNS
+    if not any(source.glob("*.safetensors")):
+        patterns += ("pytorch_model*.bin",)
+    for path in {path for pattern in patterns for path in source.glob(pattern)}:
+        if path.is_file():
+            shutil.copyfile(path, dest / path.name)
+
+
+# --- the folder that is written -----------------------------------------------------
+
+
+def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
+    """Refuse a destination in which more than an earlier export would be lost."""
+    if dest.exists() and not dest.is_dir():
+        raise ExportError(f"{dest}: it is a file: name a folder")
+    content = {path.name for path in dest.iterdir()} if dest.is_dir() else set()
+    if content and not ("hyperparams.yaml" in content and content <= EXPORTED):
+        raise ExportError(
+            f"{dest}: it holds something else than an earlier export: name an empty "
+            "or a new folder"
+        )
+    if content and not force and _origin_of(dest) != origin:
+        raise ExportError(
+            f"{dest}: it holds an export of another run: name another folder, or add "
+            "--force to replace it"
+        )
+
+
+def _origin_of(dest: Path) -> Any:
+    """Run that an export was made from; None where it does not tell."""
+    try:
+        return json.loads((dest / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _folder_written_whole(dest: Path) -> Iterator[Path]:
+    """Fill a folder beside `dest`, and let it take the place of `dest` at the end."""
+    dest = dest.resolve()
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        _take_place(part, dest)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_place(part: Path, dest: Path) -> None:
+    """Move a folder to where another may stand, which comes back if that fails."""
+    old = part.with_suffix(".old")
+    if dest.exists():
+        os.replace(dest, old)
+    try:
+        os.replace(part, dest)
+    except OSError:
+        if old.exists():
+            os.replace(old, dest)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

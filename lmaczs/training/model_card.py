@@ -1,0 +1,185 @@
+"""The README.md of an exported decoder: what it is, how good, from what, whose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmaczs import __version__
+
+FOLDS = {"train_folds", "valid_folds", "test_folds"}
+NO_METRIC = {"unixtime", "end-of-epoch"}
+
+MODEL_CARD = """\
+---
+library_name: lmaczs
+tags: [audio, clap, interpretability, lmac-zs, speechbrain]
+---
+
+# {model_name}
+
+A mask decoder for the CLAP model {clap}, {method}.
+Given a recording and a text prompt it masks the recording's spectrogram, and what is
+left is what the CLAP model listened to.
+
+    from lmaczs import ZeroShotInterpreter
+
+    interpreter = ZeroShotInterpreter.from_hparams(source="<this folder>")
+    explanation = interpreter.interpret_file("street.wav", "a dog barking")
+
+Masks are in the {domain} domain; a bare label is put into "{template}". Loading this
+folder runs what its hyperparams.yaml names, as with every SpeechBrain model: read that
+file before you load a folder of somebody else's.
+
+## Metrics
+
+Of {chosen}:
+
+{metrics}
+
+## Training
+
+Trained with `recipes/train.py` of lmaczs {version}{recipe}. Values, without paths:
+
+```yaml
+{hyperparameters}```
+
+## Licence
+
+{licence}
+"""
+LMAC_ZS_PLUS = (
+    "trained as LMAC-ZS+: the method is that of\nLMAC-ZS (arXiv 2405.17615), the "
+    "objective and the decoder's layers are those of lmaczs"
+)
+LMAC = (
+    "trained with the terms of\nL-MAC (arXiv 2403.13086) on class prompts; the "
+    "decoder's layers are those of lmaczs"
+)
+COPIED_CLAP = (
+    "`clap/` is a copy of that CLAP model and keeps its licence (see `clap/README.md` "
+    "where there is one)."
+)
+HUB_CLAP = "The CLAP model is fetched from the Hub and has its own licence there."
+DECODER_LICENCE = (
+    "The decoder's weights were learned from that CLAP model and from the training\n"
+    "data: what their licences say of derived works holds for this folder, too. The\n"
+    "code of lmaczs is under Apache-2.0."
+)
+
+
+def model_card(
+    run_folder: str | Path,
+    run_card: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    clap_is_copied: bool,
+) -> str:
+    """Describe the decoder of a training run for those who are to use it.
+
+    Parameters
+    ----------
+    run_folder : str or Path
+        `output_folder` of the run. Its hyperparams.yaml and test.json are read where
+        they are; nothing in them is executed.
+    run_card : Mapping
+        What `lmaczs.training.export.write_run_card` noted.
+    meta : Mapping
+        Metadata of the checkpoint that is exported.
+    clap_is_copied : bool
+        Whether the CLAP lies in the same folder, or on the Hub.
+
+    Returns
+    -------
+    str
+        Markdown, with the metadata block of the Hub on top.
+    """
+    run_folder = Path(run_folder)
+    recipe, values = _training_values(run_folder / "hyperparams.yaml")
+    values = _as_split(values, run_card.get("split", ""))
+    names = ("model_name", "domain", "template")
+    return MODEL_CARD.format(
+        **{name: run_card[name] for name in names},
+        clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
+        method=LMAC if values.get("objective") == "lmac" else LMAC_ZS_PLUS,
+        chosen=_which_checkpoint(run_card["best_metric"], run_card["best_mode"]),
+        metrics=_metric_table(
+            {key: value for key, value in meta.items() if key not in NO_METRIC},
+            _test_metrics(run_folder, meta),
+        ),
+        version=__version__,
+        recipe=recipe,
+        hyperparameters=yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
+        licence=f"{COPIED_CLAP if clap_is_copied else HUB_CLAP}\n{DECODER_LICENCE}",
+    )
+
+
+def _which_checkpoint(best_metric: str, best_mode: str) -> str:
+    if (best_metric, best_mode) == ("epoch", "max"):
+        return "the last epoch"
+    extreme = {"min": "lowest", "max": "highest"}[best_mode]
+    return f"the checkpoint with the {extreme} {best_metric} on the validation split"
+
+
+def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+    """Return metrics as a Markdown table, those of the test split where there are."""
+    rows = [
+        f"| {key} | {_cell(valid[key])} | {_cell(test.get(key))} |" for key in valid
+    ]
+    return "\n".join(["| metric | validation | test |", "|---|---|---|", *rows])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _test_metrics(run_folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run measured with this checkpoint on its test split."""
+    path = run_folder / "test.json"
+    # a file from before the checkpoint speaks of another one
+    if not path.is_file() or path.stat().st_mtime < meta.get("unixtime", 0):
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads HyperPyYAML without building anything: what has a tag becomes None."""
+
+
+_PlainLoader.add_multi_constructor("", lambda loader, suffix, node: None)
+
+
+def _training_values(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return recipe file and plain values of a run, without this machine's paths."""
+    if not path.is_file():
+        return "", {}
+    text = path.read_text(encoding="utf-8")
+    # SpeechBrain's second line names the file that the run was started with
+    origin = [line for line in text.splitlines()[1:2] if line.startswith("# ")]
+    recipe = f" and `{Path(origin[0][2:]).name}`" if origin else ""
+    values = yaml.load(text, Loader=_PlainLoader) or {}
+    return recipe, {key: value for key, value in values.items() if _is_plain(value)}
+
+
+def _as_split(values: dict[str, Any], split: str) -> dict[str, Any]:
+    """Return values with the split that was used; folds only where they chose it."""
+    if not split:
+        return values
+    used = {**values, "split": split}
+    if split == "folds":
+        return used
+    return {key: value for key, value in used.items() if key not in FOLDS}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return all(_is_plain(item) for item in items)
+    if isinstance(value, str):
+        return not Path(value).is_absolute()
+    return isinstance(value, int | float)

@@ -1,0 +1,343 @@
+"""What a training run is: its settings, its models and its data, noted in run.json.
+
+An output folder belongs to one run. Where it holds checkpoints of another one, neither
+may its decoder be trained on nor its metrics be replaced, so the training is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from hyperpyyaml.core import recursive_update
+from ruamel.yaml import YAML
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.run_opts import RunOptions
+from torch import nn
+
+from lmaczs.training.distributed import gather
+from lmaczs.utils.files import written_whole
+
+if TYPE_CHECKING:
+    from lmaczs.clap import FrozenClap
+    from lmaczs.training.finetuning import StartingPoint
+
+RUN_FILE = "run.json"
+DIGITS = 8  # hexadecimal, of a digest
+WEIGHTS = ("*.safetensors", "*.bin", "*.ckpt")
+MODEL_FILES = ("*.json", "*.txt", "*.model", *WEIGHTS)
+
+# Every other key of a YAML and every other option is compared.
+PLACES = {"output_folder", "save_folder", "clap_folder", "tower_folder"}
+DIGESTED = {
+    *("data_folder", "manifest", "unlabelled_folder", "class_names", "wordnet_folder"),
+    *("archive_url", "archive_sha256", "archive_clips"),
+    *("clap_source", "source", "text_tower", "teacher"),
+    *("tagger_model", "tagger_class_map"),
+}
+WITHOUT_EFFECT = {
+    *("number_of_epochs", "num_workers", "num_threads", "keep_in_memory"),
+    *("model_name", "attribution", "train_logger", "tensorboard", "log_config"),
+    *("examples_every", "example_clips", "valid_every"),
+    *("ckpt_interval_minutes", "ckpt_interval_steps"),
+    *("device", "distributed_backend", "distributed_launch"),
+    *("data_parallel_backend", "data_parallel_count", "find_unused_parameters"),
+    *("debug", "debug_batches", "debug_epochs", "debug_persistently", "test_only"),
+    *("noprogressbar", "tqdm_colored_bar", "tqdm_barcolor", "param_file"),
+    *("profile_training", "profile_warmup", "profile_steps"),
+}
+NOT_COMPARED = PLACES | DIGESTED | WITHOUT_EFFECT
+
+Identity = Mapping[str, Any]
+
+
+class OtherRunError(ValueError):
+    """An output folder that was begun with something else: with what, and the fix."""
+
+
+# --- what a run is ------------------------------------------------------------------
+
+
+def settings_of(
+    hparams_file: str | Path, overrides: str, run_opts: RunOptions
+) -> dict[str, Any]:
+    """Settings of a training that change its result, by dotted names.
+
+    References stay as they are written: a value that others refer to counts once.
+
+    Parameters
+    ----------
+    hparams_file : str or Path
+        The YAML.
+    overrides : str
+        Values that replace its own, as SpeechBrain's command line gives them.
+    run_opts : RunOptions
+        Those that were given are settings, too.
+
+    Returns
+    -------
+    dict
+        As JSON can hold it: every key but `NOT_COMPARED`.
+    """
+    reader = YAML()
+    tree = reader.load(Path(hparams_file).read_text(encoding="utf-8"))
+    if overrides:
+        recursive_update(tree, reader.load(overrides))
+    given = {name: run_opts[name] for name in run_opts.overridden_args}
+    kept = {k: v for k, v in {**tree, **given}.items() if k not in NOT_COMPARED}
+    found = (pair for name, node in kept.items() for pair in _flat(name, node))
+    return json.loads(json.dumps(dict(found), default=str))
+
+
+def _flat(name: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Values of a tree by dotted names; a tag (``!new:...``) is a value, too."""
+    if not isinstance(node, Mapping):
+        yield name, _plain(node)
+        return
+    if _tag(node):
+        yield name, _tag(node)
+    for key, value in node.items():
+        yield from _flat(f"{name}.{key}", value)
+
+
+def _plain(node: Any) -> Any:
+    tag = [_tag(node)] if _tag(node) else []
+    if isinstance(node, Mapping):
+        return [*tag, {str(key): _plain(value) for key, value in node.items()}]
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [*tag, *(_plain(item) for item in node)]
+    return " ".join([*tag, node.value]).strip() if tag else node
+
+
+def _tag(node: Any) -> str:
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    return tag if tag and tag.startswith("!") else ""
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Digest of a model's weights.
+
+    Parameters
+    ----------
+    module : Module
+        The model.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def clap_digest(clap: FrozenClap) -> str:
+    """Digest of a CLAP's weights and the numbers of its front end."""
+    front_end = clap.front_end
+    numbers = front_end.sample_rate, front_end.n_fft, front_end.hop_length
+    settings = (*numbers, front_end.max_samples, front_end.padding)
+    return _digest([fingerprint(clap.model), settings])
+
+
+def start_digest(start: StartingPoint) -> str:
+    """Digest of the decoder that a fine-tuning starts from."""
+    kind = start.domain, start.width, start.template
+    return _digest([fingerprint(start.decoder), kind])
+
+
+def clips_digest(table: pd.DataFrame) -> str:
+    """Number and digest of a table's clips: names, words, cuts and sizes of files.
+
+    Parameters
+    ----------
+    table : DataFrame
+        id and path, and what there is of split, label, text, phrases, start and stop.
+
+    Returns
+    -------
+    str
+    """
+    rows = [_row(row) for row in table.to_dict("records")]
+    return f"{len(rows)} (digest {_digest(rows)})"
+
+
+def _row(row: Mapping[str, Any]) -> list[Any]:
+    path = Path(row["path"])
+    size = path.stat().st_size if path.is_file() else None  # None: it is in a shard
+    said = [[one.words, one.is_label] for one in row.get("phrases", ())]
+    words = [row.get(name) or "" for name in ("split", "label", "text")]
+    cut = [None if pd.isna(x := row.get(name)) else x for name in ("start", "stop")]
+    return [row["id"], *words, said, *cut, size]
+
+
+def files_digest(places: Iterable[str | Path | None]) -> str:
+    """Digest of the contents of files, and of the models in folders.
+
+    Parameters
+    ----------
+    places : iterable of str, Path or None
+        Files, folders with a model, or Hub ids, of which only the name counts.
+
+    Returns
+    -------
+    str
+    """
+    return _digest([_content(place) for place in places])
+
+
+def _content(place: str | Path | None) -> Any:
+    if place is None:
+        return None
+    path = Path(place)
+    if path.is_dir():
+        found = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
+        return [[one.name, _content(one)] for one in sorted(found) if one.is_file()]
+    if not path.is_file():
+        return str(place)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:DIGITS]
+
+
+# --- whose an output folder is ------------------------------------------------------
+
+
+def begin_run(
+    output_folder: str | Path,
+    save_folder: str | Path,
+    identity: Callable[[], Identity],
+    debug: bool = False,
+    stale: Sequence[str] = (),
+) -> None:
+    """Note in an output folder which run it belongs to, or refuse another run.
+
+    A folder in which nothing was trained yet is free. The first process of a group
+    decides; all of them raise what it finds.
+
+    Parameters
+    ----------
+    output_folder : str or Path
+        Gets run.json, whole or not at all.
+    save_folder : str or Path
+        Of the checkpoints.
+    identity : callable
+        Computes what the run is, by names that a refusal states.
+    debug : bool
+        Of a run that leaves nothing: it is compared and not noted.
+    stale : sequence of str
+        Files of the folder that are removed where they are not this run's.
+
+    Raises
+    ------
+    OtherRunError
+        If something was trained in the folder by another run.
+    """
+    refusal = None
+    if if_main_process():
+        folder = Path(output_folder)
+        trained = _is_trained(folder, Path(save_folder))
+        if trained or not debug:
+            refusal = _begin(folder, identity(), trained, debug, stale)
+    refusal = gather(refusal)[0]
+    if refusal:
+        raise OtherRunError(refusal)
+
+
+def _is_trained(folder: Path, save_folder: Path) -> bool:
+    checkpoints = save_folder.glob("CKPT+*/CKPT.yaml")
+    return any(checkpoints) or (folder / "test.json").exists()
+
+
+def _begin(
+    folder: Path, identity: Identity, trained: bool, debug: bool, stale: Sequence[str]
+) -> str | None:
+    """Note the run; or say why it cannot go into this folder."""
+    noted = folder / RUN_FILE
+    if trained:
+        return _refusal(folder, noted, identity)
+    text = json.dumps(identity, indent=1) + "\n"
+    if debug or (noted.is_file() and noted.read_text(encoding="utf-8") == text):
+        return None
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    with written_whole(noted) as part:
+        part.write_text(text, encoding="utf-8")
+    return None
+
+
+def _refusal(folder: Path, noted: Path, identity: Identity) -> str | None:
+    fix = "choose another --output_folder"
+    if not noted.is_file():
+        return (
+            f"output_folder {folder} holds a training of an older version, which did "
+            f"not note its settings ({RUN_FILE} is missing): {fix}"
+        )
+    try:
+        found = dict(json.loads(noted.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        return f"{noted} cannot be read ({error}), so what it was begun with: {fix}"
+    others = differences(found, identity)
+    if not others:
+        return None
+    return f"output_folder {folder} was begun with {'; '.join(others)}: {fix}"
+
+
+def differences(begun: Identity, now: Identity) -> list[str]:
+    """What two runs differ in.
+
+    Parameters
+    ----------
+    begun : mapping
+        Identity of a run.
+    now : mapping
+        That of another one.
+
+    Returns
+    -------
+    list of str
+        ``"objective lmaczs, now lmac"``, in the order of the names.
+    """
+    names = [*begun, *(name for name in now if name not in begun)]
+    return [
+        f"{name} {_shown(begun, name)}, now {_shown(now, name)}"
+        for name in names
+        if name not in begun or name not in now or begun[name] != now[name]
+    ]
+
+
+def _shown(identity: Identity, name: str) -> str:
+    if name not in identity:
+        return "unset"
+    value = identity[name]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def run_digest(run_folder: str | Path) -> str:
+    """Digest of the run that an output folder belongs to.
+
+    Parameters
+    ----------
+    run_folder : str or Path
+        Of a run that an older version trained, only where it is counts.
+
+    Returns
+    -------
+    str
+    """
+    noted = Path(run_folder) / RUN_FILE
+    if noted.is_file():
+        return hashlib.sha256(noted.read_bytes()).hexdigest()
+    return hashlib.sha256(str(Path(run_folder).resolve()).encode()).hexdigest()

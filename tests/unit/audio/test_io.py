@@ -1,0 +1,294 @@
+"""audio.py: every recording becomes one mono float32 waveform, or one AudioError."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from lmaczs.audio.io import AudioError, load_audio, resample, save_audio
+
+RATE = 16000
+LOSSLESS = {
+    "wav": ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"],
+    "aiff": ["PCM_S8", "PCM_16", "PCM_24", "FLOAT"],
+    "flac": ["PCM_S8", "PCM_16", "PCM_24"],
+}
+LOSSY = ["ogg", "mp3"]
+FORMATS = [(ext, sub) for ext, subs in LOSSLESS.items() for sub in subs]
+
+
+def tone(rate: int = RATE, seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray:
+    """Return a sine of half amplitude, float64 [samples]."""
+    time = np.arange(int(rate * seconds)) / rate
+    return 0.5 * np.sin(2 * np.pi * hertz * time)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, **kwargs: str) -> Path:
+    """Write [samples] or [samples, channels] with soundfile."""
+    soundfile.write(path, samples, rate, **kwargs)
+    return path
+
+
+def error_of(source: Path | np.ndarray | torch.Tensor, rate: int | None = RATE) -> str:
+    """Return the message with which a source is refused."""
+    with pytest.raises(AudioError) as refusal:
+        load_audio(source, RATE, source_rate=rate)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("extension, subtype", FORMATS)
+def test_lossless_formats_give_the_samples_back(
+    tmp_path: Path, extension: str, subtype: str
+) -> None:
+    """Every lossless sample format gives the signal back within its own rounding."""
+    path = write(tmp_path / f"a.{extension}", tone(), subtype=subtype)
+    wav = load_audio(path, RATE)
+    rounding = 1 / 127 if subtype.endswith("8") else 1e-4
+    assert wav.dtype == torch.float32
+    np.testing.assert_allclose(wav, tone(), atol=rounding)
+
+
+@pytest.mark.parametrize("extension", LOSSY)
+def test_lossy_formats_give_the_sound_back(tmp_path: Path, extension: str) -> None:
+    """OGG and MP3 keep the length, and a tone of at least 20 dB over their error."""
+    path = write(tmp_path / f"a.{extension}", tone(44100), 44100)
+    wav = load_audio(path, 44100)
+    assert len(wav) == 44100
+    inner = slice(4410, -4410)
+    error = (wav.numpy() - tone(44100))[inner]
+    assert np.mean(error**2) < 1e-2 * np.mean(tone(44100)[inner] ** 2)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "aiff"])
+def test_channels_are_mixed_before_resampling(tmp_path: Path, extension: str) -> None:
+    """Six channels at another rate equal their mean, resampled: the order is fixed."""
+    rng = np.random.default_rng(0)
+    channels = rng.uniform(-0.3, 0.3, (8000, 6))
+    path = write(tmp_path / f"a.{extension}", channels, 8000)
+    stored, _ = soundfile.read(path, dtype="float32")
+    mixture = torch.from_numpy(stored.mean(1))
+    torch.testing.assert_close(load_audio(path, RATE), resample(mixture, 8000, RATE))
+
+
+def test_channels_are_mixed_at_the_models_own_rate(tmp_path: Path) -> None:
+    """A stereo file that needs no resampling is mixed all the same."""
+    path = write(tmp_path / "a.wav", np.stack([tone(), 0 * tone()], 1), subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(path, RATE), tone() / 2, atol=1e-6)
+
+
+def test_many_blocks_are_joined(tmp_path: Path) -> None:
+    """A file longer than one block keeps every sample in its place."""
+    samples = np.random.default_rng(0).uniform(-1, 1, 200_001).astype(np.float32)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    np.testing.assert_array_equal(load_audio(path, RATE), samples)
+
+
+def test_float_files_are_not_clipped(tmp_path: Path) -> None:
+    """Samples beyond full scale in a float file stay as they are."""
+    path = write(tmp_path / "a.wav", 8 * tone(), subtype="FLOAT")
+    assert load_audio(path, RATE).max() > 3.9
+
+
+def test_the_files_own_rate_counts(tmp_path: Path) -> None:
+    """A file states its rate, whatever source_rate says."""
+    path = write(tmp_path / "a.wav", tone(8000), 8000)
+    assert len(load_audio(path, RATE, source_rate=RATE)) == RATE
+
+
+def test_flac_of_unstated_length_is_read(tmp_path: Path) -> None:
+    """FLAC that an encoder wrote to a pipe, total samples 0, is read to its end."""
+    path = write(tmp_path / "a.flac", tone())
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    np.testing.assert_allclose(load_audio(path, RATE), tone(), atol=1e-4)
+
+
+# --- arrays -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", ">i2"])
+def test_integers_are_scaled_by_their_dtype(dtype: str) -> None:
+    """The least integer of a dtype is -1 and zero is 0."""
+    low = np.iinfo(dtype).min
+    wav = load_audio(np.array([low, 0, -(low // 2)], dtype), RATE, RATE)
+    assert wav.tolist() == [-1.0, 0.0, 0.5]
+
+
+def test_uint8_is_centred_on_128() -> None:
+    """Unsigned bytes follow WAV: 0 is -1, 128 is 0."""
+    wav = load_audio(np.array([0, 128, 192], np.uint8), RATE, RATE)
+    assert wav.tolist() == [-1.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_become_float32_on_the_cpu(dtype: torch.dtype) -> None:
+    """Any floating tensor is taken, mixed, and leaves the graph."""
+    source = torch.tensor([[1.0, 0.5], [0.0, 0.5]], dtype=dtype, requires_grad=True)
+    wav = load_audio(source, RATE, RATE)
+    assert wav.dtype == torch.float32 and not wav.requires_grad
+    assert wav.tolist() == [0.5, 0.5]
+
+
+def test_the_result_is_its_own_memory() -> None:
+    """Writing to the result leaves the caller's array alone."""
+    source = np.zeros(8, np.float32)
+    load_audio(source, RATE, RATE).fill_(1.0)
+    assert not source.any()
+
+
+@pytest.mark.parametrize(
+    "source, reason",
+    [
+        (np.zeros((16000, 2)), "transpose"),
+        (np.zeros((1, 2, 800)), "shape"),
+        (np.zeros(()), "shape"),
+        (np.zeros(0), "empty"),
+        (np.zeros((2, 0)), "empty"),
+        (np.zeros(80, np.int64), "int64"),
+        (np.zeros(80, bool), "bool"),
+        (np.zeros(80, complex), "complex"),
+        (np.array([0.0, np.nan]), "NaN"),
+        (np.array([0.0, np.inf]), "infinite"),
+        (np.array([[np.inf, 0.0], [-np.inf, 0.0]]), "infinite"),
+        (np.array([0.0, 1e300]), "infinite"),
+        (torch.tensor([0.0, float("nan")]), "NaN"),
+        ([0.0, 0.5], "list"),
+        (None, "NoneType"),
+    ],
+)
+def test_impossible_arrays_are_refused(source: np.ndarray, reason: str) -> None:
+    """Shape, dtype, emptiness and non-finite samples each get their own reason."""
+    assert reason in error_of(source)
+
+
+@pytest.mark.parametrize("rate", [None, 0, -8000, 44100.5, float("nan"), "44100"])
+def test_impossible_rates_are_refused(rate: int | None) -> None:
+    """An array needs a positive integer rate."""
+    assert "rate" in error_of(np.zeros(80, np.float32), rate)
+
+
+# --- files that cannot be read ------------------------------------------------------
+
+
+def test_missing_path_and_directory_are_refused(tmp_path: Path) -> None:
+    """Each is named with its own reason."""
+    missing = error_of(tmp_path / "no.wav")
+    folder = error_of(tmp_path)
+    assert "no.wav" in missing and "no such file" in missing
+    assert str(tmp_path) in folder and "directory" in folder
+
+
+def test_empty_files_are_refused(tmp_path: Path) -> None:
+    """No bytes, and a whole header with no samples, are both empty."""
+    (tmp_path / "none.wav").touch()
+    header = write(tmp_path / "header.wav", np.zeros(0))
+    assert "empty" in error_of(tmp_path / "none.wav")
+    assert "empty" in error_of(header)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.raw", "a.m4a", "a"])
+def test_what_is_not_audio_is_refused_with_the_mend(tmp_path: Path, name: str) -> None:
+    """Text under any name is refused, and what to convert to is said."""
+    path = tmp_path / name
+    path.write_text("This is not a recording.\n" * 100)
+    message = error_of(path)
+    assert name in message and "convert it to WAV or FLAC" in message
+
+
+def test_m4a_is_refused_with_the_mend(tmp_path: Path) -> None:
+    """An MPEG-4 container, which libsndfile does not read, names the way out."""
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(struct.pack(">I", 28) + b"ftypM4A " + bytes(4000))
+    assert "convert it to WAV or FLAC" in error_of(path)
+
+
+@pytest.mark.parametrize("share", [0.97, 0.7, 0.2, 0.01])
+@pytest.mark.parametrize("extension", ["wav", "aiff", "flac", "ogg", "mp3"])
+def test_cut_off_files_are_refused(
+    tmp_path: Path, extension: str, share: float
+) -> None:
+    """What libsndfile would read in part, saying nothing, is an error here."""
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / f"a.{extension}", rng.uniform(-0.5, 0.5, 48000))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert str(path) in error_of(path)
+
+
+def test_mp3_that_would_be_read_in_part_is_refused(tmp_path: Path) -> None:
+    """Variable bit rate without the header that states the length: no silent loss.
+
+    libsndfile guesses the length from the first frames, which are loud here, and would
+    leave out the rest.
+    """
+    rng = np.random.default_rng(0)
+    fading = rng.uniform(-1, 1, 441000) * (np.arange(441000) < 44100)
+    path = write(tmp_path / "a.mp3", fading, 44100)
+    data = path.read_bytes()
+    first = data.index(b"\xff\xfb")
+    path.write_bytes(data[data.index(b"\xff\xfb", first + 4) :])
+    assert soundfile.info(path).duration < 5
+    assert "can be read" in error_of(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_files_with_samples_that_are_not_finite_are_refused(
+    tmp_path: Path, bad: float
+) -> None:
+    """One NaN or infinite sample in a float file is enough."""
+    samples = np.append(tone(), bad)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert "NaN or infinite" in error_of(path)
+
+
+def test_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
+    """Random damage to any format gives a waveform or an AudioError, nothing else."""
+    rng = np.random.default_rng(0)
+    for extension in ("wav", "aiff", "flac", "ogg"):
+        path = write(tmp_path / f"a.{extension}", rng.uniform(-0.5, 0.5, 8000))
+        intact = path.read_bytes()
+        for _ in range(20):
+            data = bytearray(intact)
+            for place in rng.integers(0, 200, 3):
+                data[place] = rng.integers(0, 256)
+            path.write_bytes(data)
+            try:
+                assert torch.isfinite(load_audio(path, RATE)).all()
+            except AudioError as error:
+                assert str(path) in str(error)
+
+
+# --- writing ------------------------------------------------------------------------
+
+
+def test_saved_audio_is_read_back_bit_by_bit(tmp_path: Path) -> None:
+    """Float WAV keeps every sample, also beyond full scale, in a new folder."""
+    wav = 3 * torch.randn(1001, generator=torch.Generator().manual_seed(0))
+    path = save_audio(tmp_path / "new" / "a.wav", wav, 32000)
+    assert soundfile.info(path).samplerate == 32000
+    assert soundfile.info(path).subtype == "FLOAT"
+    assert torch.equal(load_audio(path, 32000), wav)
+    assert [p.name for p in path.parent.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize("wav", [[0.0, np.nan], [0.0, np.inf], [[0.0], [0.1]], 0.5, []])
+def test_what_is_no_waveform_is_not_written(tmp_path: Path, wav: list) -> None:
+    """Nothing is left behind, and an older file under the name stays."""
+    path = save_audio(tmp_path / "a.wav", torch.zeros(4), RATE)
+    with pytest.raises(AudioError, match="a.wav"):
+        save_audio(path, np.array(wav), RATE)
+    assert load_audio(path, RATE).tolist() == [0.0] * 4
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_other_suffixes_are_not_written(tmp_path: Path) -> None:
+    """A WAV file under the name of another format would mislead."""
+    with pytest.raises(AudioError, match="wav"):
+        save_audio(tmp_path / "a.flac", torch.zeros(4), RATE)

@@ -1,0 +1,257 @@
+"""Manifests: what is read, and that every mistake is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from lmaczs.data.manifest import OWN, ManifestError, read_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Folder with the (empty) recordings a.wav, b.wav and sub/a.wav."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.wav", "b.wav", "sub/a.wav"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(folder: Path, *lines: str) -> Path:
+    """Write a manifest beside the recordings."""
+    path = folder / "clips.csv"
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+def mistakes(manifest: Path) -> list[str]:
+    """What is said of a manifest that is refused."""
+    with pytest.raises(ManifestError) as refusal:
+        read_manifest(manifest)
+    message = str(refusal.value)
+    assert message.startswith(f"{manifest} has ")
+    assert all(one in message for one in refusal.value.mistakes[:20])
+    return refusal.value.mistakes
+
+
+# --- what is read -------------------------------------------------------------------
+
+
+def test_a_row_of_each_kind(folder: Path) -> None:
+    """Paths become absolute, what is left out gets its default."""
+    manifest = write(
+        folder,
+        "path,text,label,split,start,stop,id",
+        "a.wav,A dog barks.,,,,,",
+        f"{folder / 'b.wav'},,dog,valid,0.5,2,mine",
+        "sub/../sub/a.wav,,rain,test,,1.5,",
+    )
+    table = read_manifest(manifest)
+    paths = [str((folder / x).resolve()) for x in ("a.wav", "b.wav", "sub/a.wav")]
+    assert list(table.columns) == list(OWN)
+    assert table.path.tolist() == paths
+    assert table.text.tolist() == ["A dog barks.", "", ""]
+    assert table.label.tolist() == ["", "dog", "rain"]
+    assert table.split.tolist() == ["train", "valid", "test"]
+    assert table.id.tolist() == ["a", "mine", "a#2"]
+    assert table.start.isna().tolist() == [True, False, True]
+    assert table.start[1] == 0.5
+    assert table.stop[1:].tolist() == [2.0, 1.5]
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_two_columns_are_enough(folder: Path, column: str) -> None:
+    """A path and a text or label; times are numbers even so."""
+    table = read_manifest(write(folder, f"path,{column}", "a.wav,dog"))
+    (row,) = table.to_dict("records")
+    other = {"text": "label", "label": "text"}[column]
+    assert (row[column], row[other], row["split"]) == ("dog", "", "train")
+    assert table.start.dtype == table.stop.dtype == float
+
+
+def test_text_wins_over_label(folder: Path) -> None:
+    """A row with both is a caption."""
+    manifest = write(folder, "path,text,label", "a.wav,A dog barks.,dog", "b.wav,,dog")
+    table = read_manifest(manifest)
+    assert table.text.tolist() == ["A dog barks.", ""]
+    assert table.label.tolist() == ["", "dog"]
+
+
+def test_ids_are_made_unique(folder: Path) -> None:
+    """Stems are numbered from their second row on, beside ids that were given."""
+    rows = ["a.wav,dog,", "a.wav,rain,", "sub/a.wav,dog,", "b.wav,dog,a#2"]
+    table = read_manifest(write(folder, "path,label,id", *rows, "b.wav,dog,"))
+    assert table.id.tolist() == ["a", "a#3", "a#4", "a#2", "b"]
+
+
+def test_an_id_that_was_given_keeps_it(folder: Path) -> None:
+    """A stem that is another row's id is numbered, whichever comes first."""
+    table = read_manifest(write(folder, "path,label,id", "a.wav,x,", "b.wav,x,a"))
+    assert table.id.tolist() == ["a#2", "a"]
+
+
+def test_other_columns_are_carried_through(folder: Path) -> None:
+    """They follow the manifest's own, as they were written."""
+    manifest = write(folder, "licence,path,take,label", "CC0,a.wav,007,dog")
+    table = read_manifest(manifest)
+    assert list(table.columns) == [*OWN, "licence", "take"]
+    assert table.licence[0] == "CC0"
+    assert table["take"][0] == "007"
+
+
+def test_what_spreadsheets_write(folder: Path) -> None:
+    """A byte order mark, CRLF, spaces, quotes, empty lines and missing last fields."""
+    text = 'path,text,split\r\na.wav," A ""big"" dog,\r\nbarking. ",\r\n\r\nb.wav,café'
+    (folder / "clips.csv").write_bytes(("\ufeff" + text).encode())
+    table = read_manifest(folder / "clips.csv")
+    assert table.text.tolist() == ['A "big" dog,\r\nbarking.', "café"]
+    assert table.split.tolist() == ["train", "train"]
+
+
+def test_paths_are_relative_to_the_manifest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the folder that a command is started in."""
+    write(folder, "path,label", "sub/a.wav,dog")
+    monkeypatch.chdir(folder.parent)
+    table = read_manifest(Path(folder.name) / "clips.csv")
+    assert table.path[0] == str((folder / "sub" / "a.wav").resolve())
+
+
+# --- mistakes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.wav,dog,,,,,more", "more fields than the header; .* needs quotes"),
+        (",dog,,,,", "path is empty"),
+        ("c.wav,dog,,,,", r"c\.wav does not exist"),
+        ("sub,dog,,,,", r"sub does not exist"),
+        ("a.wav, ,,,,", "text and label are empty"),
+        ("a.wav,dog,dev,,,", "split is 'dev', not one of train, valid, test"),
+        ("a.wav,dog,,soon,,", "start is 'soon', not a number of seconds"),
+        ("a.wav,dog,,,inf,", "stop is 'inf', not a number of seconds"),
+        ("a.wav,dog,,nan,,", "start is 'nan', not a number of seconds"),
+        ("a.wav,dog,,-1,,", "start is -1, before the recording begins"),
+        ("a.wav,dog,,2,1.5,", "stop 1.5 does not come after start 2"),
+        ("a.wav,dog,,,0,", "stop 0 does not come after start 0"),
+        ("a.wav,dog,,,,one", "id 'one' is that of line 2 too"),
+    ],
+)
+def test_each_mistake_is_named(folder: Path, row: str, message: str) -> None:
+    """One mistake, one sentence, with the line that it is in."""
+    header, first = "path,text,split,start,stop,id", "b.wav,rain,,,,one"
+    manifest = write(folder, header, first, row)
+    with pytest.raises(ManifestError, match=f"has 1 mistake:\n  line 3: .*{message}$"):
+        read_manifest(manifest)
+
+
+def test_all_mistakes_come_at_once(folder: Path) -> None:
+    """Several rows and several mistakes of a row, in the order of the lines."""
+    rows = ["c.wav,,dev,one", "a.wav,dog,,one", "b.wav,dog,,one", "a.wav,,,two"]
+    found = mistakes(write(folder, "path,label,split,id", *rows))
+    lines = [int(one.split(":")[0].removeprefix("line ")) for one in found]
+    assert lines == [2, 2, 2, 3, 4, 5]
+    with pytest.raises(ManifestError, match="has 6 mistakes"):
+        read_manifest(folder / "clips.csv")
+
+
+def test_a_long_list_is_cut(folder: Path) -> None:
+    """Twenty mistakes are shown, the others counted; the error has all of them."""
+    manifest = write(folder, "path,label", *["c.wav,dog"] * 25)
+    assert len(mistakes(manifest)) == 25
+    with pytest.raises(ManifestError, match="line 21: .*\n  and 5 more$"):
+        read_manifest(manifest)
+
+
+def test_lines_are_those_of_the_file(folder: Path) -> None:
+    """Fields over several lines and empty lines count as an editor counts them."""
+    manifest = write(
+        folder,
+        "path,text",
+        'a.wav,"two',
+        'lines"',
+        "",
+        "c.wav,dog",
+        'b.wav,"a, b"',
+        "b.wav,",
+    )
+    found = mistakes(manifest)
+    assert [one.split(":")[0] for one in found] == ["line 5", "line 7"]
+
+
+@pytest.mark.parametrize("lines", [[""], ["file,label"], ["path,split", "a.wav,"]])
+def test_header_without_the_needed_columns(folder: Path, lines: list[str]) -> None:
+    """What the header has is said, and what it lacks."""
+    (found,) = mistakes(write(folder, *lines))
+    has = ", ".join(lines[0].split(",")) or "nothing"
+    asked = "line 1: the header needs path and one of text, label"
+    assert found == f"{asked}; it has {has}"
+
+
+def test_a_header_alone(folder: Path) -> None:
+    """A manifest needs a row."""
+    assert mistakes(write(folder, "path,label")) == ["line 2: there is no row"]
+
+
+def test_a_quote_that_is_not_closed(folder: Path) -> None:
+    """It is a mistake, not a text that holds all the other rows."""
+    manifest = write(folder, "path,text", 'a.wav,"A dog', "b.wav,rain")
+    (found,) = mistakes(manifest)
+    assert "a quote is not closed" in found
+
+
+def test_another_encoding(folder: Path) -> None:
+    """The line that is not UTF-8 is named."""
+    path = folder / "clips.csv"
+    path.write_bytes("path,text\na.wav,dog\nb.wav,café\n".encode("latin-1"))
+    assert mistakes(path) == ["line 3: it is not UTF-8"]
+
+
+def test_a_clip_in_two_splits(folder: Path) -> None:
+    """All captions of a clip are in one split; other stretches may be in another."""
+    manifest = write(
+        folder,
+        "path,text,split,start",
+        "a.wav,One.,train,1",
+        "a.wav,Two.,test,1.0",
+        "a.wav,Three.,test,2",
+        "b.wav,Four.,valid,",
+        "b.wav,Five.,,",
+    )
+    assert mistakes(manifest) == [
+        "line 3: split is 'test', but line 2 has 'train'",
+        "line 6: split is 'train', but line 5 has 'valid'",
+    ]
+
+
+def test_recordings_that_are_opened(folder: Path) -> None:
+    """No audio, and a clip after the end, are said with all other mistakes."""
+    soundfile.write(folder / "b.wav", np.zeros(8000), 8000)
+    manifest = write(
+        folder,
+        "path,label,start",
+        "a.wav,dog,",
+        "b.wav,dog,0.9",
+        "b.wav,dog,1",
+        "none.wav,dog,",
+        "b.wav,,x",
+    )
+    with pytest.raises(ManifestError) as refusal:
+        read_manifest(manifest, open_recordings=True)
+    found = [one.removeprefix("line ")[0] for one in refusal.value.mistakes]
+    assert found == ["2", "4", "5", "6", "6"]
+    assert "a.wav is no audio that can be read here" in refusal.value.mistakes[0]
+    assert "start 1 comes after the recording's end (1 s)" in refusal.value.mistakes[1]
+    good = write(folder, "path,label,start", "b.wav,dog,0.9")
+    assert read_manifest(good, open_recordings=True).start.tolist() == [0.9]
+
+
+def test_no_manifest(tmp_path: Path) -> None:
+    """A file that is not there is named as the option that named it."""
+    with pytest.raises(FileNotFoundError, match=r"--manifest=.*none\.csv does not"):
+        read_manifest(tmp_path / "none.csv")

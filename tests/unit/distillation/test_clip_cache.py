@@ -1,0 +1,461 @@
+"""Clips in memory: which, what is computed of each, and what is kept of that."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from torchaudio.functional import resample
+from transformers import ClapFeatureExtractor
+
+from lmaczs.audio.io import AudioError, load_audio
+from lmaczs.data.manifest import ManifestError
+from lmaczs.distillation.clip_cache import (
+    ClipBank,
+    cached_features,
+    change_speed,
+    clip_features,
+    label_weights,
+    load_clips,
+    load_table,
+    unlabelled_clips,
+)
+from lmaczs.frontend import FrontEnd
+
+RATE = 32000
+SPEEDS = [Fraction(1), Fraction(4, 5), Fraction(5, 4)]
+
+
+def make_extractor(**changes: Any) -> ClapFeatureExtractor:
+    """Front end of a second of sound: 26 frames."""
+    numbers = {
+        "feature_size": 64,
+        "sampling_rate": RATE,
+        "hop_length": 1280,
+        "fft_window_size": 4096,
+        "max_length_s": 1,
+        "frequency_min": 50,
+        "truncation": "rand_trunc",
+    }
+    return ClapFeatureExtractor(**{**numbers, **changes})
+
+
+class CountingTagger:
+    """A tagger that scores the level of each half and counts its calls."""
+
+    class_names = ["loud", "quiet"]
+
+    def __init__(self, fingerprint: str = "a") -> None:
+        self.fingerprint = fingerprint
+        self.calls = 0
+
+    def scores(self, wav: Tensor) -> Tensor:
+        """Scores [2, 2] of a waveform at 16 kHz."""
+        self.calls += 1
+        level = wav[:16000].view(2, 8000).abs().mean(1)
+        return torch.stack([level, 1 - level], 1)
+
+
+def write(path: Path, seconds: float = 0.5, hertz: float = 500.0) -> Path:
+    """Write a sine that becomes louder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * RATE)) / RATE
+    wav = 0.5 * np.sin(2 * np.pi * hertz * time) * (0.2 + time / seconds)
+    soundfile.write(path, wav, RATE, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Folder with the recordings a.wav, b.wav and c.wav."""
+    for i, name in enumerate("abc"):
+        write(tmp_path / f"{name}.wav", 0.5, 500.0 * (i + 1))
+    return tmp_path
+
+
+@pytest.fixture
+def options(folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Function that makes the options of a YAML; all data sets are left out."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        return {
+            "data_folder": None,
+            "manifest": None,
+            "unlabelled_folder": None,
+            "split": lambda table: table.assign(split="train"),
+            "tagger_model": None,
+            "tagger_class_map": None,
+            "feature_extractor": make_extractor(),
+            "speeds": [1, 0.8],
+            "output_folder": str(tmp_path / "out"),
+            **changes,
+        }
+
+    return make
+
+
+def write_manifest(folder: Path, *lines: str) -> str:
+    """Write a manifest beside the recordings."""
+    (folder / "clips.csv").write_text("\n".join(lines))
+    return str(folder / "clips.csv")
+
+
+def write_esc50(folder: Path) -> str:
+    """Lay recordings of two labels out as ESC-50."""
+    rows = [("1-1-A-0.wav", 1, "sea_waves", True), ("4-2-A-1.wav", 4, "dog", True)]
+    for name, *_ in rows:
+        write(folder / "audio" / name)
+    table = pd.DataFrame(rows, columns=["filename", "fold", "category", "esc10"])
+    (folder / "meta").mkdir()
+    table.assign(src_file=[1, 2]).to_csv(folder / "meta" / "esc50.csv", index=False)
+    return str(folder)
+
+
+# --- one clip -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_change_speed_changes_length_and_pitch(speed: Fraction) -> None:
+    """A sine of 1 kHz lasts shorter and sounds higher by the speed."""
+    wav = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)
+    played = change_speed(wav, speed)
+    assert len(played) == math.ceil(RATE / speed)
+    spectrum = torch.fft.rfft(played * torch.hann_window(len(played))).abs()
+    hertz = spectrum.argmax().item() * RATE / len(played)
+    assert hertz == pytest.approx(1000 * float(speed), abs=2)
+    middle = played[1000:-1000]
+    time = torch.arange(1000, len(played) - 1000)
+    expected = torch.sin(2 * torch.pi * 1000 * float(speed) * time / RATE)
+    torch.testing.assert_close(middle, expected, atol=1e-2, rtol=0)
+
+
+def test_own_speed_changes_nothing() -> None:
+    """At speed one each sample stays as it is."""
+    wav = torch.randn(999, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(change_speed(wav, Fraction(1)), wav)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.7])
+def test_clip_features_are_the_extractors(tmp_path: Path, seconds: float) -> None:
+    """Of each speed, in dB, what the checkpoint's extractor gives for that sound."""
+    extractor = make_extractor()
+    front_end = FrontEnd(extractor)
+    path = write(tmp_path / "a.wav", seconds)
+    mel, scores = clip_features(str(path), front_end, SPEEDS)
+    assert mel.shape == (3, 64, 26)
+    assert scores.shape == (3, 1, 0)
+    for speed, one in zip(SPEEDS, mel, strict=True):
+        wav = change_speed(load_audio(path, RATE), speed)
+        if len(wav) > RATE:  # a longer clip gives its middle; HF would draw a stretch
+            surplus = len(wav) - RATE
+            wav = wav[surplus // 2 : surplus // 2 + RATE]
+        features = extractor(wav.numpy(), sampling_rate=RATE, return_tensors="pt")
+        decibels = 10 * one.clamp_min(1e-10).log10()
+        expected = features.input_features[0, 0].T
+        torch.testing.assert_close(decibels, expected, atol=1e-3, rtol=0)
+
+
+def test_the_tagger_hears_what_the_encoder_gets(tmp_path: Path) -> None:
+    """Each speed, repeated up to the encoder's length, at the tagger's rate."""
+    path = write(tmp_path / "a.wav", 0.4)
+    front_end, tagger = FrontEnd(make_extractor()), CountingTagger()
+    _, scores = clip_features(str(path), front_end, SPEEDS, tagger)
+    assert scores.shape == (3, 2, 2)
+    for speed, one in zip(SPEEDS, scores, strict=True):
+        wav = change_speed(load_audio(path, RATE), speed)
+        fitted = torch.zeros(RATE)
+        copies = RATE // len(wav)
+        fitted[: copies * len(wav)] = wav.repeat(copies)
+        expected = tagger.scores(resample(fitted, 2, 1))
+        torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
+
+
+def test_a_clip_that_is_cut_from_a_recording(tmp_path: Path) -> None:
+    """From start to stop, in seconds, as if only that had been recorded."""
+    path, front_end = write(tmp_path / "a.wav", 2.0), FrontEnd(make_extractor())
+    wav = load_audio(path, RATE)
+
+    def features(start: float = math.nan, stop: float = math.nan) -> Tensor:
+        return clip_features(str(path), front_end, SPEEDS, None, start, stop)[0]
+
+    for start, stop in ((0.25, 0.75), (1.5, math.nan), (math.nan, 0.5)):
+        low = 0 if math.isnan(start) else round(start * RATE)
+        high = None if math.isnan(stop) else round(stop * RATE)
+        part = tmp_path / "part.wav"
+        soundfile.write(part, wav[low:high].numpy(), RATE, subtype="FLOAT")
+        expected, _ = clip_features(str(part), front_end, SPEEDS)
+        assert torch.equal(features(start, stop), expected)
+    message = r"a\.wav: no sample from 3 s to 4 s, it has 2 s"
+    with pytest.raises(AudioError, match=message):
+        features(3.0, 4.0)
+
+
+# --- kept features ------------------------------------------------------------------
+
+
+class Reader:
+    """Reads clips through one cache; says whether they were computed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = folder / "new" / "clips.pt"
+        self.tagger = CountingTagger()
+
+    def read(
+        self, table: pd.DataFrame, speeds: list[Fraction] = SPEEDS, **numbers: Any
+    ) -> tuple[tuple[Tensor, Tensor], bool]:
+        """Features, and whether the tagger was asked for them."""
+        before = self.tagger.calls
+        front_end = FrontEnd(make_extractor(**numbers))
+        kept = cached_features(self.cache, table, front_end, speeds, self.tagger)
+        return kept, self.tagger.calls > before
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    """Reader whose cache does not exist yet."""
+    return Reader(tmp_path)
+
+
+@pytest.fixture
+def table(folder: Path) -> pd.DataFrame:
+    """The three recordings."""
+    return pd.DataFrame({"path": [str(folder / f"{name}.wav") for name in "abc"]})
+
+
+def test_features_are_computed_once(reader: Reader, table: pd.DataFrame) -> None:
+    """The second time they come from the cache, the same as clip by clip."""
+    (mel, scores), computed = reader.read(table)
+    assert computed
+    assert [path.name for path in reader.cache.parent.iterdir()] == ["clips.pt"]
+    (again, scores_again), computed = reader.read(table)
+    assert not computed
+    assert torch.equal(again, mel)
+    torch.testing.assert_close(scores_again, scores, atol=1e-3, rtol=0)
+    front_end = FrontEnd(make_extractor())
+    for row, path in enumerate(table.path):
+        expected = clip_features(path, front_end, SPEEDS, CountingTagger())
+        assert torch.equal(mel[row], expected[0])
+        assert torch.equal(scores[row], expected[1])
+
+
+def test_a_changed_recording_is_read_again(
+    reader: Reader, table: pd.DataFrame, folder: Path
+) -> None:
+    """Another sound under the same name and of the same size is noticed."""
+    (mel, _), _ = reader.read(table)
+    state = (folder / "b.wav").stat()
+    write(folder / "b.wav", 0.5, 3000.0)
+    os.utime(folder / "b.wav", ns=(state.st_atime_ns, state.st_mtime_ns + 10))
+    (changed, _), computed = reader.read(table)
+    assert computed
+    assert torch.equal(changed[[0, 2]], mel[[0, 2]])
+    assert not torch.allclose(changed[1], mel[1])
+    assert not reader.read(table)[1]
+
+
+def test_other_options_replace_the_cache(reader: Reader, table: pd.DataFrame) -> None:
+    """Clips, their order and cuts, speeds, front end, tagger: each one counts."""
+    reader.read(table)
+    assert reader.read(table[:2])[0][0].shape == (2, 3, 64, 26)
+    assert reader.read(table[::-1])[1]
+    (whole, _), _ = reader.read(table)
+    (cut, _), computed = reader.read(table.assign(start=0.25, stop=[0.3, 0.4, None]))
+    assert computed
+    assert not torch.allclose(cut, whole)
+    assert reader.read(table, SPEEDS[:2])[0][0].shape == (3, 2, 64, 26)
+    assert reader.read(table, SPEEDS[::-1])[1]
+    for numbers in (
+        {"max_length_s": 2},
+        {"hop_length": 640},
+        {"fft_window_size": 2560},
+        {"frequency_max": 8000},
+        {"feature_size": 32},
+        {"padding": "pad"},
+    ):
+        assert reader.read(table, **numbers)[1], numbers
+        assert not reader.read(table, **numbers)[1], numbers
+    reader.tagger = CountingTagger("another")
+    assert reader.read(table, padding="pad")[1]
+
+
+def test_without_a_tagger(reader: Reader, table: pd.DataFrame) -> None:
+    """Without a tagger there are no scores, in the cache neither."""
+    front_end = FrontEnd(make_extractor())
+    for _ in range(2):
+        _, scores = cached_features(reader.cache, table, front_end, SPEEDS, None)
+        assert scores.shape == (3, 3, 1, 0)
+    assert reader.read(table)[1]
+
+
+def test_a_bad_recording_is_named_and_nothing_kept(
+    reader: Reader, table: pd.DataFrame, folder: Path
+) -> None:
+    """What cannot be read is said at once; no half of a cache is left."""
+    (folder / "b.wav").write_text("no audio")
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        reader.read(table)
+    assert not reader.cache.exists()
+
+
+# --- which clips --------------------------------------------------------------------
+
+
+def test_label_weights_are_a_loop() -> None:
+    """Size of the label to the power of minus the balance."""
+    target = torch.tensor([4, 4, 4, 4, 1, 2, 2])
+    for balance in (0.0, 0.5, 1.0):
+        sizes = [int((target == label).sum()) for label in target]
+        expected = [size**-balance for size in sizes]
+        assert label_weights(target, balance).tolist() == pytest.approx(expected)
+
+
+def test_rows_of_a_split() -> None:
+    """Rows are those of the table, in its order."""
+    table = pd.DataFrame({"split": ["train", "test", "train", "train"]})
+    nothing = torch.zeros(4, 1, 64, 0)
+    bank = ClipBank(table, nothing, nothing, [], [], nothing, [])
+    assert bank.rows("train").tolist() == [0, 2, 3]
+    assert bank.rows("test").tolist() == [1]
+    assert bank.rows("valid").tolist() == []
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_one_data_set_is_needed(
+    options: Callable[..., dict[str, Any]], both: bool
+) -> None:
+    """Neither and both are refused, before anything is read."""
+    given = {"data_folder": "nowhere", "manifest": "none.csv"} if both else {}
+    with pytest.raises(ValueError, match="give --data_folder=ESC50 or --manifest"):
+        load_table(options(**given))
+
+
+def test_esc50_is_split_as_the_yaml_says(
+    options: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """The split is the function of the YAML; no clip has a caption."""
+    data = write_esc50(tmp_path / "esc50")
+
+    def split(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(split=table.fold.map({1: "test", 4: "train"}))
+
+    table = load_table(options(data_folder=data, split=split))
+    assert table.label.tolist() == ["sea waves", "dog"]
+    assert table.split.tolist() == ["test", "train"]
+    assert (table.text == "").all()
+
+
+def test_a_set_without_training_clips(
+    options: Callable[..., dict[str, Any]], folder: Path
+) -> None:
+    """The set is named that has nothing to train on."""
+    manifest = write_manifest(folder, "path,label,split", "a.wav,dog,test")
+    with pytest.raises(ValueError, match=r"clips\.csv holds no clip whose split is tr"):
+        load_table(options(manifest=manifest))
+
+
+def test_a_manifest_with_mistakes(
+    options: Callable[..., dict[str, Any]], folder: Path
+) -> None:
+    """All of them are said, and nothing is computed."""
+    manifest = write_manifest(folder, "path,label", "x.wav,dog", "a.wav,")
+    with pytest.raises(ManifestError, match="2 mistakes"):
+        load_clips(options(manifest=manifest))
+    assert not (folder / "out").exists()
+
+
+def test_unlabelled_clips(tmp_path: Path) -> None:
+    """Every recording below the folder, whatever its case, and nothing else."""
+    for name in ("b.wav", "x/y/a.FLAC", "x/c.mp3", "notes.txt", "x/wav"):
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).touch()
+    table = unlabelled_clips(tmp_path / "all")
+    assert table.id.tolist() == ["b.wav", "x/c.mp3", "x/y/a.FLAC"]
+    paths = [str((tmp_path / "all" / name).resolve()) for name in table.id]
+    assert table.path.tolist() == paths
+    assert (table.label + table.text == "").all()
+    assert (table.split == "train").all()
+
+
+def test_a_folder_without_recordings(tmp_path: Path) -> None:
+    """The folder and the kinds of files that are looked for are named."""
+    with pytest.raises(FileNotFoundError, match=r"holds no recording \(\.wav, \.flac"):
+        unlabelled_clips(tmp_path)
+
+
+def test_unlabelled_clips_need_a_tagger(
+    options: Callable[..., dict[str, Any]], folder: Path
+) -> None:
+    """Without one nothing can be learnt from them."""
+    manifest = write_manifest(folder, "path,label", "a.wav,dog")
+    given = {"manifest": manifest, "unlabelled_folder": str(folder)}
+    with pytest.raises(ValueError, match="needs a tagger: give --tagger_model"):
+        load_table(options(**given))
+
+
+def test_unlabelled_clips_come_after_the_others(
+    options: Callable[..., dict[str, Any]], folder: Path
+) -> None:
+    """One table; what only the manifest has is missing in their rows."""
+    manifest = write_manifest(folder, "path,label,take", "a.wav,dog,7")
+    write(folder / "more" / "d.wav")
+    given = {"manifest": manifest, "unlabelled_folder": str(folder / "more")}
+    table = load_table(options(**given, tagger_model="tagger.tflite"))
+    assert table.id.tolist() == ["a", "d.wav"]
+    assert table.index.tolist() == [0, 1]
+    assert table.label.tolist() == ["dog", ""]
+    assert table["take"].isna().tolist() == [False, True]
+
+
+def test_load_clips(options: Callable[..., dict[str, Any]], folder: Path) -> None:
+    """Labels and captions in one sorted list, features as of each clip and speed."""
+    manifest = write_manifest(
+        folder,
+        "path,text,label,split,stop",
+        "a.wav,,rain,train,",
+        "b.wav,A dog barks.,,train,",
+        "c.wav,,dog,valid,0.25",
+        "a.wav,,dog,test,0.2",
+    )
+    bank = load_clips(options(manifest=manifest))
+    assert bank.labels == ["A dog barks.", "dog", "rain"]
+    assert bank.captions == [True, False, False]
+    assert bank.target.tolist() == [2, 0, 1, 1]
+    assert bank.table.split.tolist() == ["train", "train", "valid", "test"]
+    assert bank.class_names == []
+    assert bank.scores.shape == (4, 2, 1, 0)
+    front_end = FrontEnd(make_extractor())
+    for row, (name, stop) in enumerate([("a", 9), ("b", 9), ("c", 0.25), ("a", 0.2)]):
+        path, speeds = str(folder / f"{name}.wav"), [Fraction(1), Fraction(4, 5)]
+        expected, _ = clip_features(path, front_end, speeds, None, stop=stop)
+        assert torch.equal(bank.mel[row], expected)
+    assert (folder / "out" / "clips.pt").is_file()
+
+
+def test_unlabelled_clips_have_no_target(
+    options: Callable[..., dict[str, Any]],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their target is -1, no label is made of them, and the tagger scores them."""
+    monkeypatch.setattr(
+        "lmaczs.distillation.clip_cache.AudioSetTagger", lambda *_: CountingTagger()
+    )
+    manifest = write_manifest(folder, "path,label", "a.wav,rain", "b.wav,dog")
+    write(folder / "more" / "d.wav")
+    given = {"manifest": manifest, "unlabelled_folder": str(folder / "more")}
+    bank = load_clips(options(**given, tagger_model="x.tflite"))
+    assert bank.labels == ["dog", "rain"]
+    assert bank.target.tolist() == [1, 0, -1]
+    assert bank.class_names == ["loud", "quiet"]
+    assert bank.scores.shape == (3, 2, 2, 2)
+    assert (bank.scores[..., 0] > 0).all()

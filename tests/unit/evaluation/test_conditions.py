@@ -1,0 +1,365 @@
+"""What is added to clips: at which level, drawn from what, and that it can be repeated.
+
+The clips are tones, a pitch for each label, so that a test hears what is in a mixture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.evaluation.conditions import (
+    CONDITIONS,
+    HeardUnder,
+    contaminate,
+    repeated_to,
+    seed_of,
+)
+from lmaczs.frontend import FrontEnd
+
+RATE, SIZE = 32000, 160000  # of the tiny CLAP
+PITCH = {"bell": 500, "cat": 1100, "dog": 2300}  # Hz
+SPEECH = {"one": 4100, "two": 7000}
+DOWN = 20 * np.log10(0.8 / 0.2)  # 12 dB
+
+
+@pytest.fixture(scope="module")
+def front_end(tiny_clap: FrozenClap) -> FrontEnd:
+    """Of the tiny CLAP: 5 s at 32 kHz."""
+    return tiny_clap.front_end
+
+
+def tone(hertz: float, seconds: float = 1.0, level: float = 0.3) -> np.ndarray:
+    """Make a tone that grows, so that a stretch can be told."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    swell = 0.5 + 0.5 * time / seconds
+    return level * swell * np.sin(2 * np.pi * hertz * time)
+
+
+def write(path: Path, wav: np.ndarray) -> str:
+    """Write a waveform without rounding."""
+    soundfile.write(path, wav, RATE, subtype="FLOAT")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Two clips of 1 s a label, one of them 60 dB weaker."""
+    folder = tmp_path_factory.mktemp("tones")
+    rows = []
+    for label, hertz in PITCH.items():
+        for take, level in enumerate((0.3, 0.0003)):
+            name = f"{label}{take}"
+            path = write(folder / f"{name}.wav", tone(hertz, level=level))
+            rows.append({"id": name, "path": path, "label": label})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A recording shorter than the clips, and a longer one."""
+    folder = tmp_path_factory.mktemp("speech")
+    seconds = dict(zip(SPEECH, (0.1, 3.0), strict=True))
+    for name, hertz in SPEECH.items():
+        write(folder / f"{name}.wav", tone(hertz, seconds[name], level=0.01))
+    return [folder / f"{name}.wav" for name in SPEECH]
+
+
+def items(data: HeardUnder) -> list[dict[str, Any]]:
+    """All items of a data set."""
+    return [data[index] for index in range(len(data))]
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two items are equal, bit by bit."""
+    rest = [{k: v for k, v in item.items() if k != "wav"} for item in (one, other)]
+    return rest[0] == rest[1] and torch.equal(one["wav"], other["wav"])
+
+
+def levels(wav: Tensor) -> dict[str, float]:
+    """Energy around each pitch in the first second, in dB."""
+    power = torch.fft.rfft(wav[:RATE].double()).abs().square()  # a bin a hertz
+    pitches = {**PITCH, **SPEECH}
+    found = {x: power[hz - 100 : hz + 100].sum() for x, hz in pitches.items()}
+    return {x: float(10 * (value + 1e-30).log10()) for x, value in found.items()}
+
+
+def heard(wav: Tensor) -> set[str]:
+    """What sounds, down to 30 dB below the loudest."""
+    found = levels(wav)
+    return {x for x, value in found.items() if value > max(found.values()) - 30}
+
+
+def noise(samples: int, seed: int) -> Tensor:
+    """White noise of a fixed seed."""
+    return torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_contaminate(clip: list[float], other: list[float], share: float) -> list:
+    """Add two sounds at unit energy, sample by sample, and divide by the peak."""
+    energies = [sum(x * x for x in wav) ** 0.5 for wav in (clip, other)]
+    mixture = []
+    for a, b in zip(clip, other, strict=True):
+        mixture.append((1 - share) * a / energies[0] + share * b / energies[1])
+    peak = max(abs(x) for x in mixture)
+    return [x / peak for x in mixture]
+
+
+# --- contaminate --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 1.0])
+def test_contamination_equals_the_definition(share: float) -> None:
+    """Shares of unit energy, whatever the levels were."""
+    clip, other = noise(90, 0), 0.1 + noise(90, 1)
+    expected = slow_contaminate(clip.tolist(), other.tolist(), share)
+    for gains in ((1, 1), (1e-4, 30), (200, 1e-5)):
+        found = contaminate(gains[0] * clip, gains[1] * other, share)
+        assert found.tolist() == pytest.approx(expected, abs=1e-5)
+        assert found.abs().max().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_contamination_is_12_db_down_unless_told_otherwise() -> None:
+    """The default puts 0.8 of the clip beside 0.2 of the other."""
+    clip, other = (torch.from_numpy(tone(hz)) for hz in (500, 4100))
+    found = levels(contaminate(clip, 50 * other))
+    assert found["bell"] - found["one"] == pytest.approx(DOWN, abs=0.01)
+    assert DOWN == pytest.approx(12, abs=0.05)
+
+
+def test_contamination_with_silence() -> None:
+    """What is silent adds nothing, and two silences are silent."""
+    wav, nothing = noise(50, 0), torch.zeros(50)
+    expected = wav / wav.abs().max()
+    torch.testing.assert_close(contaminate(wav, nothing), expected)
+    torch.testing.assert_close(contaminate(nothing, wav), expected)
+    assert torch.equal(contaminate(nothing, nothing), nothing)
+
+
+# --- stretches and seeds ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 4, 5, 13, 30])
+def test_stretches_are_contiguous(samples: int) -> None:
+    """A stretch goes on from where it begins; what is too short begins again."""
+    wav = torch.arange(5.0)
+    for seed in range(20):
+        found = repeated_to(wav, samples, np.random.default_rng(seed)).tolist()
+        start = int(found[0])
+        assert found == [(start + i) % 5 for i in range(samples)]
+
+
+def test_stretches_begin_anywhere() -> None:
+    """Every start in a longer sound is drawn, the first and the last one, too."""
+    starts = set()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        found = repeated_to(torch.arange(9.0), 6, rng).tolist()
+        assert found == [found[0] + i for i in range(6)]
+        starts.add(found[0])
+    assert starts == {0, 1, 2, 3}
+
+
+def test_stretch_as_long_as_the_sound() -> None:
+    """Of a sound that fits nothing is lost."""
+    wav = noise(20, 0)
+    assert torch.equal(repeated_to(wav, 20, np.random.default_rng(0)), wav)
+
+
+def test_seeds_differ_where_names_do() -> None:
+    """Seeds tell runs, parts and where a name ends, and are the same on any machine."""
+    assert seed_of(0, "speech", "1-100032-A-0") == 4040216852
+    asked = [(0,), (1,), (0, "ab"), (0, "a", "b"), (0, "b", "a"), (1, "ab"), (10, "b")]
+    assert len({seed_of(seed, *names) for seed, *names in asked}) == len(asked)
+
+
+# --- HeardUnder ---------------------------------------------------------------------
+
+
+def test_clean_clips_are_as_they_are(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Clean clips are read, fitted and told of, and nothing else happens to them."""
+    data = HeardUnder(clips, front_end, "clean", seed=3)
+    assert len(data) == len(clips)
+    for item, row in zip(items(data), clips.itertuples(), strict=True):
+        wav = torch.from_numpy(soundfile.read(row.path, dtype="float32")[0])
+        assert list(item) == ["id", "label", "wav", "samples"]
+        assert (item["id"], item["label"]) == (row.id, row.label)
+        assert item["samples"] == RATE
+        assert torch.equal(item["wav"], front_end.fit_length(wav[None])[0])
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[1:])
+def test_heard_sounds_have_a_peak_of_1(
+    clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
+) -> None:
+    """Whatever is added and however weak a clip is, the peak is 1 in every copy."""
+    for item in items(HeardUnder(clips, front_end, condition, speech=speech)):
+        copies = item["wav"].view(5, RATE)
+        assert item["samples"] == RATE
+        assert copies.abs().amax(1).tolist() == pytest.approx([1] * 5, abs=1e-6)
+        assert all(torch.equal(copy, copies[0]) for copy in copies)
+
+
+def test_partners_have_another_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """A mixture holds its clip and, 12 dB below, one of any other label."""
+    pairs = set()
+    for seed in range(6):
+        for item in items(HeardUnder(clips, front_end, "mixture", seed=seed)):
+            (other,) = heard(item["wav"]) - {item["label"]}
+            found = levels(item["wav"])
+            assert found[item["label"]] - found[other] == pytest.approx(DOWN, abs=0.05)
+            pairs.add((item["label"], other))
+    assert pairs == {(a, b) for a in PITCH for b in PITCH if a != b}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_level_of_noise(clips: pd.DataFrame, front_end: FrontEnd, share: float) -> None:
+    """What is left without the clip has the stated share, and is white."""
+    down = 20 * np.log10((1 - share) / share)
+    data = HeardUnder(clips, front_end, "white noise", share)
+    rests = []
+    for item, path in zip(items(data), clips.path, strict=True):
+        wav = item["wav"][:RATE].double()
+        clip = torch.from_numpy(soundfile.read(path)[0])
+        own = (wav @ clip) / (clip @ clip) * clip
+        rests.append(wav - own)
+        ratio = 20 * (own.norm() / rests[-1].norm()).log10()
+        assert ratio.item() == pytest.approx(down, abs=0.2)
+        power = torch.fft.rfft(rests[-1]).abs().square()[1:].view(8, -1).mean(1)
+        assert (power.max() / power.min()).item() < 1.3
+    units = torch.stack([rest / rest.norm() for rest in rests])
+    assert (units @ units.T - torch.eye(len(units))).abs().max() < 0.05
+
+
+def test_speech_is_drawn_from_the_recordings(
+    clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path]
+) -> None:
+    """Each recording is heard, 12 dB below the clip, and no other clip is."""
+    drawn = set()
+    for seed in range(4):
+        data = HeardUnder(clips, front_end, "speech", seed=seed, speech=speech)
+        for item in items(data):
+            (other,) = heard(item["wav"]) - {item["label"]}
+            found = levels(item["wav"])
+            assert found[item["label"]] - found[other] == pytest.approx(DOWN, abs=0.05)
+            drawn.add(other)
+    assert drawn == set(SPEECH)
+
+
+def test_short_speech_is_repeated(
+    clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path]
+) -> None:
+    """Speech shorter than a clip fills all of it."""
+    data = HeardUnder(clips, front_end, "speech", share=0.99, speech=speech[:1])
+    for item in items(data):
+        parts = item["wav"][:RATE].view(10, -1)  # each as long as the speech
+        assert float(parts.norm(dim=1).min() / parts.norm(dim=1).max()) > 0.95
+
+
+def test_long_speech_gives_a_drawn_stretch(
+    clips: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
+) -> None:
+    """Of speech longer than a clip a stretch is heard, another one for every clip."""
+    whole = noise(3 * RATE, 0)
+    path = write(tmp_path / "long.wav", whole.numpy())
+    windows = torch.nn.functional.normalize(whole.unfold(0, 50, 1), dim=1)
+    starts = set()
+    for item in items(HeardUnder(clips, front_end, "speech", 1.0, speech=[path])):
+        wav = item["wav"][:RATE]
+        start = int((windows @ wav[:50]).argmax())
+        stretch = whole[start : start + RATE]
+        torch.testing.assert_close(wav, stretch / stretch.abs().max())
+        starts.add(start)
+    assert len(starts) == len(clips)
+    assert max(starts) - min(starts) > RATE / 2
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[1:])
+def test_items_depend_on_seed_and_clip(
+    clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
+) -> None:
+    """Neither order nor a global seed changes an item; another seed does."""
+    make = [HeardUnder(clips, front_end, condition, 0.2, s, speech) for s in (7, 7, 8)]
+    torch.manual_seed(0)
+    np.random.seed(0)
+    ahead = items(make[0])
+    torch.manual_seed(1)
+    np.random.seed(1)
+    behind = [make[1][i] for i in reversed(range(len(clips)))][::-1]
+    assert all(same(a, b) for a, b in zip(ahead, behind, strict=True))
+    assert not all(same(a, b) for a, b in zip(ahead, items(make[2]), strict=True))
+
+
+@pytest.mark.parametrize("condition", ["clean", "white noise", "speech"])
+def test_items_do_not_depend_on_other_clips(
+    clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
+) -> None:
+    """A clip is heard under the same sound whatever else is in the data set."""
+    some = clips.iloc[[4, 1, 3]]
+    for few in (some, some[:1]):
+        data = HeardUnder(clips, front_end, condition, speech=speech)
+        whole = {item["id"]: item for item in items(data)}
+        found = items(HeardUnder(few, front_end, condition, speech=speech))
+        assert [item["id"] for item in found] == few.id.tolist()
+        assert all(same(item, whole[item["id"]]) for item in found)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_silent_clips(
+    front_end: FrontEnd, speech: list[Path], tmp_path: Path, condition: str
+) -> None:
+    """Silence makes no NaN, as a clip, as a partner and as both."""
+    paths = [write(tmp_path / f"{i}.wav", np.zeros(RATE)) for i in range(2)]
+    clips = pd.DataFrame({"id": ["a", "b"], "path": paths, "label": ["cat", "dog"]})
+    for item in items(HeardUnder(clips, front_end, condition, speech=speech)):
+        assert torch.isfinite(item["wav"]).all()
+        silent = condition in ("clean", "mixture")
+        assert item["wav"].abs().max().item() == pytest.approx(0 if silent else 1)
+    write(tmp_path / "1.wav", tone(500))
+    for item in items(HeardUnder(clips, front_end, "mixture")):
+        assert heard(item["wav"]) == {"bell"}
+        assert item["wav"].abs().max().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_long_clips(
+    front_end: FrontEnd, speech: list[Path], tmp_path: Path, condition: str
+) -> None:
+    """Of a clip beyond the encoder's length as many samples are told as are read."""
+    paths = [write(tmp_path / f"{s}.wav", tone(500, s)) for s in (5.5, 0.5)]
+    clips = pd.DataFrame({"id": ["a", "b"], "path": paths, "label": ["cat", "dog"]})
+    found = items(HeardUnder(clips, front_end, condition, speech=speech))
+    assert [item["samples"] for item in found] == [SIZE, RATE // 2]
+    assert [item["wav"].shape for item in found] == [(SIZE,), (SIZE,)]
+
+
+# --- bad input ----------------------------------------------------------------------
+
+
+def test_unknown_conditions(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """A condition that there is not is refused, and those that there are are named."""
+    with pytest.raises(ValueError, match="^condition is 'rain', not one of .*'speech'"):
+        HeardUnder(clips, front_end, "rain")
+
+
+def test_speech_without_recordings(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Speech that is nowhere cannot be added."""
+    message = "^condition speech needs recordings: give --speech_folder$"
+    with pytest.raises(ValueError, match=message):
+        HeardUnder(clips, front_end, "speech")
+
+
+def test_mixtures_of_one_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Where all clips have one label, a mixture is refused and noise is not."""
+    cats = clips[clips.label == "cat"]
+    with pytest.raises(ValueError, match="^condition mixture needs clips of two label"):
+        HeardUnder(cats, front_end, "mixture")
+    assert len(HeardUnder(cats, front_end, "white noise")) == 2

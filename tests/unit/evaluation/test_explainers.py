@@ -1,0 +1,251 @@
+"""Methods: what each makes of a batch, on the same grid and under the same seed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.evaluation import explainers as methods_module
+from lmaczs.evaluation.attribution import SALIENCIES, grad_cam, mask_of
+from lmaczs.evaluation.explainers import (
+    CHANCE,
+    KEEP_ALL,
+    MAIN,
+    Asked,
+    Methods,
+    by_decoder,
+    by_saliency,
+)
+from lmaczs.frontend import DOMAINS, Domain, power
+
+RATE, SIZE = 32000, 160000  # of the tiny CLAP
+PROMPTS = ["a tone", "white noise", "a click"]
+OTHER = "L-MAC"
+Found = dict[str, tuple[Tensor, float]]
+
+
+def decoder_of(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> MaskDecoder:
+    """Make a random decoder whose masks are neither faint nor full."""
+    torch.manual_seed(seed)
+    decoder = MaskDecoder(clap, domain, width=8)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(2)
+        decoder.draw.bias.fill_(-0.5 - seed)
+    return decoder.eval()
+
+
+def ask(clap: FrozenClap, wavs: Tensor, seed: int = 3) -> Asked:
+    """Ask each of some clips for a prompt of its own."""
+    front_end = clap.front_end
+    spectrum = front_end.stft(front_end.fit_length(wavs))
+    return Asked(
+        spectrum=spectrum,
+        log_mel=front_end.stft_to_log_mel(spectrum),
+        text=clap.encode_text(PROMPTS[: len(wavs)]),
+        samples=torch.full((len(wavs),), wavs.shape[-1]),
+        seed=seed,
+    )
+
+
+def sounds(samples: int = SIZE) -> Tensor:
+    """Make a tone that comes and goes, noise, and noise that fades."""
+    time = torch.arange(samples) / RATE
+    noise = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
+    tone = 0.3 * torch.sin(2 * torch.pi * 1500 * time) * (time % 1 < 0.5)
+    return torch.stack([tone, noise[0], noise[1] * 10**-time])
+
+
+def methods_of(clap: FrozenClap, domain: Domain) -> Methods:
+    """Two decoders and one gradient method."""
+    own = "mel" if domain == "mel" else "stft"
+    decoders = {MAIN: decoder_of(clap, own), OTHER: decoder_of(clap, own, 1)}
+    return Methods(clap, decoders, domain, {"Grad-CAM": grad_cam})
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_clap: FrozenClap) -> Asked:
+    """Three clips as long as the encoder's input."""
+    return ask(tiny_clap, sounds())
+
+
+@pytest.fixture(scope="module")
+def every(tiny_clap: FrozenClap, asked: Asked) -> dict[str, Found]:
+    """What the methods of each domain make of them."""
+    return {domain: methods_of(tiny_clap, domain)(asked) for domain in DOMAINS}
+
+
+# --- names --------------------------------------------------------------------------
+
+
+def test_names_are_in_the_order_of_the_tables(
+    tiny_clap: FrozenClap, every: dict[str, Found]
+) -> None:
+    """Decoders as given, gradients, chance, energy, keep-all; masks come likewise."""
+    names = [MAIN, OTHER, "Grad-CAM", "random patches", "random bins", "energy"]
+    for domain, found in every.items():
+        assert methods_of(tiny_clap, domain).names == [*names, "keep-all"]
+        assert list(found) == [*names, "keep-all"]
+
+
+def test_gradient_methods_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
+    """Every saliency by default, none of an empty choice."""
+    decoders = {MAIN: decoder_of(tiny_clap)}
+    rest = [*CHANCE, "energy", KEEP_ALL]
+    assert Methods(tiny_clap, decoders).names == [MAIN, *SALIENCIES, *rest]
+    assert Methods(tiny_clap, decoders, saliencies={}).names == [MAIN, *rest]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_decoder_of_another_domain_is_refused(
+    tiny_clap: FrozenClap, domain: Domain
+) -> None:
+    """Mel masks do not fit an STFT; those of STFT and waveform are the same."""
+    for own in DOMAINS:
+        decoders = {MAIN: decoder_of(tiny_clap), OTHER: decoder_of(tiny_clap, own)}
+        if domain == "mel":
+            decoders[MAIN] = decoder_of(tiny_clap, "mel")
+        if (own == "mel") == (domain == "mel"):
+            assert Methods(tiny_clap, decoders, domain).domain == domain
+            continue
+        message = f"^L-MAC draws masks for the domain {own}, and domain is {domain}$"
+        with pytest.raises(ValueError, match=message):
+            Methods(tiny_clap, decoders, domain)
+
+
+# --- masks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_masks_are_on_the_grid_of_the_domain(
+    tiny_clap: FrozenClap, every: dict[str, Found], domain: Domain
+) -> None:
+    """Every method's masks are in [0, 1], on mel bands or on the STFT's bins."""
+    front_end = tiny_clap.front_end
+    bins = front_end.n_mels if domain == "mel" else front_end.n_freqs
+    for name, (mask, _) in every[domain].items():
+        assert mask.shape == (3, bins, front_end.n_frames), name
+        assert mask.min() >= 0 and mask.max() <= 1, name
+        assert not mask.requires_grad, name
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_chance_has_the_values_of_the_first_decoder(
+    every: dict[str, Found], domain: Domain
+) -> None:
+    """So it has its mean, clip by clip; the second decoder has another one."""
+    masks = {name: mask for name, (mask, _) in every[domain].items()}
+    means = masks[MAIN].mean((1, 2))
+    assert (masks[OTHER].mean((1, 2)) - means).abs().min() > 0.02
+    assert (means[:, None] - means).abs().sum() > 0.02
+    for name in CHANCE:
+        assert not torch.equal(masks[name], masks[MAIN])
+        for clip, given in zip(masks[name], masks[MAIN], strict=True):
+            assert torch.equal(clip.flatten().sort()[0], given.flatten().sort()[0])
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_energy_keeps_the_loudest_cells(
+    tiny_clap: FrozenClap, asked: Asked, every: dict[str, Found], domain: Domain
+) -> None:
+    """Zeros and ones with the first decoder's mean; no cell left out is louder."""
+    cells = power(asked.spectrum)
+    if domain == "mel":
+        cells = tiny_clap.front_end.mel_power(cells)
+    given, kept = every[domain][MAIN][0], every[domain]["energy"][0]
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    for cell, mask, like in zip(cells, kept, given, strict=True):
+        assert abs(float(mask.sum()) - float(like.double().sum())) < 1
+        assert cell[mask == 1].min() >= cell[mask == 0].max()
+
+
+def test_keep_all_keeps_all(every: dict[str, Found]) -> None:
+    """Its masks are ones."""
+    assert all((found[KEEP_ALL][0] == 1).all() for found in every.values())
+
+
+@pytest.mark.parametrize("domain", ["mel", "stft"])
+def test_decoders_mask_is_that_of_the_clip_alone(
+    tiny_clap: FrozenClap, asked: Asked, every: dict[str, Found], domain: Domain
+) -> None:
+    """Each decoder is given the clip's features, log-mel and prompt."""
+    for name, seed in ((MAIN, 0), (OTHER, 1)):
+        decoder = decoder_of(tiny_clap, domain, seed)
+        for row, mask in enumerate(every[domain][name][0]):
+            log_mel = asked.log_mel[row : row + 1]
+            features = tiny_clap.encode_audio(log_mel).features
+            with torch.no_grad():
+                alone = decoder(asked.text[None, row : row + 1], features, log_mel)
+            torch.testing.assert_close(mask, alone[0, 0], atol=1e-4, rtol=0)
+
+
+def test_mask_of_a_short_clip_is_repeated_with_it(tiny_clap: FrozenClap) -> None:
+    """Two seconds of the mask, the same again, and then its last column."""
+    asked = ask(tiny_clap, sounds(2 * RATE))
+    decoder = decoder_of(tiny_clap)
+    found = Methods(tiny_clap, {MAIN: decoder}, saliencies={})(asked)
+    given = (tiny_clap, asked.log_mel, asked.text, asked.seed)
+    explained = by_decoder(decoder)(*given)
+    mask = found[MAIN][0]
+    assert torch.equal(mask[..., :101], explained[..., :101])  # of 640 samples each
+    assert not torch.equal(mask[..., 101:], explained[..., 101:])
+    torch.testing.assert_close(mask[..., 101:200], mask[..., 1:100])
+    torch.testing.assert_close(mask[..., 200:], mask[..., 100:101].expand(-1, -1, 51))
+
+
+@pytest.mark.parametrize("mel", [False, True])
+def test_by_saliency_makes_a_mask_of_what_it_is_given(
+    tiny_clap: FrozenClap, asked: Asked, mel: bool
+) -> None:
+    """The saliency gets model, log-mel, prompts and seed; `mask_of` does the rest."""
+    grid = torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
+    calls = []
+
+    def saliency(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
+        calls.append((clap, log_mel, text, seed))
+        return grid
+
+    domain: Domain = "mel" if mel else "stft"
+    decoders = {MAIN: decoder_of(tiny_clap, domain)}
+    found = Methods(tiny_clap, decoders, domain, {"own": saliency})(asked)["own"][0]
+    expected = mask_of(grid, tiny_clap.front_end, mel)
+    assert torch.equal(found, expected)
+    given = (tiny_clap, asked.log_mel, asked.text, 3)
+    assert torch.equal(by_saliency(saliency, mel)(*given), expected)
+    assert calls == [given, given]
+
+
+# --- seeds and seconds --------------------------------------------------------------
+
+
+def test_seed_decides_what_chance_draws(tiny_clap: FrozenClap, asked: Asked) -> None:
+    """The same seed gives the same masks, another one other ones of chance alone."""
+    decoders = {MAIN: decoder_of(tiny_clap, "mel")}
+    methods = Methods(tiny_clap, decoders, "mel", {})
+    state = torch.random.get_rng_state()
+    first, again = methods(asked), methods(asked)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    other = methods(replace(asked, seed=4))
+    for name in methods.names:
+        assert torch.equal(first[name][0], again[name][0]), name
+        same = torch.equal(first[name][0], other[name][0])
+        assert same == (name not in CHANCE), name
+
+
+def test_seconds_are_of_one_clip(
+    tiny_clap: FrozenClap, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a batch of three took is divided by three, for every method by itself."""
+    ticks = itertools.accumulate(itertools.count())  # 0, 1, 3, 6, 10, ...
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    monkeypatch.setattr(methods_module, "time", clock)
+    decoders = {MAIN: decoder_of(tiny_clap, "mel")}
+    found = Methods(tiny_clap, decoders, "mel", {})(asked)
+    seconds = [seconds for _, seconds in found.values()]
+    assert seconds == pytest.approx([1 / 3, 3 / 3, 5 / 3, 7 / 3, 9 / 3])

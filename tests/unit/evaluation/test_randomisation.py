@@ -1,0 +1,316 @@
+"""Cascading randomisation: what is drawn anew, what stays, and how masks compare."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.evaluation.explainers import by_decoder
+from lmaczs.evaluation.randomisation import (
+    alike,
+    cascade,
+    draw_weights,
+    overlap,
+    randomise,
+    stages_from_the_top,
+)
+
+STAGES = ["stage 3", "stage 2", "stage 1", "patch embedding"]
+ENCODER = "model.audio_model.audio_encoder"
+OWNERS = {  # of the weights that a stage draws anew
+    "stage 3": ("model.audio_projection.", f"{ENCODER}.norm.", f"{ENCODER}.layers.2."),
+    "stage 2": (f"{ENCODER}.layers.1.",),
+    "stage 1": (f"{ENCODER}.layers.0.",),
+    "patch embedding": (f"{ENCODER}.patch_embed.",),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_clap: FrozenClap) -> FrozenClap:
+    """The tiny CLAP with no weight as any rule would draw it, norms and biases too."""
+    clap = copy.deepcopy(tiny_clap)
+    rng = torch.Generator().manual_seed(0)
+    for name, weight in clap.named_parameters():
+        if "audio" in name:
+            weight += 0.05 * torch.randn(weight.shape, generator=rng)
+    return clap
+
+
+def weights(clap: FrozenClap) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers."""
+    return {name: value.clone() for name, value in clap.state_dict().items()}
+
+
+def changed(clap: FrozenClap, before: dict[str, Tensor]) -> set[str]:
+    """Names of the parameters and buffers that are not what they were."""
+    after = clap.state_dict()
+    assert after.keys() == before.keys()
+    return {
+        name for name, value in before.items() if not torch.equal(after[name], value)
+    }
+
+
+# --- the cascade --------------------------------------------------------------------
+
+
+def test_stages_are_the_whole_audio_tower_but_its_input(tiny_clap: FrozenClap) -> None:
+    """From the top down, each weight in one stage; the input's norm is in none."""
+    stages = stages_from_the_top(tiny_clap)
+    assert list(stages) == STAGES
+    found = [
+        id(weight)
+        for modules in stages.values()
+        for module in modules
+        for weight in module.parameters()
+    ]
+    expected = {
+        id(weight)
+        for name, weight in tiny_clap.named_parameters()
+        if "audio" in name and "batch_norm" not in name
+    }
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+def test_a_deeper_encoder_has_more_stages(laion_like_clap: FrozenClap) -> None:
+    """Stages are numbered from the input, and there are as many as the model has."""
+    names = [f"stage {number}" for number in (4, 3, 2, 1)]
+    assert list(stages_from_the_top(laion_like_clap)) == [*names, "patch embedding"]
+
+
+def test_cascade_draws_a_stage_more_each_time(trained: FrozenClap) -> None:
+    """A stage's weights and those of all above differ; all others stay."""
+    before, owners, seen = weights(trained), [], []
+    for stage, randomised in cascade(trained):
+        owners += OWNERS[stage]
+        parameters = [name for name, _ in trained.named_parameters()]
+        expected = {n for n in parameters if n.startswith(tuple(owners))}
+        assert changed(randomised, before) == expected
+        assert not changed(trained, before)
+        assert not any(module.training for module in randomised.model.modules())
+        assert not any(weight.requires_grad for weight in randomised.parameters())
+        seen.append((stage, id(randomised)))
+    assert [stage for stage, _ in seen] == STAGES
+    assert len({model for _, model in seen}) == 1
+    assert seen[0][1] != id(trained)
+
+
+def test_what_was_drawn_stays_drawn(trained: FrozenClap) -> None:
+    """A later stage does not draw an earlier one's weights again."""
+    previous: dict[str, Tensor] = {}
+    for stage, randomised in cascade(trained):
+        if previous:
+            names = changed(randomised, previous)
+            assert names
+            assert all(name.startswith(OWNERS[stage]) for name in names)
+        previous = weights(randomised)
+
+
+def test_input_normalisation_stays(trained: FrozenClap) -> None:
+    """It is data: neither its statistics nor its weights are drawn."""
+    norm = trained.model.audio_model.audio_encoder.batch_norm
+    *_, (_, randomised) = cascade(trained)
+    found = randomised.model.audio_model.audio_encoder.batch_norm
+    assert found is not norm
+    for name, value in norm.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    assert float(found.running_mean.mean()) == pytest.approx(-40)
+
+
+def test_seed_decides_the_weights(trained: FrozenClap) -> None:
+    """The same seed gives the same weights whatever was drawn before."""
+    torch.manual_seed(1)
+    *_, (_, first) = cascade(trained, seed=4)
+    torch.manual_seed(2)
+    *_, (_, again) = cascade(trained, seed=4)
+    *_, (_, other) = cascade(trained, seed=5)
+    assert not changed(again, weights(first))
+    names = changed(other, weights(first))
+    matrices = {n for n, w in first.named_parameters() if w.dim() > 1}
+    for owners in OWNERS.values():
+        assert names >= {name for name in matrices if name.startswith(owners)}
+
+
+def test_cascade_leaves_global_chance_alone(trained: FrozenClap) -> None:
+    """Once it is over, what comes next is drawn as if it had not been."""
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert len(list(cascade(trained, seed=9))) == len(STAGES)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- weights ------------------------------------------------------------------------
+
+
+def test_layers_are_drawn_by_their_own_rule() -> None:
+    """A norm is the identity, a linear layer and a convolution as when new."""
+    torch.manual_seed(0)
+    linear, conv, norm = nn.Linear(64, 500), nn.Conv2d(3, 50, 4), nn.LayerNorm(8)
+    for layer in (linear, conv, norm):
+        for weight in layer.parameters():
+            nn.init.constant_(weight, 9.0)
+        draw_weights(layer)
+    assert torch.equal(norm.weight, torch.ones(8))
+    assert torch.equal(norm.bias, torch.zeros(8))
+    for layer, inputs in ((linear, 64), (conv, 3 * 4 * 4)):
+        bound = inputs**-0.5  # uniform, by fan-in
+        for weight in layer.parameters():
+            assert weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def test_tables_are_drawn_from_a_normal_distribution() -> None:
+    """A module's own parameters have deviation 0.02; its parts' are not touched."""
+    module = nn.Module()
+    module.table = nn.Parameter(torch.full((100, 50), 7.0))
+    module.part = nn.Linear(2, 2)
+    part = module.part.weight.clone()
+    torch.manual_seed(0)
+    draw_weights(module)
+    assert module.table.std().item() == pytest.approx(0.02, rel=0.05)
+    assert module.table.mean().item() == pytest.approx(0, abs=2e-3)
+    assert torch.equal(module.part.weight, part)
+
+
+# --- similarity of masks ------------------------------------------------------------
+
+
+def mask_like(seed: int, *shape: int) -> Tensor:
+    """Draw a mask in [0, 1]."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_ssim(one: np.ndarray, other: np.ndarray) -> float:
+    """SSIM window by window: Gaussian of 11 by 11 cells, wherever it fits."""
+    radius = 5
+    taps = [math.exp(-((k / 1.5) ** 2) / 2) for k in range(-radius, radius + 1)]
+    window = np.outer(taps, taps) / sum(taps) ** 2
+    rows, columns = one.shape
+    found = []
+    for row in range(radius, rows - radius):
+        for column in range(radius, columns - radius):
+            where = np.s_[
+                row - radius : row + radius + 1, column - radius : column + radius + 1
+            ]
+            a, b = one[where], other[where]
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a = (window * (a - mean_a) ** 2).sum()
+            var_b = (window * (b - mean_b) ** 2).sum()
+            both = (window * (a - mean_a) * (b - mean_b)).sum()
+            means = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            found.append(means * (2 * both + 9e-4) / (var_a + var_b + 9e-4))
+    return float(np.mean(found))
+
+
+def test_alike_is_its_definition() -> None:
+    """A mean over windows, with the constants of the paper for a range of 1."""
+    one = mask_like(0, 14, 17)
+    for other in (mask_like(1, 14, 17), 1 - one, 0.5 * one + 0.1, one.square()):
+        expected = slow_ssim(one.double().numpy(), other.double().numpy())
+        assert alike(one, other) == pytest.approx(expected, abs=1e-4)
+
+
+def test_alike_is_one_for_equal_masks_only() -> None:
+    """It falls the more a mask is changed, and is symmetric."""
+    one, noise = mask_like(0, 20, 30), mask_like(1, 20, 30)
+    assert alike(one, one) == pytest.approx(1, abs=1e-6)
+    assert alike(torch.zeros(20, 30), torch.zeros(20, 30)) == pytest.approx(1)
+    found = [alike(one, (1 - w) * one + w * noise) for w in (0.0, 0.2, 0.5, 1.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[1] < 0.99
+    assert found[-1] < 0.2
+    assert alike(noise, one) == pytest.approx(alike(one, noise), abs=1e-6)
+    assert alike(one, 1 - one) < 0
+
+
+def test_overlap_is_a_loop_over_cells() -> None:
+    """Common part of what either keeps; empty places do not count."""
+    one, other = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(4))
+    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
+    expected = sum(map(min, pairs)) / sum(map(max, pairs))
+    assert overlap(one, other) == pytest.approx(expected)
+    around = [torch.nn.functional.pad(x, (0, 9, 0, 9)) for x in (one, other)]
+    assert overlap(*around) == pytest.approx(expected)
+    assert overlap(one, one) == 1
+    assert overlap(one, torch.zeros_like(one)) == 0
+    assert overlap(torch.zeros(3, 3), torch.zeros(3, 3)) == 1
+
+
+# --- a comparison -------------------------------------------------------------------
+
+
+def fixed(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
+    """Explain without a look at the model, by the text and the seed alone."""
+    return torch.stack([mask_like(seed, 12, 15) * row.square().sum() for row in text])
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_clap: FrozenClap) -> tuple[Tensor, Tensor]:
+    """Log-mels of two clips, and a prompt for each."""
+    wavs = 0.1 * torch.randn(2, 160000, generator=torch.Generator().manual_seed(0))
+    wavs[1, :80000] = 0
+    text = tiny_clap.encode_text(["a dog barking", "heavy rain"])
+    return tiny_clap.front_end.log_mel(wavs), text
+
+
+def test_randomise_compares_each_stage_with_the_trained_model(
+    tiny_clap: FrozenClap, asked: tuple[Tensor, Tensor]
+) -> None:
+    """A row a clip, method and stage; only what looks at the model changes with it."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(tiny_clap, "mel", width=8)
+    with torch.no_grad():
+        decoder.draw.weight.mul_(3)
+        decoder.draw.bias.zero_()
+    before = weights(tiny_clap)
+    methods = {"decoder": by_decoder(decoder), "fixed": fixed}
+    table, masks = randomise(tiny_clap, methods, *asked, seed=2)
+    assert not changed(tiny_clap, before)
+    assert list(table) == ["clip", "method", "stage", "ssim", "overlap", "empty"]
+    expected = [
+        (clip, name, stage) for stage in STAGES for name in methods for clip in (0, 1)
+    ]
+    columns = (table["clip"], table["method"], table["stage"])
+    assert list(zip(*columns, strict=True)) == expected
+    assert masks.keys() == {(n, s) for n in methods for s in ("trained", *STAGES)}
+    assert torch.equal(masks["fixed", "trained"], fixed(tiny_clap, *asked, seed=2))
+    own = by_decoder(decoder)(tiny_clap, *asked, 2)
+    assert torch.equal(masks["decoder", "trained"], own)
+    for _, row in table.iterrows():
+        stages = ("trained", row["stage"])
+        pair = [masks[row["method"], stage][row["clip"]] for stage in stages]
+        assert row["ssim"] == pytest.approx(alike(*pair), abs=1e-9)
+        assert row["overlap"] == pytest.approx(overlap(*pair), abs=1e-9)
+        nothing = torch.zeros_like(pair[0])
+        assert row["empty"] == pytest.approx(alike(pair[0], nothing), abs=1e-9)
+    assert table[table.method == "fixed"].ssim.tolist() == pytest.approx([1] * 8)
+    assert table[table.method == "decoder"].ssim.max() < 0.999
+
+
+def test_randomise_asks_the_models_of_the_cascade(
+    trained: FrozenClap, asked: tuple[Tensor, Tensor]
+) -> None:
+    """Masks of a stage are those of its weights, clip and seed."""
+
+    def of_weights(
+        clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int
+    ) -> Tensor:
+        weight = clap.model.audio_model.audio_encoder.layers[1].blocks[0]
+        return weight.intermediate.dense.weight[None, :20, :20].sigmoid() * (seed / 9)
+
+    table, masks = randomise(trained, {"weights": of_weights}, *asked, seed=7)
+    models = {stage: copy.deepcopy(clap) for stage, clap in cascade(trained, 7)}
+    for stage, clap in {"trained": trained, **models}.items():
+        assert torch.equal(masks["weights", stage], of_weights(clap, *asked, seed=7))
+    ssim = table.ssim.tolist()
+    assert ssim[0] == pytest.approx(1)  # the second stage has its turn after the third
+    assert ssim[1] < 0.99
+    assert ssim[1:] == pytest.approx([ssim[1]] * 3)

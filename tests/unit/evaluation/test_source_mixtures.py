@@ -1,0 +1,439 @@
+"""Sums and sequences whose sources are known, and what is told of masks on them.
+
+The clips are tones, a pitch for each label, so that a test hears which source is where
+and an ideal mask can be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.evaluation.explainers import Asked
+from lmaczs.evaluation.scoring import as_batch
+from lmaczs.evaluation.source_mixtures import (
+    LOCALISATION,
+    KnownSources,
+    frames_of,
+    locate,
+    prompts_of,
+)
+from lmaczs.frontend import FrontEnd, power
+
+RATE, SIZE, HALF = 32000, 160000, 80000  # of the tiny CLAP
+PITCH = {"dog": 300, "rain": 900, "siren": 6000}  # Hz
+ARRANGEMENTS = ("sum", "sequence")
+Draw = Callable[[Asked], Tensor]
+
+
+class Given:
+    """Stand-in for `Methods`: masks that a test makes.
+
+    Parameters
+    ----------
+    domain : str
+        Of the masks.
+    **draws : callable
+        Of each method: from what is asked to masks.
+    """
+
+    def __init__(self, domain: str = "stft", **draws: Draw) -> None:
+        self.domain, self.draws = domain, draws
+
+    def __call__(self, asked: Asked) -> dict[str, tuple[Tensor, float]]:
+        """Make the masks; the first method takes 1 s, the second one 2 s."""
+        self.asked = asked
+        draws = enumerate(self.draws.items(), 1)
+        return {name: (draw(asked), float(count)) for count, (name, draw) in draws}
+
+
+def keep_all(asked: Asked) -> Tensor:
+    """Ones."""
+    return torch.ones(asked.spectrum.shape)
+
+
+@pytest.fixture(scope="module")
+def front_end(tiny_clap: FrozenClap) -> FrontEnd:
+    """Of the tiny CLAP: 5 s at 32 kHz."""
+    return tiny_clap.front_end
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Two warbling tones of 1 s a label, one of them 40 dB weaker."""
+    folder = tmp_path_factory.mktemp("tones")
+    rows, time = [], np.arange(RATE) / RATE
+    for label, hertz in PITCH.items():
+        for take, level in enumerate((0.3, 0.003)):
+            wav = level * np.sin(2 * np.pi * hertz * time)
+            wav *= 1 + 0.5 * np.sin(2 * np.pi * (3 + take) * time)
+            path = folder / f"{label}-{take}.wav"
+            soundfile.write(path, wav, RATE, subtype="FLOAT")
+            rows.append({"id": path.stem, "path": str(path), "label": label})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_clap: FrozenClap) -> dict[str, Tensor]:
+    """An embedding a label."""
+    return prompts_of(tiny_clap, list(PITCH), "This is a sound of {}.")
+
+
+def items(data: KnownSources) -> list[dict[str, Any]]:
+    """All pairs of a data set."""
+    return [data[index] for index in range(len(data))]
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two pairs are equal, bit by bit."""
+    waves = ("target", "rest")
+    rest = [{k: v for k, v in pair.items() if k not in waves} for pair in (one, other)]
+    return rest[0] == rest[1] and all(torch.equal(one[x], other[x]) for x in waves)
+
+
+def pitch_of(wav: Tensor) -> str:
+    """Label of the loudest frequency of the first second that is not silent."""
+    start = int((wav != 0).float().argmax())
+    hertz = int(torch.fft.rfft(wav[start : start + RATE]).abs().argmax())
+    return min(PITCH, key=lambda label: abs(PITCH[label] - hertz))
+
+
+def low_beside_high(
+    clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
+) -> dict[str, Any]:
+    """Make a batch of a dog and a siren, each of them the target once."""
+    two = clips[clips.id.isin(["dog-0", "siren-1"])]
+    return as_batch(items(KnownSources(two, front_end, arrangement, seed=2)))
+
+
+def located(
+    clap: FrozenClap,
+    prompts: dict[str, Tensor],
+    batch: dict[str, Any],
+    arrangement: str,
+    methods: Given,
+) -> pd.DataFrame:
+    """Call `locate` and look at the form of what it returns."""
+    table = locate(clap, methods, prompts, batch, arrangement, seed=5)
+    assert list(table) == ["id", "other", "method", *LOCALISATION, "seconds"]
+    assert table.id.tolist() == batch["id"] * len(methods.draws)
+    assert table.other.tolist() == batch["other"] * len(methods.draws)
+    names = [name for name in methods.draws for _ in batch["id"]]
+    assert table.method.tolist() == names
+    return table
+
+
+def figures(table: pd.DataFrame, method: str, column: str) -> list[float]:
+    """Values of one method, a clip each."""
+    return table.loc[table.method == method, column].tolist()
+
+
+# --- pairs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_pairs_are_of_two_labels(
+    clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
+) -> None:
+    """Each clip is the target once; the other one is what it is said to be."""
+    label_of = dict(zip(clips.id, clips.label, strict=True))
+    others = set()
+    for seed in range(3):
+        found = items(KnownSources(clips, front_end, arrangement, seed))
+        assert [item["id"] for item in found] == clips.id.tolist()
+        for item in found:
+            assert item["label"] == label_of[item["id"]] == pitch_of(item["target"])
+            assert label_of[item["other"]] == pitch_of(item["rest"])
+            assert label_of[item["other"]] != item["label"]
+            assert item["samples"] == len(item["target"]) == len(item["rest"]) == SIZE
+            others.add((item["label"], label_of[item["other"]]))
+    assert others == {(a, b) for a in PITCH for b in PITCH if a != b}
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_sources_have_equal_power(
+    clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
+) -> None:
+    """However weak a clip is, both sources have the same power, and do not clip."""
+    for item in items(KnownSources(clips, front_end, arrangement)):
+        powers = [float(item[x].square().mean()) for x in ("target", "rest")]
+        assert powers[0] == pytest.approx(powers[1], rel=1e-4)
+        assert powers[0] > 1e-4
+        assert (item["target"] + item["rest"]).abs().max() < 1
+
+
+def test_sums_sound_all_along(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """In a sum both sources are there from the beginning to the end."""
+    for item in items(KnownSources(clips, front_end, "sum")):
+        for source in (item["target"], item["rest"]):
+            assert source.view(50, -1).norm(dim=1).min() > 0.5 * source.norm() / 50**0.5
+
+
+def test_sequences_have_a_half_each(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """The sources share no sample, each has a half, and which is first is drawn."""
+    leads = []
+    for seed in range(3):
+        for item in items(KnownSources(clips, front_end, "sequence", seed)):
+            target, rest = item["target"] != 0, item["rest"] != 0
+            assert not (target & rest).any()
+            assert target.sum() > 0.99 * HALF and rest.sum() > 0.99 * HALF
+            first = target[:HALF].sum() > 0
+            assert not (target[HALF:] if first else target[:HALF]).any()
+            leads.append(bool(first))
+    assert 0.2 < np.mean(leads) < 0.8
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_pairs_depend_on_seed_and_clip(
+    clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
+) -> None:
+    """Neither order nor a global seed changes a pair; another seed does."""
+    make = [KnownSources(clips, front_end, arrangement, seed) for seed in (7, 7, 8)]
+    torch.manual_seed(0)
+    np.random.seed(0)
+    ahead = items(make[0])
+    torch.manual_seed(1)
+    np.random.seed(1)
+    behind = [make[1][i] for i in reversed(range(len(clips)))][::-1]
+    assert all(same(a, b) for a, b in zip(ahead, behind, strict=True))
+    assert not all(same(a, b) for a, b in zip(ahead, items(make[2]), strict=True))
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_silent_clips(
+    tiny_clap: FrozenClap,
+    clips: pd.DataFrame,
+    prompts: dict[str, Tensor],
+    tmp_path: Path,
+    arrangement: str,
+) -> None:
+    """A silent clip, as target and as the other, makes no NaN."""
+    silent = str(tmp_path / "silent.wav")
+    soundfile.write(silent, np.zeros(RATE), RATE)
+    two = pd.DataFrame(
+        {"id": ["a", "b"], "path": [silent, clips.path[0]], "label": ["rain", "dog"]}
+    )
+    batch = as_batch(items(KnownSources(two, tiny_clap.front_end, arrangement)))
+    assert torch.isfinite(batch["target"]).all() and torch.isfinite(batch["rest"]).all()
+    assert batch["target"][0].count_nonzero() == batch["rest"][1].count_nonzero() == 0
+    methods = Given(all=keep_all, nothing=lambda asked: 0 * keep_all(asked))
+    table = located(tiny_clap, prompts, batch, arrangement, methods)
+    named = [c for c in LOCALISATION if table[c].notna().any()]
+    assert np.isfinite(table[named]).all(axis=None)
+    assert figures(table, "all", "mass_on_source") == pytest.approx([0, 1], abs=0.02)
+    assert figures(table, "nothing", "mass_on_source") == [0, 0]
+
+
+def test_unknown_arrangements(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """There are two arrangements."""
+    message = "^arrangement is 'chord', not sum or sequence$"
+    with pytest.raises(ValueError, match=message):
+        KnownSources(clips, front_end, "chord")
+
+
+def test_clips_of_one_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
+    """Two sources of one label could not be told apart."""
+    message = "^two sources need clips of two labels, and there is one$"
+    with pytest.raises(ValueError, match=message):
+        KnownSources(clips[clips.label == "dog"], front_end, "sum")
+
+
+# --- frames -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [6400, 6700])
+def test_frames_equal_a_loop(front_end: FrontEnd, samples: int) -> None:
+    """A frame is inside unless all that sounds lies before its middle, or behind it."""
+    hop, frames = front_end.hop_length, 1 + samples // front_end.hop_length
+    rng = np.random.default_rng(0)
+    spans = [sorted(rng.integers(0, samples, 2)) for _ in range(40)]
+    edges = [(0, 0), (0, samples - 1), (samples - 1, samples - 1), (hop, 2 * hop)]
+    sounding = torch.zeros(len(spans) + len(edges), samples, dtype=torch.bool)
+    for row, (first, last) in zip(sounding, [*spans, *edges], strict=True):
+        row[first] = row[last] = True  # what is between may be silent
+    found = frames_of(front_end, sounding, frames)
+    assert found.dtype == torch.bool and found.shape == (len(sounding), frames)
+    for inside, row in zip(found, sounding, strict=True):
+        for t in range(frames):
+            middle = min(t * hop, samples - 1)
+            before, after = row[: middle + 1].any(), row[middle:].any()
+            assert inside[t] == (before and after)
+    assert 0.1 < found.float().mean() < 0.9
+
+
+def test_frames_of_silence(front_end: FrontEnd) -> None:
+    """Where nothing sounds no frame is inside, whoever else is in the batch."""
+    sounding = torch.zeros(2, 6400, dtype=torch.bool)
+    sounding[1] = True
+    assert frames_of(front_end, sounding, 11).sum(1).tolist() == [0, 11]
+
+
+# --- locate -------------------------------------------------------------------------
+
+
+def test_perfect_masks_in_a_sum(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """The ideal mask finds the source; its opposite loses it."""
+    batch = low_beside_high(clips, tiny_clap.front_end, "sum")
+
+    def oracle(asked: Asked) -> Tensor:
+        parts = [power(tiny_clap.front_end.stft(batch[x])) for x in ("target", "rest")]
+        return (parts[0] > parts[1]).float()
+
+    methods = Given(oracle=oracle, opposite=lambda asked: 1 - oracle(asked))
+    table = located(tiny_clap, prompts, batch, "sum", methods)
+    ideal = figures(table, "oracle", "mass_on_source")
+    assert ideal == pytest.approx([1, 1], abs=1e-4)
+    assert min(figures(table, "oracle", "si_sdr_improvement")) > 30
+    worst = figures(table, "opposite", "mass_on_source")
+    assert worst == pytest.approx([0, 0], abs=1e-4)
+    assert max(figures(table, "opposite", "si_sdr_improvement")) < -30
+
+
+def test_keeping_everything_of_a_sum(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """Any constant mask has the target's share of the power, and gains nothing."""
+    front_end = tiny_clap.front_end
+    batch = as_batch(items(KnownSources(clips, front_end, "sum"))[:3])
+    methods = Given(all=keep_all, some=lambda asked: 0.3 * keep_all(asked))
+    table = located(tiny_clap, prompts, batch, "sum", methods)
+    expected = []
+    for target, rest in zip(batch["target"], batch["rest"], strict=True):
+        parts = [
+            front_end.stft(x).abs().double().square().sum() for x in (target, rest)
+        ]
+        expected.append(float(parts[0] / (parts[0] + parts[1])))
+    assert expected == pytest.approx([0.5] * 3, abs=0.05)
+    for name in methods.draws:
+        mass = figures(table, name, "mass_on_source")
+        assert mass == pytest.approx(expected, abs=1e-4)
+        gain = figures(table, name, "si_sdr_improvement")
+        assert gain == pytest.approx([0] * 3, abs=1e-3)
+
+
+def test_perfect_masks_in_a_sequence(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """The frames of the target are found whether it is first or last."""
+    front_end = tiny_clap.front_end
+    pairs = items(KnownSources(clips, front_end, "sequence"))
+    first = [bool(item["target"][:HALF].any()) for item in pairs]
+    batch = as_batch([pairs[first.index(True)], pairs[first.index(False)]])
+
+    def oracle(asked: Asked) -> Tensor:
+        mask = torch.zeros(asked.spectrum.shape)
+        mask[0, :, :124], mask[1, :, 126:] = 0.7, 0.7  # frame 125 is in the middle
+        return mask
+
+    def opposite(asked: Asked) -> Tensor:
+        return oracle(asked).flip(0)
+
+    methods = Given(oracle=oracle, opposite=opposite)
+    table = located(tiny_clap, prompts, batch, "sequence", methods)
+    for column in ("mass_on_source", "pointing_game"):
+        assert figures(table, "oracle", column) == [1, 1]
+        assert figures(table, "opposite", column) == [0, 0]
+    assert min(figures(table, "oracle", "temporal_iou")) > 0.98
+    assert figures(table, "opposite", "temporal_iou") == [0, 0]
+
+
+def test_keeping_everything_of_a_sequence(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """It has each source's share of power and time, and the loudest frame."""
+    front_end = tiny_clap.front_end
+    batch = as_batch(items(KnownSources(clips, front_end, "sequence"))[::2])
+    table = located(tiny_clap, prompts, batch, "sequence", Given(all=keep_all))
+    for row, target, rest in zip(
+        table.itertuples(), batch["target"], batch["rest"], strict=True
+    ):
+        sounding = np.flatnonzero(target.numpy())
+        middles = np.minimum(np.arange(251) * 640, SIZE - 1)
+        inside = (middles >= sounding[0]) & (middles <= sounding[-1])
+        spectrum = front_end.stft(target + rest).numpy().astype(complex)
+        frames = (np.abs(spectrum) ** 2).sum(0)
+        share = frames[inside].sum() / frames.sum()
+        assert row.mass_on_source == pytest.approx(share, abs=1e-4)
+        assert row.mass_on_source == pytest.approx(0.5, abs=0.05)
+        assert row.temporal_iou == pytest.approx(inside.sum() / 251, abs=1e-6)
+        assert row.pointing_game == inside[frames.argmax()]
+
+
+@pytest.mark.parametrize(
+    ("arrangement", "empty"),
+    [("sum", ["pointing_game", "temporal_iou"]), ("sequence", ["si_sdr_improvement"])],
+)
+def test_what_does_not_apply_is_empty(
+    tiny_clap: FrozenClap,
+    clips: pd.DataFrame,
+    prompts: dict[str, Tensor],
+    arrangement: str,
+    empty: list[str],
+) -> None:
+    """Figures that an arrangement has no meaning for are NaN; all others are there."""
+    batch = low_beside_high(clips, tiny_clap.front_end, arrangement)
+    methods = Given(all=keep_all, again=keep_all)
+    table = located(tiny_clap, prompts, batch, arrangement, methods)
+    assert table[empty].isna().all(axis=None)
+    assert table.drop(columns=empty).notna().all(axis=None)
+    assert table.seconds.tolist() == [1, 1, 2, 2]
+
+
+def test_masks_of_mel_bands_are_carried_to_bins(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """In the mel domain a mask is judged by what it keeps of the spectrogram."""
+    front_end = tiny_clap.front_end
+    bands = torch.rand(2, 64, 251, generator=torch.Generator().manual_seed(0))
+    for arrangement in ARRANGEMENTS:
+        batch = low_beside_high(clips, front_end, arrangement)
+        given = (tiny_clap, prompts, batch, arrangement)
+        found = located(*given, Given("mel", one=lambda asked: bands))
+        bins = torch.stack([front_end.mel_to_freq @ mask for mask in bands])
+        expected = located(*given, Given(one=lambda asked, bins=bins: bins))
+        pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_what_methods_are_asked(
+    tiny_clap: FrozenClap,
+    clips: pd.DataFrame,
+    prompts: dict[str, Tensor],
+    arrangement: str,
+) -> None:
+    """They hear both sources and are asked for the label of the first."""
+    batch = low_beside_high(clips, tiny_clap.front_end, arrangement)
+    methods = Given(all=keep_all)
+    located(tiny_clap, prompts, batch, arrangement, methods)
+    asked, mixture = methods.asked, batch["target"] + batch["rest"]
+    assert asked.spectrum.shape == (2, 1025, 251)
+    torch.testing.assert_close(
+        tiny_clap.front_end.istft(asked.spectrum, SIZE), mixture, rtol=0, atol=1e-5
+    )
+    torch.testing.assert_close(
+        asked.log_mel, tiny_clap.front_end.log_mel(mixture), rtol=0, atol=1e-2
+    )
+    assert torch.equal(asked.text, torch.stack([prompts["dog"], prompts["siren"]]))
+    assert asked.samples.tolist() == [SIZE, SIZE]
+    assert asked.seed == 5
+
+
+def test_prompts_are_made_of_labels(tiny_clap: FrozenClap) -> None:
+    """Each label has the embedding of its sentence."""
+    found = prompts_of(tiny_clap, ["rain", "dog"], "I can hear {} now")
+    assert list(found) == ["rain", "dog"]
+    for label, text in found.items():
+        (alone,) = tiny_clap.encode_text([f"I can hear {label} now"])
+        torch.testing.assert_close(text, alone, rtol=0, atol=1e-5)
+    assert (found["rain"] - found["dog"]).norm() > 0.1

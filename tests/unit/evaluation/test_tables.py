@@ -1,0 +1,273 @@
+"""tables.py: means, how sure they are, and which of them a paper prints in bold."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
+from lmaczs.evaluation.scoring import METRICS
+from lmaczs.evaluation.tables import (
+    ARROW,
+    BETTER,
+    FIGURES,
+    HEADER,
+    interval,
+    markdown_table,
+    results_page,
+    summarise,
+)
+
+CONDITIONS = ("white noise", "clean")
+NAMES = (MAIN, "energy", KEEP_ALL)
+
+
+def per_clip(clips: int = 5) -> pd.DataFrame:
+    """Make rows of two conditions and three methods, batch by batch."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for condition in CONDITIONS:
+        for start in range(0, clips, 2):
+            for method in NAMES:
+                for clip in range(start, min(start + 2, clips)):
+                    values = dict(zip(METRICS, rng.random(len(METRICS)), strict=True))
+                    values["accuracy"] = float((clip + len(condition)) % 3 == 0)
+                    first = {"condition": condition, "id": f"{clip:03}"}
+                    seconds = rng.random()
+                    rows.append({**first, "method": method, **values})
+                    rows[-1]["seconds"] = seconds
+    return pd.DataFrame(rows)
+
+
+def constant(column: str, means: dict[str, float]) -> pd.DataFrame:
+    """Make two equal rows a method."""
+    rows = [(method, value) for method, value in means.items() for _ in range(2)]
+    return pd.DataFrame(rows, columns=["method", column])
+
+
+def bold(table: str, column: int = 1) -> set[str]:
+    """Methods whose mean is in bold, and nothing else of the cell."""
+    found = set()
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if re.fullmatch(r"\*\*-?[0-9.]+\*\* \[.*\]", cells[column]):
+            found.add(cells[0])
+        else:
+            assert "*" not in cells[column]
+    return found
+
+
+# --- means --------------------------------------------------------------------------
+
+
+def test_summary_is_the_mean() -> None:
+    """A row a condition and method, as they come, with the mean of every figure."""
+    rows = per_clip()
+    found = summarise(rows)
+    assert tuple(found) == HEADER
+    assert HEADER == ("method", "condition", "n", *METRICS, "seconds_per_clip")
+    order = [(c, m) for c in CONDITIONS for m in NAMES]
+    assert list(zip(found.condition, found.method, strict=True)) == order
+    for row, (condition, method) in zip(found.to_dict("records"), order, strict=True):
+        own = [
+            clip
+            for clip in rows.to_dict("records")
+            if (clip["condition"], clip["method"]) == (condition, method)
+        ]
+        assert row["n"] == len(own) == 5
+        for name in METRICS:
+            expected = sum(clip[name] for clip in own) / len(own)
+            assert row[name] == pytest.approx(expected)
+        seconds = sum(clip["seconds"] for clip in own) / len(own)
+        assert row["seconds_per_clip"] == pytest.approx(seconds)
+
+
+# --- intervals ----------------------------------------------------------------------
+
+
+def test_intervals_equal_slow_resampling() -> None:
+    """The middle 95 % of means of what is drawn with replacement."""
+    values = np.random.default_rng(0).exponential(size=40)
+    rng = np.random.default_rng(1)
+    means = sorted(
+        float(np.mean([values[i] for i in rng.integers(0, 40, 40)]))
+        for _ in range(4000)
+    )
+    low, high = interval(values)
+    width = means[3900] - means[100]
+    assert low == pytest.approx(means[100], abs=0.06 * width)
+    assert high == pytest.approx(means[3900], abs=0.06 * width)
+    assert low < values.mean() < high
+
+
+def test_intervals_can_be_repeated() -> None:
+    """The seed alone decides what is drawn."""
+    values = np.random.default_rng(0).normal(size=30).tolist()
+    found = interval(values)
+    np.random.seed(0)
+    assert interval(values) == found
+    assert interval(values, seed=0) == found != interval(values, seed=1)
+    assert all(type(end) is float for end in found)
+
+
+def test_intervals_narrow_with_clips() -> None:
+    """Nine times as many clips tell the mean three times as well."""
+    values = np.random.default_rng(0).normal(size=40)
+    few, many = interval(values), interval(np.tile(values, 9))
+    ratio = (few[1] - few[0]) / (many[1] - many[0])
+    assert ratio == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.parametrize("values", [[0.25, 0.25, 0.25], [-3.5], [0, 0]])
+def test_intervals_of_what_does_not_vary(values: list[float]) -> None:
+    """Equal values, or a single one, have their mean twice."""
+    assert interval(values) == (values[0], values[0])
+
+
+# --- Markdown -----------------------------------------------------------------------
+
+
+def test_table_is_markdown() -> None:
+    """A header with arrows, a line a method, means with their intervals."""
+    rows = pd.DataFrame(
+        {
+            "method": ["a", "b", KEEP_ALL] * 2,
+            "AI": [50.0, 20.0, 0.0] * 2,
+            "deletion": [0.25, 0.125, 0.0] * 2,
+            "MM": [0.5, 0.75, 1.0] * 2,
+        }
+    )
+    table = markdown_table(rows, ["AI", "deletion", "MM"], {"deletion": 3})
+    header, rule, *lines = table.splitlines()
+    assert table.endswith("|\n")
+    assert header == "| method | AI ↑ | deletion ↓ | MM |"
+    assert rule.replace(" ", "") == "|---|---|---|---|"
+    assert lines == [
+        "| a | **50.00** [50.00, 50.00] | 0.250 [0.250, 0.250] | 0.50 [0.50, 0.50] |",
+        "| b | 20.00 [20.00, 20.00] | **0.125** [0.125, 0.125] | 0.75 [0.75, 0.75] |",
+        "| keep-all | 0.00 [0.00, 0.00] | 0.000 [0.000, 0.000] | 1.00 [1.00, 1.00] |",
+    ]
+
+
+def test_cells_hold_mean_and_interval() -> None:
+    """The interval is that of the method's own values."""
+    rng = np.random.default_rng(0)
+    values = {"a": rng.normal(size=30), "b": 5 + rng.normal(size=20)}
+    rows = [(method, value) for method, some in values.items() for value in some]
+    rows = pd.DataFrame(rows, columns=["method", "x"]).sample(frac=1, random_state=0)
+    table = markdown_table(rows, ["x"], {"x": 1})
+    for method, some in values.items():
+        low, high = interval(rows[rows.method == method].x)
+        assert f"| {method} | {some.mean():.1f} [{low:.1f}, {high:.1f}] |\n" in table
+
+
+@pytest.mark.parametrize("column", list(BETTER))
+def test_the_best_is_bold(column: str) -> None:
+    """The highest or the lowest, by the metric's direction, which the header tells."""
+    means = {"a": 0.2, "b": 0.9, "c": 0.4, "d": -0.3}
+    table = markdown_table(constant(column, means), [column])
+    assert bold(table) == {"b" if BETTER[column] == "higher" else "d"}
+    arrow = "↑" if BETTER[column] == "higher" else "↓"
+    assert table.startswith(f"| method | {column} {arrow} |\n")
+
+
+def test_directions() -> None:
+    """Every metric that is no mere description has the direction of its definition."""
+    lower = {"AD", "AD_sb", "COMP", "deletion", "seconds"}
+    assert {name for name, better in BETTER.items() if better == "lower"} == lower
+    assert set(BETTER.values()) == set(ARROW)
+    assert set(METRICS) - set(BETTER) == {"accuracy", "MM"}
+
+
+@pytest.mark.parametrize("column", ["AI", "AD"])
+def test_keeping_everything_is_never_bold(column: str) -> None:
+    """It is no competitor, neither as the best nor as the only one."""
+    best = 9.0 if BETTER[column] == "higher" else -9.0
+    means = {"a": 0.2, KEEP_ALL: best, "b": 0.2 + best / 9}
+    assert bold(markdown_table(constant(column, means), [column])) == {"b"}
+    assert bold(markdown_table(constant(column, {KEEP_ALL: 1.0}), [column])) == set()
+
+
+@pytest.mark.parametrize(("digits", "best"), [(1, {"a", "b"}), (2, {"b"})])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ties_are_all_bold(digits: int, best: set[str], sign: int) -> None:
+    """Who prints the same as the best is in bold, too, but for keeping everything."""
+    column = "FF" if sign > 0 else "COMP"
+    means = {"a": 0.32, KEEP_ALL: 0.34, "b": 0.34, "c": 0.11}
+    rows = constant(column, {name: sign * mean for name, mean in means.items()})
+    assert bold(markdown_table(rows, [column], {column: digits})) == best
+
+
+def test_no_best_without_a_direction() -> None:
+    """A mean mask is neither good nor bad."""
+    table = markdown_table(constant("MM", {"a": 0.1, "b": 0.8}), ["MM"])
+    assert table.startswith("| method | MM |\n")
+    assert bold(table) == set()
+
+
+def test_missing_values_are_blank() -> None:
+    """A method without a value has an empty cell; of the others it changes nothing."""
+    rows = pd.DataFrame(
+        {
+            "method": ["a", "a", "b", "b", "c", "c"],
+            "AI": [np.nan, np.nan, 1.0, np.nan, 0.5, 0.5],
+            "FF": [0.75, 0.75, 0.5, 0.5, np.nan, np.nan],
+        }
+    )
+    assert markdown_table(rows, ["AI", "FF"]).splitlines()[2:] == [
+        "| a |  | **0.75** [0.75, 0.75] |",
+        "| b | **1.00** [1.00, 1.00] | 0.50 [0.50, 0.50] |",
+        "| c | 0.50 [0.50, 0.50] |  |",
+    ]
+    nobody = markdown_table(rows.assign(AI=np.nan), ["AI"])
+    assert nobody.splitlines()[2:] == ["| a |  |", "| b |  |", "| c |  |"]
+
+
+# --- the page -----------------------------------------------------------------------
+
+
+def test_page_has_a_section_a_condition() -> None:
+    """In the order of the rows: clips, accuracy and the methods' figures."""
+    rows = per_clip()
+    page = results_page(rows, "Faithfulness in the stft domain")
+    assert page.startswith("# Faithfulness in the stft domain\n\n## white noise\n\n")
+    assert re.findall("^## (.*)$", page, re.M) == list(CONDITIONS)
+    for condition, section in zip(CONDITIONS, page.split("\n## ")[1:], strict=True):
+        right = [(clip + len(condition)) % 3 == 0 for clip in range(5)]
+        accuracy = sum(right) / 5
+        assert section.startswith(
+            f"{condition}\n\n5 clips, accuracy {accuracy:.3f}\n\n"
+        )
+        header, _, *lines = [x for x in section.splitlines() if x.startswith("|")]
+        named = [cell.split()[0] for cell in header.split("|")[1:-1]]
+        assert named == ["method", *FIGURES]
+        assert [line.split("|")[1].strip() for line in lines] == list(NAMES)
+        for line, method in zip(lines, NAMES, strict=True):
+            own = rows[(rows.condition == condition) & (rows.method == method)]
+            cells = [cell.strip(" *") for cell in line.split("|")[2:-1]]
+            for cell, name in zip(cells, FIGURES, strict=True):
+                digits = len(cell.split("[")[0].strip(" *").partition(".")[2])
+                assert cell.startswith(f"{own[name].mean():.{digits}f}")
+                assert digits >= 1
+
+
+def test_page_ends_with_more_sections() -> None:
+    """Further sections follow those of the conditions, then what the figures are."""
+    more = {"Known sources: sum": "| a |\n", "Curves": "| b |\n"}
+    page = results_page(per_clip(), "T", more)
+    assert re.findall("^## (.*)$", page, re.M) == [*CONDITIONS, *more]
+    assert page.endswith(
+        "## Known sources: sum\n\n| a |\n\n## Curves\n\n| b |\n\n"
+        "Means over clips with their 95 % bootstrap interval; the best method in bold, "
+        "keep-all aside. LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours. "
+        "Probabilities are a softmax over cosines times the checkpoint's logit scale, "
+        "which eq. 9 of the paper does not write; AD, AG and FF depend on it.\n"
+    )
+
+
+def test_page_is_repeatable() -> None:
+    """The same rows make the same page."""
+    assert results_page(per_clip(), "T") == results_page(per_clip(), "T")

@@ -1,0 +1,183 @@
+"""figures.py: a picture that shows what is in the interpretation, and says so."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lmaczs.explanation import Interpretation
+from lmaczs.report.figures import (
+    COLUMNS,
+    RANGE_DB,
+    ROWS,
+    explanation_figure,
+    format_number,
+    mel_bands,
+    save_figure,
+)
+
+RATE, N_FFT, HOP = 32000, 2048, 640
+
+
+def interpretation(wav: Tensor, mask: Tensor, prompt: str = "dog") -> Interpretation:
+    """Return what a mask makes of a waveform, with made-up similarities."""
+    window = torch.hann_window(N_FFT)
+    stft = torch.stft(wav, N_FFT, HOP, window=window, return_complex=True)
+    kept, left = (
+        torch.istft(part * stft, N_FFT, HOP, window=window, length=len(wav))
+        for part in (mask, 1 - mask)
+    )
+    return Interpretation(
+        prompt, mask * stft, kept, left, mask, RATE, 0.432, 0.401, None, HOP
+    )
+
+
+def tones(seconds: float = 1.0) -> Tensor:
+    """Return 1 and 4 kHz, equally loud."""
+    time = torch.arange(int(RATE * seconds)) / RATE
+    return sum(torch.sin(2 * torch.pi * hertz * time) for hertz in (1000, 4000)) / 4
+
+
+def lowpass_mask(wav: Tensor, hertz: float) -> Tensor:
+    """Return the mask that keeps what is below a frequency."""
+    frequencies = torch.linspace(0, RATE / 2, N_FFT // 2 + 1)
+    below = (frequencies < hertz).float()
+    return below[:, None].repeat(1, len(wav) // HOP + 1)
+
+
+def panels(figure: Figure) -> dict[str, np.ndarray]:
+    """Return the values that the panels show, [rows, columns], by title."""
+    return {
+        ax.get_title(loc="left"): ax.images[0].get_array().data
+        for ax in figure.axes
+        if ax.images
+    }
+
+
+def row_of(hertz: float) -> int:
+    """Return the row of a panel in which a frequency lies."""
+    mel, top = (1127 * np.log1p(f / 700) for f in (hertz, RATE / 2))
+    return int(mel / top * ROWS)
+
+
+def test_the_panels_show_input_mask_and_explanation() -> None:
+    """Both tones are in the input, only the lower one in the explanation."""
+    wav = tones()
+    one = interpretation(wav, lowpass_mask(wav, 2000))
+    shown = panels(explanation_figure(one, hop_length=HOP))
+    assert list(shown) == ["Input", "Mask", "Explanation"]
+    inner = slice(3, -3)
+    low, high = row_of(1000), row_of(4000)
+    assert shown["Input"][[low, high], inner].min() > -6
+    assert shown["Explanation"][low, inner].min() > -6
+    assert shown["Explanation"][high, inner].max() == -RANGE_DB
+    assert shown["Mask"][low].min() == 1 and shown["Mask"][high].max() == 0
+
+
+def test_input_and_explanation_share_their_scale() -> None:
+    """A mask of one half everywhere is 6 dB in every visible cell, same colours."""
+    wav = tones()
+    half = torch.full((N_FFT // 2 + 1, len(wav) // HOP + 1), 0.5)
+    figure = explanation_figure(interpretation(wav, half), hop_length=HOP)
+    shown = panels(figure)
+    inner = (slice(None), slice(3, -3))
+    loud = shown["Input"][inner] > -40
+    difference = (shown["Input"] - shown["Explanation"])[inner][loud]
+    np.testing.assert_allclose(difference, 20 * np.log10(2), atol=0.05)
+    limits = {ax.images[0].get_clim() for ax in figure.axes if ax.images}
+    assert limits == {(-RANGE_DB, 0.0), (0.0, 1.0)}
+
+
+def test_axes_are_in_seconds_and_hertz() -> None:
+    """Ticks stand where their frequency is, and time ends with the recording."""
+    wav = tones(2.5)
+    one = interpretation(wav, lowpass_mask(wav, 2000))
+    ax = explanation_figure(one, hop_length=HOP).axes[0]
+    ticks = dict(
+        zip((t.get_text() for t in ax.get_yticklabels()), ax.get_yticks(), strict=True)
+    )
+    assert int(ticks["1k"]) == row_of(1000) and int(ticks["4k"]) == row_of(4000)
+    assert ax.images[0].get_extent()[:2] == [0.0, 2.5]
+
+
+def test_titles_hold_prompt_and_numbers() -> None:
+    """What was asked and answered is written down, a formula is taken literally."""
+    wav = tones()
+    mask = lowpass_mask(wav, 4000)
+    one = interpretation(wav, mask, prompt="a $5 \\bill & <b>_x^2$")
+    text = explanation_figure(one, hop_length=HOP).get_suptitle()
+    assert one.prompt in text
+    assert "0.432" in text and "0.401" in text and "residual –" in text
+    assert f"mean mask {float(mask.mean()):.3f}" in text
+
+
+def test_titles_say_that_an_explanation_is_empty() -> None:
+    """A mask of nothing has no similarity in the title."""
+    wav = tones()
+    one = interpretation(wav, 0 * lowpass_mask(wav, 4000))
+    text = explanation_figure(one, hop_length=HOP).get_suptitle()
+    assert "explanation nothing (empty mask)" in text
+    assert "0.432" in text and "0.401" not in text
+
+
+def test_long_recordings_are_averaged() -> None:
+    """However long, a panel has at most 1000 columns, whose mean is kept."""
+    wav = tones(30.0)
+    mask = torch.rand(N_FFT // 2 + 1, len(wav) // HOP + 1)
+    shown = panels(explanation_figure(interpretation(wav, mask), hop_length=HOP))
+    assert all(values.shape == (ROWS, COLUMNS) for values in shown.values())
+    assert shown["Mask"].mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("samples", [1100, 32000])
+def test_silence_and_short_clips_are_drawn(tmp_path: Path, samples: int) -> None:
+    """No sound, a prompt in any script: no division by zero, no warning."""
+    wav = torch.zeros(samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one = interpretation(wav, lowpass_mask(wav, 2000), prompt="犬")
+        figure = explanation_figure(one, hop_length=HOP)
+        save_figure(figure, tmp_path / "a.png")
+    assert all(np.isfinite(values).all() for values in panels(figure).values())
+
+
+def test_figures_are_saved_whole(tmp_path: Path) -> None:
+    """A PNG of the size that was asked for, and nothing else in the folder."""
+    wav = tones()
+    figure = explanation_figure(interpretation(wav, lowpass_mask(wav, 1)), HOP)
+    path = save_figure(figure, tmp_path / "new" / "a.png", dpi=50)
+    data = path.read_bytes()
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and (width, height) == (375, 375)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_pyplot_is_left_alone() -> None:
+    """No figure is registered with pyplot, so none has to be closed."""
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    wav = tones()
+    explanation_figure(interpretation(wav, lowpass_mask(wav, 1)), HOP)
+    assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("n_freqs, rate", [(1025, 32000), (513, 48000), (33, 8000)])
+def test_bands_are_averages(n_freqs: int, rate: int) -> None:
+    """Each band is a mean of neighbouring bins, and frequency never turns back."""
+    bands = mel_bands(n_freqs, rate)
+    assert bands.shape == (ROWS, n_freqs)
+    torch.testing.assert_close(bands.sum(1), torch.ones(ROWS))
+    centres = bands @ torch.linspace(0, rate / 2, n_freqs)
+    assert (centres.diff() >= 0).all()
+
+
+def test_numbers_are_readable() -> None:
+    """Three decimals, a true minus, a dash for nothing."""
+    assert [format_number(v) for v in (0.12345, -0.5, None)] == ["0.123", "−0.500", "–"]

@@ -1,0 +1,141 @@
+"""Properties of the model card: this checkpoint's metrics, plain values, no paths."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lmaczs import default_source
+from lmaczs.training.model_card import model_card
+
+CARD = {
+    "clap_source": "/home/me/clap",
+    "model_name": "tiny",
+    "domain": "mel",
+    "width": 8,
+    "template": "the sound of {}",
+    "best_metric": "loss",
+    "best_mode": "min",
+}
+META = {"epoch": 3, "loss": 0.123456, "AI": 40.0, "unixtime": 1e9, "end-of-epoch": True}
+HYPERPARAMS = """\
+# Generated 2026-11-21 from:
+# /home/me/lmaczs/hparams/esc50.yaml
+# yamllint disable
+lr: 0.001
+train_folds: [1, 2]
+templates:
+    - the sound of {{}}
+data_folder: /home/me/ESC50
+weights: &id001
+    similarity: 1.0
+same: *id001
+made: !apply:os.mkdir [{marker}]
+also: !!python/object/apply:os.mkdir [{marker}]
+"""
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """Run folder with a training YAML that makes a folder when it is executed."""
+    text = HYPERPARAMS.format(marker=tmp_path / "executed")
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    return tmp_path
+
+
+def test_metrics_are_the_checkpoints(run_folder: Path) -> None:
+    """Every metric of the checkpoint is a row; what is no metric is not."""
+    card = model_card(run_folder, CARD, META, True)
+    assert "the lowest loss on the validation split" in " ".join(card.split())
+    assert "| loss | 0.1235 |  |" in card
+    assert "| epoch | 3 |  |" in card
+    assert "unixtime" not in card
+
+
+def test_last_epoch_is_called_so(run_folder: Path) -> None:
+    """It is not the one with the highest epoch on the validation split."""
+    last = CARD | {"best_metric": "epoch", "best_mode": "max"}
+    assert "Of the last epoch:" in model_card(run_folder, last, META, True)
+
+
+def test_card_calls_the_method_what_it_is(run_folder: Path) -> None:
+    """LMAC-ZS+ is not the paper's LMAC-ZS; a decoder of L-MAC's terms is neither."""
+    assert "trained as LMAC-ZS+" in model_card(run_folder, CARD, META, True)
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text() + "objective: lmac\n")
+    card = model_card(run_folder, CARD, META, True)
+    assert "terms of\nL-MAC (arXiv" in card
+    assert "LMAC-ZS" not in card
+
+
+def test_embedded_cards_are_of_the_same_words() -> None:
+    """The decoder in the package is called LMAC-ZS+, and no fold that is not there."""
+    card = (default_source() / "README.md").read_text()
+    assert "trained as LMAC-ZS+" in card
+    assert "\nsplit: development\n" in card
+    assert "_folds" not in card
+
+
+@pytest.mark.parametrize(
+    ("split", "shown"),
+    [
+        ("development", ["split: development"]),
+        ("folds", ["split: folds", "train_folds:"]),
+        ("", ["split: auto", "train_folds:"]),
+    ],
+)
+def test_card_states_the_split_that_was_used(
+    run_folder: Path, split: str, shown: list[str]
+) -> None:
+    """Folds that `auto` did not use are not shown; older runs show what they have."""
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text() + "split: auto\n")
+    card = model_card(run_folder, {**CARD, "split": split}, META, True)
+    lines = card.splitlines()
+    assert [x for x in lines if x.startswith(("split:", "train_folds:"))] == sorted(
+        shown, key=lines.index
+    )
+
+
+def test_test_metrics_stand_beside_if_they_are_this_checkpoints(
+    run_folder: Path,
+) -> None:
+    """test.json from before the checkpoint was saved measured another one."""
+    path = run_folder / "test.json"
+    path.write_text(json.dumps({"loss": 0.5}))
+    os.utime(path, (META["unixtime"] + 1,) * 2)
+    assert "| loss | 0.1235 | 0.5 |" in model_card(run_folder, CARD, META, True)
+    os.utime(path, (META["unixtime"] - 1,) * 2)
+    assert "| loss | 0.1235 |  |" in model_card(run_folder, CARD, META, True)
+
+
+def test_training_values_are_shown_without_paths(run_folder: Path) -> None:
+    """Recipe and plain values are named, nobody's home folder is."""
+    card = model_card(run_folder, CARD, META, True)
+    assert "`esc50.yaml`" in card
+    for line in ["lr: 0.001", "- 2", "- the sound of {}", "  similarity: 1.0"]:
+        assert f"\n{line}\n" in card
+    assert "/home/me" not in card
+    assert "made" not in card.split("```yaml")[1]
+
+
+def test_reading_the_training_yaml_runs_nothing(run_folder: Path) -> None:
+    """Tags that build or call something are left alone."""
+    model_card(run_folder, CARD, META, True)
+    assert not (run_folder / "executed").exists()
+
+
+def test_run_without_training_yaml_has_a_card(tmp_path: Path) -> None:
+    """What is not known is left out."""
+    assert "| loss | 0.1235 |" in model_card(tmp_path, CARD, META, True)
+
+
+def test_card_says_whose_clap_it_is(tmp_path: Path) -> None:
+    """A copy is pointed to, a checkpoint of the Hub is named."""
+    assert "`clap/` is a copy" in model_card(tmp_path, CARD, META, True)
+    hub = model_card(tmp_path, {**CARD, "clap_source": "owner/clap"}, META, False)
+    assert "CLAP model `owner/clap`" in hub
+    assert "is a copy" not in hub

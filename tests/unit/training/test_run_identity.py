@@ -1,0 +1,281 @@
+"""Properties of what a training run is, and of whose an output folder is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from speechbrain.utils.run_opts import RunOptions
+from torch import nn
+
+from lmaczs.training.run_identity import (
+    OtherRunError,
+    begin_run,
+    clips_digest,
+    differences,
+    files_digest,
+    fingerprint,
+    run_digest,
+    settings_of,
+)
+
+RECIPE = """\
+seed: 7
+__set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
+output_folder: results/x
+save_folder: !ref <output_folder>/save
+number_of_epochs: 3
+rate_epochs: !ref <number_of_epochs>
+objective: lmaczs
+weights: {sparsity: 1.0, similarity: 2.0}
+templates: ["{}", "the sound of {}"]
+split: !name:lmaczs.data.esc50.split_for_development
+disturb: !new:lmaczs.data.augment.Disturbance
+    speed_share: 0.5
+max_grad_norm: 5.0
+num_workers: 0
+"""
+ONE = {"objective": "lmaczs", "weights.sparsity": 1.0}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Function that gives the settings of a command line, of a recipe of its own."""
+
+    def read(*options: str, recipe: str = RECIPE) -> dict[str, Any]:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(recipe)
+        _, run_opts, overrides = RunOptions.from_command_line_args(
+            [str(path), *options]
+        )
+        return settings_of(path, overrides, run_opts)
+
+    return read
+
+
+# --- settings -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--objective=lmac"], ["objective lmaczs, now lmac"]),
+        (["--weights={sparsity: 3}"], ["weights.sparsity 1.0, now 3"]),
+        (["--weights={other: 3}"], ["weights.other unset, now 3"]),
+        (["--seed=8"], ["seed 7, now 8"]),
+        (["--disturb={speed_share: 1}"], ["disturb.speed_share 0.5, now 1"]),
+        (["--templates=[a]"], ['templates ["{}", "the sound of {}"], now ["a"]']),
+        (["--rate_epochs=9"], ["rate_epochs !ref <number_of_epochs>, now 9"]),
+        (
+            ["--split=!name:lmaczs.data.esc50.esc50_splits"],
+            [
+                "split !name:lmaczs.data.esc50.split_for_development, now "
+                "!name:lmaczs.data.esc50.esc50_splits"
+            ],
+        ),
+        (["--max_grad_norm=1"], ["max_grad_norm 5.0, now 1.0"]),
+        (["--precision=bf16"], ["precision unset, now bf16"]),
+        (
+            ["--seed=8", "--objective=lmac"],
+            ["seed 7, now 8", "objective lmaczs, now lmac"],
+        ),
+    ],
+)
+def test_what_changes_the_result_is_named(
+    settings: Callable[..., dict[str, Any]], options: list[str], told: list[str]
+) -> None:
+    """Each once, at the key that was changed, however many others refer to it."""
+    assert differences(settings(), settings(*options)) == told
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--output_folder=elsewhere",
+        "--number_of_epochs=30",
+        "--num_workers=2",
+        "--device=cpu",
+        "--ckpt_interval_steps=5",
+        "--noprogressbar",
+        "--debug",
+        "--seed=7",
+        "--weights={sparsity: 1}",
+        "--max_grad_norm=5",
+    ],
+)
+def test_what_does_not_change_the_result(
+    settings: Callable[..., dict[str, Any]], option: str
+) -> None:
+    """Where and how fast a run goes, how long, and what is given as it was."""
+    assert differences(settings(), settings(option)) == []
+
+
+def test_a_new_key_of_a_recipe_counts(settings: Callable[..., dict[str, Any]]) -> None:
+    """Nobody has to remember to list it; a comment is none."""
+    same = settings(recipe="# other words\n" + RECIPE)
+    other = settings(recipe=RECIPE + "margin: 0.1\n")
+    assert differences(settings(), same) == []
+    assert differences(settings(), other) == ["margin unset, now 0.1"]
+
+
+# --- digests ------------------------------------------------------------------------
+
+
+def clips(folder: Path) -> pd.DataFrame:
+    """Two clips whose files are in a folder."""
+    folder.mkdir()
+    for name in ("a.wav", "b.wav"):
+        (folder / name).write_bytes(b"sound")
+    columns = {"id": ["a", "b"], "label": ["dog", "rain"], "split": "train"}
+    paths = [str(folder / name) for name in ("a.wav", "b.wav")]
+    return pd.DataFrame({**columns, "path": paths, "start": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": ["dog", "dog"]},
+        {"split": ["train", "test"]},
+        {"start": [0.0, float("nan")]},
+        {"id": ["a", "c"]},
+    ],
+)
+def test_clips_that_differ(tmp_path: Path, change: dict[str, Any]) -> None:
+    """By a name, a word, a split or a cut."""
+    table = clips(tmp_path / "one")
+    assert clips_digest(table.assign(**change)) != clips_digest(table)
+
+
+def test_clips_that_were_moved_or_changed(tmp_path: Path) -> None:
+    """Where they lie does not count, how large they are and how many does."""
+    table = clips(tmp_path / "one")
+    digest = clips_digest(table)
+    assert digest.startswith("2 (digest ")
+    assert clips_digest(clips(tmp_path / "two")) == digest
+    assert clips_digest(table[:1]).startswith("1 (digest ")
+    (tmp_path / "one" / "b.wav").write_bytes(b"another sound")
+    assert clips_digest(table) != digest
+
+
+def test_contents_of_files(tmp_path: Path) -> None:
+    """Of a model's folder every file counts, of a Hub id its name."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert files_digest([one]) == files_digest([two])
+    (two / "model.safetensors").write_bytes(b"heights")
+    assert files_digest([one]) != files_digest([two])
+    found = {files_digest([x]) for x in (None, "a/b", "a/c", one / "config.json")}
+    assert len(found) == 4
+
+
+def test_fingerprint_of_weights() -> None:
+    """Another value or another name makes another one."""
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(other)
+    with torch.no_grad():
+        other.bias[0] += 1
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one) != fingerprint(nn.Sequential(one))
+
+
+# --- whose a folder is --------------------------------------------------------------
+
+
+def begin(folder: Path, identity: dict[str, Any], **options: Any) -> None:
+    """Begin a run whose checkpoints are in save."""
+    begin_run(folder, folder / "save", lambda: identity, **options)
+
+
+def save_checkpoint(folder: Path) -> None:
+    """Leave what a checkpoint is known by."""
+    (folder / "save/CKPT+1").mkdir(parents=True)
+    (folder / "save/CKPT+1/CKPT.yaml").touch()
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Every file of a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_run_resumes(tmp_path: Path) -> None:
+    """What it is was noted before training, and is not written again."""
+    begin(tmp_path, ONE)
+    assert json.loads((tmp_path / "run.json").read_text()) == ONE
+    save_checkpoint(tmp_path)
+    before = content(tmp_path)
+    begin(tmp_path, dict(reversed(ONE.items())))
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_another_run_is_refused(tmp_path: Path, debug: bool) -> None:
+    """One sentence names what differs; nothing is touched, by --debug neither."""
+    begin(tmp_path, ONE)
+    save_checkpoint(tmp_path)
+    (tmp_path / "before.json").touch()
+    before = content(tmp_path)
+    message = (
+        f"output_folder {tmp_path} was begun with objective lmaczs, now lmac; "
+        "weights.sparsity 1.0, now 2: choose another --output_folder"
+    )
+    other = {"objective": "lmac", "weights.sparsity": 2}
+    with pytest.raises(OtherRunError) as refusal:
+        begin(tmp_path, other, debug=debug, stale=["before.json"])
+    assert str(refusal.value) == message
+    assert content(tmp_path) == before
+
+
+def test_a_folder_without_training_is_free(tmp_path: Path) -> None:
+    """Another run may begin there; what the first one measured before goes."""
+    begin(tmp_path, ONE, stale=["before.json"])
+    (tmp_path / "before.json").touch()
+    begin(tmp_path, ONE, stale=["before.json"])
+    assert (tmp_path / "before.json").exists()
+    begin(tmp_path, {"objective": "lmac"}, stale=["before.json"])
+    assert not (tmp_path / "before.json").exists()
+    assert json.loads((tmp_path / "run.json").read_text()) == {"objective": "lmac"}
+
+
+def test_debug_notes_nothing(tmp_path: Path) -> None:
+    """It leaves nothing that another run would be refused for."""
+    begin(tmp_path, ONE, debug=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("result", ["checkpoint", "test.json"])
+def test_a_training_that_did_not_note_what_it_is(tmp_path: Path, result: str) -> None:
+    """Of an older version: nobody knows whether the line is the same."""
+    if result == "checkpoint":
+        save_checkpoint(tmp_path)
+    else:
+        (tmp_path / result).touch()
+    with pytest.raises(OtherRunError, match=r"of an older version.*run\.json is miss"):
+        begin(tmp_path, ONE)
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "3"])
+def test_a_note_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """The file is named."""
+    save_checkpoint(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OtherRunError, match=r"run\.json cannot be read .*: choose"):
+        begin(tmp_path, ONE)
+
+
+def test_digest_of_a_run(tmp_path: Path) -> None:
+    """It is that of run.json, wherever the folder is; without one, of the place."""
+    for name in ("one", "two"):
+        begin(tmp_path / name, ONE)
+        (tmp_path / f"old_{name}").mkdir()
+    assert run_digest(tmp_path / "one") == run_digest(tmp_path / "two")
+    assert run_digest(tmp_path / "old_one") != run_digest(tmp_path / "old_two")

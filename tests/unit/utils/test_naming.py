@@ -1,0 +1,165 @@
+"""output_folders.py: folders of recordings, chosen so that none is ever replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lmaczs.utils.naming import Recordings, recording_folders, slugify, unique_slugs
+
+WRITTEN = (
+    "input.wav",
+    "dog/explanation.wav",
+    "dog/residual.wav",
+    "dog/explanation.png",
+    "dog/explanation.json",
+)
+
+
+def file(path: Path) -> Path:
+    """Write a file and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"RIFF")
+    return path
+
+
+def folder_of(out: Path, recording: Path, *others: Path) -> str:
+    """Name of the folder that a recording gets, asked for a dog."""
+    prompts = dict.fromkeys((recording, *others), ["dog"])
+    return recording_folders(out, prompts)[recording].name
+
+
+def test_a_recording_lends_its_stem_to_its_folder(tmp_path: Path) -> None:
+    """Where nothing is in the way the folder has the name of the recording."""
+    path = file(tmp_path / "a.wav")
+    assert recording_folders(tmp_path, {path: ["dog"]}) == {path: tmp_path / "a"}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_whatever_is_written_falls_on_no_recording(tmp_path: Path, name: str) -> None:
+    """Neither on the recording itself nor on another one of the same command line."""
+    other = file(tmp_path / "a" / name)
+    assert folder_of(tmp_path, tmp_path / "a.wav", other) == "a-2"
+    own = file(tmp_path / "out" / other.stem / name)
+    assert folder_of(tmp_path / "out", own) == f"{own.stem}-2"
+
+
+@pytest.mark.parametrize("name", ["a", "a/dog"])
+def test_a_folder_is_not_wanted_where_a_recording_stands(
+    tmp_path: Path, name: str
+) -> None:
+    """A recording without a suffix may have a folder's name."""
+    other = file(tmp_path / name)
+    assert folder_of(tmp_path, tmp_path / "a.wav", other) == "a-2"
+
+
+def test_relative_paths_and_dots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the folder and the recording are spelt, they are the same places."""
+    file(tmp_path / "input" / "input.wav")
+    monkeypatch.chdir(tmp_path)
+    spelt = Path("input") / ".." / "input" / "input.wav"
+    for out in (Path("."), tmp_path, tmp_path / "input" / ".."):
+        for path in (Path("input/input.wav"), spelt, tmp_path / spelt):
+            assert folder_of(out, path) == "input-2"
+    monkeypatch.chdir(tmp_path / "input")
+    assert folder_of(Path(".."), Path("input.wav")) == "input-2"
+    assert folder_of(Path("."), Path("input.wav")) == "input"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_links(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    """Neither the recording that a link leads to nor a link that was given is lost."""
+    path = file(tmp_path / "elsewhere" / "a.wav")
+    (tmp_path / "a").mkdir()
+    link(path, tmp_path / "a" / "input.wav")
+    assert folder_of(tmp_path, path) == "a-2"
+    assert (
+        folder_of(tmp_path, tmp_path / "a.wav", tmp_path / "a" / "input.wav") == "a-2"
+    )
+
+
+def test_linked_folders(tmp_path: Path) -> None:
+    """A folder of results that is a link to the recording's own is avoided."""
+    path = file(tmp_path / "sounds" / "input.wav")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "input").symlink_to(path.parent)
+    assert folder_of(tmp_path / "out", path) == "input-2"
+
+
+def test_case_is_ignored(tmp_path: Path) -> None:
+    """On a file system that ignores case Input.WAV is input.wav."""
+    path = file(tmp_path / "Input" / "Input.WAV")
+    assert folder_of(tmp_path, path) == "Input-2"
+
+
+def test_numbers_go_up_until_a_place_is_free(tmp_path: Path) -> None:
+    """A second choice may be taken by a recording or by a folder, too."""
+    path = file(tmp_path / "input" / "input.wav")
+    other = file(tmp_path / "input-2" / "input.wav")
+    third = tmp_path / "input-3.wav"
+    prompts = dict.fromkeys((third, path, other), ["dog"])
+    folders = recording_folders(tmp_path, prompts)
+    assert [folder.name for folder in folders.values()] == [
+        "input-3",
+        "input-4",
+        "input-5",
+    ]
+
+
+def test_only_recordings_are_kept(tmp_path: Path) -> None:
+    """Results of an earlier run are no recordings of this one: the name is reused."""
+    for name in WRITTEN:
+        file(tmp_path / "a" / name)
+    assert folder_of(tmp_path, file(tmp_path / "a.wav")) == "a"
+
+
+def test_recordings_know_each_other_by_every_name(tmp_path: Path) -> None:
+    """A missing file is known by its place, a loop of links leads nowhere."""
+    missing, loop = tmp_path / "missing.wav", tmp_path / "loop.wav"
+    loop.symlink_to(loop)
+    recordings = Recordings([missing, loop])
+    assert tmp_path / "x" / ".." / "missing.wav" in recordings
+    assert tmp_path / "MISSING.wav" in recordings
+    assert loop in recordings
+    assert file(tmp_path / "other.wav") not in recordings
+
+
+@pytest.mark.parametrize(
+    "text, slug",
+    [
+        ("A dog barking", "a-dog-barking"),
+        ("  Crème brûlée!  ", "creme-brulee"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("rain_2 (heavy)", "rain-2-heavy"),
+        ("x" * 59 + " yz", "x" * 59),
+    ],
+)
+def test_slugs_are_plain(text: str, slug: str) -> None:
+    """Lower-case ASCII and single hyphens, none at the ends."""
+    assert slugify(text) == slug
+
+
+@pytest.mark.parametrize("text", ["", "   ", "犬の鳴き声", "!?", "\ud800", "x" * 999])
+def test_slugs_are_never_empty_nor_long(text: str) -> None:
+    """Any text at all becomes a name of 1 to 60 harmless characters."""
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", slugify(text))
+
+
+def test_texts_of_other_scripts_get_names_of_their_own() -> None:
+    """Two Japanese prompts do not share a folder."""
+    assert slugify("犬") != slugify("猫")
+
+
+def test_unique_slugs_differ() -> None:
+    """Taken names are numbered, even if the number is taken too, within 60."""
+    long = "x" * 80
+    slugs = unique_slugs(["Dog", "dog!", "dog 2", "DOG", long, long + "y", "犬"])
+    assert slugs[:4] == ["dog", "dog-2", "dog-2-2", "dog-3"]
+    assert slugs[4:6] == ["x" * 60, "x" * 58 + "-2"]
+    assert len(set(slugs)) == len(slugs)
