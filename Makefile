@@ -21,10 +21,12 @@ demo: .venv/.base  ## interpret the sample recordings with the embedded default,
 test: .venv/.extra-test  ## every test that needs no data set; PYTEST_ARGS="-k mask"
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-lint: .venv/.extra-dev  ## style, docstrings and formatting, as .ci/run wants them
+lint: .venv/.extra-dev  ## style, docstrings, directions of imports and types, as .ci/run wants them
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m flake8 $(wildcard lmaczs recipes benchmarks)
+	.venv/bin/lint-imports --no-logo --no-cache
+	$(PY) -m mypy
 
 bench: .venv/.extra-test  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/[a-z]*.py; do \

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmaczs.audio.io import AudioError
+    from lmaczs.hub import default_source
     from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
 
 __all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
@@ -24,22 +24,8 @@ _LAZY = {
     "AudioError": "lmaczs.audio.io",
     "Interpretation": "lmaczs.interpreter",
     "ZeroShotInterpreter": "lmaczs.interpreter",
+    "default_source": "lmaczs.hub",
 }
-
-
-def default_source() -> Path:
-    """Locate the embedded default decoder; its CLAP lies beside it in `clap_small`.
-
-    Returns
-    -------
-    Path
-        `pretrained/lmaczs_small`, inside the package where that was installed from
-        a wheel, at the top of the repository in a checkout or an editable install.
-    """
-    package = Path(__file__).parent
-    installed = package / "pretrained"
-    folder = installed if installed.is_dir() else package.parent / "pretrained"
-    return folder / "lmaczs_small"
 
 
 def __getattr__(name: str) -> object:

@@ -22,6 +22,7 @@ from transformers import (
 
 from lmaczs.clap_checkpoint import load_checkpoint
 from lmaczs.frontend import FrontEnd
+from lmaczs.hub import local_folder
 
 logger = logging.getLogger(__name__)
 
@@ -298,35 +299,3 @@ def fold(tokens: Tensor, freq_ratio: int) -> Tensor:
     b, c, f, time = tokens.shape
     stretches = tokens.reshape(b, c, f, freq_ratio, time // freq_ratio)
     return stretches.permute(0, 1, 3, 2, 4).reshape(b, c, freq_ratio * f, -1)
-
-
-def local_folder(
-    source: str | Path, relative_to: str | Path | None = None
-) -> Path | None:
-    """Folder that a source means, or None if it can only be a Hub id.
-
-    Parameters
-    ----------
-    source : str or Path
-        A folder, or a Hub id of the form ``owner/name``.
-    relative_to : str or Path, optional
-        Folder that a relative path is looked up in first.
-
-    Returns
-    -------
-    Path or None
-
-    Raises
-    ------
-    FileNotFoundError
-        If `source` cannot be a Hub id and there is no such folder.
-    """
-    bases = [Path(relative_to)] if relative_to is not None else []
-    for candidate in [*(b / source for b in bases), Path(source)]:
-        if candidate.is_dir():
-            return candidate
-    name = str(source)
-    looks_like_path = isinstance(source, Path) or name.startswith((".", "/", "~"))
-    if looks_like_path or name.count("/") != 1:
-        raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id")
-    return None

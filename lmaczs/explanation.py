@@ -14,7 +14,7 @@ from lmaczs import __version__
 from lmaczs.audio.io import save_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
 
 WINDOWS_AT_ONCE = 8
@@ -115,7 +115,7 @@ class Interpretation:
         save_audio(paths["residual.wav"], self.residual, self.sample_rate)
         figure = explanation_figure(self, hop_length=self.hop_length)
         save_figure(figure, paths["explanation.png"])
-        with written_whole(paths["explanation.json"]) as part:
+        with atomic_write(paths["explanation.json"]) as part:
             part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
         return paths
 

@@ -8,15 +8,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
-from lmaczs import default_source
 from lmaczs.audio.io import load_audio
-from lmaczs.clap import local_folder
 from lmaczs.explanation import Interpretation, explain, similarities
+from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentences
 
 __all__ = ["Interpretation", "ZeroShotInterpreter"]
@@ -100,7 +97,7 @@ class ZeroShotInterpreter(Pretrained):
         source = default_source() if source is None else source
         folder = local_folder(source)
         if folder is None:
-            folder = _from_hub(str(source), savedir)
+            folder = snapshot(str(source), savedir)
         if not (folder / "hyperparams.yaml").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "
@@ -325,15 +322,3 @@ class ZeroShotInterpreter(Pretrained):
         if len(wav_lens) != len(wavs):
             raise ValueError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
         return [int(n) for n in (wav_lens.cpu().double() * wavs.shape[1]).round()]
-
-
-def _from_hub(name: str, savedir: str | Path | None) -> Path:
-    """Fetch a repository; what a mistyped folder does, too, is said in one sentence."""
-    try:
-        return Path(snapshot_download(name, local_dir=savedir))
-    except (OSError, HFValidationError) as error:  # the Hub's errors are OSErrors
-        reason = " ".join(str(error).split())
-        raise FileNotFoundError(
-            f"there is no folder {name}, and the Hub gives no repository of that name: "
-            f"{reason}"
-        ) from error

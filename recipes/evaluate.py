@@ -45,7 +45,7 @@ from lmaczs.evaluation.source_mixtures import (
 )
 from lmaczs.training.run_identity import clips_digest, fingerprint
 from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +88,9 @@ def main(argv: list[str]) -> pd.DataFrame:
         text = tables.markdown_table(areas, names, dict.fromkeys(names, 3))
         more["Areas under insertion and deletion curves"] = text
     for name, table in written.items():
-        with written_whole(run.folder / f"{name}.csv") as part:
+        with atomic_write(run.folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
-    with written_whole(run.folder / "results.md") as part:
+    with atomic_write(run.folder / "results.md") as part:
         part.write_text(tables.results_page(found["per_clip"], run.title, more))
     return results
 

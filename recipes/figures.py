@@ -35,7 +35,7 @@ from lmaczs.frontend import power
 from lmaczs.report import paper_figures
 from lmaczs.report.figures import save_figure
 from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
@@ -331,7 +331,7 @@ class Drawing:
         table : DataFrame
             Its rows.
         """
-        with written_whole(self.folder / f"{name}.csv") as part:
+        with atomic_write(self.folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
 
 

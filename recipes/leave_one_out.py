@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmaczs.data.esc50 import Splits, esc50_splits
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent")
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
         for row in fine_tune(splits, label, args.output_folder, options)
     ]
     table = pd.DataFrame(rows)
-    with written_whole(args.output_folder / "leave_one_out.csv") as part:
+    with atomic_write(args.output_folder / "leave_one_out.csv") as part:
         table.to_csv(part, index=False)
     return table
 
@@ -94,7 +94,7 @@ def fine_tune(
     manifest = out.with_suffix(".csv")
     tables = (splits.train, splits.valid, splits.test)
     clips = pd.concat(tables).query("label == @label")
-    with written_whole(manifest) as part:
+    with atomic_write(manifest) as part:
         clips[["path", "label", "split"]].to_csv(part, index=False)
     others = json.dumps([other for other in splits.labels if other != label])
     recipe = [

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from lmaczs.data.caption_sets import READERS
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 
 def main(argv: list[str]) -> Path:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> Path:
     options = parse(argv)
     more = {"descriptions": True} if options.descriptions else {}
     table = READERS[options.set](options.folder, **more)
-    with written_whole(options.out) as part:
+    with atomic_write(options.out) as part:
         table.to_csv(part, index=False)
     splits = ", ".join(f"{n} {s}" for s, n in table.split.value_counts().items())
     clips = table.path.nunique()

@@ -20,7 +20,7 @@ from hyperpyyaml import load_hyperpyyaml
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation import sanity_checks as quality
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     figures = quality.summary(tables, ESC10)
     folder = Path(hparams["output_folder"])
     for name, table in tables.items():
-        with written_whole(folder / f"{name}.csv") as part:
+        with atomic_write(folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
     figures = {name: round(float(value), 4) for name, value in figures.items()}
-    with written_whole(folder / "quality.json") as part:
+    with atomic_write(folder / "quality.json") as part:
         part.write_text(json.dumps(figures, indent=1) + "\n")
     return figures
 

@@ -29,6 +29,7 @@ from lmaczs.data.download import DownloadError
 from lmaczs.data.manifest import ManifestError
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.data.shards.reader import ShardError
+from lmaczs.hub import resolve
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
@@ -41,7 +42,7 @@ from lmaczs.training.run_identity import (
     settings_of,
     start_digest,
 )
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 DATA = ("train_data", "valid_data", "test_data")
 BAD_INPUT = (
@@ -153,7 +154,7 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
     """
     card = {
         **{key: hparams[key] for key in ("domain", "width", "model_name")},
-        "clap_source": resolved(hparams["clap_source"]),
+        "clap_source": resolve(hparams["clap_source"]),
         "template": hparams["templates"][0],
         "best_metric": hparams["best_metric"],
         "best_mode": hparams["best_mode"],
@@ -188,22 +189,6 @@ def encode_ahead(brain: InterpreterBrain, data: Sequence[PromptedClips]) -> None
     sentences = list(dict.fromkeys(x for one in data for x in one.sentences))
     if sentences and len(sentences) <= CACHED_PROMPTS // 2:
         brain.clap.encode_text(sentences)
-
-
-def resolved(clap_source: str) -> str:
-    """Absolute folder of a local CLAP; a Hub id stays as it is.
-
-    Parameters
-    ----------
-    clap_source : str
-        From the YAML.
-
-    Returns
-    -------
-    str
-    """
-    folder = Path(clap_source)
-    return str(folder.resolve()) if folder.is_dir() else clap_source
 
 
 def measure_before(
@@ -250,7 +235,7 @@ def write_metrics(brain: InterpreterBrain, path: Path) -> None:
         The file.
     """
     if not brain.debug and sb.utils.distributed.if_main_process():
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
 
 

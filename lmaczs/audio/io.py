@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lmaczs.audio._containers import missing_bytes, walk_mp3
 from lmaczs.audio.resampling import resample
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 __all__ = ["AudioError", "load_audio", "resample", "save_audio"]
 
@@ -116,7 +116,7 @@ def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> 
         raise AudioError(f"{path}: a waveform is [samples], not {samples.shape}")
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: not written: NaN or infinite samples")
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         rate = _checked_rate(sample_rate)
         soundfile.write(part, samples, rate, subtype="FLOAT", format="WAV")
     return path

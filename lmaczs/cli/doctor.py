@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from lmaczs import __version__, default_source
+from lmaczs import __version__
 from lmaczs.cli._subprocess import ProbeResult, probe
+from lmaczs.hub import default_source
 
 __all__ = ["Check", "build_of", "diagnose_pair", "examine"]
 

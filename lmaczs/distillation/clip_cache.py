@@ -24,7 +24,7 @@ from lmaczs.data.segments import Cut
 from lmaczs.distillation import yamnet as audioset_teacher
 from lmaczs.distillation.yamnet import AudioSetTagger
 from lmaczs.frontend import FrontEnd, power
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def cached_features(
     ]
     mel, scores = (torch.stack(part) for part in zip(*clips, strict=True))
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(cache) as part:
+    with atomic_write(cache) as part:
         torch.save({"key": key, "mel": mel, "scores": scores.half()}, part)
     return mel, scores
 

@@ -27,7 +27,7 @@ from lmaczs.distillation.clip_cache import NO_LABEL, ClipBank, label_weights
 from lmaczs.distillation.composites import Composer
 from lmaczs.distillation.yamnet import AudioSetTagger
 from lmaczs.frontend import FrontEnd, power
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 PART = 1000  # composites that are kept at a time
 CLIPS = 4  # one of them gives an envelope
@@ -263,7 +263,7 @@ def kept(path: Path, key: str, make: Callable[[], list[Tensor]]) -> list[Tensor]
             return found["columns"]
     columns = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         torch.save({"key": key, "columns": columns}, part)
     return columns
 

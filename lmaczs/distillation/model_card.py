@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmaczs import __version__
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 ATTRIBUTION = "ATTRIBUTION.csv"
 CREDITS = ("id", "license", "title", "author", "url")
@@ -94,7 +94,7 @@ def write_clap_card(
     train = table.split == "train"
     used = table[train & (texts != "")]
     if attribution is not None:
-        with written_whole(folder / ATTRIBUTION) as part:
+        with atomic_write(folder / ATTRIBUTION) as part:
             credits_of(used, attribution).to_csv(part, index=False)
     lines = [f"- {key}: {value:.3f}" for key, value in figures.items()]
     teacher = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
@@ -111,7 +111,7 @@ def write_clap_card(
         labels=texts[texts != ""].nunique(),
         teacher=teacher if with_tagger else "",
     )
-    with written_whole(folder / "README.md") as part:
+    with atomic_write(folder / "README.md") as part:
         part.write_text(text, encoding="utf-8")
     return folder / "README.md"
 

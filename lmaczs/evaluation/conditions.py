@@ -7,7 +7,6 @@ run that goes on after an interruption.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset
 
 from lmaczs.audio.io import load_audio
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.seeds import seed_of
 
 CONDITIONS = ("clean", "mixture", "white noise", "speech")
 
@@ -142,21 +142,3 @@ def repeated_to(wav: Tensor, samples: int, rng: np.random.Generator) -> Tensor:
     wav = wav.repeat(-(-samples // len(wav)))
     start = int(rng.integers(len(wav) - samples + 1))
     return wav[start : start + samples]
-
-
-def seed_of(seed: int, *names: str) -> int:
-    """Seed of a part of a run, from that of the run and the part's names.
-
-    Parameters
-    ----------
-    seed : int
-        Of the run.
-    *names : str
-        E.g. a condition and a clip.
-
-    Returns
-    -------
-    int
-        The same on every machine.
-    """
-    return zlib.crc32("\n".join((str(seed), *names)).encode())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 
 class KeptTable:
@@ -48,7 +48,7 @@ class KeptTable:
             wanted = {k: found[k] if v is None else v for k, v in wanted.items()}
             if wanted == found:
                 return
-        with written_whole(note) as part:
+        with atomic_write(note) as part:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
 
     def has(self, **values: Any) -> bool:
@@ -80,7 +80,7 @@ class KeptTable:
         """
         parts = [self.rows, rows] if len(self.rows) else [rows]
         self.rows = pd.concat(parts, ignore_index=True)
-        with written_whole(self.path) as part:
+        with atomic_write(self.path) as part:
             self.rows.to_csv(part, index=False)
 
 

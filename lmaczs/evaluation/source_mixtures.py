@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from lmaczs.audio.io import load_audio
 from lmaczs.audio.mixing import in_turn
 from lmaczs.clap import FrozenClap
-from lmaczs.evaluation.conditions import seed_of
 from lmaczs.evaluation.explainers import Asked, Methods
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.metrics.localisation import (
@@ -28,6 +27,7 @@ from lmaczs.metrics.localisation import (
     si_sdr_improvement,
     temporal_iou,
 )
+from lmaczs.utils.seeds import seed_of
 
 Arrangement = Literal["sum", "sequence"]
 LOCALISATION = (

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from lmaczs.explanation import Interpretation
@@ -90,7 +90,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
     Path
         ``path``.
     """
-    with written_whole(path) as part, warnings.catch_warnings():
+    with atomic_write(path) as part, warnings.catch_warnings():
         # a prompt in a script that matplotlib's font lacks is drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(part, dpi=dpi)

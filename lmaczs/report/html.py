@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from lmaczs.audio.io import load_audio, save_audio
 from lmaczs.report.figures import explanation_figure, format_number, save_figure
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, PAGE
 
 __all__ = [
@@ -106,7 +106,7 @@ def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
         f"<h1>What the model listened to</h1>{INTRODUCTION}"
         f"{''.join(sections)}</body>\n</html>\n"
     )
-    with written_whole(folder / PAGE) as part:
+    with atomic_write(folder / PAGE) as part:
         part.write_text(page, "utf-8")
     return folder / PAGE
 

@@ -12,12 +12,9 @@ checkpoints. An exported folder is self-contained::
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +22,10 @@ import torch
 import yaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
-from lmaczs.clap import local_folder
+from lmaczs.hub import local_folder, resolve
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_folder, atomic_write
 
 __all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
 
@@ -150,9 +147,8 @@ def write_run_card(
     """
     if best_mode not in ("min", "max"):
         raise ValueError(f"best_mode is min or max, not {best_mode!r}")
-    folder = local_folder(clap_source)
     values = {
-        "clap_source": str(folder.resolve() if folder else clap_source),
+        "clap_source": resolve(clap_source),
         "model_name": model_name,
         "domain": domain,
         "width": width,
@@ -162,7 +158,7 @@ def write_run_card(
         **({"split": split} if split else {}),
     }
     path = Path(save_folder) / RUN_CARD
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
@@ -198,7 +194,7 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     clap_folder = _clap_folder(card["clap_source"])
     origin = {"run": run_digest(run_folder)}
     _check_dest(dest, origin, force)
-    with _folder_written_whole(dest) as part:
+    with atomic_folder(dest) as part:
         shutil.copyfile(weights, part / "decoder.ckpt")
         if clap_folder:
             _copy_clap(clap_folder, part / "clap")
@@ -324,31 +320,3 @@ def _origin_of(dest: Path) -> Any:
         return json.loads((dest / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-@contextlib.contextmanager
-def _folder_written_whole(dest: Path) -> Iterator[Path]:
-    """Fill a folder beside `dest`, and let it take the place of `dest` at the end."""
-    dest = dest.resolve()
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
-    part.mkdir()
-    try:
-        yield part
-        _take_place(part, dest)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _take_place(part: Path, dest: Path) -> None:
-    """Move a folder to where another may stand, which comes back if that fails."""
-    old = part.with_suffix(".old")
-    if dest.exists():
-        os.replace(dest, old)
-    try:
-        os.replace(part, dest)
-    except OSError:
-        if old.exists():
-            os.replace(old, dest)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmaczs.clap import FrozenClap, local_folder
+from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import Domain
+from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
 
 COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
@@ -69,12 +70,11 @@ def load_starting_point(source: str | Path | None = None) -> StartingPoint:
             f"--source={source}: its hyperparams.yaml has no {missing[0]}: give a "
             "folder that `lmaczs export` wrote"
         )
-    folder = local_folder(hparams["clap_source"], hparams["source_folder"])
     return StartingPoint(
         clap=interpreter.mods["clap"],
         # SpeechBrain froze it for inference
         decoder=interpreter.mods["decoder"].requires_grad_(True),
-        clap_source=str(folder.resolve() if folder else hparams["clap_source"]),
+        clap_source=resolve(hparams["clap_source"], hparams["source_folder"]),
         **{name: hparams[name] for name in asked[1:]},
     )
 

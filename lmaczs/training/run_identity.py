@@ -20,7 +20,7 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
 from lmaczs.training.distributed import gather
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from lmaczs.clap import FrozenClap
@@ -273,7 +273,7 @@ def _begin(
         return None
     for name in stale:
         (folder / name).unlink(missing_ok=True)
-    with written_whole(noted) as part:
+    with atomic_write(noted) as part:
         part.write_text(text, encoding="utf-8")
     return None
 

@@ -1,15 +1,16 @@
-"""Files that exist whole or not at all."""
+"""Files and folders that exist whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name beside it, and move it there when it is done.
 
     Parameters
@@ -31,3 +32,43 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(dest: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name, which replaces `dest` when it is done.
+
+    Parameters
+    ----------
+    dest : Path
+        The folder that is to exist; missing parents are made.
+
+    Yields
+    ------
+    Path
+        The temporary folder. If the block raises, it is removed and whatever stood at
+        ``dest`` stays.
+    """
+    dest = dest.resolve()
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        _take_place(part, dest)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_place(part: Path, dest: Path) -> None:
+    """Move a folder to where another may stand, which comes back if that fails."""
+    old = part.with_suffix(".old")
+    if dest.exists():
+        os.replace(dest, old)
+    try:
+        os.replace(part, dest)
+    except OSError:
+        if old.exists():
+            os.replace(old, dest)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from lmaczs import clap as clap_module
-from lmaczs.clap import FrozenClap, fold, local_folder, unfold
+from lmaczs.clap import FrozenClap, fold, unfold
+from lmaczs.hub import local_folder
 
 ANY_CLAP = pytest.mark.parametrize(
     "fixture", ["tiny_clap", "tiny_fused_clap", "laion_like_clap"]

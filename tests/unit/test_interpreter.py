@@ -15,7 +15,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-import lmaczs
+import lmaczs.hub
 from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
@@ -364,7 +364,7 @@ def test_default_source(
     """Without a source the embedded default is loaded."""
     package = tmp_path / "lmaczs"
     shutil.copytree(source, package / "pretrained" / "lmaczs_small")
-    monkeypatch.setattr(lmaczs, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(lmaczs.hub, "__file__", str(package / "hub.py"))
     one = ZeroShotInterpreter.from_hparams()
     assert one.hparams.source_folder == str(package / "pretrained" / "lmaczs_small")
 

@@ -23,7 +23,7 @@ from lmaczs.audio.io import load_audio
 from lmaczs.data.esc50 import SPLITS, Splits
 from lmaczs.data.manifest import OWN
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
-from lmaczs.utils.files import written_whole
+from lmaczs.utils.files import atomic_write
 
 PLAN = ".plan.json"  # what the shards of a folder are made of
 SAID = ["id", "phrases"]  # what the index says of a clip
@@ -87,7 +87,7 @@ def write_shards(splits: Splits, folder: Path, clips_per_shard: int) -> Path:
         size = shard.stat().st_size if shard.exists() else None
         if size is None or size != sizes.get(name, size):
             write_shard(shard, clips)
-    with written_whole(index) as part:
+    with atomic_write(index) as part:
         part.write_text(_index_of(folder, planned), encoding="utf-8")
     return index
 
@@ -156,7 +156,7 @@ def _claim(folder: Path, planned: dict[str, list[Clip]]) -> None:
         if json.loads(note.read_text())["sha256"] == digest:
             return
     elif not list(folder.glob("*.tar")):
-        with written_whole(note) as part:
+        with atomic_write(note) as part:
             part.write_text(json.dumps({"sha256": digest}) + "\n")
         return
     raise FileExistsError(
@@ -207,7 +207,7 @@ def write_shard(path: Path, clips: Iterable[Clip]) -> None:
     ValueError
         If a clip has no samples.
     """
-    with written_whole(path) as part, open(part, "wb") as file:
+    with atomic_write(path) as part, open(part, "wb") as file:
         with webdataset.TarWriter(file, mtime=0) as writer:
             for number, clip in enumerate(clips):
                 suffix, audio = stored(clip)

@@ -21,7 +21,6 @@ from lmaczs.evaluation.conditions import (
     HeardUnder,
     contaminate,
     repeated_to,
-    seed_of,
 )
 from lmaczs.frontend import FrontEnd
 
@@ -172,13 +171,6 @@ def test_stretch_as_long_as_the_sound() -> None:
     """Of a sound that fits nothing is lost."""
     wav = noise(20, 0)
     assert torch.equal(repeated_to(wav, 20, np.random.default_rng(0)), wav)
-
-
-def test_seeds_differ_where_names_do() -> None:
-    """Seeds tell runs, parts and where a name ends, and are the same on any machine."""
-    assert seed_of(0, "speech", "1-100032-A-0") == 4040216852
-    asked = [(0,), (1,), (0, "ab"), (0, "a", "b"), (0, "b", "a"), (1, "ab"), (10, "b")]
-    assert len({seed_of(seed, *names) for seed, *names in asked}) == len(asked)
 
 
 # --- HeardUnder ---------------------------------------------------------------------

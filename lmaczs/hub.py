@@ -1,0 +1,110 @@
+"""Where a model lies: the embedded default, a folder, or a repository of the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["default_source", "local_folder", "resolve", "snapshot"]
+
+
+def default_source() -> Path:
+    """Locate the embedded default decoder; its CLAP lies beside it in `clap_small`.
+
+    Returns
+    -------
+    Path
+        `pretrained/lmaczs_small`, inside the package where that was installed from
+        a wheel, at the top of the repository in a checkout or an editable install.
+    """
+    package = Path(__file__).parent
+    installed = package / "pretrained"
+    folder = installed if installed.is_dir() else package.parent / "pretrained"
+    return folder / "lmaczs_small"
+
+
+def local_folder(
+    source: str | Path, relative_to: str | Path | None = None
+) -> Path | None:
+    """Folder that a source means, or None if it can only be a Hub id.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder, or a Hub id of the form ``owner/name``.
+    relative_to : str or Path, optional
+        Folder that a relative path is looked up in first.
+
+    Returns
+    -------
+    Path or None
+
+    Raises
+    ------
+    FileNotFoundError
+        If `source` cannot be a Hub id and there is no such folder.
+    """
+    bases = [Path(relative_to)] if relative_to is not None else []
+    for candidate in [*(b / source for b in bases), Path(source)]:
+        if candidate.is_dir():
+            return candidate
+    name = str(source)
+    looks_like_path = isinstance(source, Path) or name.startswith((".", "/", "~"))
+    if looks_like_path or name.count("/") != 1:
+        raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id")
+    return None
+
+
+def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
+    """Absolute folder of a local source; a Hub id stays as it is.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder or a Hub id.
+    relative_to : str or Path, optional
+        See `local_folder`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    FileNotFoundError
+        See `local_folder`.
+    """
+    folder = local_folder(source, relative_to)
+    return str(source if folder is None else folder.resolve())
+
+
+def snapshot(name: str, savedir: str | Path | None = None) -> Path:
+    """Download a repository of the Hub; a mistyped folder name ends here too.
+
+    Parameters
+    ----------
+    name : str
+        Hub id.
+    savedir : str or Path, optional
+        Where its files go; the Hub's cache without it.
+
+    Returns
+    -------
+    Path
+        Folder of the files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the Hub cannot be reached or has no such repository.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, local_dir=savedir))
+    except (OSError, HFValidationError) as error:  # the Hub's errors are OSErrors
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"there is no folder {name}, and the Hub gives no repository of that name: "
+            f"{reason}"
+        ) from error
