@@ -79,7 +79,7 @@ def stages(
     labels = [PROMPT]
     return {
         "read and resample": lambda: interpreter.load_audio(path),
-        "text tower (once a prompt)": lambda: clap._embed_text([PROMPT]),
+        "text tower (once a prompt)": lambda: clap._embed_text(PROMPT),
         "log-mel": lambda: front_end.log_mel(wav[None]),
         "audio encoder": lambda: clap.encode_audio(log_mel),
         "decoder": lambda: decoder(text[None], encoding.features, log_mel),

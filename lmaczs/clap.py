@@ -151,12 +151,15 @@ class FrozenClap(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings of prompts; each distinct prompt is encoded once.
+        """Embeddings of prompts; each distinct prompt is encoded once, by itself.
+
+        An embedding depends on its prompt alone, to the last bit: in a batch, padding
+        and matrix sizes would make it depend on the other prompts.
 
         Parameters
         ----------
         prompts : sequence of str
-            Sentences, as they are to be read by the text tower.
+            Sentences, as the text tower reads them.
 
         Returns
         -------
@@ -174,23 +177,18 @@ class FrozenClap(nn.Module):
         if len(self._prompt_cache) + len(new) > CACHED_PROMPTS:
             self._prompt_cache.clear()
             new = list(dict.fromkeys(prompts))
-        for start in range(0, len(new), 64):
-            chunk = new[start : start + 64]
-            self._prompt_cache.update(zip(chunk, self._embed_text(chunk), strict=True))
+        self._prompt_cache.update((prompt, self._embed_text(prompt)) for prompt in new)
         rows = [self._prompt_cache[p] for p in prompts]
         found = torch.stack(rows) if rows else torch.zeros(0, self.embedding_dim)
         return found.to(self.device)
 
-    def _embed_text(self, prompts: list[str]) -> Tensor:
+    def _embed_text(self, prompt: str) -> Tensor:
         tokens = self.tokenizer(
-            prompts,
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
+            [prompt], truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.device)
-        out = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
-        return out.pooler_output.float().cpu()
+        with torch.autocast(self.device.type, enabled=False):  # it is cached
+            out = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
+        return out.pooler_output[0].cpu()
 
     def _check_text_tower(self) -> float:
         """Mean cosine of unrelated prompts; a collapsed tower makes 1 of it."""

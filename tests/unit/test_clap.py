@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import (
     AutoFeatureExtractor,
@@ -22,6 +24,7 @@ from lmaczs import clap as clap_module
 from lmaczs.clap import FrozenClap, fold, unfold
 from lmaczs.hub import local_folder
 
+WORDS = "a dog barking heavy rain on the roof siren far away clock music".split()
 ANY_CLAP = pytest.mark.parametrize(
     "fixture", ["tiny_clap", "tiny_fused_clap", "laion_like_clap"]
 )
@@ -276,19 +279,46 @@ def test_the_cache_has_a_limit_that_is_not_noticed(
     prompts = [f"sound {number}" for number in range(8)]
     singly = torch.cat([own_clap.encode_text([p]) for p in prompts])
     together = own_clap.encode_text(prompts[::-1])
-    assert torch.allclose(together, singly.flip(0), atol=1e-6)
+    assert torch.equal(together, singly.flip(0))
 
 
 @ANY_CLAP
-def test_prompts_have_unit_norm_in_any_company(clap: FrozenClap) -> None:
-    """The padding that longer prompts cause changes nothing."""
-    prompts = ["rain", "I can hear heavy rain on a roof and a person speaking."]
-    together = FrozenClap(clap.model, clap.feature_extractor, clap.tokenizer)
-    embeddings = together.encode_text(prompts)
+def test_prompts_have_unit_norm(clap: FrozenClap) -> None:
+    """Embeddings [N, D] of norm 1, without a gradient."""
+    embeddings = clap.encode_text(["rain", "I can hear heavy rain on a roof."])
     assert embeddings.shape == (2, clap.embedding_dim)
     assert torch.allclose(embeddings.norm(dim=-1), torch.ones(2))
-    assert torch.allclose(embeddings[:1], clap.encode_text(prompts[:1]), atol=1e-6)
     assert not embeddings.requires_grad
+
+
+@given(
+    prompts=st.lists(
+        st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join),
+        min_size=1,
+        max_size=9,
+        unique=True,
+    ),
+    data=st.data(),
+)
+@settings(max_examples=20, deadline=None)
+def test_an_embedding_depends_on_its_prompt_alone(
+    tiny_clap: FrozenClap, prompts: list[str], data: st.DataObject
+) -> None:
+    """Equal to the bit whatever prompts it is encoded with, in whatever order."""
+    parts = tiny_clap.model, tiny_clap.feature_extractor, tiny_clap.tokenizer
+    order = data.draw(st.permutations(range(len(prompts))))
+    together = FrozenClap(*parts).encode_text([prompts[i] for i in order])
+    other = FrozenClap(*parts)
+    for row, number in enumerate(order):
+        assert torch.equal(other.encode_text([prompts[number]])[0], together[row])
+
+
+def test_an_embedding_does_not_depend_on_autocast(tiny_clap: FrozenClap) -> None:
+    """What a mixed-precision training caches is what any other caller gets."""
+    parts = tiny_clap.model, tiny_clap.feature_extractor, tiny_clap.tokenizer
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding = FrozenClap(*parts).encode_text(["rain on a roof"])
+    assert torch.equal(embedding, FrozenClap(*parts).encode_text(["rain on a roof"]))
 
 
 def test_long_prompts_are_cut(own_clap: FrozenClap) -> None:
