@@ -1,7 +1,53 @@
-"""The base class of every error that a user can cause."""
+"""The base class of every error that a user can cause, and how a recipe reports one."""
 
 from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class LmaczsError(Exception):
     """What cannot be done: one sentence that names the file or option and the fix."""
+
+
+class InputError(LmaczsError, ValueError):
+    """A file, an option or an argument that cannot be used as it is."""
+
+
+def run_recipe(
+    main: Callable[[list[str]], Result],
+    show: Callable[[Result], object] = lambda result: None,
+) -> None:
+    """Run a recipe on the process's command line, and show what it returns.
+
+    An error that the user can cause (`LmaczsError`, or an `OSError` such as a full
+    disk) ends the process with status 1 and one sentence; ``--verbose`` shows its
+    traceback instead, and debug messages. Any other error keeps its traceback.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the command line without the program's name and without ``--verbose``.
+    show : callable
+        Takes what `main` returned.
+
+    Raises
+    ------
+    LmaczsError
+        With ``--verbose``, as any other error.
+    """
+    argv = [word for word in sys.argv[1:] if word != "--verbose"]
+    verbose = len(argv) < len(sys.argv) - 1
+    if verbose:
+        logging.basicConfig(level=logging.DEBUG)
+    try:
+        show(main(argv))
+    except (LmaczsError, OSError) as error:
+        if verbose:
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}")

@@ -1,0 +1,187 @@
+"""Command lines of recipes: what SpeechBrain accepts, minus its silent surprises.
+
+SpeechBrain takes `FILE.yaml --key=value`: keys of the YAML, and its own run options
+(--device, --debug, ...). A key that does not exist, an abbreviation that means a run
+option, or a value that is no YAML is refused here, in one sentence with the fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lmaczs.utils.errors import LmaczsError
+
+if TYPE_CHECKING:
+    from speechbrain.utils.run_opts import RunOptions
+
+RENAMED: dict[str, str] = {}
+"""Former names of keys in `hparams/*.yaml`, with the names that they have now."""
+
+
+class OptionError(LmaczsError, ValueError):
+    """An option that a recipe does not have or cannot use: which, and the fix."""
+
+
+def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
+    """Check a recipe's command line and split it as `speechbrain.parse_arguments` does.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Command line without the program's name.
+
+    Returns
+    -------
+    hparams_file : str
+        The YAML.
+    run_opts : RunOptions
+        SpeechBrain's own options.
+    overrides : str
+        YAML of the keys to replace, for `load_hyperpyyaml`.
+
+    Raises
+    ------
+    OptionError
+        See `check_options`; also for what SpeechBrain would silently misread.
+    """
+    from speechbrain.utils.run_opts import RunOptions
+
+    _check_words(argv)
+    hparams_file, run_opts, overrides = RunOptions.from_command_line_args(list(argv))
+    check_options(hparams_file, overrides)
+    if run_opts.max_grad_norm < 0:
+        raise OptionError(
+            "--max_grad_norm must not be negative, which would train away from the "
+            "objective: give --max_grad_norm=1e9 for no limit"
+        )
+    if run_opts.optimizer_step_limit is not None:  # SpeechBrain leaves it a text
+        limit = int(run_opts.optimizer_step_limit)
+        run_opts = replace(run_opts, optimizer_step_limit=limit)
+    return hparams_file, run_opts, overrides
+
+
+def check_options(hparams_file: str | Path, overrides: str = "") -> None:
+    """Refuse overrides that a YAML has no place for, before it is loaded.
+
+    Parameters
+    ----------
+    hparams_file : str or Path
+        The YAML.
+    overrides : str
+        Values that replace its own, as YAML.
+
+    Raises
+    ------
+    OptionError
+        If the file is missing or no YAML, if a key is unknown, renamed, or nested in
+        another one, if the overrides are no YAML mapping, or if a value is missing that
+        the file leaves open (``!PLACEHOLDER``).
+    """
+    tree = _read(hparams_file)
+    given = _parse(overrides)
+    for key in given:
+        if key not in tree:
+            raise OptionError(_unknown(str(key), tree, hparams_file))
+    needed = [key for key in tree if _is_open(tree[key]) and key not in given]
+    if needed:
+        options = " and ".join(f"--{key}=VALUE" for key in needed)
+        raise OptionError(f"{hparams_file} needs {options}: see the comments there")
+
+
+def _check_words(argv: Sequence[str]) -> None:
+    """Refuse what SpeechBrain's argparse and its conversion to YAML misread."""
+    from speechbrain.utils.run_opts import HELP_TEXTS
+
+    run_options = {*HELP_TEXTS, "jit_module_keys", "compile_module_keys", "help"}
+    for word, after in zip(argv, [*argv[1:], "--"], strict=True):
+        if not word.startswith("--"):
+            continue
+        name, equals, value = word.removeprefix("--").partition("=")
+        if name in run_options:
+            continue
+        if meant := sorted(o for o in run_options if o.startswith(name)):
+            raise OptionError(
+                f"--{name} would be taken for --{meant[0]}, an option of SpeechBrain: "
+                "write options in full"
+            )
+        if "=" in value:
+            raise OptionError(
+                f"--{name}: a value with '=' cannot be given on the command line: "
+                "write it in the YAML"
+            )
+        if not equals and after.startswith("--"):
+            raise OptionError(f"--{name} has no value: write --{name}=VALUE")
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        tree = YAML().load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OptionError(
+            f"{path}: {reason}; the first argument is a YAML, e.g. hparams/esc50.yaml"
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(f"{path} is no YAML: {reason}") from error
+    if not isinstance(tree, Mapping):
+        raise OptionError(f"{path} is no YAML with keys: hparams/ has examples")
+    return tree
+
+
+def _parse(overrides: str) -> Mapping[str, Any]:
+    try:
+        given = YAML().load(overrides) if overrides.strip() else {}
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"the options are no YAML ({reason}): write --KEY=VALUE, each one once, "
+            "and values with ': ' or '#' in quotes, e.g. --model_name='\"a: b\"'"
+        ) from error
+    if not isinstance(given, Mapping):
+        raise OptionError(f"{overrides.strip()!r} is no option: write --KEY=VALUE")
+    return given
+
+
+def _unknown(key: str, tree: Mapping[str, Any], path: str | Path) -> str:
+    """Say what to write instead of a key that a YAML does not have."""
+    if RENAMED.get(key) in tree:
+        return f"--{key} is now called --{RENAMED[key]}"
+    parts = key.split(".")
+    if len(parts) > 1 and parts[0] in tree:
+        return f"--{key}: write {_nested(parts)}"
+    inside = next((place for place in _places(tree) if place[-1] == key), None)
+    if inside:
+        return f"--{key} is a part of --{inside[0]}: write {_nested(inside)}"
+    near = difflib.get_close_matches(key, map(str, tree), n=1)
+    fix = f"did you mean --{near[0]}?" if near else "the file lists what there is"
+    return f"{path} has no key {key}: {fix}"
+
+
+def _nested(place: Sequence[str]) -> str:
+    """Return how to set a nested key: [a, b, c] -> --a='{b: {c: VALUE}}'."""
+    value = "VALUE"
+    for key in reversed(place[1:]):
+        value = f"{{{key}: {value}}}"
+    return f"--{place[0]}='{value}'"
+
+
+def _places(tree: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every nested key."""
+    for key, value in tree.items():
+        if above:
+            yield (*above, str(key))
+        if isinstance(value, Mapping):
+            yield from _places(value, *above, str(key))
+
+
+def _is_open(node: Any) -> bool:
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    return tag == "!PLACEHOLDER"

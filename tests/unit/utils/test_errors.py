@@ -1,0 +1,64 @@
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+RECIPE = """
+from lmaczs.utils.errors import InputError, run_recipe
+
+def main(argv):
+    if argv == ["bad"]:
+        raise InputError("file.wav: no sound\\nin it")
+    if argv == ["missing"]:
+        open("there/is/none")
+    if argv == ["bug"]:
+        raise ValueError("a bug")
+    return argv
+
+run_recipe(main, print)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Run:
+    """Write a recipe, to be run with some words."""
+    path = tmp_path / "recipe.py"
+    path.write_text(textwrap.dedent(RECIPE))
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(path), *words]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(command, capture_output=True, text=True, env=env)
+
+    return run
+
+
+def test_result_is_shown(recipe: Run) -> None:
+    """What main returns is shown; --verbose does not reach it."""
+    ended = recipe("a", "--verbose")
+    assert ended.returncode == 0
+    assert ended.stdout == "['a']\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"), [("bad", "file.wav: no sound in it"), ("missing", "there/is")]
+)
+def test_errors_of_the_user_are_one_line(recipe: Run, word: str, message: str) -> None:
+    """An error that a user can cause is one line; --verbose gives its traceback."""
+    ended = recipe(word)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("recipe.py: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" in recipe(word, "--verbose").stderr
+
+
+def test_bugs_keep_their_traceback(recipe: Run) -> None:
+    """An error that is not the user's shows where it happened."""
+    assert "Traceback" in recipe("bug").stderr

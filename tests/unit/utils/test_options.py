@@ -1,0 +1,98 @@
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from lmaczs.utils import options
+from lmaczs.utils.options import OptionError, check_options, parse_options
+
+YAML_TEXT = """
+seed: 1
+data_folder: !PLACEHOLDER
+number_of_epochs: 3
+optimizer: !name:torch.optim.Adam
+    lr: 0.1
+weights:
+    lmaczs: {sparsity: 1}
+"""
+
+
+@pytest.fixture
+def hparams(tmp_path: Path) -> str:
+    """Write a YAML with what YAMLs of recipes hold."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(YAML_TEXT)
+    return str(path)
+
+
+def test_keys_and_run_options_are_accepted(hparams: str) -> None:
+    """Keys of the YAML, whole nested values and SpeechBrain's own options pass."""
+    weights = "--weights={lmaczs: {sparsity: 3}}"
+    words = ["--data_folder=x", "--seed", "2", weights, "--device", "cpu", "--debug"]
+    file, run_opts, overrides = parse_options([hparams, *words])
+    assert file == hparams
+    assert run_opts.debug
+    assert run_opts.device == "cpu"
+    given = YAML(typ="safe").load(overrides)
+    assert given["seed"] == 2
+    assert given["weights"] == {"lmaczs": {"sparsity": 3}}
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (["--number_of_epoch=1"], "did you mean --number_of_epochs?"),
+        (["--sparsity=3"], "--weights='{lmaczs: {sparsity: VALUE}}'"),
+        (["--weights.lmaczs.sparsity=3"], "--weights='{lmaczs: {sparsity: VALUE}}'"),
+        (["--lr", "3"], "--optimizer='{lr: VALUE}'"),
+        (["--nothing_like_it=3"], "the file lists what there is"),
+        (["--seed=1", "--seed=2"], "each one once"),
+        (["--seed=a: b"], "in quotes"),
+        (["stray"], "write --KEY=VALUE"),
+        (["--opt=3"], "--optimizer_step_limit"),
+        (["--dev", "cpu"], "--device"),
+        (["--seed=a=b"], "write it in the YAML"),
+        (["--number_of_epochs"], "--number_of_epochs=VALUE"),
+        (["--max_grad_norm=-1"], "--max_grad_norm=1e9"),
+    ],
+)
+def test_mistyped_options_get_one_sentence(
+    hparams: str, words: list[str], fix: str
+) -> None:
+    """What the YAML has no place for or SpeechBrain misreads is named with its fix."""
+    with pytest.raises(OptionError, match=re.escape(fix)) as caught:
+        parse_options([hparams, *words, "--data_folder=x"])
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_value_is_named(hparams: str) -> None:
+    """A key that the YAML leaves open is named when it is not given."""
+    with pytest.raises(OptionError, match="--data_folder=VALUE"):
+        parse_options([hparams])
+
+
+def test_renamed_key_names_its_new_name(
+    hparams: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A former name is refused with the present one, where the YAML has that."""
+    monkeypatch.setitem(options.RENAMED, "chance", "seed")
+    with pytest.raises(OptionError, match="--chance is now called --seed"):
+        check_options(hparams, "chance: 3\ndata_folder: x")
+
+
+@pytest.mark.parametrize("content", [None, b"[1, 2]", b"a: b: c", b"\xff\xfe\x00"])
+def test_bad_yaml_files_are_named(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is missing, is no YAML or holds no keys is named."""
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OptionError, match=re.escape(str(path))):
+        check_options(path)
+
+
+def test_step_limit_is_a_number(hparams: str) -> None:
+    """SpeechBrain's step limit arrives as a number that steps can be compared with."""
+    words = ["--data_folder=x", "--optimizer_step_limit=3"]
+    _, run_opts, _ = parse_options([hparams, *words])
+    assert run_opts.optimizer_step_limit == 3
