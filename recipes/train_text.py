@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from lmaczs.data.esc50 import ESC50_LABELS
 from lmaczs.distillation.target_space import (
     SoundSpace,
     Teacher,
@@ -37,7 +38,6 @@ from lmaczs.distillation.target_space import (
     fit_sound_space,
 )
 from lmaczs.distillation.text_corpus import (
-    ESC50_LABELS,
     SOUND_TEMPLATES,
     WORDNET_FILES,
     Corpus,

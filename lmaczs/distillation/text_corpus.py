@@ -10,21 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ESC50_LABELS: tuple[str, ...] = tuple(
-    label.strip().replace("_", " ")
-    for label in """
-    dog rooster pig cow frog cat hen insects sheep crow
-    rain sea_waves crackling_fire crickets chirping_birds water_drops wind
-    pouring_water toilet_flush thunderstorm
-    crying_baby sneezing clapping breathing coughing footsteps laughing
-    brushing_teeth snoring drinking_sipping
-    door_wood_knock mouse_click keyboard_typing door_wood_creaks can_opening
-    washing_machine vacuum_cleaner clock_alarm clock_tick glass_breaking
-    helicopter chainsaw siren car_horn engine train church_bells airplane
-    fireworks hand_saw""".split()
-)
-"""The fifty labels of ESC-50, in the order of its targets."""
-
 SOUND_TEMPLATES: tuple[str, ...] = (
     "{}",
     "This is a sound of {}.",

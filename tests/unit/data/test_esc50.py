@@ -11,6 +11,7 @@ import pytest
 
 from lmaczs.data.esc50 import (
     ESC10,
+    ESC50_LABELS,
     SPLITS,
     Splits,
     esc50_splits,
@@ -61,6 +62,15 @@ def assert_recordings_stay_together(table: pd.DataFrame) -> None:
 
 
 # --- the table ----------------------------------------------------------------------
+
+
+def test_esc50_labels_are_the_fifty_in_target_order() -> None:
+    """Targets 0, 11, 40 and 49 are those of ESC-50, underscores are spaces."""
+    assert len(set(ESC50_LABELS)) == 50
+    assert ESC50_LABELS[0] == "dog"
+    assert ESC50_LABELS[11] == "sea waves"
+    assert ESC50_LABELS[40] == "helicopter"
+    assert ESC50_LABELS[49] == "hand saw"
 
 
 def test_a_row_is_a_clip(esc50: Path) -> None:

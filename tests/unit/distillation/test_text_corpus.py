@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lmaczs.distillation.text_corpus import (
-    ESC50_LABELS,
     SOUND_TEMPLATES,
     Corpus,
     build_corpus,
@@ -32,15 +31,6 @@ def wordnet(tmp_path: Path) -> Path:
     (tmp_path / "data.verb").write_text(VERBS)
     (tmp_path / "cntlist.rev").write_text(COUNTS)
     return tmp_path
-
-
-def test_esc50_labels_are_the_fifty_in_target_order() -> None:
-    """Targets 0, 11, 40 and 49 are those of ESC-50, underscores are spaces."""
-    assert len(set(ESC50_LABELS)) == 50
-    assert ESC50_LABELS[0] == "dog"
-    assert ESC50_LABELS[11] == "sea waves"
-    assert ESC50_LABELS[40] == "helicopter"
-    assert ESC50_LABELS[49] == "hand saw"
 
 
 def test_read_wordnet_parses_words_gloss_and_counts(wordnet: Path) -> None:

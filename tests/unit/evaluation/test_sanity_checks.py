@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.data.esc50 import ESC10
+from lmaczs.data.esc50 import ESC10, ESC50_LABELS
 from lmaczs.decoder import MaskDecoder
-from lmaczs.distillation.text_corpus import ESC50_LABELS
 from lmaczs.evaluation import sanity_checks as quality
 from lmaczs.explanation import explain, similarities
 
