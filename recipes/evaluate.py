@@ -43,7 +43,7 @@ from lmaczs.evaluation.source_mixtures import (
     locate,
     prompts_of,
 )
-from lmaczs.training.run_identity import clips_digest, fingerprint
+from lmaczs.utils.digests import clips_digest, fingerprint
 from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
 from lmaczs.utils.files import atomic_write
 

@@ -38,10 +38,10 @@ from lmaczs.training.run_identity import (
     OtherRunError,
     begin_run,
     clap_digest,
-    clips_digest,
     settings_of,
     start_digest,
 )
+from lmaczs.utils.digests import clips_digest
 from lmaczs.utils.files import atomic_write
 
 DATA = ("train_data", "valid_data", "test_data")

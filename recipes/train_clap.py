@@ -36,10 +36,9 @@ from lmaczs.distillation.model_card import write_clap_card
 from lmaczs.frontend import FrontEnd
 from lmaczs.training.run_identity import (
     begin_run,
-    clips_digest,
-    files_digest,
     settings_of,
 )
+from lmaczs.utils.digests import clips_digest, files_digest
 
 
 def main(argv: list[str]) -> dict[str, Any]:

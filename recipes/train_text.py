@@ -56,9 +56,9 @@ from lmaczs.distillation.yamnet import read_class_names
 from lmaczs.training.run_identity import (
     OtherRunError,
     begin_run,
-    files_digest,
     settings_of,
 )
+from lmaczs.utils.digests import files_digest
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]

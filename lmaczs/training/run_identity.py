@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from hyperpyyaml.core import recursive_update
 from ruamel.yaml import YAML
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.run_opts import RunOptions
-from torch import nn
 
 from lmaczs.training.distributed import gather
+from lmaczs.utils.digests import digest, fingerprint
 from lmaczs.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from lmaczs.training.finetuning import StartingPoint
 
 RUN_FILE = "run.json"
-DIGITS = 8  # hexadecimal, of a digest
-WEIGHTS = ("*.safetensors", "*.bin", "*.ckpt")
-MODEL_FILES = ("*.json", "*.txt", "*.model", *WEIGHTS)
 
 # Every other key of a YAML and every other option is compared.
 PLACES = {"output_folder", "save_folder", "clap_folder", "tower_folder"}
@@ -118,98 +114,18 @@ def _tag(node: Any) -> str:
     return tag if tag and tag.startswith("!") else ""
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Digest of a model's weights.
-
-    Parameters
-    ----------
-    module : Module
-        The model.
-
-    Returns
-    -------
-    str
-        Eight hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:DIGITS]
-
-
 def clap_digest(clap: FrozenClap) -> str:
     """Digest of a CLAP's weights and the numbers of its front end."""
     front_end = clap.front_end
     numbers = front_end.sample_rate, front_end.n_fft, front_end.hop_length
     settings = (*numbers, front_end.max_samples, front_end.padding)
-    return _digest([fingerprint(clap.model), settings])
+    return digest([fingerprint(clap.model), settings])
 
 
 def start_digest(start: StartingPoint) -> str:
     """Digest of the decoder that a fine-tuning starts from."""
     kind = start.domain, start.width, start.template
-    return _digest([fingerprint(start.decoder), kind])
-
-
-def clips_digest(table: pd.DataFrame) -> str:
-    """Number and digest of a table's clips: names, words, cuts and sizes of files.
-
-    Parameters
-    ----------
-    table : DataFrame
-        id and path, and what there is of split, label, text, phrases, start and stop.
-
-    Returns
-    -------
-    str
-    """
-    rows = [_row(row) for row in table.to_dict("records")]
-    return f"{len(rows)} (digest {_digest(rows)})"
-
-
-def _row(row: Mapping[str, Any]) -> list[Any]:
-    path = Path(row["path"])
-    size = path.stat().st_size if path.is_file() else None  # None: it is in a shard
-    said = [[one.words, one.is_label] for one in row.get("phrases", ())]
-    words = [row.get(name) or "" for name in ("split", "label", "text")]
-    cut = [None if pd.isna(x := row.get(name)) else x for name in ("start", "stop")]
-    return [row["id"], *words, said, *cut, size]
-
-
-def files_digest(places: Iterable[str | Path | None]) -> str:
-    """Digest of the contents of files, and of the models in folders.
-
-    Parameters
-    ----------
-    places : iterable of str, Path or None
-        Files, folders with a model, or Hub ids, of which only the name counts.
-
-    Returns
-    -------
-    str
-    """
-    return _digest([_content(place) for place in places])
-
-
-def _content(place: str | Path | None) -> Any:
-    if place is None:
-        return None
-    path = Path(place)
-    if path.is_dir():
-        found = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
-        return [[one.name, _content(one)] for one in sorted(found) if one.is_file()]
-    if not path.is_file():
-        return str(place)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:DIGITS]
+    return digest([fingerprint(start.decoder), kind])
 
 
 # --- whose an output folder is ------------------------------------------------------

@@ -1,0 +1,97 @@
+"""Digests of weights, clips and files: whether two runs are about the same things."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+DIGITS = 8
+WEIGHTS = ("*.safetensors", "*.bin", "*.ckpt")
+MODEL_FILES = ("*.json", "*.txt", "*.model", *WEIGHTS)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Digest of a model's weights.
+
+    Parameters
+    ----------
+    module : Module
+        The model.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:DIGITS]
+
+
+def clips_digest(table: pd.DataFrame) -> str:
+    """Number and digest of a table's clips: names, words, cuts and sizes of files.
+
+    Parameters
+    ----------
+    table : DataFrame
+        id and path, and what there is of split, label, text, phrases, start and stop.
+
+    Returns
+    -------
+    str
+    """
+    rows = [_row(row) for row in table.to_dict("records")]
+    return f"{len(rows)} (digest {digest(rows)})"
+
+
+def _row(row: Mapping[str, Any]) -> list[Any]:
+    path = Path(row["path"])
+    size = path.stat().st_size if path.is_file() else None  # None: it is in a shard
+    said = [[one.words, one.is_label] for one in row.get("phrases", ())]
+    words = [row.get(name) or "" for name in ("split", "label", "text")]
+    cut = [None if pd.isna(x := row.get(name)) else x for name in ("start", "stop")]
+    return [row["id"], *words, said, *cut, size]
+
+
+def files_digest(places: Iterable[str | Path | None]) -> str:
+    """Digest of the contents of files, and of the models in folders.
+
+    Parameters
+    ----------
+    places : iterable of str, Path or None
+        Files, folders with a model, or Hub ids, of which only the name counts.
+
+    Returns
+    -------
+    str
+    """
+    return digest([_content(place) for place in places])
+
+
+def _content(place: str | Path | None) -> Any:
+    if place is None:
+        return None
+    path = Path(place)
+    if path.is_dir():
+        found = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
+        return [[one.name, _content(one)] for one in sorted(found) if one.is_file()]
+    if not path.is_file():
+        return str(place)
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Eight hexadecimal digits of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:DIGITS]
