@@ -25,6 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lmaczs.utils.errors import LmaczsError
+
 __all__ = ["ClapError", "load_checkpoint"]
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 NAMED = 3  # weights that a sentence names
 
 
-class ClapError(ValueError):
+class ClapError(LmaczsError, ValueError):
     """Why a CLAP checkpoint cannot be used, in one sentence that names it."""
 
 

@@ -12,13 +12,11 @@ holds already is not computed again.
 from __future__ import annotations
 
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
@@ -44,8 +42,10 @@ from lmaczs.evaluation.source_mixtures import (
     prompts_of,
 )
 from lmaczs.utils.digests import clips_digest, fingerprint
-from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
+from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.options import parse_options
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     DataFrame
         results.csv.
     """
-    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
@@ -304,8 +304,4 @@ def require_same_clap(one: Any, other: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        table = main(sys.argv[1:])
-    except (MissingExtraError, FileNotFoundError, ValueError) as error:
-        sys.exit(f"evaluate.py: {error}")
-    print(table.round(3).to_string(index=False))
+    run_recipe(main, lambda table: print(table.round(3).to_string(index=False)))

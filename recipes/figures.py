@@ -12,13 +12,11 @@ given. The numbers beneath are in CSV files of the same names.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from matplotlib.figure import Figure
@@ -34,8 +32,10 @@ from lmaczs.evaluation.scoring import as_batch
 from lmaczs.frontend import power
 from lmaczs.report import paper_figures
 from lmaczs.report.figures import save_figure
-from lmaczs.utils.extras import EVALUATION, MissingExtraError, require_packages
+from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.options import parse_options
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> list[Path]:
     list of Path
         The pictures.
     """
-    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
@@ -336,8 +336,4 @@ class Drawing:
 
 
 if __name__ == "__main__":
-    try:
-        pictures = main(sys.argv[1:])
-    except (MissingExtraError, FileNotFoundError, ValueError) as error:
-        sys.exit(f"figures.py: {error}")
-    print("\n".join(map(str, pictures)))
+    run_recipe(main, lambda pictures: print("\n".join(map(str, pictures))))

@@ -23,18 +23,19 @@ from pathlib import Path
 import pandas as pd
 
 from lmaczs.data.esc50 import Splits, esc50_splits
+from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent")
 
 
-def main(argv: list[str] | None = None) -> pd.DataFrame:
+def main(argv: list[str]) -> pd.DataFrame:
     """Fine-tune on each label, and say how it was before.
 
     Parameters
     ----------
-    argv : list of str, optional
+    argv : list of str
         Command line without the program's name.
 
     Returns
@@ -116,9 +117,6 @@ def fine_tune(
 
 if __name__ == "__main__":
     try:
-        table = main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"leave_one_out.py: {error}")
+        run_recipe(main, lambda table: print(table.round(3).to_string(index=False)))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
-    print(table.round(3).to_string(index=False))

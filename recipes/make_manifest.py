@@ -13,10 +13,10 @@ absolute; recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py tak
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from lmaczs.data.caption_sets import READERS
+from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 
 
@@ -72,7 +72,4 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"make_manifest.py: {error}")
+    run_recipe(main)

@@ -10,17 +10,17 @@ each. The measurements are explained in `lmaczs.evaluation.sanity_checks`.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation import sanity_checks as quality
+from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.options import parse_options
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     dict
         quality.json.
     """
-    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams_file, _, overrides = parse_options(argv)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
@@ -62,8 +62,4 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        figures = main(sys.argv[1:])
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"quality.py: {error}")
-    print(json.dumps(figures, indent=1))
+    run_recipe(main, lambda figures: print(json.dumps(figures, indent=1)))

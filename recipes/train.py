@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,31 +23,24 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.clap import CACHED_PROMPTS
-from lmaczs.clap_checkpoint import ClapError
-from lmaczs.data.download import DownloadError
-from lmaczs.data.manifest import ManifestError
 from lmaczs.data.prompted_dataset import PromptedClips, collate
-from lmaczs.data.shards.reader import ShardError
 from lmaczs.hub import resolve
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
 from lmaczs.training.finetuning import comparison
 from lmaczs.training.run_identity import (
-    OtherRunError,
     begin_run,
     clap_digest,
     settings_of,
     start_digest,
 )
 from lmaczs.utils.digests import clips_digest
+from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.options import parse_options
 
 DATA = ("train_data", "valid_data", "test_data")
-BAD_INPUT = (
-    *(OtherRunError, ManifestError, ShardError, DownloadError, ClapError),
-    FileNotFoundError,
-)
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -64,7 +56,7 @@ def main(argv: list[str]) -> dict[str, float]:
     dict
         Metrics on the test split.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     run_opts = join_group(run_opts)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
@@ -264,10 +256,11 @@ def test(
     return brain.test_stats
 
 
-if __name__ == "__main__":
-    try:
-        metrics = run_together(main, sys.argv[1:])
-    except BAD_INPUT as error:
-        sys.exit(f"train.py: {error}")
+def show(metrics: dict[str, float]) -> None:
+    """Print the metrics once, whatever the number of processes."""
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(metrics, indent=1))
+
+
+if __name__ == "__main__":
+    run_recipe(lambda argv: run_together(main, argv), show)

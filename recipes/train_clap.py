@@ -15,7 +15,6 @@ saved.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ from lmaczs.training.run_identity import (
     settings_of,
 )
 from lmaczs.utils.digests import clips_digest, files_digest
+from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.options import parse_options
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     dict
         Figures on the test clips.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     begin_run(
@@ -185,8 +186,4 @@ def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        figures = main(sys.argv[1:])
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"train_clap.py: {error}")
-    print(json.dumps(figures, indent=1))
+    run_recipe(main, lambda figures: print(json.dumps(figures, indent=1)))

@@ -15,7 +15,6 @@ import logging
 import math
 import os
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -54,11 +53,12 @@ from lmaczs.distillation.text_tower import (
 )
 from lmaczs.distillation.yamnet import read_class_names
 from lmaczs.training.run_identity import (
-    OtherRunError,
     begin_run,
     settings_of,
 )
 from lmaczs.utils.digests import files_digest
+from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.options import parse_options
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -328,7 +328,7 @@ def shrink_for_debug(hparams: dict[str, Any]) -> None:
 
 def main(argv: list[str]) -> Path:
     """Run the recipe and give the folder of the tower."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
     begin_run(
@@ -380,8 +380,4 @@ def main(argv: list[str]) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        folder = main(sys.argv[1:])
-    except OtherRunError as error:
-        sys.exit(f"train_text.py: {error}")
-    print(folder)
+    run_recipe(main, print)

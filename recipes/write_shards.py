@@ -10,11 +10,11 @@ there stay, what is missing or not whole is written. recipes/README-shards.md sa
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from lmaczs.data.build import manifest_splits
 from lmaczs.data.shards.writer import write_shards
+from lmaczs.utils.errors import run_recipe
 
 
 def main(argv: list[str]) -> Path:
@@ -69,7 +69,4 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"write_shards.py: {error}")
+    run_recipe(main)

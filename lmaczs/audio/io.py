@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmaczs.audio._containers import missing_bytes, walk_mp3
 from lmaczs.audio.resampling import resample
+from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_write
 
 __all__ = ["AudioError", "load_audio", "resample", "save_audio"]
@@ -35,7 +36,7 @@ FULL_SCALE = {"i1": 1 << 7, "u1": 1 << 7, "i2": 1 << 15, "i4": 1 << 31}
 MENDABLE = "WAV, FLAC, OGG, MP3 and AIFF are: convert it to WAV or FLAC"
 
 
-class AudioError(ValueError):
+class AudioError(LmaczsError, ValueError):
     """A recording that cannot be used: which one, the reason, the mend if any."""
 
 

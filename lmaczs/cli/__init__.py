@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lmaczs import __version__
+from lmaczs.utils.errors import LmaczsError
 
 if TYPE_CHECKING:
     from lmaczs.demo.scenes import Scene
@@ -32,7 +33,7 @@ Result = TypeVar("Result")
 SOURCE_HELP = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded)"
 
 
-class CommandError(Exception):
+class CommandError(LmaczsError):
     """A command line that cannot be carried out: which option, the reason, the mend."""
 
 

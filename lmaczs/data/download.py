@@ -16,6 +16,8 @@ import requests
 from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
+from lmaczs.utils.errors import LmaczsError
+
 __all__ = ["DownloadError", "download", "ensure_esc50", "unpack"]
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 1 << 16  # bytes; less than one is fetched again after a break
 
 
-class DownloadError(RuntimeError):
+class DownloadError(LmaczsError, RuntimeError):
     """What could not be downloaded, and why, in one sentence."""
 
 

@@ -25,12 +25,14 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
+from lmaczs.utils.errors import LmaczsError
+
 SPLITS = ("train", "valid", "test")
 OWN = ("id", "path", "text", "label", "split", "start", "stop")
 SHOWN = 20  # mistakes that a message lists
 
 
-class ManifestError(ValueError):
+class ManifestError(LmaczsError, ValueError):
     """All mistakes of a manifest, each with its line."""
 
     def __init__(self, manifest: Path, mistakes: list[str]) -> None:

@@ -25,6 +25,7 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from lmaczs.hub import local_folder, resolve
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
+from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_folder, atomic_write
 
 __all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
@@ -63,7 +64,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 """
 
 
-class ExportError(ValueError):
+class ExportError(LmaczsError, ValueError):
     """A run that cannot be exported: which folder, the reason, the mend."""
 
 

@@ -19,6 +19,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from lmaczs.training.distributed import gather
 from lmaczs.utils.digests import digest, fingerprint
+from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ NOT_COMPARED = PLACES | DIGESTED | WITHOUT_EFFECT
 Identity = Mapping[str, Any]
 
 
-class OtherRunError(ValueError):
+class OtherRunError(LmaczsError, ValueError):
     """An output folder that was begun with something else: with what, and the fix."""
 
 

@@ -47,7 +47,7 @@ def run_recipe(
         logging.basicConfig(level=logging.DEBUG)
     try:
         show(main(argv))
-    except (LmaczsError, OSError) as error:
+    except (LmaczsError, OSError, ValueError) as error:
         if verbose:
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}")

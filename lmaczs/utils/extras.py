@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
+from lmaczs.utils.errors import LmaczsError
+
 __all__ = ["EVALUATION", "MissingExtraError", "require_packages"]
 
 EVALUATION = ("captum", "scipy.stats", "skimage.metrics")
 
 
-class MissingExtraError(ImportError):
+class MissingExtraError(LmaczsError, ImportError):
     """A package of an extra that cannot be imported, and how to install it."""
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from lmaczs.utils.errors import LmaczsError
+
 try:
     import webdataset
     from webdataset.gopen import gopen
@@ -35,7 +37,7 @@ INDEX = "index.json"
 MEND = "run recipes/write_shards.py again: it writes what is not whole"
 
 
-class ShardError(ValueError):
+class ShardError(LmaczsError, ValueError):
     """A shard or an index that cannot be used: which one, the reason, the mend."""
 
     def __init__(self, text: str) -> None:
