@@ -83,11 +83,11 @@ def print_times(
     """
     with torch.no_grad():
         log_mel = clap.front_end.log_mel(wav)
-        features = clap.encode_audio(log_mel).features
+        features = clap.audio_features(log_mel).features
         times = alternating_medians(
             {
                 "front end": lambda: clap.front_end.log_mel(wav),
-                "encoder": lambda: clap.encode_audio(log_mel),
+                "encoder": lambda: clap.audio_features(log_mel),
                 "decoder": lambda: decoder(text, features, log_mel),
             }
         )
@@ -139,9 +139,10 @@ def print_memory(
     start = time.perf_counter()
     wav = wav.clone().requires_grad_()
     log_mel = clap.front_end.log_mel(wav)
-    features = clap.encode_audio(log_mel).features
+    features = clap.audio_features(log_mel).features
     mask = decoder(text, features, log_mel)[:, 0]
-    masked = clap.embed_audio(clap.front_end.masked_log_mel(wav, mask))
+    spectrum = clap.front_end.stft(wav)
+    masked = clap.audio_embedding(clap.front_end.input_tf(spectrum, mask))
     (masked * text[:, 0]).sum().backward()
     seconds = time.perf_counter() - start
     after = peak_megabytes()

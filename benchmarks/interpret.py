@@ -71,7 +71,7 @@ def stages(
     front_end = clap.front_end
     wav = interpreter.load_audio(path)
     log_mel = front_end.log_mel(wav[None])
-    encoding = clap.encode_audio(log_mel)
+    encoding = clap.audio_features(log_mel)
     text = clap.encode_text([PROMPT])
     mask = decoder(text[None], encoding.features, log_mel)[0, 0]
     spectrum = front_end.stft(wav[None])[0]
@@ -81,7 +81,7 @@ def stages(
         "read and resample": lambda: interpreter.load_audio(path),
         "text tower (once a prompt)": lambda: clap._embed_text(PROMPT),
         "log-mel": lambda: front_end.log_mel(wav[None]),
-        "audio encoder": lambda: clap.encode_audio(log_mel),
+        "audio encoder": lambda: clap.audio_features(log_mel),
         "decoder": lambda: decoder(text[None], encoding.features, log_mel),
         "ISTFT, explanation": lambda: front_end.istft(mask * spectrum, len(wav)),
         "save: sounds, picture, numbers": lambda: result.save(folder),

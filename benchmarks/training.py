@@ -215,7 +215,7 @@ def watched(brain: InterpreterBrain) -> Stopwatch:
     watch = Stopwatch(str(brain.device))
     for name in ("stft", "stft_to_log_mel", "input_tf", "tile_mask"):
         watch.watch(brain.clap.front_end, name, "front end")
-    for name in ("encode_audio", "embed_audio"):
+    for name in ("audio_features", "audio_embedding"):
         watch.watch(brain.clap, name, "encoder")
     watch.watch(brain.hparams.decoder, "forward", "decoder")
     watch.watch(brain, "compute_objectives", "loss")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from lmaczs.hub import local_folder
 logger = logging.getLogger(__name__)
 
 UNRELATED = ("a dog barking", "piano music", "heavy rain", "a person speaking")
-ALIKE = 0.95  # mean cosine of unrelated prompts from which a text tower counts as dead
+COLLAPSED_COSINE = 0.95  # mean, of unrelated prompts: a text tower beyond it is dead
 CACHED_PROMPTS = 16384
 
 
@@ -195,7 +196,7 @@ class FrozenClap(nn.Module):
         embeddings = self.encode_text(UNRELATED)
         off_diagonal = ~torch.eye(len(UNRELATED), dtype=torch.bool)
         spread = float((embeddings @ embeddings.T).cpu()[off_diagonal].mean())
-        if spread > ALIKE:
+        if spread > COLLAPSED_COSINE:
             logger.warning(
                 "This checkpoint's text embeddings are all alike (mean cosine of "
                 "unrelated prompts %.3f): no explanation of it can depend on the "
@@ -206,15 +207,13 @@ class FrozenClap(nn.Module):
 
     # ------------------------------------------------------------------ audio
 
-    def encode_audio(self, log_mel: Tensor, is_longer: bool = False) -> AudioEncoding:
+    def audio_features(self, log_mel: Tensor) -> AudioEncoding:
         """Embedding and features of clips.
 
         Parameters
         ----------
         log_mel : Tensor [B, C, T, n_mels]
             From `FrontEnd.log_mel`.
-        is_longer : bool
-            True for `FrontEnd.fused_log_mel`.
 
         Returns
         -------
@@ -222,7 +221,6 @@ class FrozenClap(nn.Module):
         """
         out = self._audio(
             log_mel,
-            is_longer,
             output_hidden_states=True,
             output_hidden_states_before_downsampling=True,
         )
@@ -232,26 +230,25 @@ class FrozenClap(nn.Module):
         features = (*stages, nn.functional.normalize(places, dim=1))
         return AudioEncoding(out.pooler_output, features, last)
 
-    def embed_audio(self, log_mel: Tensor, is_longer: bool = False) -> Tensor:
+    def audio_embedding(self, log_mel: Tensor) -> Tensor:
         """Embedding of clips: `f` of the paper.
 
         Parameters
         ----------
         log_mel : Tensor [B, C, T, n_mels]
-            From `FrontEnd.log_mel` or `FrontEnd.masked_log_mel`.
-        is_longer : bool
-            True for `FrontEnd.fused_log_mel`.
+            From `FrontEnd.log_mel` or `FrontEnd.input_tf`.
 
         Returns
         -------
         Tensor [B, D]
             Unit norm.
         """
-        return self._audio(log_mel, is_longer).pooler_output
+        return self._audio(log_mel).pooler_output
 
-    def _audio(self, log_mel: Tensor, is_longer: bool, **options: bool):  # noqa: ANN202
-        flags = torch.full((len(log_mel), 1), is_longer, device=log_mel.device)
-        return self.model.get_audio_features(log_mel, is_longer=flags, **options)
+    def _audio(self, log_mel: Tensor, **options: bool) -> Any:
+        # even a fused checkpoint: longer clips come in windows
+        longer = torch.zeros(len(log_mel), 1, dtype=torch.bool, device=log_mel.device)
+        return self.model.get_audio_features(log_mel, is_longer=longer, **options)
 
 
 def unfold(tokens: Tensor, freq_ratio: int) -> Tensor:
@@ -278,22 +275,3 @@ def unfold(tokens: Tensor, freq_ratio: int) -> Tensor:
     f = rows // freq_ratio
     stretches = tokens.reshape(b, c, freq_ratio, f, width)
     return stretches.permute(0, 1, 3, 2, 4).reshape(b, c, f, freq_ratio * width)
-
-
-def fold(tokens: Tensor, freq_ratio: int) -> Tensor:
-    """Inverse of `unfold`.
-
-    Parameters
-    ----------
-    tokens : Tensor [B, C, f, R * w]
-        (frequency, time).
-    freq_ratio : int
-        Number `R` of stretches.
-
-    Returns
-    -------
-    Tensor [B, C, R * f, w]
-    """
-    b, c, f, time = tokens.shape
-    stretches = tokens.reshape(b, c, f, freq_ratio, time // freq_ratio)
-    return stretches.permute(0, 1, 3, 2, 4).reshape(b, c, freq_ratio * f, -1)

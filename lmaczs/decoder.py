@@ -98,7 +98,7 @@ class MaskDecoder(nn.Module):
         text : Tensor [B, P, D]
             Unit-norm embeddings of P prompts for each clip.
         features : tuple of Tensor [B, C, f, t]
-            From `FrozenClap.encode_audio`, fine to coarse.
+            From `FrozenClap.audio_features`, fine to coarse.
         log_mel : Tensor [B, C, T, n_mels]
             The encoder's input, dB: the finest of the features.
 

@@ -219,7 +219,7 @@ def masks_of_clip(
     best = torch.full((len(text),), -1.0, device=wav.device)
     for starts, windows in _windows(wav, front_end.max_samples, front_end.hop_length):
         log_mel = front_end.log_mel(windows)
-        encoding = clap.encode_audio(log_mel)
+        encoding = clap.audio_features(log_mel)
         per_window = text.expand(len(windows), -1, -1)
         masks = decoder(per_window, encoding.features, log_mel)
         if decoder.domain == "mel":
@@ -258,7 +258,7 @@ def similarities(clap: FrozenClap, wav: Tensor, text: Tensor) -> Tensor:
     front_end = clap.front_end
     best = torch.full((len(text),), -1.0, device=wav.device)
     for _, windows in _windows(wav, front_end.max_samples, front_end.hop_length):
-        embedding = clap.embed_audio(front_end.log_mel(windows))
+        embedding = clap.audio_embedding(front_end.log_mel(windows))
         best = torch.maximum(best, (embedding @ text.T).amax(0))
     return best
 

@@ -3,7 +3,7 @@
 `FrontEnd` is a deterministic, batched twin in torch of Hugging Face's
 ``ClapFeatureExtractor``, differentiable in the waveform, in the complex STFT and in a
 mask on either. The path from a masked spectrogram to the encoder is what L-MAC and
-LMAC-ZS call InputTf; `FrontEnd.masked_log_mel` is that path, in three domains.
+LMAC-ZS call InputTf; `FrontEnd.input_tf` is that path, in three domains.
 
 The grids
 ---------
@@ -364,36 +364,6 @@ class FrontEnd(nn.Module):
         """
         return self.to_log_mel(self.mel_power(power(stft[..., : self.n_frames])))
 
-    def fused_log_mel(
-        self, wavs: Tensor, chunks: tuple[int, int, int] | None = None
-    ) -> Tensor:
-        """Encoder input of a fused checkpoint for clips beyond its length.
-
-        Channel 0 is the whole clip, shrunk; channels 1 to 3 are stretches of it. HF
-        draws one from each third at random; here they are the thirds' middles
-        unless `chunks` says otherwise. Goes with ``is_longer`` true.
-
-        Parameters
-        ----------
-        wavs : Tensor [B, samples]
-            Clips of more than ``max_samples`` samples.
-        chunks : tuple of int, optional
-            First frame of each of the three stretches.
-
-        Returns
-        -------
-        Tensor [B, 4, n_frames, n_mels]
-        """
-        frames = 1 + wavs.shape[-1] // self.hop_length  # as many as HF has
-        mel = self.mel_power(power(self.stft(wavs)[..., :frames]))
-        decibels = 10 * mel.clamp_min(MEL_FLOOR).log10().transpose(-1, -2)
-        starts = chunks or middles_of_thirds(decibels.shape[1] - self.n_frames + 1)
-        shrunk = nn.functional.interpolate(
-            decibels[:, None], size=(self.n_frames, self.n_mels), mode="bilinear"
-        )[:, 0]
-        stretches = [decibels[:, s : s + self.n_frames] for s in starts]
-        return torch.stack([shrunk, *stretches], dim=1)
-
     # ------------------------------------------------------------- InputTf
 
     def expand_mask(self, mask: Tensor) -> Tensor:
@@ -417,44 +387,8 @@ class FrontEnd(nn.Module):
         with torch.autocast(mask.device.type, enabled=False):
             return self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
 
-    def masked_log_mel(
-        self, wavs: Tensor, mask: Tensor, domain: Domain = "stft"
-    ) -> Tensor:
-        """InputTf: encoder input of clips under a mask, differentiable in the mask.
-
-        Parameters
-        ----------
-        wavs : Tensor [B, samples]
-            Clips of one length, at most ``max_samples``.
-        mask : Tensor [B, n_mels, T] (mel) or [B, F, T] (stft, waveform)
-            In [0, 1], on the clip grid.
-        domain : {"mel", "stft", "waveform"}
-            ``mel``: the mask multiplies the mel magnitude. ``stft``: it multiplies
-            the complex STFT. ``waveform``: as ``stft``, then through the ISTFT and
-            this whole front end again, so that what is scored is what is heard.
-
-        Returns
-        -------
-        Tensor [B, C, n_frames, n_mels]
-
-        Raises
-        ------
-        ValueError
-            If the clips are longer than that: which part would the mask be of?
-        """
-        samples = wavs.shape[-1]
-        if samples > self.max_samples:
-            raise ValueError(
-                f"a clip of {samples} samples is beyond the encoder's "
-                f"{self.max_samples}: cut it into windows"
-            )
-        if domain == "waveform":
-            return self.log_mel(self.istft(mask * self.stft(wavs), samples))
-        spectrum = self.stft(self.fit_length(wavs))
-        return self.input_tf(spectrum, self.tile_mask(mask, samples), domain)
-
     def input_tf(self, stft: Tensor, mask: Tensor, domain: Domain = "stft") -> Tensor:
-        """InputTf on the input grid, for spectrograms that are at hand already.
+        """InputTf: encoder input of spectrograms under masks, differentiable in both.
 
         Parameters
         ----------
@@ -463,7 +397,9 @@ class FrontEnd(nn.Module):
         mask : Tensor [B, n_mels, n_frames] (mel) or [B, F, n_frames] (stft, waveform)
             In [0, 1].
         domain : {"mel", "stft", "waveform"}
-            See `masked_log_mel`.
+            ``mel``: the mask multiplies the mel magnitude. ``stft``: it multiplies
+            the complex STFT. ``waveform``: as ``stft``, then through the ISTFT and
+            this whole front end again, so that the explanation itself is scored.
 
         Returns
         -------
@@ -544,24 +480,6 @@ def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
     position = (mels - low) / (high - low) * (bands + 1) - 1
     position = np.clip(position, 0, bands - 1)
     return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(bands)))
-
-
-def middles_of_thirds(starts: int) -> tuple[int, int, int]:
-    """Middle element of each third of ``range(starts)``.
-
-    Parameters
-    ----------
-    starts : int
-        How many first frames are possible, at least one.
-
-    Returns
-    -------
-    tuple of int
-        Three first frames, front to back; an empty third gives 0, as in HF.
-    """
-    thirds = np.array_split(np.arange(starts), 3)
-    front, middle, back = (int(t[len(t) // 2]) if len(t) else 0 for t in thirds)
-    return front, middle, back
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -202,7 +202,7 @@ class Drawing:
         rows = []
         for index in tqdm(range(len(self.data)), desc="similarity", unit="clip"):
             _, log_mel = self.load([index])
-            similar = (self.clap.embed_audio(log_mel) @ self.text.T)[0].tolist()
+            similar = (self.clap.audio_embedding(log_mel) @ self.text.T)[0].tolist()
             clip = self.table.iloc[index]
             for name, explain in self.methods.items():
                 means = self.masks(explain, log_mel, self.text)[0].mean((1, 2))
@@ -293,7 +293,7 @@ class Drawing:
         parts, first = [], {}
         for start in tqdm(range(0, len(rows), size), desc="cascade", unit="batch"):
             _, log_mel = self.load(rows[start : start + size])
-            predicted = (self.clap.embed_audio(log_mel) @ self.text.T).argmax(1)
+            predicted = (self.clap.audio_embedding(log_mel) @ self.text.T).argmax(1)
             text, seed = self.text[predicted], self.hparams["seed"]
             ssim, masks = randomise(self.clap, self.methods, log_mel, text, seed)
             parts.append(ssim.assign(clip=ssim["clip"] + start))

@@ -31,6 +31,7 @@ from transformers import (
 
 from lmaczs.clap import FrozenClap
 from lmaczs.distillation.text_tower import TextTower, save_text_tower, train_tokenizer
+from lmaczs.frontend import Domain, FrontEnd
 
 # hypothesis reads __file__ of every module; a redirect would import its target for it,
 # and k2 is not installed.
@@ -113,6 +114,33 @@ def _random_model(audio: dict, fused: bool, vocabulary: int) -> ClapModel:
         norm.running_mean.fill_(-40.0)  # dB
         norm.running_var.fill_(400.0)
     return model.eval()
+
+
+MaskedLogMel = Callable[..., torch.Tensor]
+
+
+@pytest.fixture(scope="session")
+def masked_log_mel() -> MaskedLogMel:
+    """Oracle: encoder input of clips [B, samples] under masks on the clip grid.
+
+    Arguments: ``front_end``, ``wavs``, ``mask`` and ``domain`` (``"stft"``). In the
+    waveform domain it takes the clip's own STFT, not that of its repetitions.
+    """
+
+    def masked(
+        front_end: FrontEnd,
+        wavs: torch.Tensor,
+        mask: torch.Tensor,
+        domain: Domain = "stft",
+    ) -> torch.Tensor:
+        samples = wavs.shape[-1]
+        if domain == "waveform":
+            kept = front_end.istft(mask * front_end.stft(wavs), samples)
+            return front_end.log_mel(kept)
+        spectrum = front_end.stft(front_end.fit_length(wavs))
+        return front_end.input_tf(spectrum, front_end.tile_mask(mask, samples), domain)
+
+    return masked
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ info = {"library": soundfile.__libsndfile_version__,
 MODEL = """
 from time import perf_counter
 import torch
-from lmaczs.clap import ALIKE
+from lmaczs.clap import COLLAPSED_COSINE
 from lmaczs.interpreter import ZeroShotInterpreter
 start = perf_counter()
 interpreter = ZeroShotInterpreter.from_hparams({source!r})
@@ -66,7 +66,7 @@ loaded = perf_counter()
 noise = torch.randn(1, interpreter.sample_rate, generator=torch.manual_seed(0))
 (explanation,) = interpreter.interpret_batch(noise, "rain")
 info = {{"load": loaded - start, "interpret": perf_counter() - loaded,
-        "spread": interpreter.clap.text_spread, "alike": ALIKE,
+        "spread": interpreter.clap.text_spread, "alike": COLLAPSED_COSINE,
         "finite": bool(explanation.waveform.isfinite().all())}}
 """
 

@@ -158,7 +158,7 @@ def similarity_of(clap: FrozenClap, log_mel: Tensor, text: Tensor) -> Tensor:
     -------
     Tensor [B]
     """
-    return (clap.embed_audio(log_mel) * text).sum(-1)
+    return (clap.audio_embedding(log_mel) * text).sum(-1)
 
 
 def _last_maps(
@@ -166,7 +166,7 @@ def _last_maps(
 ) -> tuple[Tensor, Tensor]:
     """Maps of the last stage [B, C, f, t] and the similarity's gradient in them."""
     with torch.enable_grad():
-        encoding = clap.encode_audio(log_mel.detach().requires_grad_(True))
+        encoding = clap.audio_features(log_mel.detach().requires_grad_(True))
         similarity = (encoding.embedding * text).sum()
         (gradient,) = torch.autograd.grad(similarity, encoding.last)
     return encoding.last.detach(), gradient

@@ -179,7 +179,7 @@ def by_decoder(decoder: MaskDecoder) -> Explainer:
 
     @torch.inference_mode()
     def explain(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
-        features = clap.encode_audio(log_mel).features
+        features = clap.audio_features(log_mel).features
         return decoder(text[:, None], features, log_mel)[:, 0]
 
     return explain

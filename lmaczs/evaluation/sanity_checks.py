@@ -210,7 +210,7 @@ def silence(clap: FrozenClap, labels: Sequence[str], template: str) -> pd.DataFr
     """
     text = clap.encode_text([template.format(label) for label in labels])
     nothing = torch.zeros(1, clap.front_end.max_samples, device=clap.device)
-    similar = clap.embed_audio(clap.front_end.log_mel(nothing)) @ text.T
+    similar = clap.audio_embedding(clap.front_end.log_mel(nothing)) @ text.T
     return pd.DataFrame({"prompt": list(labels), "similarity": similar[0].tolist()})
 
 

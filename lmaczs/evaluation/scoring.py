@@ -85,7 +85,7 @@ def explain_predicted(
     spectrum = spectrum[..., : front_end.n_frames]
 
     def probabilities(log_mel: Tensor) -> Tensor:
-        embedding = clap.embed_audio(log_mel)
+        embedding = clap.audio_embedding(log_mel)
         return class_probabilities(embedding, class_text, clap.logit_scale)
 
     def classify(mask: Tensor) -> Tensor:

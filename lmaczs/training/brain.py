@@ -104,7 +104,7 @@ class InterpreterBrain(GroupBrain):
         spectrum = front_end.stft(batch["wav"].to(self.device))
         log_mel = front_end.stft_to_log_mel(spectrum)
         with torch.no_grad():
-            encoding = self.clap.encode_audio(log_mel)
+            encoding = self.clap.audio_features(log_mel)
         embedding = unit_float32(encoding.embedding)
         with self.full_precision():
             text, present, known = self._prompts(batch, embedding, stage)
@@ -167,7 +167,7 @@ class InterpreterBrain(GroupBrain):
         log_mel = self.clap.front_end.input_tf(
             spectra, masks.flatten(0, 1), self.hparams.domain
         )
-        embedded = unit_float32(self.clap.embed_audio(log_mel))
+        embedded = unit_float32(self.clap.audio_embedding(log_mel))
         return embedded.view(batch, prompts, -1)
 
     def compute_objectives(

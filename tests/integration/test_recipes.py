@@ -442,7 +442,7 @@ def test_clap_that_was_killed_and_went_on(
     assert clap.front_end.sample_rate == 32000
     assert clap.embedding_dim == 32
     wav = torch.rand(1, 40000) - 0.5
-    encoding = clap.encode_audio(clap.front_end.log_mel(wav))
+    encoding = clap.audio_features(clap.front_end.log_mel(wav))
     assert torch.isfinite(encoding.embedding).all()
     norm = encoding.embedding.norm().item()
     assert norm == pytest.approx(1, abs=1e-5)

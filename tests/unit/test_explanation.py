@@ -91,7 +91,9 @@ def loop_similarity(clap: FrozenClap, wav: Tensor, prompt: str) -> float:
     cosines = []
     for _, window in loop_over_windows(wav):
         with torch.no_grad():
-            cosines.append(clap.embed_audio(clap.front_end.log_mel(window[None]))[0])
+            cosines.append(
+                clap.audio_embedding(clap.front_end.log_mel(window[None]))[0]
+            )
     return max(float(text @ cosine) for cosine in cosines)
 
 

@@ -149,13 +149,13 @@ def test_audio_is_encoded_once(
 ) -> None:
     """However many prompts there are, the recording goes through the encoder once."""
     calls: list[int] = []
-    encode = FrozenClap.encode_audio
+    encode = FrozenClap.audio_features
 
-    def spy(self: FrozenClap, log_mel: Tensor, is_longer: bool = False) -> object:
+    def spy(self: FrozenClap, log_mel: Tensor) -> object:
         calls.append(len(log_mel))
-        return encode(self, log_mel, is_longer)
+        return encode(self, log_mel)
 
-    monkeypatch.setattr(FrozenClap, "encode_audio", spy)
+    monkeypatch.setattr(FrozenClap, "audio_features", spy)
     path = write(tmp_path / "a.wav")
     interpreter.interpret_file(path, ["a dog", "a cat", "rain"], verify=False)
     assert calls == [1]
@@ -226,7 +226,7 @@ def test_classify(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
 
     clap = interpreter.clap
     wav = torch.from_numpy(noise(2 * RATE))
-    audio = clap.embed_audio(clap.front_end.log_mel(wav[None]))[0]
+    audio = clap.audio_embedding(clap.front_end.log_mel(wav[None]))[0]
     text = clap.encode_text([f"the sound of {label}" for label in table.label])
     cosines = (text @ audio).tolist()
     assert table.similarity.tolist() == pytest.approx(cosines, abs=1e-5)

@@ -736,7 +736,7 @@ def test_saved_checkpoint_is_the_average(
 
     clap = FrozenClap.from_pretrained(tmp_path / "new" / "clap")
     log_mel = 10 * clips.mel[:3, 0].log10().transpose(1, 2)[:, None]
-    embedding = clap.embed_audio(log_mel)
+    embedding = clap.audio_embedding(log_mel)
     torch.testing.assert_close(embedding, expected, atol=5e-3, rtol=0)
     assert (embedding - expected).norm() < 0.2 * (embedding - current).norm()
     prompts = [TEMPLATES[0].format(label) for label in LABELS]

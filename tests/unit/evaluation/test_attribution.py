@@ -123,7 +123,7 @@ def _slow_cams(
     clap: FrozenClap, log_mel: Tensor, text: Tensor
 ) -> tuple[np.ndarray, ...]:
     """Grad-CAM and Grad-CAM++ of one clip, cell by cell."""
-    maps = clap.encode_audio(log_mel).last[0].detach().double()
+    maps = clap.audio_features(log_mel).last[0].detach().double()
     project = clap.model.audio_projection.double()
     leaf = maps.clone().requires_grad_(True)
     embedding = torch.nn.functional.normalize(project(leaf.mean((1, 2))[None]), dim=-1)

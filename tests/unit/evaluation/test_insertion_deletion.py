@@ -182,13 +182,13 @@ def certainty(
     clap: FrozenClap, class_text: Tensor, log_mel: Tensor, of: Tensor
 ) -> list[float]:
     """Probability of one class of each clip."""
-    logits = clap.logit_scale * clap.embed_audio(log_mel) @ class_text.T
+    logits = clap.logit_scale * clap.audio_embedding(log_mel) @ class_text.T
     return logits.softmax(1)[range(len(of)), of].tolist()
 
 
 def predicted_of(clap: FrozenClap, class_text: Tensor, log_mel: Tensor) -> Tensor:
     """Likeliest class of each clip."""
-    return (clap.embed_audio(log_mel) @ class_text.T).argmax(1)
+    return (clap.audio_embedding(log_mel) @ class_text.T).argmax(1)
 
 
 def test_curves_have_a_row_a_clip_method_and_share(

@@ -162,7 +162,11 @@ def saved(brain: InterpreterBrain) -> list[dict[str, Any]]:
     [("mel", 5.0), ("mel", 1.3), ("stft", 5.0), ("stft", 1.3), ("waveform", 5.0)],
 )
 def test_pairs_against_a_loop(
-    make_brain: MakeBrain, tiny_clap: FrozenClap, domain: Domain, seconds: float
+    make_brain: MakeBrain,
+    tiny_clap: FrozenClap,
+    domain: Domain,
+    seconds: float,
+    masked_log_mel: Callable[..., Tensor],
 ) -> None:
     """Each pair is what its clip, prompt and mask give when they come alone."""
     brain = make_brain(domain=domain)
@@ -177,7 +181,7 @@ def test_pairs_against_a_loop(
         shares = spectrum[i] / spectrum[i].sum()
         torch.testing.assert_close(pairs.power[i], shares, atol=1e-9, rtol=1e-3)
         log_mel = front_end.log_mel(wav[None])
-        encoding = tiny_clap.encode_audio(log_mel)
+        encoding = tiny_clap.audio_features(log_mel)
         assert_close(pairs.embedding[i], encoding.embedding[0])
         for k, prompt in enumerate(batch["prompts"][i]):
             text = tiny_clap.encode_text([prompt])
@@ -185,11 +189,11 @@ def test_pairs_against_a_loop(
             mask = brain.modules.decoder(text[None], encoding.features, log_mel)[:, 0]
             mask = front_end.crop_mask(mask, samples)
             assert_close(pairs.masks[i, k, :, : mask.shape[-1]], mask[0])
-            kept = front_end.masked_log_mel(wav[None], mask, domain)
-            assert_close(pairs.masked[i, k], tiny_clap.embed_audio(kept)[0])
+            kept = masked_log_mel(front_end, wav[None], mask, domain)
+            assert_close(pairs.masked[i, k], tiny_clap.audio_embedding(kept)[0])
             if k == 0:
-                left = front_end.masked_log_mel(wav[None], 1 - mask, domain)
-                assert_close(pairs.removed[i], tiny_clap.embed_audio(left)[0])
+                left = masked_log_mel(front_end, wav[None], 1 - mask, domain)
+                assert_close(pairs.removed[i], tiny_clap.audio_embedding(left)[0])
 
 
 def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
@@ -333,13 +337,15 @@ def test_what_a_step_pays_for(
 
         monkeypatch.setattr(tiny_clap, name, spy)
 
-    for name in ("encode_audio", "embed_audio", "_embed_text"):
+    for name in ("audio_features", "audio_embedding", "_embed_text"):
         watch(name)
     brain.compute_forward(batch, TRAIN)
-    assert seen == [("encode_audio", 2), ("embed_audio", 2 * (3 + 1))]
+    assert seen == [("audio_features", 2), ("audio_embedding", 2 * (3 + 1))]
 
 
-def test_bfloat16(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+def test_bfloat16(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, masked_log_mel: Callable[..., Tensor]
+) -> None:
     """Mixed precision trains; cosines and spectrograms stay in float32."""
     brain, batch = make_brain(), batch_of(2)
     # in what is alike everywhere, norms would make noise of rounding
@@ -355,8 +361,8 @@ def test_bfloat16(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
     # rounding decides of some cells whether they count as 1, and so how much is removed
     assert ((pairs.masks - expected.masks).abs() < 0.05).float().mean() > 0.97
     front_end = tiny_clap.front_end
-    left = front_end.masked_log_mel(batch["wav"], 1 - pairs.masks[:, 0], "stft")
-    expected = dataclasses.replace(expected, removed=tiny_clap.embed_audio(left))
+    left = masked_log_mel(front_end, batch["wav"], 1 - pairs.masks[:, 0], "stft")
+    expected = dataclasses.replace(expected, removed=tiny_clap.audio_embedding(left))
     for name in ("embedding", "masked", "removed"):
         one, other = getattr(pairs, name), getattr(expected, name)
         assert_close(one.norm(dim=-1), torch.ones(one.shape[:-1]))

@@ -123,7 +123,7 @@ def test_export_loads_after_it_was_moved_and_the_run_is_gone(
     wav = torch.randn(1, tiny_clap.front_end.sample_rate)
     one = interpreter.interpret_batch(wav, "a dog barking")[0]
     log_mel = tiny_clap.front_end.log_mel(wav)
-    features = tiny_clap.encode_audio(log_mel).features
+    features = tiny_clap.audio_features(log_mel).features
     with torch.no_grad():
         masks = decoder(
             tiny_clap.encode_text(["a dog barking"])[None], features, log_mel
