@@ -22,7 +22,8 @@ from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.data.esc50 import ESC10, labelled_clips, recordings_in
+from lmaczs.data.esc50 import ESC10
+from lmaczs.data.lists import recordings_in
 from lmaczs.evaluation import insertion_deletion as curves
 from lmaczs.evaluation import tables
 from lmaczs.evaluation.conditions import HeardUnder, seed_of
@@ -134,9 +135,7 @@ class Evaluation:
             require_same_clap(other.clap, self.clap)
             decoders["L-MAC"] = other.mods["decoder"]
         self.methods = Methods(self.clap, decoders, hparams["domain"])
-        self.clips, self.labels = labelled_clips(
-            hparams["data_folder"], hparams["manifest"], hparams["splits"]
-        )
+        self.clips, self.labels = hparams["test_clips"]()
         if hparams["esc10_only"]:
             self.clips = self.clips[self.clips.label.isin(ESC10)]
             self.labels = sorted(ESC10)

@@ -24,7 +24,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.data.esc50 import labelled_clips
 from lmaczs.evaluation.conditions import HeardUnder
 from lmaczs.evaluation.explainers import MAIN, Explainer, by_decoder, by_saliency
 from lmaczs.evaluation.randomisation import randomise
@@ -119,9 +118,7 @@ class Drawing:
         interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
         self.clap = interpreter.clap
         self.template = interpreter.hparams.template
-        clips, self.labels = labelled_clips(
-            hparams["data_folder"], hparams["manifest"], hparams["splits"]
-        )
+        clips, self.labels = hparams["test_clips"]()
         self.data = HeardUnder(clips, self.clap.front_end, "clean")
         self.table = self.data.clips
         self.text = self.encode(self.labels)

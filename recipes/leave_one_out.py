@@ -22,7 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmaczs.data.esc50 import Splits, esc50_splits
+from lmaczs.data.build import read_splits
+from lmaczs.data.splits import Splits
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     parser.add_argument("--labels", nargs="+", required=True)
     parser.add_argument("--output_folder", type=Path, default="results/leave_one_out")
     args, options = parser.parse_known_args(argv)
-    splits = esc50_splits(args.data_folder)
+    splits = read_splits(args.data_folder)
     if unknown := sorted(set(args.labels) - set(splits.labels)):
         raise ValueError(f"--labels names {unknown}, which ESC-50 does not have")
     options = [f"--source={args.source}", *options]

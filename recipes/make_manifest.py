@@ -1,11 +1,10 @@
-"""Write the manifest of a published set of captioned recordings.
+"""Write the manifest of a published data set.
 
-    python recipes/make_manifest.py clotho FOLDER OUT.csv
-    python recipes/make_manifest.py audiocaps FOLDER OUT.csv
-    python recipes/make_manifest.py macs FOLDER OUT.csv
+    python recipes/make_manifest.py SET FOLDER OUT.csv
     python recipes/make_manifest.py fsd50k FOLDER OUT.csv [--descriptions]
 
-`lmaczs.data.caption_sets` says how FOLDER has to look. Paths in the manifest are
+SET is one of `lmaczs.data.build.DATASETS`, which says what FOLDER has to hold: esc50,
+urbansound8k, clotho, audiocaps, macs or fsd50k. Paths in the manifest are
 absolute; recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py take it as
 --manifest=OUT.csv.
 """
@@ -15,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lmaczs.data.caption_sets import READERS
+from lmaczs.data.build import DATASETS, read_rows
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 
@@ -35,12 +34,12 @@ def main(argv: list[str]) -> Path:
     """
     options = parse(argv)
     more = {"descriptions": True} if options.descriptions else {}
-    table = READERS[options.set](options.folder, **more)
+    table = read_rows(options.folder, None, options.set, **more)
     with atomic_write(options.out) as part:
         table.to_csv(part, index=False)
     splits = ", ".join(f"{n} {s}" for s, n in table.split.value_counts().items())
     clips = table.path.nunique()
-    print(f"{options.out}: {len(table)} captions of {clips} recordings ({splits})")
+    print(f"{options.out}: {len(table)} rows of {clips} recordings ({splits})")
     return options.out
 
 
@@ -60,7 +59,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("set", choices=sorted(READERS))
+    parser.add_argument("set", choices=sorted(DATASETS))
     parser.add_argument("folder", type=Path, help="where the set was unpacked")
     parser.add_argument("out", type=Path, help="the CSV to write")
     text = "FSD50K: the uploader's title and description make a second caption"

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template
-    clips, labels = hparams["splits"].test, hparams["splits"].labels
+    clips, labels = hparams["test_clips"]()
     ask = (clap, decoder, clips)
     tables = {
         "presence": quality.presence(*ask, labels, template),

@@ -150,7 +150,7 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
         "template": hparams["templates"][0],
         "best_metric": hparams["best_metric"],
         "best_mode": hparams["best_mode"],
-        "split": getattr(hparams.get("splits"), "chosen_by", ""),
+        "split": getattr(hparams.get("splits"), "split_by", ""),
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
     brain = InterpreterBrain(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lmaczs.data.build import manifest_splits
+from lmaczs.data.manifest import manifest_splits
 from lmaczs.data.shards.writer import write_shards
 from lmaczs.utils.errors import run_recipe
 

@@ -1,33 +1,191 @@
-"""A manifest as what a decoder is trained, validated and tested on.
+"""The one place where the source of the clips is chosen: a data set or a manifest.
 
-Rows of one clip are joined: several captions are several texts for the same sound. A
-split that no row names is taken out of the training rows, by recording: no recording
-is on both sides.
+Every data set is a reader that gives the rows of a manifest; adding one is an entry of
+`DATASETS`.
 """
 
 from __future__ import annotations
 
-import logging
-import zlib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lmaczs.data.clip_texts import Phrase
-from lmaczs.data.esc50 import SPLITS, Splits
-from lmaczs.data.manifest import ManifestError, read_manifest
+from lmaczs.data import caption_sets, esc50, urbansound8k
+from lmaczs.data.manifest import clip_splits, manifest_splits, read_manifest
 from lmaczs.data.prompted_dataset import PromptedClips
 from lmaczs.data.shards.dataset import PromptedShards
 from lmaczs.data.shards.reader import is_shards, read_shards
+from lmaczs.data.splits import Splits
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.errors import InputError
 
-logger = logging.getLogger(__name__)
 
-CLIP = ["path", "start", "stop"]
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set.
+
+    Attributes
+    ----------
+    read : callable
+        Takes its folder, and options of its own; returns the rows of a manifest: id,
+        path (absolute), text or label, split, and what the set has besides.
+    holds : str
+        What the folder must hold.
+    source : str
+        Where the set is published.
+    """
+
+    read: Callable[..., pd.DataFrame]
+    holds: str
+    source: str
+
+
+DATASETS: dict[str, DataSet] = {
+    "esc50": DataSet(esc50.esc50_rows, "audio/ and meta/esc50.csv", esc50.PAGE),
+    "urbansound8k": DataSet(
+        urbansound8k.urbansound8k_rows,
+        "audio/fold1/ to fold10/ and metadata/UrbanSound8K.csv",
+        urbansound8k.PAGE,
+    ),
+    "clotho": DataSet(
+        caption_sets.read_clotho,
+        "clotho_captions_development.csv and development/, and so on",
+        "https://zenodo.org/records/4783391",
+    ),
+    "audiocaps": DataSet(
+        caption_sets.read_audiocaps,
+        "train.csv, val.csv, test.csv and audio/<youtube_id>.wav",
+        "https://github.com/cdjkim/audiocaps",
+    ),
+    "macs": DataSet(
+        caption_sets.read_macs,
+        "MACS.yaml and audio/",
+        "https://zenodo.org/records/5114771",
+    ),
+    "fsd50k": DataSet(
+        caption_sets.read_fsd50k,
+        "FSD50K.ground_truth/, FSD50K.dev_audio/ and FSD50K.eval_audio/",
+        "https://zenodo.org/records/4060432",
+    ),
+}
+
+
+def read_rows(
+    data_folder: str | Path | None = None,
+    manifest: str | Path | None = None,
+    dataset: str = "esc50",
+    **options: Any,
+) -> pd.DataFrame:
+    """Rows of a data set or of a manifest.
+
+    Parameters
+    ----------
+    data_folder : str or Path, optional
+        Folder of the data set; or
+    manifest : str or Path, optional
+        your own CSV, see `lmaczs.data.manifest`.
+    dataset : str
+        Which set `data_folder` holds: a key of `DATASETS`.
+    **options : Any
+        Of the set's reader; None: its default. Without effect on a manifest.
+
+    Returns
+    -------
+    DataFrame
+        id, path (absolute), label, text, split; start and stop where clips are cut.
+
+    Raises
+    ------
+    InputError
+        If neither or both are given, or there is no such set or option of it.
+    """
+    if (data_folder is None) == (manifest is None):
+        raise InputError("give either --data_folder=FOLDER or --manifest=FILE.csv")
+    if manifest is not None:
+        return read_manifest(manifest)
+    if dataset not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise InputError(f"dataset is {dataset!r}: choose one of {known}")
+    given = {name: value for name, value in options.items() if value is not None}
+    read = DATASETS[dataset].read
+    if foreign := sorted(set(given) - set(inspect.signature(read).parameters)):
+        raise InputError(
+            f"{foreign[0]} is no option of dataset {dataset}: leave it out"
+        )
+    rows = read(data_folder, **given)
+    texts = {name: "" for name in ("text", "label") if name not in rows}
+    return rows.assign(**texts)
+
+
+def read_splits(
+    data_folder: str | Path | None = None,
+    manifest: str | Path | None = None,
+    dataset: str = "esc50",
+    valid_share: float = 0.2,
+    test_share: float = 0.2,
+    **options: Any,
+) -> Splits:
+    """Clips of a data set, a manifest or shards, in three tables.
+
+    Parameters
+    ----------
+    data_folder : str or Path, optional
+        See `read_rows`.
+    manifest : str or Path, optional
+        See `read_rows`; or a pattern of shards, see `lmaczs.data.shards.reader`.
+    dataset : str
+        See `read_rows`.
+    valid_share : float
+        Fraction of the training recordings, see `lmaczs.data.splits.fill_splits`.
+    test_share : float
+        The same for the test.
+    **options : Any
+        See `read_rows`.
+
+    Returns
+    -------
+    Splits
+        A row a clip: id, path, label, phrases and what the set has besides.
+    """
+    if data_folder is None and manifest is not None:
+        if is_shards(manifest):
+            return read_shards(str(manifest))
+        return manifest_splits(manifest, valid_share, test_share)
+    rows = read_rows(data_folder, manifest, dataset, **options)
+    return clip_splits(rows, valid_share, test_share)
+
+
+def labelled_test_clips(**source: Any) -> tuple[pd.DataFrame, list[str]]:
+    """Clips of the split test whose label is known, and all labels.
+
+    Parameters
+    ----------
+    **source : Any
+        See `read_rows`.
+
+    Returns
+    -------
+    tuple
+        Table of id, path, label; labels in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        If there is no such clip.
+    """
+    rows = read_rows(**source)
+    rows = rows[rows.label != ""]
+    clips = rows[rows.split == "test"]
+    if clips.empty:
+        place = source.get("manifest") or source.get("data_folder")
+        raise InputError(f"{place} has no labelled clip of split test")
+    return clips, sorted(rows.label.unique())
+
+
 TRAINING = {
     "mixture_share",
     "mixture_db",
@@ -93,10 +251,11 @@ def prompted_splits(
     PromptedSplits
     """
     if is_shards(manifest):
-        splits, kind = read_shards(str(manifest)), PromptedShards
+        splits, kind = read_splits(None, manifest), PromptedShards
         options["buffer_clips"] = buffer_clips
     else:
-        splits, kind = manifest_splits(manifest, valid_share, test_share), PromptedClips
+        splits = read_splits(None, manifest, "", valid_share, test_share)
+        kind = PromptedClips
     return prompted(
         splits, front_end, templates, other_labels, negatives_per_clip, options, kind
     )
@@ -150,135 +309,3 @@ def prompted(
         kind(table, front_end, templates, train=False, **judged) for table in tables[1:]
     )
     return PromptedSplits(train, valid, test)
-
-
-def manifest_splits(
-    manifest: str | Path, valid_share: float = 0.2, test_share: float = 0.2
-) -> Splits:
-    """Read a manifest as three tables of clips.
-
-    Parameters
-    ----------
-    manifest : str or Path
-        A CSV, see `lmaczs.data.manifest`.
-    valid_share : float
-        See `fill_splits`.
-    test_share : float
-        See `fill_splits`.
-
-    Returns
-    -------
-    Splits
-        A row a clip: see `join_rows`.
-
-    Raises
-    ------
-    ManifestError
-        With all mistakes of the manifest and their lines; or if a split stays empty.
-    """
-    clips = join_rows(read_manifest(manifest, open_recordings=True))
-    try:
-        clips = fill_splits(clips, valid_share, test_share)
-    except ValueError as error:
-        raise ManifestError(Path(manifest), [str(error)]) from error
-    sizes = ", ".join(f"{(clips.split == name).sum()} {name}" for name in SPLITS)
-    logger.info("%s: %d clips (%s)", manifest, len(clips), sizes)
-    return Splits(*(clips[clips.split == name] for name in SPLITS))
-
-
-def join_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Join the rows of each clip: those that share recording, start and stop.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From `lmaczs.data.manifest.read_manifest`.
-
-    Returns
-    -------
-    DataFrame
-        A row a clip, as its first row has it, with phrases, a tuple of `Phrase`: each
-        text and label once; label is the first of them that is one, or empty.
-    """
-    words = rows.text.where(rows.text != "", rows.label)
-    phrases = list(map(Phrase, words, rows.text == ""))
-    joined: dict[tuple, list[Phrase]] = {}
-    clip_of = list(rows[CLIP].astype(str).itertuples(index=False, name=None))
-    for clip, phrase in zip(clip_of, phrases, strict=True):
-        joined.setdefault(clip, []).append(phrase)
-    clips = rows[~rows[CLIP].astype(str).duplicated()].reset_index(drop=True)
-    said = [tuple(dict.fromkeys(one)) for one in joined.values()]
-    labels = [[p.words for p in one if p.is_label] for one in said]
-    return clips.assign(phrases=said, label=[(x or [""])[0] for x in labels])
-
-
-def fill_splits(
-    clips: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
-) -> pd.DataFrame:
-    """Take the splits that no clip names out of the training clips, by recording.
-
-    A recording is a file, or a value of the column ``recording`` where there is one.
-    Which ones are taken depends on nothing but their names and labels; they are spread
-    over the labels, and the only recording of a label stays in training.
-
-    Parameters
-    ----------
-    clips : DataFrame
-        From `join_rows`.
-    valid_share : float
-        Of the training recordings, at least one.
-    test_share : float
-        Likewise.
-
-    Returns
-    -------
-    DataFrame
-        With the column ``split`` filled.
-
-    Raises
-    ------
-    ValueError
-        If there are too few recordings, or none to train on.
-    """
-    clips = clips.copy()
-    for split, share in (("test", test_share), ("valid", valid_share)):
-        if (clips.split == split).any():
-            continue
-        train = clips[clips.split == "train"]
-        taken = _recordings_of(train).isin(_spread(train, share))
-        clips.loc[train.index[taken], "split"] = split
-        logger.warning(
-            "No row has the split %s: it gets %d of the %d training clips, by "
-            "recording",
-            split,
-            taken.sum(),
-            len(train),
-        )
-    if not (clips.split == "train").any():
-        raise ValueError("no row has the split train: there is nothing to learn from")
-    return clips
-
-
-def _recordings_of(clips: pd.DataFrame) -> pd.Series:
-    if "recording" not in clips:
-        return clips.path
-    return clips.recording.where(clips.recording != "", clips.path)
-
-
-def _spread(clips: pd.DataFrame, share: float) -> list[str]:
-    """Recordings that make about a share of all, spread evenly over the labels."""
-    named = pd.DataFrame({"name": _recordings_of(clips), "label": clips.label})
-    named = named.drop_duplicates("name")
-    # names often follow the order of recording, so that neighbours are alike
-    named["order"] = [zlib.crc32(Path(name).name.encode()) for name in named.name]
-    named = named.sort_values(["label", "order"])
-    sizes = named.groupby("label").name.transform("size")
-    named = named[(sizes > 1) | (named.label == "")]
-    wanted = max(1, round(share * len(named)))
-    if wanted >= len(named):
-        raise ValueError(
-            f"{len(named)} recordings cannot be split into train, valid and test: add "
-            "recordings, two of a label at least, or a column split"
-        )
-    places = (np.arange(wanted) + 0.5) * len(named) / wanted
-    return named.name.iloc[places.astype(int)].tolist()

@@ -10,21 +10,25 @@ import html
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from lmaczs.data.lists import MissingDataError, read_list, require_files
+from lmaczs.utils.errors import InputError
+
 logger = logging.getLogger(__name__)
 
 Caption = tuple[Path, str, str]
-"""A recording, what is said of it, and the split."""
+"""A recording, its caption, and the split."""
 
 CLOTHO = {"development": "train", "validation": "valid", "evaluation": "test"}
 CLOTHO_CAPTIONS = [f"caption_{number}" for number in range(1, 6)]
 AUDIOCAPS = {"train.csv": "train", "val.csv": "valid", "test.csv": "test"}
 FSD50K = {"train": "train", "val": "valid", "eval": "test"}
+FIX = "unpack the audio there, or take the list away"
 
 
 # --- the sets -----------------------------------------------------------------------
@@ -46,9 +50,9 @@ def read_clotho(folder: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
+    MissingDataError
         If there is no list, or recordings of a list are missing.
-    ValueError
+    InputError
         If a list is not as published.
     """
     root = Path(folder).resolve()
@@ -58,7 +62,7 @@ def read_clotho(folder: str | Path) -> pd.DataFrame:
         for row in _rows_of(path, ["file_name", *CLOTHO_CAPTIONS]):
             wav = root / name / row["file_name"]
             captions += [(wav, row[key], CLOTHO[name]) for key in CLOTHO_CAPTIONS]
-    return _require_files(_as_table(captions))
+    return require_files(_as_table(captions), FIX)
 
 
 def read_audiocaps(folder: str | Path) -> pd.DataFrame:
@@ -78,9 +82,9 @@ def read_audiocaps(folder: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
+    MissingDataError
         If there is no list, or no clip at all.
-    ValueError
+    InputError
         If a list is not as published.
     """
     root = Path(folder).resolve()
@@ -92,7 +96,7 @@ def read_audiocaps(folder: str | Path) -> pd.DataFrame:
     clips = {video: _audiocaps_clip(root, video) for video, *_ in listed}
     _report_gone(root, [video for video, wav in clips.items() if not wav], len(clips))
     return _as_table(
-        [(clips[video], text, split) for video, text, split in listed if clips[video]]
+        [(clip, text, split) for video, text, split in listed if (clip := clips[video])]
     )
 
 
@@ -103,7 +107,7 @@ def _report_gone(root: Path, gone: Sequence[str], clips: int) -> None:
     missing = f"{len(gone)} of {clips} clips are not in {root / 'audio'}"
     names = f"<youtube_id>.wav or Y<youtube_id>.wav, as {gone[0]}.wav"
     if len(gone) == clips:
-        raise FileNotFoundError(f"{missing} ({names}): download them there")
+        raise MissingDataError(f"{missing} ({names}): download them there")
     logger.warning("%s and are left out (%s)", missing, names)
 
 
@@ -129,16 +133,16 @@ def read_macs(folder: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
+    MissingDataError
         If MACS.yaml or recordings that it lists are missing.
-    ValueError
+    InputError
         If MACS.yaml is not the published one.
     """
     root = Path(folder).resolve()
     ((path, split),) = _lists_in(root, {"MACS.yaml": "train"})
     sentences = _macs_sentences(path)
     captions = [(root / "audio" / name, text, split) for name, text in sentences]
-    return _require_files(_as_table(captions))
+    return require_files(_as_table(captions), FIX)
 
 
 def _macs_sentences(path: Path) -> list[tuple[str, str]]:
@@ -148,7 +152,7 @@ def _macs_sentences(path: Path) -> list[tuple[str, str]]:
         files = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["files"]
         return [(f["filename"], a["sentence"]) for f in files for a in f["annotations"]]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is not MACS.yaml as published, files with a filename and "
             "annotations with a sentence each: download it again"
         ) from error
@@ -173,9 +177,9 @@ def read_fsd50k(folder: str | Path, descriptions: bool = False) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
+    MissingDataError
         If there is no list, or recordings of a list or the descriptions are missing.
-    ValueError
+    InputError
         If a list is not as published.
     """
     root = Path(folder).resolve()
@@ -191,19 +195,19 @@ def read_fsd50k(folder: str | Path, descriptions: bool = False) -> pd.DataFrame:
             if row["fname"] in uploads:
                 texts.append(_upload_text(uploads[row["fname"]]))
             captions += [(wav, text, FSD50K.get(name, name)) for text in texts]
-    return _require_files(_as_table(captions))
+    return require_files(_as_table(captions), FIX)
 
 
 def _fsd50k_uploads(root: Path, part: str) -> dict[str, dict[str, str]]:
     path = root / "FSD50K.metadata" / f"{part}_clips_info_FSD50K.json"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"{path} is not there: unpack FSD50K.metadata.zip or leave out descriptions"
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}; unpack it again") from error
+        raise InputError(f"{path} is no JSON: {error}; unpack it again") from error
 
 
 def _label_text(labels: str) -> str:
@@ -219,14 +223,6 @@ def _upload_text(upload: Mapping[str, str]) -> str:
     return ". ".join(part for part in parts if part)
 
 
-READERS: dict[str, Callable[..., pd.DataFrame]] = {
-    "clotho": read_clotho,
-    "audiocaps": read_audiocaps,
-    "macs": read_macs,
-    "fsd50k": read_fsd50k,
-}
-
-
 # --- what they share ----------------------------------------------------------------
 
 
@@ -235,7 +231,7 @@ def _lists_in(root: Path, lists: Mapping[str, str]) -> list[tuple[Path, str]]:
     there = [(root / name, it) for name, it in lists.items() if (root / name).is_file()]
     absent = [name for name in lists if not (root / name).is_file()]
     if not there:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"{root} holds no {' and no '.join(absent)}: give the folder that the set "
             "was unpacked in"
         )
@@ -245,22 +241,7 @@ def _lists_in(root: Path, lists: Mapping[str, str]) -> list[tuple[Path, str]]:
 
 
 def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV as text: an id is no number, and the caption "None" is one."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # not CSV, not UTF-8 or empty
-        raise ValueError(
-            f"{path} cannot be read: {error}; download it again"
-        ) from error
-    lacking = [name for name in columns if name not in table]
-    if lacking:
-        raise ValueError(
-            f"{path} has no column {', '.join(lacking)}: it is not the list as "
-            "published, download it again"
-        )
-    if table.empty:
-        raise ValueError(f"{path} has no row below its header: download it again")
-    return table.to_dict("records")
+    return read_list(path, columns, "download it again").to_dict("records")
 
 
 def _as_table(captions: Iterable[Caption]) -> pd.DataFrame:
@@ -276,14 +257,3 @@ def _as_table(captions: Iterable[Caption]) -> pd.DataFrame:
     table["id"] = names.where(rows.transform("size") == 1, numbered)
     table["path"] = table.path.astype(str)
     return table[["id", "path", "text", "split"]]
-
-
-def _require_files(table: pd.DataFrame) -> pd.DataFrame:
-    paths = table.path.unique()
-    missing = [path for path in paths if not Path(path).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} recordings listed are not there, the "
-            f"first is {missing[0]}: unpack the audio there, or take the list away"
-        )
-    return table

@@ -1,4 +1,4 @@
-"""Manifests: a data set of one's own as a CSV, checked as a whole before anything runs.
+"""Manifests: your own data set as a CSV, checked as a whole before anything runs.
 
 A header, then a row a clip (or a row a caption of a clip)::
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -25,14 +26,19 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.lists import MissingDataError
+from lmaczs.data.splits import SPLITS, Splits, fill_splits
+from lmaczs.utils.errors import InputError
 
-SPLITS = ("train", "valid", "test")
+logger = logging.getLogger(__name__)
+
 OWN = ("id", "path", "text", "label", "split", "start", "stop")
+CLIP = ["path", "start", "stop"]
 SHOWN = 20  # mistakes that a message lists
 
 
-class ManifestError(LmaczsError, ValueError):
+class ManifestError(InputError):
     """All mistakes of a manifest, each with its line."""
 
     def __init__(self, manifest: Path, mistakes: list[str]) -> None:
@@ -66,12 +72,12 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
     ------
     ManifestError
         If anything is wrong with it; every mistake is named with its line.
-    FileNotFoundError
+    MissingDataError
         If there is no such file.
     """
     path = Path(manifest)
     if not path.is_file():
-        raise FileNotFoundError(f"--manifest={manifest} does not exist")
+        raise MissingDataError(f"--manifest={manifest} does not exist")
     lines, rows = _read_rows(path)
     mistakes = [
         (line, text)
@@ -100,8 +106,8 @@ def _read_rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
         raise ManifestError(path, [text]) from error
     if "path" not in header or not {"text", "label"} & set(header):
         found = ", ".join(header) or "nothing"
-        asked = "line 1: the header needs path and one of text, label"
-        raise ManifestError(path, [f"{asked}; it has {found}"])
+        needed = "line 1: the header needs path and one of text, label"
+        raise ManifestError(path, [f"{needed}; it has {found}"])
     for _, row in numbered:
         row.update({k: v.strip() for k, v in row.items() if isinstance(v, str)})
         row["path"] = str((path.parent / row["path"]).resolve()) if row["path"] else ""
@@ -171,7 +177,7 @@ def _divided_clips(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
     divided = []
     for line, row in zip(lines, rows, strict=True):
         split = row.get("split") or "train"
-        times = (str(_number(row.get(name))) for name in ("start", "stop"))
+        times = (str(_seconds(row.get(name))) for name in ("start", "stop"))
         clip = (row["path"], *times)
         begun, other = first.setdefault(clip, (line, split))
         if split != other:
@@ -188,19 +194,20 @@ def _unreadable(lines: list[int], rows: list[dict[str, str]]) -> list[tuple[int,
     for line, row in zip(lines, rows, strict=True):
         path = row["path"]
         if not Path(path).is_file():
-            continue  # said already
+            continue  # already a mistake of the row
         if path not in seconds:
-            seconds[path] = _seconds(path)
-        if seconds[path] is None:
+            seconds[path] = _length(path)
+        length = seconds[path]
+        if length is None:
             text = "no audio that can be read here: convert it to WAV or FLAC"
             found.append((line, f"{path} is {text}"))
-        elif _number(row.get("start")) >= seconds[path]:
+        elif _seconds(row.get("start")) >= length:
             text = f"start {row['start']} comes after the recording's end"
-            found.append((line, f"{text} ({seconds[path]:g} s)"))
+            found.append((line, f"{text} ({length:g} s)"))
     return found
 
 
-def _seconds(path: str) -> float | None:
+def _length(path: str) -> float | None:
     """Length of a recording as its header states it, None where it is no audio."""
     try:
         return soundfile.info(path).duration
@@ -208,8 +215,8 @@ def _seconds(path: str) -> float | None:
         return None
 
 
-def _number(text: str | None) -> float:
-    """Return a time, NaN where there is none."""
+def _seconds(text: str | None) -> float:
+    """A time, NaN where there is none or it is no number."""
     try:
         return float(text or "nan")
     except ValueError:
@@ -226,14 +233,14 @@ def _as_table(rows: list[dict[str, str]]) -> pd.DataFrame:
     table["split"] = table.split.replace("", "train")
     table["label"] = table.label.where(table.text == "", "")
     for name in ("start", "stop"):
-        table[name] = [float(time or "nan") for time in table[name]]
+        table[name] = list(map(_seconds, table[name]))
     return table[[*OWN, *(c for c in table.columns if c not in OWN)]]
 
 
 def _filled_ids(table: pd.DataFrame) -> list[str]:
     """The ids given; else the stem, numbered from its second row on."""
-    taken, count = set(table.id), Counter()
-    ids = []
+    taken, count = set(table.id), Counter[str]()
+    ids: list[str] = []
     for given, path in zip(table.id, table.path, strict=True):
         stem = name = Path(path).stem
         while not given and name in taken:
@@ -242,3 +249,74 @@ def _filled_ids(table: pd.DataFrame) -> list[str]:
         ids.append(given or name)
         taken.add(ids[-1])
     return ids
+
+
+# --- clips ---------------------------------------------------------------------------
+
+
+def manifest_splits(
+    manifest: str | Path, valid_share: float = 0.2, test_share: float = 0.2
+) -> Splits:
+    """Read a manifest as three tables of clips, see `clip_splits`."""
+    rows = read_manifest(manifest, open_recordings=True)
+    try:
+        splits = clip_splits(rows, valid_share, test_share)
+    except InputError as error:
+        raise ManifestError(Path(manifest), [str(error)]) from error
+    sizes = ", ".join(f"{len(getattr(splits, name))} {name}" for name in SPLITS)
+    logger.info("%s: %s", manifest, sizes)
+    return splits
+
+
+def clip_splits(
+    rows: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
+) -> Splits:
+    """Clips of the rows of a manifest, each of them in one split.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `read_manifest` or a data set's reader.
+    valid_share : float
+        Fraction of the training recordings, see `fill_splits`.
+    test_share : float
+        The same for the test.
+
+    Returns
+    -------
+    Splits
+        A row a clip, see `join_rows`.
+
+    Raises
+    ------
+    InputError
+        If a split stays empty.
+    """
+    return Splits.of(fill_splits(join_rows(rows), valid_share, test_share))
+
+
+def join_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Join the rows of each clip: those that share recording, start and stop.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        path, and what there is of text, label, start and stop.
+
+    Returns
+    -------
+    DataFrame
+        A row a clip, as its first row has it, with phrases, a tuple of `Phrase`: each
+        text and label once; label is the first of them that is one, or empty.
+    """
+    columns = rows.reindex(columns=[*CLIP, "text", "label"])
+    text = columns.text.fillna("")
+    phrases = list(map(Phrase, text.where(text != "", columns.label), text == ""))
+    places = columns[CLIP].astype(str)
+    joined: dict[tuple, list[Phrase]] = {}
+    for clip, phrase in zip(places.itertuples(False, None), phrases, strict=True):
+        joined.setdefault(clip, []).append(phrase)
+    clips = rows[~places.duplicated()].reset_index(drop=True)
+    kept = [tuple(dict.fromkeys(one)) for one in joined.values()]
+    labels = [[p.words for p in one if p.is_label] for one in kept]
+    return clips.assign(phrases=kept, label=[(x or [""])[0] for x in labels])

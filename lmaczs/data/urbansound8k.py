@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmaczs.data.esc50 import SPLITS, Splits, split_by_fold
+from lmaczs.data.lists import MissingDataError, read_list, require_files
+from lmaczs.data.splits import split_by_fold
+from lmaczs.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 METADATA = Path("metadata", "UrbanSound8K.csv")
-READ = ("slice_file_name", "fold", "class")
+READ = ("slice_file_name", "fsID", "start", "end", "fold", "class")
 PAGE = "https://urbansounddataset.weebly.com/urbansound8k.html"
-MEND = (
+FIX = (
     f"UrbanSound8K is not downloaded for you, its page asks for a form first ({PAGE}): "
     "unpack its archive and let --data_folder be the folder that holds "
     "metadata/UrbanSound8K.csv and audio/fold1/ to audio/fold10/"
@@ -23,7 +25,7 @@ MEND = (
 
 
 def read_urbansound8k(data_folder: str | Path) -> pd.DataFrame:
-    """UrbanSound8K (Salamon, Jacoby and Bello, 2014) as released.
+    """UrbanSound8K as released.
 
     Parameters
     ----------
@@ -33,68 +35,45 @@ def read_urbansound8k(data_folder: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        id, path (absolute), label ("dog bark"), fold (1 to 10), and what the set has
-        besides: fsID (the recording that the clip was cut from), source_start and
-        source_end (where in it, seconds), salience (1: foreground, 2: background),
-        classID; no split yet.
+        id, path (absolute), label ("dog bark"), fold (1 to 10), recording (its id at
+        Freesound), source_start and source_end (where in it, seconds), and the list's
+        other columns as text: salience ("1": foreground, "2": background), classID. No
+        split yet.
 
     Raises
     ------
-    FileNotFoundError
+    MissingDataError
         If the list of clips or clips of the list are missing.
-    ValueError
+    InputError
         If the list is not the released one.
     """
     folder = Path(data_folder)
-    listed = _read_metadata(folder / METADATA)
+    if not (folder / METADATA).is_file():
+        raise MissingDataError(f"{folder / METADATA} is not there; {FIX}")
+    listed = read_list(folder / METADATA, READ, "unpack the archive again")
     audio = (folder / "audio").resolve()
     places = zip(listed.fold, listed.slice_file_name, strict=True)
     own = {
         "id": listed.slice_file_name.str.removesuffix(".wav"),
         "path": [str(audio / f"fold{fold}" / name) for fold, name in places],
         "label": listed["class"].str.replace("_", " "),
-        "fold": listed.fold,
+        "fold": listed.fold.astype(int),
+        "recording": listed.fsID,
+        # not start and stop, which would cut: these files are cut already
+        "source_start": listed.start.astype(float),
+        "source_end": listed.end.astype(float),
     }
-    # `start` in a table is where a file is to be cut; these files are cut already
-    renamed = {"start": "source_start", "end": "source_end"}
-    carried = listed.drop(columns=list(READ)).rename(columns=renamed)
-    table = pd.concat([pd.DataFrame(own), carried], axis=1)
-    _require_clips(table)
-    return table
+    table = pd.concat([pd.DataFrame(own), listed.drop(columns=list(READ))], axis=1)
+    return require_files(table, FIX)
 
 
-def _read_metadata(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; {MEND}")
-    try:
-        listed = pd.read_csv(path)
-    except ValueError as error:  # not CSV, not UTF-8 or empty
-        raise ValueError(f"{path} cannot be read: {error}; unpack it again") from error
-    lacking = [name for name in READ if name not in listed]
-    if lacking:
-        raise ValueError(
-            f"{path} has no column {', '.join(lacking)}: it is not the released list, "
-            "unpack the archive again"
-        )
-    return listed
-
-
-def _require_clips(table: pd.DataFrame) -> None:
-    missing = [path for path in table.path if not Path(path).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(table)} clips listed are not there, the first "
-            f"is {missing[0]}; {MEND}"
-        )
-
-
-def urbansound8k_splits(
+def urbansound8k_rows(
     data_folder: str | Path,
     train_folds: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8),
     valid_folds: Sequence[int] = (9,),
     test_folds: Sequence[int] = (10,),
-) -> Splits:
-    """Tables of UrbanSound8K's splits, by the folds that the set defines.
+) -> pd.DataFrame:
+    """Rows of UrbanSound8K's clips, split by the folds that the set defines.
 
     The folds are never reshuffled: clips of one recording are in one fold.
 
@@ -111,18 +90,19 @@ def urbansound8k_splits(
 
     Returns
     -------
-    Splits
+    DataFrame
+        As `read_urbansound8k`, with split.
 
     Raises
     ------
-    ValueError
+    InputError
         If a fold is in two splits or holds no clip.
     """
     table = read_urbansound8k(data_folder)
     chosen = (train_folds, valid_folds, test_folds)
     empty = {fold for folds in chosen for fold in folds} - set(table.fold)
     if empty:
-        raise ValueError(
+        raise InputError(
             f"fold {min(empty)} holds no clip in {data_folder}: choose others with "
             "--train_folds, --valid_folds and --test_folds"
         )
@@ -135,4 +115,4 @@ def urbansound8k_splits(
                 name,
                 part.label.iloc[0],
             )
-    return Splits(*(table[table.split == name] for name in SPLITS))
+    return table

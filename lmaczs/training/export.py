@@ -134,7 +134,7 @@ def write_run_card(
     best_mode : str
         ``min`` or ``max``: which value of it is the best.
     split : str
-        How the clips were split where the YAML leaves it open, see `Splits.chosen_by`.
+        How the clips were split where the YAML leaves it open, see `Splits.split_by`.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def test_the_command_writes_a_manifest(fsd50k: Path, tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "fsd50k", fsd50k, out, "--descriptions"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == (
-        f"{out}: 4 captions of 3 recordings (2 train, 1 valid, 1 test)\n"
+        f"{out}: 4 rows of 3 recordings (2 train, 1 valid, 1 test)\n"
     )
     table = read_manifest(out)
     assert table.text.tolist() == ["bark", "x. my dog", "rain", "dog bark, dog"]

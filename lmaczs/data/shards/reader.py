@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # an extra
 
 from lmaczs.audio.io import AudioError, load_audio
 from lmaczs.data.clip_texts import Phrase
-from lmaczs.data.esc50 import SPLITS, Splits
+from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
 MEND = "run recipes/write_shards.py again: it writes what is not whole"

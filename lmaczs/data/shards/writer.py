@@ -20,9 +20,9 @@ import soundfile
 from tqdm import tqdm
 
 from lmaczs.audio.io import load_audio
-from lmaczs.data.esc50 import SPLITS, Splits
 from lmaczs.data.manifest import OWN
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
+from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.utils.files import atomic_write
 
 PLAN = ".plan.json"  # what the shards of a folder are made of

@@ -1,24 +1,21 @@
-"""Manifests as training data: clips, their splits and their prompts."""
+"""The choice of the data: sets, manifests, and the prompts of their clips."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.build import (
-    fill_splits,
-    join_rows,
-    manifest_splits,
+    DATASETS,
+    labelled_test_clips,
     prompted_splits,
+    read_rows,
+    read_splits,
 )
-from lmaczs.data.clip_texts import Phrase
-from lmaczs.data.manifest import ManifestError, read_manifest
 from lmaczs.data.prompted_dataset import PromptedClips
 
 RATE = 8000
@@ -35,142 +32,96 @@ def write(folder: Path, header: str, *rows: str) -> Path:
     return path
 
 
-def labelled(counts: dict[str, int]) -> pd.DataFrame:
-    """A clip of each of some recordings a label, all of split train."""
-    rows = [(f"/{x}{n}.wav", x) for x, count in counts.items() for n in range(count)]
-    return pd.DataFrame(rows, columns=["path", "label"]).assign(split="train")
+# --- the choice ---------------------------------------------------------------------
 
 
-# --- rows ---------------------------------------------------------------------------
+@pytest.fixture
+def esc50(tmp_path: Path) -> Path:
+    """ESC-50's layout with two labels in five folds; the recordings are empty."""
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "meta").mkdir()
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in range(1, 6):
+        for target, label in enumerate(("dog", "hand_saw")):
+            name = f"{fold}-{fold}{target}-A-{target}.wav"
+            (tmp_path / "audio" / name).touch()
+            lines.append(f"{name},{fold},{target},{label},{not target},{fold}0,A")
+    (tmp_path / "meta/esc50.csv").write_text("\n".join([*lines, ""]))
+    return tmp_path
 
 
-def test_rows_of_a_clip_are_joined(tmp_path: Path) -> None:
-    """Captions and labels of the same stretch are of one clip, each of them once."""
-    manifest = write(
-        tmp_path,
-        "path,text,label,start,stop",
-        "a.wav,A dog.,,,",
-        "b.wav,,rain,,",
-        "a.wav,Barking.,,,",
-        "a.wav,A dog.,,,",
-        "a.wav,,dog,,",
-        "a.wav,Silence.,,1,",
-        "a.wav,Still silence.,,1.0,",
+def manifest_of(folder: Path, *rows: str) -> Path:
+    """A manifest of path, label, text and split, of empty recordings."""
+    path = folder / "mine.csv"
+    path.write_text("\n".join(["path,label,text,split", *rows, ""]))
+    for row in rows:
+        (folder / row.split(",")[0]).touch()
+    return path
+
+
+def test_rows_of_a_data_set_are_those_of_a_manifest(esc50: Path) -> None:
+    """Written as CSV and read as a manifest, they are the same clips."""
+    rows = read_rows(esc50)
+    rows.to_csv(esc50 / "rows.csv", index=False)
+    again = read_rows(manifest=esc50 / "rows.csv")
+    for name in ("id", "path", "label", "text", "split"):
+        assert again[name].tolist() == rows[name].tolist()
+
+
+def test_options_of_a_data_set(esc50: Path) -> None:
+    """They reach its reader; None is the reader's default; others are refused."""
+    rows = read_rows(
+        esc50, dataset="esc50", test_folds=[2], train_folds=[1, 3], split=None
     )
-    clips = join_rows(read_manifest(manifest))
-    assert clips.id.tolist() == ["a", "b", "a#5"]
-    assert clips.label.tolist() == ["dog", "rain", ""]
-    captions = [Phrase("A dog.", False), Phrase("Barking.", False), Phrase("dog")]
-    assert clips.phrases.tolist() == [
-        tuple(captions),
-        (Phrase("rain"),),
-        (Phrase("Silence.", False), Phrase("Still silence.", False)),
-    ]
-    assert clips.start.isna().tolist() == [True, True, False]
+    assert set(rows.fold[rows.split == "test"]) == {2}
+    with pytest.raises(ValueError, match="descriptions is no option of dataset esc50"):
+        read_rows(esc50, descriptions=True)
+    with pytest.raises(ValueError, match="dataset is 'esc10': choose one of esc50, "):
+        read_rows(esc50, dataset="esc10")
 
 
-# --- splits -------------------------------------------------------------------------
+def test_every_data_set_says_what_it_needs(tmp_path: Path) -> None:
+    """An empty folder is refused by each of them, and an entry names its source."""
+    for name, one in DATASETS.items():
+        assert one.holds
+        assert one.source.startswith("https://")
+        with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+            read_rows(tmp_path, dataset=name)
 
 
-def test_missing_splits_are_spread_over_labels() -> None:
-    """A fifth of the recordings each, of every label some, and each in one split."""
-    clips = labelled({"dog": 10, "rain": 10})
-    filled = fill_splits(clips)
-    shares = filled.groupby(["label", "split"]).size().unstack()
-    assert shares.test.tolist() == [2, 2]
-    assert shares.valid.between(1, 2).all()
-    assert (clips.split == "train").all()  # the table given is left alone
+def test_splits_of_a_data_set(esc50: Path) -> None:
+    """Three tables of clips with phrases, and how they were split."""
+    splits = read_splits(esc50)
+    assert [len(x) for x in (splits.train, splits.valid, splits.test)] == [6, 2, 2]
+    assert splits.labels == ["dog", "hand saw"]
+    assert splits.split_by == "folds"
+    assert [one.words for row in splits.test.phrases for one in row] == splits.labels
 
 
-def test_missing_splits_do_not_depend_on_order_or_folder() -> None:
-    """The same recordings are taken wherever they lie and however they are listed."""
-    clips = labelled({"dog": 7, "rain": 5})
-    moved = clips.assign(path="/elsewhere" + clips.path)
-    mixed = moved.sample(frac=1, random_state=0)
-    again = fill_splits(mixed.reset_index(drop=True))
-    expected = fill_splits(clips)
-    names = expected.path.map(lambda path: Path(path).name)
-    other = again.path.map(lambda path: Path(path).name)
-    assert dict(zip(other, again.split, strict=True)) == dict(
-        zip(names, expected.split, strict=True)
-    )
+def test_test_clips_of_a_data_set(esc50: Path) -> None:
+    """The clips of its split test, and the labels of all of them."""
+    clips, labels = labelled_test_clips(data_folder=esc50)
+    assert clips.id.tolist() == ["5-50-A-0", "5-51-A-1"]
+    assert labels == ["dog", "hand saw"]
 
 
-@pytest.mark.parametrize("column", ["path", "recording"])
-def test_clips_of_a_recording_stay_together(column: str) -> None:
-    """A file, or what the column recording calls one, is in a single split."""
-    clips = labelled({"dog": 24, "rain": 24})
-    groups = [f"session {number % 12}" for number in range(len(clips))]
-    clips[column] = groups
-    filled = fill_splits(clips)
-    assert filled.groupby(column).split.nunique().max() == 1
-    assert set(filled.split) == {"train", "valid", "test"}
+def test_test_clips_of_a_manifest(tmp_path: Path) -> None:
+    """Rows of the split test that have a label; labels of other splits count too."""
+    rows = ["a.wav,owl,,test", "b.wav,fox,,train", "c.wav,,a caption,test"]
+    manifest = manifest_of(tmp_path, *rows)
+    clips, labels = labelled_test_clips(manifest=manifest)
+    assert [Path(path).name for path in clips.path] == ["a.wav"]
+    assert labels == ["fox", "owl"]
 
 
-def test_a_recording_that_is_not_named_is_the_file() -> None:
-    """Rows that leave the column recording empty are not all of one recording."""
-    clips = labelled({"dog": 10}).assign(recording=["session"] * 5 + [""] * 5)
-    filled = fill_splits(clips, 0.4, 0.4)
-    assert filled.split[:5].nunique() == 1
-    assert filled.split[5:].nunique() > 1
-
-
-def test_the_only_recording_of_a_label_is_trained_on() -> None:
-    """Whatever is tested was trained."""
-    clips = labelled({"dog": 6, "fox": 1, "owl": 2})
-    filled = fill_splits(clips, 0.3, 0.3)
-    train = set(filled.label[filled.split == "train"])
-    assert train == {"dog", "fox", "owl"}
-
-
-def test_splits_that_are_given_stay(caplog: pytest.LogCaptureFixture) -> None:
-    """Only what no row names is taken, and that is said."""
-    clips = labelled({"dog": 10})
-    clips.loc[0, "split"] = "test"
-    with caplog.at_level(logging.WARNING, "lmaczs"):
-        filled = fill_splits(clips)
-    assert filled.index[filled.split == "test"].tolist() == [0]
-    assert (filled.split == "valid").sum() == 2
-    assert caplog.messages == [
-        "No row has the split valid: it gets 2 of the 9 training clips, by recording"
-    ]
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_too_few_recordings(count: int) -> None:
-    """Three are needed; the sentence says what to add."""
-    clips = labelled({"dog": count}).assign(recording=None)
-    clips["recording"] = clips.path
-    with pytest.raises(ValueError, match="cannot be split into train, valid and test"):
-        fill_splits(clips)
-
-
-def test_nothing_to_train_on() -> None:
-    """Splits that leave no clip for training are refused."""
-    clips = labelled({"dog": 2})
-    clips["split"] = ["valid", "test"]
-    with pytest.raises(ValueError, match="no row has the split train"):
-        fill_splits(clips)
-
-
-def test_splits_of_a_manifest(tmp_path: Path) -> None:
-    """Three tables, each of them of its own recordings; refusals name the manifest."""
-    rows = [f"{x}{n}.wav,{x}" for x in ("dog", "rain") for n in range(5)]
-    splits = manifest_splits(write(tmp_path, "path,label", *rows))
-    sizes = [len(table) for table in (splits.train, splits.valid, splits.test)]
-    assert sizes == [6, 2, 2]
-    assert splits.labels == ["dog", "rain"]
-    alone = write(tmp_path, "path,label", "dog0.wav,dog")
-    with pytest.raises(ManifestError, match=r"clips\.csv has .*\n.* cannot be split"):
-        manifest_splits(alone)
-
-
-def test_recordings_are_opened(tmp_path: Path) -> None:
-    """What is no audio is a mistake with its line, before anything is trained."""
-    manifest = write(tmp_path, "path,label", "a.wav,dog", "b.wav,dog")
-    (tmp_path / "b.wav").write_text("not audio")
-    with pytest.raises(ManifestError, match=r"line 3: .*b\.wav is no audio"):
-        manifest_splits(manifest)
+def test_test_clips_that_cannot_be(esc50: Path) -> None:
+    """One source must be given, and it must hold a labelled clip to test on."""
+    manifest = manifest_of(esc50, "b.wav,fox,,train")
+    for given in ({}, {"data_folder": esc50, "manifest": manifest}):
+        with pytest.raises(ValueError, match="give either --data_folder"):
+            labelled_test_clips(**given)
+    with pytest.raises(ValueError, match=r"mine\.csv has no labelled clip of split"):
+        labelled_test_clips(manifest=manifest)
 
 
 # --- prompts ------------------------------------------------------------------------

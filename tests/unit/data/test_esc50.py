@@ -12,15 +12,11 @@ import pytest
 from lmaczs.data.esc50 import (
     ESC10,
     ESC50_LABELS,
-    SPLITS,
-    Splits,
-    esc50_splits,
-    labelled_clips,
+    esc50_rows,
     read_esc50,
-    recordings_in,
-    split_by_fold,
     split_for_development,
 )
+from lmaczs.data.splits import SPLITS
 
 HEADER = "filename,fold,target,category,esc10,src_file,take"
 OTHERS = ("church_bells", "hand_saw")
@@ -58,7 +54,7 @@ def esc50(tmp_path: Path) -> Path:
 
 def assert_recordings_stay_together(table: pd.DataFrame) -> None:
     """Check that all clips of one recording are in one split."""
-    assert table.groupby("source").split.nunique().max() == 1
+    assert table.groupby("recording").split.nunique().max() == 1
 
 
 # --- the table ----------------------------------------------------------------------
@@ -80,7 +76,7 @@ def test_a_row_is_a_clip(esc50: Path) -> None:
     assert [f"{clip}.wav" for clip in table.id] == [x.split(",")[0] for x in listed]
     assert table.id.is_unique
     first = table.iloc[0]
-    assert (first.id, first.label, first.fold, first.source) == (
+    assert (first.id, first.label, first.fold, first.recording) == (
         "1-107-A-0",
         "dog",
         1,
@@ -120,45 +116,9 @@ def test_missing_clips_are_counted(esc50: Path) -> None:
     clips = read_esc50(esc50).path
     for path in clips[3:5]:
         Path(path).unlink()
-    message = f"2 of the {len(clips)} clips .*the first is {clips[3]}"
+    message = f"2 of the {len(clips)} recordings .*the first is {clips[3]}"
     with pytest.raises(FileNotFoundError, match=message):
         read_esc50(esc50)
-
-
-# --- folds --------------------------------------------------------------------------
-
-
-def test_folds_are_split_as_they_are_chosen(esc50: Path) -> None:
-    """A clip is in the split of its fold; other folds are left out."""
-    table = read_esc50(esc50)
-    split = split_by_fold(table, [1, 3], [4], [2])
-    chosen = {1: "train", 3: "train", 4: "valid", 2: "test"}
-    assert split.split.tolist() == split.fold.map(chosen).tolist()
-    assert split.id.tolist() == table.id[table.fold != 5].tolist()
-    assert split.index.tolist() == list(range(len(split)))
-    assert "split" not in table
-    assert_recordings_stay_together(split)
-
-
-def test_a_split_may_be_left_out(esc50: Path) -> None:
-    """No folds for it: no clips in it."""
-    split = split_by_fold(read_esc50(esc50), [1], [2], [])
-    assert set(split.split) == {"train", "valid"}
-
-
-@pytest.mark.parametrize(
-    ("folds", "message"),
-    [
-        (([1, 2], [2], [3]), "in two splits"),
-        (([1, 2], [3], [6]), r"test_folds \[6\] holds no clip"),
-    ],
-)
-def test_folds_that_cannot_be_are_refused(
-    esc50: Path, folds: tuple[list[int], ...], message: str
-) -> None:
-    """A fold that is used twice, or that the set does not have."""
-    with pytest.raises(ValueError, match=message):
-        split_by_fold(read_esc50(esc50), *folds)
 
 
 # --- development --------------------------------------------------------------------
@@ -194,12 +154,12 @@ def test_a_recording_that_is_most_of_a_class_stays_in_training(
 ) -> None:
     """Up to half of a class's clips may go to the test; more would leave too few."""
     table = pd.DataFrame(
-        {"label": "siren", "fold": 4, "esc10": False, "source": ["b"] * clips}
+        {"label": "siren", "fold": 4, "esc10": False, "recording": ["b"] * clips}
     )
-    rest = table.assign(source="a").head(6 - clips)
+    rest = table.assign(recording="a").head(6 - clips)
     split = split_for_development(pd.concat([rest, table], ignore_index=True))
-    assert (split.split[split.source == "b"] == "test").all() == taken
-    assert (split.split[split.source == "a"] == "train").all()
+    assert (split.split[split.recording == "b"] == "test").all() == taken
+    assert (split.split[split.recording == "a"] == "train").all()
 
 
 def test_development_split_does_not_depend_on_order(esc50: Path) -> None:
@@ -222,13 +182,13 @@ def test_development_split_of_the_real_list(esc50_folder: Path) -> None:
 def test_auto_takes_folds_where_all_hold_clips(
     esc50: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And says so; each split is one table."""
+    """The choice is logged and in the table; each split has its folds."""
     with caplog.at_level(logging.INFO, "lmaczs"):
-        splits = esc50_splits(esc50)
+        rows = esc50_rows(esc50)
     assert "split by 'folds'" in caplog.text
-    folds = [set(getattr(splits, name).fold) for name in SPLITS]
+    assert set(rows.split_by) == {"folds"}
+    folds = [set(rows.fold[rows.split == name]) for name in SPLITS]
     assert folds == [{1, 2, 3}, {4}, {5}]
-    assert splits.labels == sorted({*ESC10, "church bells", "hand saw"})
 
 
 def test_auto_takes_the_development_split_otherwise(
@@ -237,86 +197,27 @@ def test_auto_takes_the_development_split_otherwise(
     """A copy without fold 5 is split by recordings, and the log names the fold."""
     folder = write_esc50(tmp_path / "ESC-50", folds=(1, 2, 3, 4))
     with caplog.at_level(logging.INFO, "lmaczs"):
-        splits = esc50_splits(folder)
+        rows = esc50_rows(folder)
     assert "split by 'development': fold 5 holds no clip" in caplog.text
-    together = pd.concat([getattr(splits, name) for name in SPLITS])
+    assert set(rows.split_by) == {"development"}
     expected = split_for_development(read_esc50(folder))
-    assert together.sort_index().split.tolist() == expected.split.tolist()
-    assert esc50_splits(folder, "development").train.equals(splits.train)
-
-
-def test_captions_are_no_labels() -> None:
-    """What has a caption and no label adds none."""
-    table = pd.DataFrame({"label": ["owl", ""]})
-    assert Splits(table, table[1:], table[1:]).labels == ["owl"]
+    assert rows.split.tolist() == expected.split.tolist()
+    assert esc50_rows(folder, "development").equals(rows)
 
 
 def test_splits_that_do_not_exist_are_refused(esc50: Path) -> None:
-    """The sentence names those there are; folds asked for are never replaced."""
+    """The sentence names those there are; folds that are given are never replaced."""
     with pytest.raises(ValueError, match="'random', not auto, folds or development"):
-        esc50_splits(esc50, "random")
+        esc50_rows(esc50, "random")
     with pytest.raises(ValueError, match="holds no clip"):
-        esc50_splits(esc50, "folds", test_folds=[9])
+        esc50_rows(esc50, "folds", test_folds=[9])
 
 
 def test_labels_that_are_left_out_are_in_no_split(esc50: Path) -> None:
     """The other clips stay where they are; a label that does not exist is named."""
-    whole, left = esc50_splits(esc50), esc50_splits(esc50, leave_out=["dog"])
-    assert left.labels == [label for label in whole.labels if label != "dog"]
-    for name in SPLITS:
-        table = getattr(whole, name)
-        expected = table[table.label != "dog"]
-        assert getattr(left, name).id.tolist() == expected.id.tolist()
+    whole, left = esc50_rows(esc50), esc50_rows(esc50, leave_out=["dog"])
+    expected = whole[whole.label != "dog"]
+    assert left.id.tolist() == expected.id.tolist()
+    assert left.split.tolist() == expected.split.tolist()
     with pytest.raises(ValueError, match=r"leave_out names \['dgo'\]"):
-        esc50_splits(esc50, leave_out=["dgo", "dog"])
-
-
-def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:
-    """Sound files in any case of their suffix, by name; nothing else."""
-    (tmp_path / "b").mkdir()
-    for name in ("b/2.WAV", "a.flac", "c.ogg", "notes.txt", "b/1.mp3"):
-        (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in recordings_in(tmp_path)]
-    assert found == ["a.flac", "b/1.mp3", "b/2.WAV", "c.ogg"]
-
-
-def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
-    """The sentence names the folder and the kinds of files."""
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(FileNotFoundError, match=r"holds no recording \(\.wav, "):
-        recordings_in(tmp_path)
-
-
-def test_labelled_clips_of_a_data_set(esc50: Path) -> None:
-    """The clips of its split test, and the labels of all of them."""
-    clips, labels = labelled_clips(esc50, None, esc50_splits)
-    splits = esc50_splits(esc50)
-    assert list(clips.id) == list(splits.test.id)
-    assert labels == sorted({*ESC10, "church bells", "hand saw"})
-
-
-def write_manifest(folder: Path, rows: Sequence[str]) -> Path:
-    """A manifest of empty files."""
-    path = folder / "clips.csv"
-    path.write_text("\n".join(["path,label,text,split", *rows]) + "\n")
-    for row in rows:
-        (folder / row.split(",")[0]).touch()
-    return path
-
-
-def test_labelled_clips_of_a_manifest(tmp_path: Path) -> None:
-    """Rows of the split test that have a label; labels of other splits count too."""
-    rows = ["a.wav,owl,,test", "b.wav,fox,,train", "c.wav,,a caption,test"]
-    clips, labels = labelled_clips(None, write_manifest(tmp_path, rows), esc50_splits)
-    assert [Path(path).name for path in clips.path] == ["a.wav"]
-    assert labels == ["fox", "owl"]
-
-
-def test_labelled_clips_that_cannot_be(esc50: Path, tmp_path: Path) -> None:
-    """One source must be given, and it must hold a labelled clip to test on."""
-    manifest = write_manifest(tmp_path, ["b.wav,fox,,train"])
-    for given in ((None, None), (esc50, manifest)):
-        with pytest.raises(ValueError, match="give either --data_folder"):
-            labelled_clips(*given, esc50_splits)
-    with pytest.raises(ValueError, match=r"clips\.csv has no labelled clip of split"):
-        labelled_clips(None, manifest, esc50_splits)
+        esc50_rows(esc50, leave_out=["dgo", "dog"])

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from lmaczs.data.manifest import OWN, ManifestError, read_manifest
+from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.manifest import (
+    OWN,
+    ManifestError,
+    join_rows,
+    manifest_splits,
+    read_manifest,
+)
 
 
 @pytest.fixture
@@ -255,3 +262,61 @@ def test_no_manifest(tmp_path: Path) -> None:
     """A file that is not there is named as the option that named it."""
     with pytest.raises(FileNotFoundError, match=r"--manifest=.*none\.csv does not"):
         read_manifest(tmp_path / "none.csv")
+
+
+# --- clips ---------------------------------------------------------------------------
+
+
+def write_clips(folder: Path, header: str, *rows: str) -> Path:
+    """Write a manifest, and the recordings that it names, of two seconds each."""
+    for name in {row.split(",")[0] for row in rows}:
+        noise = np.random.default_rng(len(name)).uniform(-0.5, 0.5, 2 * 8000)
+        soundfile.write(folder / name, noise, 8000)
+    path = folder / "clips.csv"
+    path.write_text("\n".join([header, *rows, ""]))
+    return path
+
+
+def test_rows_of_a_clip_are_joined(tmp_path: Path) -> None:
+    """Captions and labels of the same stretch are of one clip, each of them once."""
+    manifest = write_clips(
+        tmp_path,
+        "path,text,label,start,stop",
+        "a.wav,A dog.,,,",
+        "b.wav,,rain,,",
+        "a.wav,Barking.,,,",
+        "a.wav,A dog.,,,",
+        "a.wav,,dog,,",
+        "a.wav,Silence.,,1,",
+        "a.wav,Still silence.,,1.0,",
+    )
+    clips = join_rows(read_manifest(manifest))
+    assert clips.id.tolist() == ["a", "b", "a#5"]
+    assert clips.label.tolist() == ["dog", "rain", ""]
+    captions = [Phrase("A dog.", False), Phrase("Barking.", False), Phrase("dog")]
+    assert clips.phrases.tolist() == [
+        tuple(captions),
+        (Phrase("rain"),),
+        (Phrase("Silence.", False), Phrase("Still silence.", False)),
+    ]
+    assert clips.start.isna().tolist() == [True, True, False]
+
+
+def test_splits_of_a_manifest(tmp_path: Path) -> None:
+    """Three tables, each of them of its own recordings; refusals name the manifest."""
+    rows = [f"{x}{n}.wav,{x}" for x in ("dog", "rain") for n in range(5)]
+    splits = manifest_splits(write_clips(tmp_path, "path,label", *rows))
+    sizes = [len(table) for table in (splits.train, splits.valid, splits.test)]
+    assert sizes == [6, 2, 2]
+    assert splits.labels == ["dog", "rain"]
+    alone = write_clips(tmp_path, "path,label", "dog0.wav,dog")
+    with pytest.raises(ManifestError, match=r"clips\.csv has .*\n.* cannot be split"):
+        manifest_splits(alone)
+
+
+def test_recordings_are_opened(tmp_path: Path) -> None:
+    """What is no audio is a mistake with its line, before anything is trained."""
+    manifest = write_clips(tmp_path, "path,label", "a.wav,dog", "b.wav,dog")
+    (tmp_path / "b.wav").write_text("not audio")
+    with pytest.raises(ManifestError, match=r"line 3: .*b\.wav is no audio"):
+        manifest_splits(manifest)

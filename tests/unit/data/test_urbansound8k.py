@@ -13,9 +13,9 @@ import soundfile
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.data.esc50 import SPLITS
 from lmaczs.data.prompted_dataset import PromptedClips
-from lmaczs.data.urbansound8k import PAGE, read_urbansound8k, urbansound8k_splits
+from lmaczs.data.splits import SPLITS
+from lmaczs.data.urbansound8k import PAGE, read_urbansound8k, urbansound8k_rows
 
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"
 CLASSES = {"dog_bark": 3, "gun_shot": 6}
@@ -68,7 +68,7 @@ def test_a_row_is_a_clip(urbansound8k: Path) -> None:
     last = table.iloc[-1]
     assert (last.id, last.label, last.fold) == ("7020-6-0-1", "gun shot", 10)
     assert last.path == str(urbansound8k.resolve() / "audio/fold10/7020-6-0-1.wav")
-    assert (last.fsID, last.salience, last.classID) == (7020, 1, 6)
+    assert (last.recording, last.salience, last.classID) == ("7020", "1", "6")
     assert "split" not in table
 
 
@@ -102,11 +102,11 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_clips_are_counted(urbansound8k: Path) -> None:
-    """The sentence says how many of how many, names the first, and the mend."""
+    """The sentence says how many of how many, names the first, and the fix."""
     clips = read_urbansound8k(urbansound8k).path
     for path in clips[[5, 7]]:
         Path(path).unlink()
-    message = f"2 of the 40 clips .*the first is {clips[5]}.*form.*audio/fold1/"
+    message = f"2 of the 40 recordings .*the first is {clips[5]}.*form.*audio/fold1/"
     with pytest.raises(FileNotFoundError, match=message):
         read_urbansound8k(urbansound8k)
 
@@ -115,7 +115,7 @@ def test_missing_clips_are_counted(urbansound8k: Path) -> None:
     ("content", "message"),
     [
         ("file,label\na.wav,dog\n", r"UrbanSound8K\.csv has no column slice_file_name"),
-        ("", r"UrbanSound8K\.csv cannot be read: .*unpack it again"),
+        ("", r"UrbanSound8K\.csv cannot be read: .*unpack the archive again"),
     ],
 )
 def test_other_lists_are_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -131,20 +131,19 @@ def test_other_lists_are_refused(tmp_path: Path, content: str, message: str) -> 
 
 def test_folds_are_those_of_the_set(urbansound8k: Path) -> None:
     """Unless told otherwise 1 to 8 train, 9 validates, 10 tests; no clip is lost."""
-    splits = urbansound8k_splits(urbansound8k)
-    folds = [set(getattr(splits, name).fold) for name in SPLITS]
-    assert folds == [set(range(1, 9)), {9}, {10}]
-    assert [len(getattr(splits, name)) for name in SPLITS] == [32, 4, 4]
-    assert splits.labels == ["dog bark", "gun shot"]
+    rows = urbansound8k_rows(urbansound8k)
+    parts = [rows[rows.split == name] for name in SPLITS]
+    assert [set(part.fold) for part in parts] == [set(range(1, 9)), {9}, {10}]
+    assert [len(part) for part in parts] == [32, 4, 4]
 
 
 def test_folds_are_split_as_they_are_chosen(urbansound8k: Path) -> None:
     """A clip is in the split of its fold, in the list's order; others are left out."""
-    splits = urbansound8k_splits(urbansound8k, [10, 2], [1], [7, 3])
+    rows = urbansound8k_rows(urbansound8k, [10, 2], [1], [7, 3])
     table = read_urbansound8k(urbansound8k)
     for name, folds in zip(SPLITS, ({2, 10}, {1}, {3, 7}), strict=True):
         expected = table.id[table.fold.isin(folds)].tolist()
-        assert getattr(splits, name).id.tolist() == expected
+        assert rows.id[rows.split == name].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -161,14 +160,14 @@ def test_folds_that_cannot_be_are_refused(
 ) -> None:
     """A fold that is used twice, or that the set does not have."""
     with pytest.raises(ValueError, match=message):
-        urbansound8k_splits(urbansound8k, *folds)
+        urbansound8k_rows(urbansound8k, *folds)
 
 
 def test_an_empty_fold_beside_full_ones_is_refused(tmp_path: Path) -> None:
     """A copy that lacks one of the folds to train on is not trained on in silence."""
     folder = write_urbansound8k(tmp_path, folds=(1, 2, 3, 4, 5, 6, 8, 9, 10))
     with pytest.raises(ValueError, match="fold 7 holds no clip"):
-        urbansound8k_splits(folder)
+        urbansound8k_rows(folder)
 
 
 def test_a_split_of_one_label_is_reported(
@@ -180,7 +179,7 @@ def test_a_split_of_one_label_is_reported(
     kept = [line for line in lines if not line.endswith(",9,6,gun_shot")]
     metadata.write_text("\n".join(kept))
     with caplog.at_level(logging.WARNING, "lmaczs"):
-        urbansound8k_splits(urbansound8k)
+        urbansound8k_rows(urbansound8k)
     (record,) = caplog.records
     message = record.getMessage()
     assert message.startswith("--valid_folds hold clips of 'dog bark' alone")

@@ -1,0 +1,91 @@
+"""Files that a data set lists, and recordings below a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lmaczs.utils.errors import InputError, LmaczsError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+
+
+class MissingDataError(LmaczsError, FileNotFoundError):
+    """Files of a data set that are not there: which, and how to fix it."""
+
+
+def read_list(path: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
+    """Read the CSV in which a set lists its clips, every field as text.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV. An id is no number there, and "None" is a word.
+    columns : sequence of str
+        Columns that it must have.
+    fix : str
+        What to do about a list that is not as published.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, lacks a column or has no row.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # not CSV, not UTF-8 or empty
+        raise InputError(f"{path} cannot be read: {error}; {fix}") from error
+    lacking = [name for name in columns if name not in table]
+    if lacking:
+        raise InputError(
+            f"{path} has no column {', '.join(lacking)}: it is not the published "
+            f"list; {fix}"
+        )
+    if table.empty:
+        raise InputError(f"{path} has no row below its header; {fix}")
+    return table
+
+
+def require_files(table: pd.DataFrame, fix: str) -> pd.DataFrame:
+    """Refuse a table whose recordings are not all there.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a column path.
+    fix : str
+        What to do about it.
+
+    Returns
+    -------
+    DataFrame
+        `table`.
+
+    Raises
+    ------
+    MissingDataError
+        With the number of missing recordings and the first of them.
+    """
+    paths = table.path.unique()
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise MissingDataError(
+            f"{len(missing)} of the {len(paths)} recordings listed are not there, the "
+            f"first is {missing[0]}: {fix}"
+        )
+    return table
+
+
+def recordings_in(folder: str | Path) -> list[Path]:
+    """Every recording below a folder, sorted by name; there must be one."""
+    found = Path(folder).rglob("*")
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise MissingDataError(f"{folder} holds no recording ({', '.join(SUFFIXES)})")
+    return paths

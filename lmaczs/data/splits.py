@@ -1,0 +1,157 @@
+"""Train, valid and test: three tables, by folds or by recording."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lmaczs.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Tables of a data set's three splits, a row a clip."""
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    test: pd.DataFrame
+
+    @classmethod
+    def of(cls, clips: pd.DataFrame) -> Splits:
+        """Divide a table by its column ``split``."""
+        return cls(*(clips[clips.split == name] for name in SPLITS))
+
+    @property
+    def split_by(self) -> str:
+        """How the set was split where that was left open, see `esc50_rows`."""
+        names = self.train.get("split_by", pd.Series(dtype=str)).unique()
+        return str(names[0]) if len(names) else ""
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, sorted; a clip that has captions only adds none."""
+        tables = (self.train, self.valid, self.test)
+        return sorted({label for table in tables for label in table.label} - {""})
+
+
+def split_by_fold(
+    table: pd.DataFrame,
+    train_folds: Sequence[int],
+    valid_folds: Sequence[int],
+    test_folds: Sequence[int],
+) -> pd.DataFrame:
+    """Split by the folds that a set defines; clips of other folds are left out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a column ``fold``.
+    train_folds : sequence of int
+        Folds to train on.
+    valid_folds : sequence of int
+        Folds to validate on.
+    test_folds : sequence of int
+        Folds to test on; no fold is in two of the three.
+
+    Returns
+    -------
+    DataFrame
+        With the column ``split``.
+
+    Raises
+    ------
+    InputError
+        If a fold is in two splits or a split gets no clip.
+    """
+    wanted = dict(zip(SPLITS, (train_folds, valid_folds, test_folds), strict=True))
+    folds = [f for split in wanted.values() for f in split]
+    if len(folds) != len(set(folds)):
+        raise InputError(f"a fold is in two splits: {wanted}")
+    split_of = {f: split for split, chosen in wanted.items() for f in chosen}
+    split = table.fold.map(split_of)
+    empty = [s for s, chosen in wanted.items() if chosen and not (split == s).any()]
+    if empty:
+        raise InputError(f"{empty[0]}_folds {list(wanted[empty[0]])} holds no clip")
+    return table.assign(split=split).dropna(subset=["split"]).reset_index(drop=True)
+
+
+def fill_splits(
+    clips: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
+) -> pd.DataFrame:
+    """Take the splits that no clip names out of the training clips, by recording.
+
+    A recording is a file, or a value of the column ``recording`` where there is one.
+    Which ones are taken depends on nothing but their names and labels; they are spread
+    over the labels, and the only recording of a label stays in training.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        A row a clip: path, label, split.
+    valid_share : float
+        Fraction of the training recordings, at least one.
+    test_share : float
+        The same for the test, which is taken first.
+
+    Returns
+    -------
+    DataFrame
+        With the column ``split`` filled.
+
+    Raises
+    ------
+    InputError
+        If there are too few recordings, or none to train on.
+    """
+    clips = clips.copy()
+    for split, share in (("test", test_share), ("valid", valid_share)):
+        if (clips.split == split).any():
+            continue
+        train = clips[clips.split == "train"]
+        taken = _recordings_of(train).isin(_spread(train, share))
+        clips.loc[train.index[taken], "split"] = split
+        logger.warning(
+            "No row has the split %s: it gets %d of the %d training clips, by "
+            "recording",
+            split,
+            taken.sum(),
+            len(train),
+        )
+    if not (clips.split == "train").any():
+        raise InputError("no row has the split train: there is nothing to learn from")
+    return clips
+
+
+def _recordings_of(clips: pd.DataFrame) -> pd.Series:
+    if "recording" not in clips:
+        return clips.path
+    return clips.recording.where(clips.recording != "", clips.path)
+
+
+def _spread(clips: pd.DataFrame, share: float) -> list[str]:
+    """Recordings that make about a fraction of all, spread evenly over the labels."""
+    named = pd.DataFrame({"name": _recordings_of(clips), "label": clips.label})
+    named = named.drop_duplicates("name")
+    # names often follow the order of recording, so that neighbours are similar
+    named["order"] = [zlib.crc32(Path(name).name.encode()) for name in named.name]
+    named = named.sort_values(["label", "order"])
+    sizes = named.groupby("label").name.transform("size")
+    named = named[(sizes > 1) | (named.label == "")]
+    wanted = max(1, round(share * len(named)))
+    if wanted >= len(named):
+        raise InputError(
+            f"{len(named)} recordings cannot be split into train, valid and test: add "
+            "recordings, two of a label at least, or a column split"
+        )
+    places = (np.arange(wanted) + 0.5) * len(named) / wanted
+    return named.name.iloc[places.astype(int)].tolist()

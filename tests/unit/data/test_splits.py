@@ -1,0 +1,148 @@
+"""Splits by fold and by recording."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lmaczs.data.splits import Splits, fill_splits, split_by_fold
+
+
+@pytest.fixture
+def folded() -> pd.DataFrame:
+    """Two clips in each of five folds."""
+    folds = [1, 2, 3, 4, 5] * 2
+    return pd.DataFrame({"id": range(10), "fold": folds})
+
+
+def labelled(counts: dict[str, int]) -> pd.DataFrame:
+    """A clip of each of some recordings a label, all of split train."""
+    rows = [(f"/{x}{n}.wav", x) for x, count in counts.items() for n in range(count)]
+    return pd.DataFrame(rows, columns=["path", "label"]).assign(split="train")
+
+
+# --- folds --------------------------------------------------------------------------
+
+
+def test_folds_are_split_as_they_are_chosen(folded: pd.DataFrame) -> None:
+    """A clip is in the split of its fold; other folds are left out."""
+    split = split_by_fold(folded, [1, 3], [4], [2])
+    chosen = {1: "train", 3: "train", 4: "valid", 2: "test"}
+    assert split.split.tolist() == split.fold.map(chosen).tolist()
+    assert split.id.tolist() == folded.id[folded.fold != 5].tolist()
+    assert split.index.tolist() == list(range(len(split)))
+    assert "split" not in folded
+
+
+def test_a_split_may_be_left_out(folded: pd.DataFrame) -> None:
+    """No folds for it: no clips in it."""
+    split = split_by_fold(folded, [1], [2], [])
+    assert set(split.split) == {"train", "valid"}
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        (([1, 2], [2], [3]), "in two splits"),
+        (([1, 2], [3], [6]), r"test_folds \[6\] holds no clip"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    folded: pd.DataFrame, folds: tuple[list[int], ...], message: str
+) -> None:
+    """A fold that is used twice, or that the set does not have."""
+    with pytest.raises(ValueError, match=message):
+        split_by_fold(folded, *folds)
+
+
+# --- by recording -------------------------------------------------------------------
+
+
+def test_missing_splits_are_spread_over_labels() -> None:
+    """A fifth of the recordings each, of every label some, and each in one split."""
+    clips = labelled({"dog": 10, "rain": 10})
+    filled = fill_splits(clips)
+    shares = filled.groupby(["label", "split"]).size().unstack()
+    assert shares.test.tolist() == [2, 2]
+    assert shares.valid.between(1, 2).all()
+    assert (clips.split == "train").all()  # the table given is left alone
+
+
+def test_missing_splits_do_not_depend_on_order_or_folder() -> None:
+    """The same recordings are taken wherever they lie and however they are listed."""
+    clips = labelled({"dog": 7, "rain": 5})
+    moved = clips.assign(path="/elsewhere" + clips.path)
+    mixed = moved.sample(frac=1, random_state=0)
+    again = fill_splits(mixed.reset_index(drop=True))
+    expected = fill_splits(clips)
+    names = expected.path.map(lambda path: Path(path).name)
+    other = again.path.map(lambda path: Path(path).name)
+    assert dict(zip(other, again.split, strict=True)) == dict(
+        zip(names, expected.split, strict=True)
+    )
+
+
+@pytest.mark.parametrize("column", ["path", "recording"])
+def test_clips_of_a_recording_stay_together(column: str) -> None:
+    """A file, or what the column recording calls one, is in a single split."""
+    clips = labelled({"dog": 24, "rain": 24})
+    groups = [f"session {number % 12}" for number in range(len(clips))]
+    clips[column] = groups
+    filled = fill_splits(clips)
+    assert filled.groupby(column).split.nunique().max() == 1
+    assert set(filled.split) == {"train", "valid", "test"}
+
+
+def test_a_recording_that_is_not_named_is_the_file() -> None:
+    """Rows that leave the column recording empty are not all of one recording."""
+    clips = labelled({"dog": 10}).assign(recording=["session"] * 5 + [""] * 5)
+    filled = fill_splits(clips, 0.4, 0.4)
+    assert filled.split[:5].nunique() == 1
+    assert filled.split[5:].nunique() > 1
+
+
+def test_the_only_recording_of_a_label_is_trained_on() -> None:
+    """Whatever is tested was trained."""
+    clips = labelled({"dog": 6, "fox": 1, "owl": 2})
+    filled = fill_splits(clips, 0.3, 0.3)
+    train = set(filled.label[filled.split == "train"])
+    assert train == {"dog", "fox", "owl"}
+
+
+def test_splits_that_are_given_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what no row names is taken, and that is said."""
+    clips = labelled({"dog": 10})
+    clips.loc[0, "split"] = "test"
+    with caplog.at_level(logging.WARNING, "lmaczs"):
+        filled = fill_splits(clips)
+    assert filled.index[filled.split == "test"].tolist() == [0]
+    assert (filled.split == "valid").sum() == 2
+    assert caplog.messages == [
+        "No row has the split valid: it gets 2 of the 9 training clips, by recording"
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_recordings(count: int) -> None:
+    """Three are needed; the sentence says what to add."""
+    clips = labelled({"dog": count}).assign(recording=None)
+    clips["recording"] = clips.path
+    with pytest.raises(ValueError, match="cannot be split into train, valid and test"):
+        fill_splits(clips)
+
+
+def test_nothing_to_train_on() -> None:
+    """Splits that leave no clip for training are refused."""
+    clips = labelled({"dog": 2})
+    clips["split"] = ["valid", "test"]
+    with pytest.raises(ValueError, match="no row has the split train"):
+        fill_splits(clips)
+
+
+def test_captions_are_no_labels() -> None:
+    """A clip that has a caption and no label adds none."""
+    table = pd.DataFrame({"label": ["owl", ""]})
+    assert Splits(table, table[1:], table[1:]).labels == ["owl"]
