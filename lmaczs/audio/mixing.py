@@ -1,33 +1,48 @@
-"""Two sounds in one clip: at once, or one after the other."""
+"""Levels of waveforms, and two of them in one clip: at once, or one after the other."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+SILENCE = 1e-9
+"""RMS up to which a waveform counts as silent and is never amplified."""
 
-def below(sound: Tensor, other: Tensor, level_db: float) -> Tensor:
-    """Bring a sound to a level below another's.
+
+def rms(wav: Tensor) -> Tensor:
+    """Root mean square of waveforms, ``[..., samples]`` to ``[...]``."""
+    return wav.square().mean(-1).sqrt()
+
+
+def scale_to_rms(
+    wav: Tensor, level: Tensor | float, silence: float = SILENCE
+) -> Tensor:
+    """Scale waveforms, ``[..., samples]``, to an RMS; silent ones become zeros."""
+    own = rms(wav)[..., None]
+    return level * wav / own.clamp_min(silence) * (own > silence)
+
+
+def scale_to_snr(noise: Tensor, signal: Tensor, snr_db: float) -> Tensor:
+    """Scale a waveform until another is a given SNR above it.
 
     Parameters
     ----------
-    sound : Tensor [samples]
-        A waveform, not silent.
-    other : Tensor [samples]
-        The other waveform; below silence is silence.
-    level_db : float
-        dB, by energy.
+    noise : Tensor [n]
+        What is scaled; a silent one becomes zeros.
+    signal : Tensor [m]
+        What it is compared with, by mean power; below silence is silence.
+    snr_db : float
+        Level of ``signal`` above the result in dB.
 
     Returns
     -------
-    Tensor [samples]
+    Tensor [n]
     """
-    ratio = other.square().sum() / sound.square().sum()
-    return ratio.sqrt() * 10 ** (-level_db / 20) * sound
+    return scale_to_rms(noise, rms(signal) * 10 ** (-snr_db / 20))
 
 
-def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
-    """Two sounds of one length at once, the first at a level above the second.
+def mix_at_snr(first: Tensor, second: Tensor, snr_db: float) -> Tensor:
+    """Two waveforms at once.
 
     Parameters
     ----------
@@ -35,8 +50,8 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
         A waveform. Where one of the two is silent, both are returned as they are.
     second : Tensor [samples]
         The other waveform.
-    level_db : float
-        Level of the first above the second, dB, by energy.
+    snr_db : float
+        Level of the first above the second in dB, by mean power.
 
     Returns
     -------
@@ -44,26 +59,26 @@ def mix_waveforms(first: Tensor, second: Tensor, level_db: float) -> Tensor:
         The two, of which the mixture is the sum: at the level of the first, turned down
         where it would clip.
     """
-    if min(first.square().sum(), second.square().sum()) == 0:
+    if min(rms(first), rms(second)) <= SILENCE:
         return torch.stack([first, second])
-    return unclipped(torch.stack([first, below(second, first, level_db)]))
+    return limit_peak(torch.stack([first, scale_to_snr(second, first, snr_db)]))
 
 
-def in_turn(
-    first: Tensor, second: Tensor, share: float, level_db: float, first_leads: bool
+def concatenate(
+    first: Tensor, second: Tensor, fraction: float, snr_db: float, first_leads: bool
 ) -> Tensor:
-    """Two sounds one after the other, of each its loudest stretch.
+    """Two waveforms one after the other, of each its loudest stretch.
 
     Parameters
     ----------
     first : Tensor [samples]
-        A waveform.
+        A waveform of at least two samples.
     second : Tensor [samples]
         The other one, as long.
-    share : float
-        Of the time that the first gets, in (0, 1).
-    level_db : float
-        Level of the first above the second, dB, by mean power. A silent one stays so.
+    fraction : float
+        Fraction of the time that the first gets, in (0, 1); each has a sample at least.
+    snr_db : float
+        Level of the first above the second in dB, by mean power, unless one is silent.
     first_leads : bool
         Whether the first comes first.
 
@@ -72,47 +87,28 @@ def in_turn(
     Tensor [2, samples]
         The two, each silent while the other sounds; the first at its own level.
     """
-    cut = round(share * len(first))
+    cut = min(max(1, round(fraction * len(first))), len(first) - 1)
     parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]
-    powers = [part.square().mean() for part in parts]
-    if min(powers) > 0:
-        parts[1] = parts[1] * (powers[0] / powers[1]).sqrt() * 10 ** (-level_db / 20)
+    if min(map(rms, parts)) > SILENCE:
+        parts[1] = scale_to_snr(parts[1], parts[0], snr_db)
     size, rest = len(parts[0]), len(parts[1])
     pads = [(0, rest), (size, 0)] if first_leads else [(rest, 0), (0, size)]
     joined = [nn.functional.pad(p, pad) for p, pad in zip(parts, pads, strict=True)]
     return torch.stack(joined)
 
 
-def unclipped(sources: Tensor) -> Tensor:
-    """Turn sounds down as one where their sum would clip.
+def limit_peak(sources: Tensor, peak: float = 1.0) -> Tensor:
+    """Turn sources, ``[S, samples]``, down together where their sum exceeds a peak."""
+    return sources / (sources.sum(0).abs().max() / peak).clamp_min(1.0)
 
-    Parameters
-    ----------
-    sources : Tensor [S, samples]
-        Waveforms that sound at once.
 
-    Returns
-    -------
-    Tensor [S, samples]
-    """
-    return sources / sources.sum(0).abs().max().clamp_min(1.0)
+def scale_to_peak(sources: Tensor, peak: float = 1.0) -> Tensor:
+    """Scale sources, ``[S, samples]``, together until their sum has a peak."""
+    return sources * (peak / sources.sum(0).abs().max().clamp_min(SILENCE))
 
 
 def loudest_stretch(wav: Tensor, samples: int) -> Tensor:
-    """Stretch of a waveform that has the most energy.
-
-    Parameters
-    ----------
-    wav : Tensor [n]
-        A waveform.
-    samples : int
-        Length of the stretch, from 1 to n.
-
-    Returns
-    -------
-    Tensor [samples]
-        The first of equals.
-    """
+    """First of the stretches of a waveform ``[n]`` that have the most energy."""
     before = nn.functional.pad(wav.double().square().cumsum(0), (1, 0))
     start = int((before[samples:] - before[:-samples]).argmax())
     return wav[start : start + samples]

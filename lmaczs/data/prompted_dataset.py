@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmaczs.audio.io import load_audio
-from lmaczs.audio.mixing import in_turn, mix_waveforms, unclipped
-from lmaczs.data.augment import Disturbance
+from lmaczs.audio.mixing import concatenate, limit_peak, mix_at_snr
+from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_texts import Phrase, PhrasePool, holders_of, phrases_of
 from lmaczs.data.segments import Cut, cuts_of
 from lmaczs.frontend import FrontEnd
@@ -55,7 +55,7 @@ class PromptedClips(Dataset):
         Share of the mixtures in which the two come one after the other.
     gain_db : float
         Training clips are made up to this many dB weaker.
-    disturb : Disturbance, optional
+    disturb : WaveformAugment, optional
         How training clips are disturbed, mixtures included.
     predicted_share : float
         Share of the training clips that are asked for what the model takes them for
@@ -85,7 +85,7 @@ class PromptedClips(Dataset):
         mixture_db: float = 5.0,
         sequence_share: float = 0.0,
         gain_db: float = 12.0,
-        disturb: Disturbance | None = None,
+        disturb: WaveformAugment | None = None,
         predicted_share: float = 0.0,
         seed: int = 0,
         train: bool = True,
@@ -106,7 +106,7 @@ class PromptedClips(Dataset):
         self.mixture_share = mixture_share if train else 0.0
         self.mixture_db, self.gain_db = mixture_db, gain_db
         self.sequence_share = sequence_share
-        self.disturb = disturb if train and disturb is not None else Disturbance()
+        self.disturb = disturb if train and disturb is not None else WaveformAugment()
         self.predicted_share = predicted_share if train else 0.0
         self.seed, self.train = seed, train
         # shared: workers that outlive an epoch learn of the next one
@@ -242,10 +242,10 @@ class PromptedClips(Dataset):
     def _join(self, wav: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
         level = rng.uniform(-self.mixture_db, self.mixture_db)
         if rng.random() >= self.sequence_share:
-            return mix_waveforms(wav, other, level)
+            return mix_at_snr(wav, other, level)
         share = rng.uniform(0.35, 0.65)
         first_leads = rng.random() < 0.5
-        return unclipped(in_turn(wav, other, share, level, first_leads))
+        return limit_peak(concatenate(wav, other, share, level, first_leads))
 
     def _disturb(
         self, sources: Tensor, samples: int, rng: np.random.Generator

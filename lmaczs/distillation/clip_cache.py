@@ -14,10 +14,11 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 from tqdm import tqdm
 
+from lmaczs.audio.effects import change_speed
 from lmaczs.audio.io import load_audio
+from lmaczs.audio.resampling import resample
 from lmaczs.data.esc50 import read_esc50
 from lmaczs.data.lists import recordings_in
 from lmaczs.data.manifest import read_manifest
@@ -310,22 +311,3 @@ def clip_features(
         return mel, torch.zeros(len(speeds), 1, 0)
     heard = resample(fitted, front_end.sample_rate, audioset_teacher.SAMPLE_RATE)
     return mel, torch.stack([tagger.scores(one) for one in heard])
-
-
-def change_speed(wav: Tensor, speed: Fraction) -> Tensor:
-    """Play a waveform faster or slower, pitch and all.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    speed : Fraction
-        Above one: shorter and higher.
-
-    Returns
-    -------
-    Tensor [samples / speed]
-    """
-    if speed == 1:
-        return wav
-    return resample(wav, speed.numerator, speed.denominator)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from torchaudio.functional import resample
 from tqdm import tqdm
 
 from lmaczs.audio.io import load_audio
+from lmaczs.audio.resampling import resample
 from lmaczs.distillation import yamnet as audioset_teacher
 from lmaczs.distillation.clip_cache import NO_LABEL, ClipBank, label_weights
 from lmaczs.distillation.composites import Composer

@@ -14,129 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import fftconvolve
 
-from lmaczs.data.augment import coloured_noise
+from lmaczs.audio.effects import (
+    add_reverb,
+    change_speed,
+    coloured_noise,
+    equalise,
+    silence_outside,
+    tile_or_crop,
+)
+from lmaczs.audio.mixing import rms, scale_to_peak, scale_to_rms
 
 N_FFT, HOP = 2048, 640  # of what is done to spectrograms, at 32 kHz
 QUIETEST = 1e-5  # RMS below which a sound is none
 PEAK = 0.6
-
-
-def played_at(wav: Tensor, speed: float) -> Tensor:
-    """Play a waveform faster or slower, pitch and all, by linear interpolation.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    speed : float
-        Above one: shorter and higher.
-
-    Returns
-    -------
-    Tensor [samples / speed]
-    """
-    size = max(2, round(len(wav) / speed))
-    return nn.functional.interpolate(wav[None, None], size, mode="linear")[0, 0]
-
-
-def filled(wav: Tensor, samples: int, rng: np.random.Generator) -> Tensor:
-    """A stretch of a waveform that begins anywhere, repeated where it is too short.
-
-    Parameters
-    ----------
-    wav : Tensor [n]
-        A waveform.
-    samples : int
-        Length that is wanted.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    Tensor [samples]
-        Turned around: what is cut off at one end comes at the other.
-    """
-    if len(wav) > samples:
-        start = int(rng.integers(len(wav) - samples + 1))
-        wav = wav[start : start + samples]
-    wav = wav.repeat(-(-samples // len(wav)))[:samples]
-    return wav.roll(int(rng.integers(samples)))
-
-
-def equalised(wav: Tensor, rate: int, levels: Sequence[float]) -> Tensor:
-    """Turn frequencies up and down.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    rate : int
-        Hz.
-    levels : sequence of float
-        dB, at frequencies that are spaced evenly on a logarithmic scale from 20 Hz to
-        half the rate; in between they are interpolated.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
-    hertz = np.fft.rfftfreq(len(wav), 1 / rate) + 20
-    places = np.geomspace(20, rate / 2 + 20, len(levels))
-    gain = 10 ** (np.interp(np.log(hertz), np.log(places), levels) / 20)
-    gain = torch.from_numpy(gain.astype(np.float32))
-    return torch.fft.irfft(torch.fft.rfft(wav) * gain, n=len(wav))
-
-
-def in_a_room(
-    wav: Tensor, rate: int, seconds: float, level: float, rng: np.random.Generator
-) -> Tensor:
-    """Add the reverberation of a room: noise that dies away.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    rate : int
-        Hz.
-    seconds : float
-        Until the reverberation has fallen by 60 dB.
-    level : float
-        Its amplitude, that of the sound itself being 1.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
-    count = max(1, int(seconds * rate))
-    tail = torch.from_numpy(rng.standard_normal(count, dtype=np.float32))
-    tail = tail * torch.exp(torch.linspace(0, -6.9, count))
-    response = level * tail / tail.norm()
-    response[0] += 1
-    return fftconvolve(wav, response)[: len(wav)]
-
-
-def only_between(wav: Tensor, start: float, stop: float) -> Tensor:
-    """Silence what lies outside a stretch.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    start : float
-        Begin, as a share of the length.
-    stop : float
-        End, likewise; what is beyond 1 does not count.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
-    place = torch.arange(len(wav)) / len(wav)
-    return wav * ((place >= start) & (place < stop))
 
 
 def crossed(fine: Tensor, coarse: Tensor) -> Tensor:
@@ -275,9 +166,10 @@ class Composer:
             whole = masked_at_random(whole, rng)
         if rng.random() < self.noise_share:
             noise = coloured_noise(self.samples, rng.uniform(0, 2), rng)
-            whole = whole + _at_level(noise, rng.uniform(-25, 3)) * _rms(whole)
-        gain = 10 ** (-rng.uniform(0, 25) / 20)
-        return gain * PEAK * whole / whole.abs().max().clamp_min(1e-4), told
+            level = 10 ** (rng.uniform(-25, 3) / 20)
+            whole = whole + scale_to_rms(noise, level * rms(whole))
+        peak = PEAK * 10 ** (-rng.uniform(0, 25) / 20)
+        return scale_to_peak(whole[None], peak)[0], told
 
     def part(self, clip: Tensor, several: bool, rng: np.random.Generator) -> Tensor:
         """What becomes of a clip.
@@ -296,28 +188,19 @@ class Composer:
         Tensor [samples]
             At its level; zeros where it is silent.
         """
-        wav = played_at(clip, 2 ** rng.uniform(-self.octaves, self.octaves))
-        wav = filled(wav, self.samples, rng)
+        wav = change_speed(clip, 2 ** rng.uniform(-self.octaves, self.octaves))
+        wav = tile_or_crop(wav, self.samples, rng).roll(int(rng.integers(self.samples)))
         if rng.random() < self.backwards_share:
             wav = wav.flip(0)
         if rng.random() < self.equalised_share:
-            wav = equalised(wav, self.rate, rng.normal(0, rng.choice([3, 6]), 8))
+            hertz = np.geomspace(20, self.rate / 2, 8)
+            levels = rng.normal(0, rng.choice([3, 6]), 8)
+            wav = equalise(wav, self.rate, list(zip(hertz, levels, strict=True)))
         if rng.random() < self.room_share:
             room = rng.uniform(0.1, 1.5), rng.uniform(0.2, 1.2)
-            wav = in_a_room(wav, self.rate, *room, rng)
+            wav = add_reverb(wav, self.rate, *room, rng)
         if several and rng.random() < self.stretch_share:
             start = rng.uniform(0, 0.7)
-            wav = only_between(wav, start, start + rng.uniform(0.15, 1))
-        return _at_level(wav, rng.uniform(-self.level_db, self.level_db))
-
-
-def _rms(wav: Tensor) -> Tensor:
-    return wav.square().mean().sqrt()
-
-
-def _at_level(wav: Tensor, level_db: float) -> Tensor:
-    """A waveform whose RMS is the level; zeros for one that is silent."""
-    rms = _rms(wav)
-    if rms <= QUIETEST:
-        return torch.zeros_like(wav)
-    return wav / rms * 10 ** (level_db / 20)
+            wav = silence_outside(wav, start, start + rng.uniform(0.15, 1))
+        level = 10 ** (rng.uniform(-self.level_db, self.level_db) / 20)
+        return scale_to_rms(wav, level, QUIETEST)

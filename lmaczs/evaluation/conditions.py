@@ -7,6 +7,7 @@ run that goes on after an interruption.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lmaczs.audio.effects import tile_or_crop
 from lmaczs.audio.io import load_audio
+from lmaczs.audio.mixing import mix_at_snr, scale_to_peak
 from lmaczs.frontend import FrontEnd
 from lmaczs.utils.seeds import seed_of
 
@@ -38,7 +41,7 @@ class HeardUnder(Dataset):
         One of `CONDITIONS`. In ``mixture`` the other clip has another label; in
         ``speech`` it is a stretch of a recording.
     share : float
-        Of the added sound, see `contaminate`.
+        Of the added sound at unit energy, in (0, 1): 0.2 puts it 12 dB below the clip.
     seed : int
         Of what is added.
     speech : sequence of Path
@@ -67,7 +70,8 @@ class HeardUnder(Dataset):
             raise ValueError("condition mixture needs clips of two labels")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.condition = front_end, condition
-        self.share, self.seed, self.speech = share, seed, list(speech)
+        self.snr_db = 20 * math.log10((1 - share) / share)
+        self.seed, self.speech = seed, list(speech)
         self.read = partial(load_audio, sample_rate=front_end.sample_rate)
 
     def __len__(self) -> int:
@@ -79,7 +83,7 @@ class HeardUnder(Dataset):
         rng = np.random.default_rng(seed_of(self.seed, self.condition, clip.id))
         if self.condition != "clean":
             other = self._other(clip, len(wav), rng)
-            wav = contaminate(wav, repeated_to(other, len(wav), rng), self.share)
+            wav = contaminate(wav, tile_or_crop(other, len(wav), rng), self.snr_db)
         fitted = self.front_end.fit_length(wav[None])[0]
         samples = min(len(wav), len(fitted))
         return {"id": clip.id, "label": clip.label, "wav": fitted, "samples": samples}
@@ -93,12 +97,11 @@ class HeardUnder(Dataset):
         return self.read(others.iloc[int(rng.integers(len(others)))].path)
 
 
-def contaminate(clip: Tensor, other: Tensor, share: float = 0.2) -> Tensor:
-    """A clip with another sound on top of it.
+def contaminate(clip: Tensor, other: Tensor, snr_db: float) -> Tensor:
+    """A clip with another sound on top of it, at an absolute peak of 1.
 
-    ``(1 - share) clip / |clip| + share other / |other|``, at an absolute peak of 1.
-    0.2 is what SpeechBrain's L-MAC recipe has for other clips and speech; it adds white
-    noise at 6 dB (a third). LMAC-ZS has 3 dB for all three (0.4145).
+    SpeechBrain's L-MAC recipe has 12 dB for other clips and speech, and 6 dB for white
+    noise. LMAC-ZS has 3 dB for all three.
 
     Parameters
     ----------
@@ -106,39 +109,12 @@ def contaminate(clip: Tensor, other: Tensor, share: float = 0.2) -> Tensor:
         A waveform.
     other : Tensor [samples]
         What is added. If it is silent, nothing is.
-    share : float
-        Of the added sound, in [0, 1]: 0.2 puts it 12 dB below the clip.
+    snr_db : float
+        Level of the clip above the added sound in dB.
 
     Returns
     -------
     Tensor [samples]
         All zero if both are silent.
     """
-    parts = ((1 - share) * _unit_energy(clip), share * _unit_energy(other))
-    mixture = parts[0] + parts[1]
-    return mixture / mixture.abs().max().clamp_min(1e-9)
-
-
-def _unit_energy(wav: Tensor) -> Tensor:
-    return wav / wav.norm().clamp_min(1e-9)
-
-
-def repeated_to(wav: Tensor, samples: int, rng: np.random.Generator) -> Tensor:
-    """A stretch of a given length; what is too short is repeated.
-
-    Parameters
-    ----------
-    wav : Tensor [n]
-        A waveform.
-    samples : int
-        The length.
-    rng : numpy.random.Generator
-        Draws where the stretch begins in what is longer.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
-    wav = wav.repeat(-(-samples // len(wav)))
-    start = int(rng.integers(len(wav) - samples + 1))
-    return wav[start : start + samples]
+    return scale_to_peak(mix_at_snr(clip, other, snr_db)).sum(0)

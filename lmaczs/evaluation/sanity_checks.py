@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.audio.io import load_audio
-from lmaczs.audio.mixing import mix_waveforms
+from lmaczs.audio.mixing import mix_at_snr
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain, masks_of_clip, similarities
@@ -129,7 +129,7 @@ def _in_a_sum(
 ) -> float:
     length = min(map(len, wavs))
     first, second = (wav[:length] for wav in wavs)
-    mixture = mix_waveforms(first, second, 0.0).sum(0)
+    mixture = mix_at_snr(first, second, 0.0).sum(0)
     text = clap.encode_text([prompt])
     (one,) = explain(clap, decoder, mixture, [prompt], text, verify=False)
     sounds = (one.waveform, mixture.cpu(), first.cpu())

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmaczs.audio.io import load_audio
-from lmaczs.audio.mixing import in_turn
+from lmaczs.audio.mixing import concatenate
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainers import Asked, Methods
 from lmaczs.frontend import FrontEnd, power
@@ -84,7 +84,7 @@ class KnownSources(Dataset):
         target, rest = self._clip(clip.path), self._clip(other.path)
         if self.arrangement == "sequence":
             first_leads = not rng.integers(2)
-            target, rest = in_turn(target, rest, 0.5, 0.0, first_leads)
+            target, rest = concatenate(target, rest, 0.5, 0.0, first_leads)
         return {
             "id": clip.id,
             "label": clip.label,

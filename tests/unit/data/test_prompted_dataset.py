@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lmaczs.clap import FrozenClap
-from lmaczs.data.augment import Disturbance
+from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_texts import Phrase
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.frontend import FrontEnd
@@ -166,7 +166,7 @@ def test_share_of_sequences(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
 def test_items_know_their_sources(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """The clip itself and its partner; what noise was added is in neither."""
-    noise = Disturbance(speed_share=0.5, noise_share=0.5, noise_db=(10.0, 20.0))
+    noise = WaveformAugment(speed_prob=0.5, noise_prob=0.5, noise_snr_db=(10.0, 20.0))
     whole = table[table.id.str.endswith("5")]
     data = clips(whole, front_end, mixture_share=0.5)
     noisy = clips(whole, front_end, mixture_share=0.5, disturb=noise)
@@ -227,7 +227,7 @@ def test_share_of_mixtures(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
 def test_training_clips_are_disturbed(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """Mixtures, too, and anew in every epoch; clips that are judged are left alone."""
-    disturb = Disturbance(speed_share=1.0)
+    disturb = WaveformAugment(speed_prob=1.0)
     for share in (0.0, 1.0):
         options = {"mixture_share": share, "gain_db": 0.0, "disturb": disturb}
         data = clips(table[table.id.str.endswith("5")], front_end, **options)
@@ -249,7 +249,7 @@ def test_short_clip_that_is_disturbed_is_one_sound(
     """Its repetitions differ, so that no part of its mask may be repeated."""
     short = table[table.id.str.endswith("1")]
     for share, samples in ((0.0, RATE), (1.0, SIZE)):
-        disturb = Disturbance(noise_share=share)
+        disturb = WaveformAugment(noise_prob=share)
         data = clips(short, front_end, mixture_share=0.0, disturb=disturb)
         assert {item["samples"] for item in drawn(data)} == {samples}
 

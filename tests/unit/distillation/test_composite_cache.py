@@ -12,9 +12,9 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 from transformers import ClapFeatureExtractor
 
+from lmaczs.audio.resampling import resample
 from lmaczs.distillation import composite_cache as composite_bank
 from lmaczs.distillation.clip_cache import ClipBank
 from lmaczs.distillation.composite_cache import (

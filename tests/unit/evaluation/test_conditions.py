@@ -20,7 +20,6 @@ from lmaczs.evaluation.conditions import (
     CONDITIONS,
     HeardUnder,
     contaminate,
-    repeated_to,
 )
 from lmaczs.frontend import FrontEnd
 
@@ -102,12 +101,13 @@ def noise(samples: int, seed: int) -> Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(seed))
 
 
-def slow_contaminate(clip: list[float], other: list[float], share: float) -> list:
+def slow_contaminate(clip: list[float], other: list[float], snr_db: float) -> list:
     """Add two sounds at unit energy, sample by sample, and divide by the peak."""
     energies = [sum(x * x for x in wav) ** 0.5 for wav in (clip, other)]
+    gain = 10 ** (-snr_db / 20)
     mixture = []
     for a, b in zip(clip, other, strict=True):
-        mixture.append((1 - share) * a / energies[0] + share * b / energies[1])
+        mixture.append(a / energies[0] + gain * b / energies[1])
     peak = max(abs(x) for x in mixture)
     return [x / peak for x in mixture]
 
@@ -115,62 +115,24 @@ def slow_contaminate(clip: list[float], other: list[float], share: float) -> lis
 # --- contaminate --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 1.0])
-def test_contamination_equals_the_definition(share: float) -> None:
-    """Shares of unit energy, whatever the levels were."""
+@pytest.mark.parametrize("snr_db", [-30.0, 0.0, 3.0, 12.0])
+def test_contamination_equals_the_definition(snr_db: float) -> None:
+    """The SNR is as given, whatever the levels were."""
     clip, other = noise(90, 0), 0.1 + noise(90, 1)
-    expected = slow_contaminate(clip.tolist(), other.tolist(), share)
+    expected = slow_contaminate(clip.tolist(), other.tolist(), snr_db)
     for gains in ((1, 1), (1e-4, 30), (200, 1e-5)):
-        found = contaminate(gains[0] * clip, gains[1] * other, share)
+        found = contaminate(gains[0] * clip, gains[1] * other, snr_db)
         assert found.tolist() == pytest.approx(expected, abs=1e-5)
         assert found.abs().max().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_contamination_is_12_db_down_unless_told_otherwise() -> None:
-    """The default puts 0.8 of the clip beside 0.2 of the other."""
-    clip, other = (torch.from_numpy(tone(hz)) for hz in (500, 4100))
-    found = levels(contaminate(clip, 50 * other))
-    assert found["bell"] - found["one"] == pytest.approx(DOWN, abs=0.01)
-    assert DOWN == pytest.approx(12, abs=0.05)
-
-
 def test_contamination_with_silence() -> None:
-    """What is silent adds nothing, and two silences are silent."""
+    """A silent sound adds nothing, and two silences are silent."""
     wav, nothing = noise(50, 0), torch.zeros(50)
     expected = wav / wav.abs().max()
-    torch.testing.assert_close(contaminate(wav, nothing), expected)
-    torch.testing.assert_close(contaminate(nothing, wav), expected)
-    assert torch.equal(contaminate(nothing, nothing), nothing)
-
-
-# --- stretches and seeds ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("samples", [1, 4, 5, 13, 30])
-def test_stretches_are_contiguous(samples: int) -> None:
-    """A stretch goes on from where it begins; what is too short begins again."""
-    wav = torch.arange(5.0)
-    for seed in range(20):
-        found = repeated_to(wav, samples, np.random.default_rng(seed)).tolist()
-        start = int(found[0])
-        assert found == [(start + i) % 5 for i in range(samples)]
-
-
-def test_stretches_begin_anywhere() -> None:
-    """Every start in a longer sound is drawn, the first and the last one, too."""
-    starts = set()
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        found = repeated_to(torch.arange(9.0), 6, rng).tolist()
-        assert found == [found[0] + i for i in range(6)]
-        starts.add(found[0])
-    assert starts == {0, 1, 2, 3}
-
-
-def test_stretch_as_long_as_the_sound() -> None:
-    """Of a sound that fits nothing is lost."""
-    wav = noise(20, 0)
-    assert torch.equal(repeated_to(wav, 20, np.random.default_rng(0)), wav)
+    torch.testing.assert_close(contaminate(wav, nothing, 12.0), expected)
+    torch.testing.assert_close(contaminate(nothing, wav, 12.0), expected)
+    assert torch.equal(contaminate(nothing, nothing, 12.0), nothing)
 
 
 # --- HeardUnder ---------------------------------------------------------------------
@@ -264,11 +226,12 @@ def test_long_speech_gives_a_drawn_stretch(
     path = write(tmp_path / "long.wav", whole.numpy())
     windows = torch.nn.functional.normalize(whole.unfold(0, 50, 1), dim=1)
     starts = set()
-    for item in items(HeardUnder(clips, front_end, "speech", 1.0, speech=[path])):
+    for item in items(HeardUnder(clips, front_end, "speech", 0.9999, speech=[path])):
         wav = item["wav"][:RATE]
         start = int((windows @ wav[:50]).argmax())
         stretch = whole[start : start + RATE]
-        torch.testing.assert_close(wav, stretch / stretch.abs().max())
+        expected = stretch / stretch.abs().max()
+        torch.testing.assert_close(wav, expected, atol=1e-3, rtol=0)
         starts.add(start)
     assert len(starts) == len(clips)
     assert max(starts) - min(starts) > RATE / 2

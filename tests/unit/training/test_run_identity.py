@@ -29,8 +29,8 @@ objective: lmaczs
 weights: {sparsity: 1.0, similarity: 2.0}
 templates: ["{}", "the sound of {}"]
 split: !name:lmaczs.data.esc50.split_for_development
-disturb: !new:lmaczs.data.augment.Disturbance
-    speed_share: 0.5
+disturb: !new:lmaczs.data.augment.WaveformAugment
+    speed_prob: 0.5
 max_grad_norm: 5.0
 num_workers: 0
 """
@@ -62,7 +62,7 @@ def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         (["--weights={sparsity: 3}"], ["weights.sparsity 1.0, now 3"]),
         (["--weights={other: 3}"], ["weights.other unset, now 3"]),
         (["--seed=8"], ["seed 7, now 8"]),
-        (["--disturb={speed_share: 1}"], ["disturb.speed_share 0.5, now 1"]),
+        (["--disturb={speed_prob: 1}"], ["disturb.speed_prob 0.5, now 1"]),
         (["--templates=[a]"], ['templates ["{}", "the sound of {}"], now ["a"]']),
         (["--rate_epochs=9"], ["rate_epochs !ref <number_of_epochs>, now 9"]),
         (
