@@ -41,7 +41,7 @@ from transformers import (
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.decoder import MaskDecoder
-from lmaczs.objectives.objective import LmacZsObjective
+from lmaczs.objectives.objective import make_objective
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.distributed import gather, join_group, run_together
 
@@ -49,11 +49,11 @@ SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
 TERMS = [
     "similarity",
     "sparsity",
-    "removed",
-    "residual",
+    "masked_out_similarity",
+    "masked_out_contrast",
     "interference",
     "omission",
-    "contrast",
+    "masked_in_contrast",
 ]
 WEIGHTS = dict.fromkeys(TERMS, 1.0)
 TEMPLATES = ["This is a sound of {}.", "{}"]
@@ -187,12 +187,16 @@ def make_brain(clap: FrozenClap, options: RunOptions) -> InterpreterBrain:
         "clap": clap,
         "decoder": decoder,
         "domain": "stft",
-        "criterion": LmacZsObjective(WEIGHTS),
         "templates": TEMPLATES,
         "average_decay": 0.98,
     }
     modules = {"decoder": decoder, "clap": clap}
-    brain = InterpreterBrain(modules, torch.optim.AdamW, hparams, options)
+    objective = make_objective(
+        "lmaczs", WEIGHTS, absent_cosine=0.3, same_prompt_cosine=0.8
+    )
+    brain = InterpreterBrain(
+        modules, torch.optim.AdamW, hparams, options, objective=objective
+    )
     brain.set_classes(LABELS)
     brain.on_fit_start()
     brain.kept = {}

@@ -395,7 +395,7 @@ class FrontEnd(nn.Module):
         stft : Tensor [B, F, n_frames], complex64
             STFT of clips after `fit_length`.
         mask : Tensor [B, n_mels, n_frames] (mel) or [B, F, n_frames] (stft, waveform)
-            In [0, 1].
+            In [0, 1]; or [B, P, ...], several masks of each clip.
         domain : {"mel", "stft", "waveform"}
             ``mel``: the mask multiplies the mel magnitude. ``stft``: it multiplies
             the complex STFT. ``waveform``: as ``stft``, then through the ISTFT and
@@ -403,7 +403,7 @@ class FrontEnd(nn.Module):
 
         Returns
         -------
-        Tensor [B, C, n_frames, n_mels]
+        Tensor [B, C, n_frames, n_mels], or [B * P, ...]
 
         Raises
         ------
@@ -411,12 +411,17 @@ class FrontEnd(nn.Module):
             If there is no such domain.
         """
         stft = stft[..., : self.n_frames]
+        if mask.dim() > stft.dim():
+            stft = stft[:, None]
         if domain == "waveform":
-            return self.log_mel(self.istft(mask * stft, self.max_samples))
+            wavs = self.istft(mask * stft, self.max_samples)
+            return self.log_mel(wavs.flatten(0, -2))
         if domain == "mel":
-            return self.to_log_mel(mask.square() * self.mel_power(power(stft)))
+            masked = mask.square() * self.mel_power(power(stft))
+            return self.to_log_mel(masked.flatten(0, -3))
         if domain == "stft":
-            return self.to_log_mel(self.mel_power(mask.square() * power(stft)))
+            masked = mask.square() * power(stft)
+            return self.to_log_mel(self.mel_power(masked.flatten(0, -3)))
         raise ValueError(f"domain is {domain!r}, not one of {', '.join(DOMAINS)}")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from speechbrain.utils.distributed import run_on_main
 from lmaczs.clap import CACHED_PROMPTS
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.hub import resolve
+from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
@@ -38,8 +39,12 @@ from lmaczs.training.run_identity import (
 from lmaczs.utils.digests import clips_digest
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import parse_options
+from lmaczs.utils.options import parse_options, plain_values
 
+OBJECTIVE = (
+    *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
+    *("absent_cosine", "same_prompt_cosine"),
+)
 DATA = ("train_data", "valid_data", "test_data")
 
 
@@ -58,6 +63,7 @@ def main(argv: list[str]) -> dict[str, float]:
     """
     hparams_file, run_opts, overrides = parse_options(argv)
     run_opts = join_group(run_opts)
+    objective_of(plain_values(hparams_file, overrides))  # refused before models load
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     require_a_batch(hparams)
@@ -130,6 +136,11 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def objective_of(hparams: Mapping[str, Any]) -> Objective:
+    """Make the objective of a training YAML."""
+    return make_objective(**{name: hparams[name] for name in OBJECTIVE})
+
+
 def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
     """Brain, checkpointer and run card of a training.
 
@@ -159,6 +170,7 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
         hparams=hparams,
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
+        objective=objective_of(hparams),
     )
     encode_ahead(brain, [hparams[name] for name in DATA])
     brain.set_classes(hparams["valid_data"].classes)

@@ -16,8 +16,9 @@ from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.explanation import explain
 from lmaczs.frontend import cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
-from lmaczs.objectives.extensions import beside_prompts, share_of_whole
-from lmaczs.objectives.objective import Pairs, ask_predicted
+from lmaczs.objectives.objective import Objective, use_predicted_prompt
+from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
+from lmaczs.objectives.terms import MaskedPairs
 from lmaczs.training.distributed import gather
 from lmaczs.training.group_brain import GroupBrain, means_over_clips, unit_float32
 from lmaczs.utils.naming import slugify
@@ -33,8 +34,10 @@ class InterpreterBrain(GroupBrain):
     ----------
     *args : Any
         As SpeechBrain's Brain. The hparams it reads are those of hparams/esc50.yaml.
+    objective : Objective
+        What the masks are trained for.
     **kwargs : Any
-        Likewise.
+        As SpeechBrain's Brain.
 
     Attributes
     ----------
@@ -46,8 +49,9 @@ class InterpreterBrain(GroupBrain):
     `set_classes` must be called before fitting.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.objective = objective
         self.train_stats: dict[str, float] | None = None
         self.average = AveragedModel(
             self.hparams.decoder,
@@ -84,8 +88,8 @@ class InterpreterBrain(GroupBrain):
 
     # -------------------------------------------------------------- one step
 
-    def compute_forward(self, batch: dict[str, Any], stage: sb.Stage) -> Pairs:
-        """Decode a mask for every pair and encode what it keeps and what it leaves.
+    def compute_forward(self, batch: dict[str, Any], stage: sb.Stage) -> MaskedPairs:
+        """Decode a mask for every pair and encode what it keeps and what it leaves out.
 
         Parameters
         ----------
@@ -97,11 +101,13 @@ class InterpreterBrain(GroupBrain):
 
         Returns
         -------
-        Pairs
+        MaskedPairs
+            In training with those optional fields alone that the objective needs.
         """
         front_end = self.clap.front_end
         samples = batch["samples"].to(self.device)
-        spectrum = front_end.stft(batch["wav"].to(self.device))
+        wav = batch["wav"].to(self.device)
+        spectrum = front_end.stft(wav)
         log_mel = front_end.stft_to_log_mel(spectrum)
         with torch.no_grad():
             encoding = self.clap.audio_features(log_mel)
@@ -112,72 +118,67 @@ class InterpreterBrain(GroupBrain):
         decoder = self.modules.decoder if training else self.average.module
         masks = decoder(text, encoding.features, log_mel).float()
         masks = front_end.tile_mask(masks, samples)
-        scored = torch.cat([masks, 1 - masks[:, :1]], 1)
+        needs, domain = self.objective.needs, self.hparams.domain
+        # metrics need what is masked out, whatever the objective does
+        with_rest = not training or "masked_out" in needs
+        scored = torch.cat([masks, 1 - masks[:, :1]], 1) if with_rest else masks
         encoded = self._embed_masked(spectrum, scored)
-        own, others = self._known_sounds(batch, masks, known)
-        return Pairs(
+        prompts = masks.shape[1]
+        power = sources = None
+        if "power" in needs:
+            power = relative_power(cell_power(front_end, spectrum, domain))
+        if "sources" in needs and known.any():
+            apart = batch["sources"].to(self.device)
+            both = source_power(front_end, wav, spectrum, apart, prompts, domain)
+            sources = SourcePower(*(x * known[:, None, None, None] for x in both))
+        return MaskedPairs(
             text=text,
             present=present,
             masks=masks,
-            power=share_of_whole(cell_power(front_end, spectrum, self.hparams.domain)),
-            own=own,
-            others=others,
             embedding=embedding,
-            masked=encoded[:, :-1],
-            removed=encoded[:, -1],
+            masked_in=encoded[:, :prompts],
             classes=self.class_text.to(self.device),
             logit_scale=self.clap.logit_scale,
+            masked_out=encoded[:, -1] if with_rest else None,
+            power=power,
+            sources=sources,
         )
 
     def _prompts(
         self, batch: dict[str, Any], embedding: Tensor, stage: sb.Stage
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts [B, P, D]; which are there [B, P]; if the first is the clip's [B]."""
+        """Prompts [B, P, D]; which are present [B, P]; whose sources are known [B]."""
         present = batch["present"].to(self.device)
         classes = self.class_text.to(self.device)
         predicted = classes[(embedding @ classes.T).argmax(-1)]
         unknown = torch.zeros(len(predicted), dtype=torch.bool, device=self.device)
-        if stage == sb.Stage.TRAIN and self.hparams.criterion.explains == "prompts":
+        if stage == sb.Stage.TRAIN and not self.objective.explains_prediction:
             flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
             text = self.clap.encode_text(flat).view(*present.shape, -1)
-            return ask_predicted(text, present, batch["ask_predicted"], predicted)
+            same = self.objective.options.same_prompt_cosine
+            replaced = batch["ask_predicted"]
+            return use_predicted_prompt(text, present, replaced, predicted, same)
         if stage == sb.Stage.TRAIN:
             return predicted[:, None], present[:, :1], unknown
         absent = self.clap.encode_text([p[-1] for p in batch["prompts"]])
         there = torch.tensor([[True, False]], device=self.device)
-        asked = torch.stack([predicted, absent], 1)
-        return asked, there.expand(len(predicted), -1), unknown
-
-    def _known_sounds(
-        self, batch: dict[str, Any], masks: Tensor, known: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each prompt's own sound and what sounds beside it, on the masks' grid."""
-        if not known.any():  # L-MAC, validation and test
-            return torch.zeros_like(masks), torch.zeros_like(masks)
-        sounds = (batch[name].to(self.device) for name in ("wav", "sources"))
-        front_end, domain = self.clap.front_end, self.hparams.domain
-        own, others = beside_prompts(front_end, *sounds, masks.shape[1], domain)
-        known = known[:, None, None, None]
-        return own * known, others * known
+        both = torch.stack([predicted, absent], 1)
+        return both, there.expand(len(predicted), -1), unknown
 
     def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
-        """``f(M * X)`` of every pair: [B, P, D]."""
-        batch, prompts = masks.shape[:2]
-        spectra = spectrum.repeat_interleave(prompts, 0)
-        log_mel = self.clap.front_end.input_tf(
-            spectra, masks.flatten(0, 1), self.hparams.domain
-        )
+        """``f(M * X)`` [B, P, D] of every pair."""
+        log_mel = self.clap.front_end.input_tf(spectrum, masks, self.hparams.domain)
         embedded = unit_float32(self.clap.audio_embedding(log_mel))
-        return embedded.view(batch, prompts, -1)
+        return embedded.view(*masks.shape[:2], -1)
 
     def compute_objectives(
-        self, predictions: Pairs, batch: dict[str, Any], stage: sb.Stage
+        self, predictions: MaskedPairs, batch: dict[str, Any], stage: sb.Stage
     ) -> Tensor:
         """Loss of a batch; its terms and, beyond training, the metrics are kept.
 
         Parameters
         ----------
-        predictions : Pairs
+        predictions : MaskedPairs
             From `compute_forward`.
         batch : dict
             The batch.
@@ -190,24 +191,25 @@ class InterpreterBrain(GroupBrain):
             Scalar.
         """
         with self.full_precision():
-            terms = self.hparams.criterion(predictions)
+            terms = self.objective(predictions)
             clips = len(predictions.masks)
             self._keep({k: v.detach().expand(clips) for k, v in terms.items()})
             if stage != sb.Stage.TRAIN:
                 self._keep(self._metrics(predictions, batch))
         return terms["loss"]
 
-    def _metrics(self, pairs: Pairs, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def _metrics(self, pairs: MaskedPairs, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Every metric of a batch, one value per clip."""
 
         def probabilities(embedding: Tensor) -> Tensor:
             return class_probabilities(embedding, pairs.classes, pairs.logit_scale)
 
+        assert pairs.masked_out is not None
         target = [self.labels.index(label) for label in batch["label"]]
         table = faithfulness_table(
             probabilities(pairs.embedding),
-            probabilities(pairs.masked[:, 0]),
-            probabilities(pairs.removed),
+            probabilities(pairs.masked_in[:, 0]),
+            probabilities(pairs.masked_out),
             pairs.masks[:, 0],
             torch.tensor(target, device=self.device),
         )

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperpyyaml.core import recursive_update
-from ruamel.yaml import YAML
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.run_opts import RunOptions
 
@@ -21,6 +19,7 @@ from lmaczs.training.distributed import gather
 from lmaczs.utils.digests import digest, fingerprint
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.options import plain_values
 
 if TYPE_CHECKING:
     from lmaczs.clap import FrozenClap
@@ -80,10 +79,7 @@ def settings_of(
     dict
         As JSON can hold it: every key but `NOT_COMPARED`.
     """
-    reader = YAML()
-    tree = reader.load(Path(hparams_file).read_text(encoding="utf-8"))
-    if overrides:
-        recursive_update(tree, reader.load(overrides))
+    tree = plain_values(hparams_file, overrides)
     given = {name: run_opts[name] for name in run_opts.overridden_args}
     kept = {k: v for k, v in {**tree, **given}.items() if k not in NOT_COMPARED}
     found = (pair for name, node in kept.items() for pair in _flat(name, node))

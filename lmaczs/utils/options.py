@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hyperpyyaml.core import recursive_update
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,7 +22,10 @@ from lmaczs.utils.errors import LmaczsError
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "weights": "loss_weights",
+    "criterion": "objective",
+}
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 
 
@@ -93,6 +97,26 @@ def check_options(hparams_file: str | Path, overrides: str = "") -> None:
     if needed:
         options = " and ".join(f"--{key}=VALUE" for key in needed)
         raise OptionError(f"{hparams_file} needs {options}: see the comments there")
+
+
+def plain_values(hparams_file: str | Path, overrides: str = "") -> dict[str, Any]:
+    """Read a YAML with its overrides and build nothing: tags stay as they are written.
+
+    Parameters
+    ----------
+    hparams_file : str or Path
+        The YAML.
+    overrides : str
+        Values that replace its own, as YAML.
+
+    Returns
+    -------
+    dict
+        Its keys and values, nodes of ruamel.yaml.
+    """
+    tree = _read(hparams_file)
+    recursive_update(tree, _parse(overrides))
+    return dict(tree)
 
 
 def _check_words(argv: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ OPTIONS = {
     "noise_share": 0,
     "band_share": 0,
     "negatives_per_clip": 0,
-    "weights": "{lmaczs: {similarity: 1, sparsity: 3}}",
+    "loss_weights": "{lmaczs: {similarity: 1, sparsity: 3}}",
     "number_of_epochs": 2,
     "examples_every": 2,
     "example_clips": "[0]",

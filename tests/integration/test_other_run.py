@@ -97,8 +97,8 @@ def done(
         ({"domain": "mel"}, "domain stft, now mel"),
         ({"width": 16}, "width 8, now 16"),
         (
-            {"weights": "{lmaczs: {sparsity: 3}}"},
-            "weights.lmaczs.sparsity 1.9, now 3",
+            {"loss_weights": "{lmaczs: {sparsity: 3}}"},
+            "loss_weights.lmaczs.sparsity 1.9, now 3",
         ),
         ({"lr": 0.1}, "lr 0.002, now 0.1"),
         ({"seed": 1}, "seed 1234, now 1"),

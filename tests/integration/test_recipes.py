@@ -25,13 +25,13 @@ from torch import Tensor
 from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import FrozenClap
 from lmaczs.data.esc50 import ESC10
+from lmaczs.objectives.objective import OBJECTIVES
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.export import ExportError, export_run
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]
-TERMS = {"similarity", "sparsity", "diversity", "removed", "absent", "leakage"}
-TERMS |= {"interference", "omission", "contrast", "residual", "loss"}
+TERMS = {*OBJECTIVES["lmaczs"], "loss"}
 METRICS = {"accuracy", "AI", "AD", "AD_sb", "AG", "FF", "Fid-In", "SPS", "COMP", "MM"}
 EPOCHS = 3
 
@@ -132,7 +132,7 @@ def train(recipe: Callable[[str], ModuleType]) -> Callable[[list[str]], Run]:
 WHOLE = {
     "number_of_epochs": EPOCHS,
     "lr": 0.002,
-    "weights": "{lmaczs: {similarity: 1, sparsity: 2, diversity: 0.1, removed: 0.3}}",
+    "loss_weights": "{similarity: 1, sparsity: 2, masked_out_similarity: 0.3}",
     "best_metric": "MM",
     "best_mode": "max",
     "examples_every": 2,
@@ -333,7 +333,7 @@ def test_debug(
     [
         ({"best_metric": "lost"}, "best_metric is 'lost', not one of"),
         ({"best_mode": "most"}, "best_mode is min or max, not 'most'"),
-        ({"objective": "gradcam"}, "objective is 'gradcam', not lmaczs or lmac"),
+        ({"objective": "gradcam"}, "objective: there is no 'gradcam', it may be"),
         ({"split": "random"}, "split is 'random'"),
         (
             {"data_folder": "nowhere", "archive_url": "null"},

@@ -347,6 +347,20 @@ def test_domains_agree_where_a_mask_is_constant(
     assert torch.allclose(results[1], results[2], atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_several_masks_of_a_clip_are_applied_as_one_by_one(domain: Domain) -> None:
+    """Clip by clip, mask by mask, as if the spectrogram were repeated for each."""
+    front_end = toy()
+    spectrum = front_end.stft(sound(8000, clips=2))
+    ones = ones_like_mask(front_end, 8000, domain)
+    random = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, 3, *ones.shape[-2:], generator=random)
+    repeated = spectrum.repeat_interleave(3, 0)
+    expected = front_end.input_tf(repeated, masks.flatten(0, 1), domain)
+    actual = front_end.input_tf(spectrum, masks, domain)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
 def directional_error(
     function: Callable[[Tensor], Tensor], at: Tensor, seed: int = 3
 ) -> float:

@@ -25,7 +25,8 @@ from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import DOMAINS, Domain
-from lmaczs.objectives.objective import LmacObjective, LmacZsObjective
+from lmaczs.objectives.objective import Objective
+from lmaczs.objectives.terms import TermOptions
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.checkpoints import WholeCheckpointer
 
@@ -35,16 +36,17 @@ TEMPLATES = ["This is a sound of {}.", "{}"]
 LMACZS = {
     "similarity": 1.0,
     "sparsity": 0.5,
-    "diversity": 0.1,
-    "removed": 0.3,
+    "mask_diversity": 0.1,
+    "masked_out_similarity": 0.3,
     "absent": 0.3,
     "leakage": 0.3,
     "interference": 0.4,
     "omission": 0.4,
-    "residual": 0.2,
-    "contrast": 0.3,
+    "masked_out_contrast": 0.2,
+    "masked_in_contrast": 0.3,
 }
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
+COSINES = TermOptions(absent_cosine=0.3, same_prompt_cosine=0.8)
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
 
 MakeBrain = Callable[..., InterpreterBrain]
@@ -97,7 +99,7 @@ def make_brain(
     """Function that makes a Brain; it takes an objective, a domain and hparams."""
 
     def make(
-        criterion: Any = None, domain: Domain = "stft", **changes: Any
+        objective: Objective | None = None, domain: Domain = "stft", **changes: Any
     ) -> InterpreterBrain:
         torch.manual_seed(0)
         decoder = MaskDecoder(tiny_clap, domain, width=8)
@@ -109,7 +111,6 @@ def make_brain(
             "decoder": decoder,
             "domain": domain,
             "templates": TEMPLATES,
-            "criterion": criterion or LmacZsObjective(LMACZS),
             "number_of_epochs": 4,
             "lr": 0.01,
             "rate_epochs": 4,
@@ -135,6 +136,7 @@ def make_brain(
             checkpointer=WholeCheckpointer(
                 tmp_path / "save", {"decoder": decoder, "counter": counter}
             ),
+            objective=objective or Objective("lmaczs", LMACZS, COSINES),
         )
         brain.set_classes(LABELS)
         brain.on_stage_start(VALID)
@@ -190,10 +192,10 @@ def test_pairs_against_a_loop(
             mask = front_end.crop_mask(mask, samples)
             assert_close(pairs.masks[i, k, :, : mask.shape[-1]], mask[0])
             kept = masked_log_mel(front_end, wav[None], mask, domain)
-            assert_close(pairs.masked[i, k], tiny_clap.audio_embedding(kept)[0])
+            assert_close(pairs.masked_in[i, k], tiny_clap.audio_embedding(kept)[0])
             if k == 0:
                 left = masked_log_mel(front_end, wav[None], 1 - mask, domain)
-                assert_close(pairs.removed[i], tiny_clap.audio_embedding(left)[0])
+                assert_close(pairs.masked_out[i], tiny_clap.audio_embedding(left)[0])
 
 
 def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
@@ -242,7 +244,11 @@ def test_what_sounds_beside_a_prompt(
     batch["sources"][0, 1] = partner
     batch["wav"][0] += partner + noise
     pairs = brain.compute_forward(batch, TRAIN)
-    assert pairs.own.shape == pairs.others.shape == pairs.masks.shape
+    assert (
+        pairs.sources.target.shape
+        == pairs.sources.interference.shape
+        == pairs.masks.shape
+    )
     front_end = tiny_clap.front_end
 
     def shares(own: Tensor, other: Tensor) -> list[Tensor]:
@@ -254,10 +260,10 @@ def test_what_sounds_beside_a_prompt(
 
     for prompt, own in enumerate((clip, partner)):
         both = shares(own, clip + partner + noise - own)
-        for found, expected in zip((pairs.own, pairs.others), both, strict=True):
+        for found, expected in zip(pairs.sources, both, strict=True):
             close = {"atol": 1e-3 * float(expected.max()), "rtol": 1e-3}
             torch.testing.assert_close(found[0, prompt], expected, **close)
-    for known in (pairs.own, pairs.others):
+    for known in pairs.sources:
         assert not known[:, 2].any()
         assert not known[1, 0].any()
 
@@ -273,13 +279,13 @@ def test_what_sounds_beside_what_the_model_hears(
     said = tiny_clap.encode_text([batch["prompts"][1][0]])
     brain.class_text = said if hears_the_label else -said
     pairs = brain.compute_forward(batch, TRAIN)
-    assert bool(pairs.others[1, 0].any()) == hears_the_label
-    assert bool(pairs.own[1, 0].any()) == hears_the_label
+    assert bool(pairs.sources.interference[1, 0].any()) == hears_the_label
+    assert bool(pairs.sources.target[1, 0].any()) == hears_the_label
 
 
 def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
     """For L-MAC a mask a clip is decoded, for the class that is predicted for it."""
-    brain, batch = make_brain(LmacObjective(LMAC)), batch_of(3)
+    brain, batch = make_brain(Objective("lmac", LMAC, COSINES)), batch_of(3)
     pairs = brain.compute_forward(batch, TRAIN)
     assert pairs.masks.shape[:2] == (3, 1)
     predicted = (pairs.embedding @ brain.class_text.T).argmax(-1)
@@ -291,12 +297,15 @@ def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@pytest.mark.parametrize("criterion", [LmacZsObjective(LMACZS), LmacObjective(LMAC)])
+@pytest.mark.parametrize(
+    "objective",
+    [Objective("lmaczs", LMACZS, COSINES), Objective("lmac", LMAC, COSINES)],
+)
 def test_gradient_reaches_the_decoder_alone(
-    make_brain: MakeBrain, tiny_clap: FrozenClap, criterion: Any, domain: Domain
+    make_brain: MakeBrain, tiny_clap: FrozenClap, objective: Objective, domain: Domain
 ) -> None:
     """Every weight of the decoder gets a finite gradient, none of the CLAP does."""
-    brain, batch = make_brain(criterion, domain), batch_of(2)
+    brain, batch = make_brain(objective, domain), batch_of(2)
     brain.modules.train()
     assert not any(module.training for module in tiny_clap.modules())
     pairs = brain.compute_forward(batch, TRAIN)
@@ -310,7 +319,9 @@ def test_gradient_reaches_the_decoder_alone(
 
 def test_loss_falls(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
     """Steps on one batch lower its loss and leave the CLAP as it is, bit by bit."""
-    objective = LmacZsObjective({"sparsity": 1.0})  # the CLAP's is a rough landscape
+    objective = Objective(
+        "lmaczs", {"sparsity": 1.0}, COSINES
+    )  # the CLAP's is a rough landscape
     brain, batch = make_brain(objective), batch_of(2)
     before = copy.deepcopy(tiny_clap.state_dict())
     brain.init_optimizers()
@@ -355,15 +366,15 @@ def test_bfloat16(
     brain.training_ctx = torch.autocast("cpu", torch.bfloat16)
     with brain.training_ctx:
         pairs = brain.compute_forward(batch, TRAIN)
-    for name in ("text", "masks", "embedding", "masked", "removed", "classes"):
+    for name in ("text", "masks", "embedding", "masked_in", "masked_out", "classes"):
         assert getattr(pairs, name).dtype == torch.float32, name
     assert_close(pairs.text, expected.text)
     # rounding decides of some cells whether they count as 1, and so how much is removed
     assert ((pairs.masks - expected.masks).abs() < 0.05).float().mean() > 0.97
     front_end = tiny_clap.front_end
     left = masked_log_mel(front_end, batch["wav"], 1 - pairs.masks[:, 0], "stft")
-    expected = dataclasses.replace(expected, removed=tiny_clap.audio_embedding(left))
-    for name in ("embedding", "masked", "removed"):
+    expected = dataclasses.replace(expected, masked_out=tiny_clap.audio_embedding(left))
+    for name in ("embedding", "masked_in", "masked_out"):
         one, other = getattr(pairs, name), getattr(expected, name)
         assert_close(one.norm(dim=-1), torch.ones(one.shape[:-1]))
         assert ((one * other).sum(-1) > 0.98).all(), name
@@ -445,6 +456,24 @@ def test_training_measures_nothing_but_the_terms(make_brain: MakeBrain) -> None:
     brain, batch = make_brain(), batch_of(2)
     brain.compute_objectives(brain.compute_forward(batch, TRAIN), batch, TRAIN)
     assert set(brain.kept) == {*LMACZS, "loss"}
+
+
+def test_a_step_computes_what_its_objective_needs(
+    make_brain: MakeBrain, tiny_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is encoded or kept for terms without a weight; metrics have it all."""
+    brain = make_brain(Objective("lmaczs", {"similarity": 1, "sparsity": 1}, COSINES))
+    batch, encoded, embed = batch_of(2, prompts=3), [], tiny_clap.audio_embedding
+    monkeypatch.setattr(
+        tiny_clap, "audio_embedding", lambda x: encoded.append(len(x)) or embed(x)
+    )
+    pairs = brain.compute_forward(batch, TRAIN)
+    assert encoded == [2 * 3]
+    assert pairs.masked_out is pairs.power is pairs.sources is None
+    assert brain.compute_objectives(pairs, batch, TRAIN).isfinite()
+    pairs = brain.compute_forward(batch, VALID)
+    brain.compute_objectives(pairs, batch, VALID)
+    assert {"FF", "similarity", "sparsity"} < set(brain.kept)
 
 
 # --- epochs -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lmaczs.utils import options
-from lmaczs.utils.options import OptionError, check_options, parse_options
+from lmaczs.utils.options import OptionError, check_options, parse_options, plain_values
 
 YAML_TEXT = """
 seed: 1
@@ -64,6 +64,15 @@ def test_mistyped_options_get_one_sentence(
     with pytest.raises(OptionError, match=re.escape(fix)) as caught:
         parse_options([hparams, *words, "--data_folder=x"])
     assert "\n" not in str(caught.value)
+
+
+def test_plain_values_are_the_yamls_with_its_overrides(hparams: str) -> None:
+    """Nothing is built; a nested override keeps what stands beside it."""
+    values = plain_values(hparams, "seed: 2\noptimizer: {momentum: 0.5}")
+    assert values["seed"] == 2
+    assert values["number_of_epochs"] == 3
+    assert dict(values["optimizer"]) == {"lr": 0.1, "momentum": 0.5}
+    assert plain_values(hparams)["seed"] == 1
 
 
 def test_missing_value_is_named(hparams: str) -> None:

@@ -1,0 +1,92 @@
+"""Where a mixture's sources lie on the masks' grid, as fractions of its power."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lmaczs.frontend import Domain, FrontEnd, cell_power
+
+
+class SourcePower(NamedTuple):
+    """Power of each prompt's own source and of the rest, as fractions of their sum.
+
+    Attributes
+    ----------
+    target : Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+        Power of a prompt's own source; 0 throughout where nothing else is known to
+        sound.
+    interference : Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+        Power of the rest of the clip; 0 throughout where it is not known.
+    """
+
+    target: Tensor
+    interference: Tensor
+
+
+def relative_power(power: Tensor) -> Tensor:
+    """Power [B, F, T] as fractions of each clip's sum; 0 throughout in silence."""
+    whole = power.sum((1, 2), keepdim=True)
+    return torch.where(whole > 0, power / whole, 0)
+
+
+def power_fractions(target: Tensor, interference: Tensor) -> SourcePower:
+    """Two sources' power [B, P, F, T] as fractions of the power of both.
+
+    Together their sum over F and T is 1; both are 0 throughout in silence, and the
+    target is where there is no interference.
+    """
+    rest = interference.sum((2, 3), keepdim=True)
+    whole = target.sum((2, 3), keepdim=True) + rest
+    return SourcePower(
+        target=torch.where(rest > 0, target / whole, 0),
+        interference=torch.where(whole > 0, interference / whole, 0),
+    )
+
+
+@torch.no_grad()
+def source_power(
+    front_end: FrontEnd,
+    wav: Tensor,
+    spectrum: Tensor,
+    sources: Tensor,
+    prompts: int,
+    domain: Domain,
+) -> SourcePower:
+    """Power of each prompt's source and of the rest, on the grid of the masks.
+
+    The STFT is linear: the spectrum of the rest is that of the clip less that of the
+    source, so only the sources are transformed.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+        Of the model.
+    wav : Tensor [B, samples]
+        Clips, fitted to the model's length.
+    spectrum : Tensor [B, F, T], complex64
+        Their STFT.
+    sources : Tensor [B, 2, samples]
+        The clip's part that is the first prompt's source, and the second's.
+    prompts : int
+        P.
+    domain : {"mel", "stft", "waveform"}
+        Of the masks.
+
+    Returns
+    -------
+    SourcePower
+        0 throughout for prompts beyond the second, which are absent.
+    """
+    sources = sources[:, :prompts]
+    target = front_end.stft(sources)
+    # exactly 0 where a source is the whole clip, which rounding would hide
+    is_mixture = (wav[:, None] != sources).any(-1)[..., None, None]
+    rest = (spectrum[:, None] - target) * is_mixture
+    cells = (cell_power(front_end, one, domain) for one in (target, rest))
+    missing = (0, 0, 0, 0, 0, prompts - sources.shape[1])
+    return SourcePower(
+        *(nn.functional.pad(one, missing) for one in power_fractions(*cells))
+    )

@@ -1,0 +1,268 @@
+"""The registry of terms: to add one is to add an entry to `TERMS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lmaczs.objectives.extensions import (
+    absent_term,
+    interference_term,
+    leakage_term,
+    mask_diversity_term,
+    masked_in_contrast_term,
+    masked_out_contrast_term,
+    masked_out_similarity_term,
+    omission_term,
+)
+from lmaczs.objectives.paper import (
+    Sided,
+    masked_in_term,
+    masked_out_term,
+    require_sides,
+    similarity_term,
+    sparsity_term,
+)
+from lmaczs.objectives.source_power import SourcePower
+
+
+@dataclass(frozen=True)
+class MaskedPairs:
+    """A batch of clips with P prompts each, their masks, and the masked sounds.
+
+    Attributes
+    ----------
+    text : Tensor [B, P, D]
+        ``t_i``.
+    present : Tensor [B, P], bool
+        Which prompts sound in the clip; the first one always counts as the clip's.
+    masks : Tensor [B, P, F, T]
+        ``M_ij``.
+    embedding : Tensor [B, D]
+        ``f(X_j)``.
+    masked_in : Tensor [B, P, D]
+        ``f(M_ij * X_j)``.
+    classes : Tensor [K, D]
+        Embeddings of the class prompts.
+    logit_scale : float
+        The checkpoint's.
+    masked_out : Tensor [B, D], optional
+        ``f((1 - M_jj) * X_j)``, for the first prompt.
+    power : Tensor [B, F, T], optional
+        Of the clip, as fractions of its sum; 0 throughout in silence.
+    sources : SourcePower, optional
+        None where no clip's sources are known.
+    """
+
+    text: Tensor
+    present: Tensor
+    masks: Tensor
+    embedding: Tensor
+    masked_in: Tensor
+    classes: Tensor
+    logit_scale: float
+    masked_out: Tensor | None = None
+    power: Tensor | None = None
+    sources: SourcePower | None = None
+
+    @property
+    def original_similarity(self) -> Tensor:
+        """``C_ij`` [B, P]."""
+        return (self.text * self.embedding[:, None]).sum(-1)
+
+    @property
+    def masked_similarity(self) -> Tensor:
+        """``C^_ij`` [B, P]."""
+        return (self.text * self.masked_in).sum(-1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """Index [B] of the class that is predicted for the input."""
+        return self.class_logits(self.embedding).argmax(-1)
+
+    def class_logits(self, embedding: Tensor) -> Tensor:
+        """``s * T f(.)`` [B, K] of audio embeddings [B, D]."""
+        return self.logit_scale * embedding @ self.classes.T
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """Options of the terms, under their names in the YAML.
+
+    Attributes
+    ----------
+    absent_cosine : float
+        See `absent_term`; it belongs to the CLAP checkpoint.
+    same_prompt_cosine : float
+        See `masked_in_contrast_term`; it belongs to the CLAP checkpoint.
+    absent_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`.
+    present_prompts : {"one-sided", "two-sided"}
+        See `similarity_term`.
+    margin : float
+        See `similarity_term`.
+    """
+
+    absent_cosine: float
+    same_prompt_cosine: float
+    absent_prompts: Sided = "one-sided"
+    present_prompts: Sided = "two-sided"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_sides(self.absent_prompts, self.present_prompts, self.margin)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of an objective.
+
+    Attributes
+    ----------
+    function : callable
+        Of `MaskedPairs` and `TermOptions`; one value per clip, [B].
+    source : str
+        Equation of a paper, or "ours".
+    meaning : str
+        What it penalises, in one line.
+    needs : str, optional
+        Which of the optional fields of `MaskedPairs` it reads.
+    """
+
+    function: Callable[[MaskedPairs, TermOptions], Tensor]
+    source: str
+    meaning: str
+    needs: str | None = None
+
+
+def _similarity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return similarity_term(
+        pairs.masked_similarity,
+        pairs.original_similarity,
+        pairs.present,
+        options.absent_prompts,
+        options.present_prompts,
+        options.margin,
+    )
+
+
+def _sparsity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return sparsity_term(pairs.masks)
+
+
+def _masked_in(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return masked_in_term(pairs.class_logits(pairs.masked_in[:, 0]), pairs.predicted)
+
+
+def _masked_out(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.masked_out is not None
+    return masked_out_term(pairs.class_logits(pairs.masked_out), pairs.predicted)
+
+
+def _mask_diversity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return mask_diversity_term(pairs.masks, pairs.text)
+
+
+def _masked_out_similarity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.masked_out is not None
+    return masked_out_similarity_term(pairs.masked_out, pairs.text[:, 0])
+
+
+def _masked_out_contrast(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.masked_out is not None
+    return masked_out_contrast_term(
+        pairs.masked_out,
+        pairs.text[:, 0],
+        pairs.classes,
+        pairs.logit_scale,
+        options.same_prompt_cosine,
+    )
+
+
+def _absent(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.power is not None
+    return absent_term(
+        pairs.masks,
+        pairs.power,
+        pairs.present,
+        pairs.original_similarity,
+        options.absent_cosine,
+    )
+
+
+def _leakage(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return leakage_term(pairs.masked_in, pairs.text, pairs.present)
+
+
+def _interference(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    if pairs.sources is None:
+        return pairs.masks.new_zeros(len(pairs.masks))
+    return interference_term(pairs.masks, pairs.sources.interference, pairs.present)
+
+
+def _omission(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    if pairs.sources is None:
+        return pairs.masks.new_zeros(len(pairs.masks))
+    return omission_term(pairs.masks, pairs.sources.target, pairs.present)
+
+
+def _masked_in_contrast(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return masked_in_contrast_term(
+        pairs.masked_in,
+        pairs.text,
+        pairs.present,
+        pairs.classes,
+        pairs.logit_scale,
+        options.same_prompt_cosine,
+    )
+
+
+LMAC_ZS, LMAC = "LMAC-ZS (Paissan et al., 2024)", "L-MAC (Paissan et al., ICML 2024)"
+
+TERMS = {
+    "similarity": Term(
+        _similarity,
+        f"{LMAC_ZS}, eq. 6; one-sided: ours",
+        "change of the prompts' similarities under the mask",
+    ),
+    "sparsity": Term(_sparsity, f"{LMAC_ZS}, eq. 6; L-MAC, eq. 3", "area of the masks"),
+    "masked_in": Term(_masked_in, f"{LMAC}, eq. 2", "masked-in signal misclassified"),
+    "masked_out": Term(
+        _masked_out,
+        f"{LMAC}, eq. 2",
+        "masked-out signal classified as the input",
+        needs="masked_out",
+    ),
+    "mask_diversity": Term(
+        _mask_diversity, "ours", "masks more alike than their prompts"
+    ),
+    "masked_out_similarity": Term(
+        _masked_out_similarity,
+        "ours",
+        "masked-out signal similar to the prompt",
+        needs="masked_out",
+    ),
+    "masked_out_contrast": Term(
+        _masked_out_contrast,
+        "ours, after L-MAC, eq. 2",
+        "masked-out signal classified as the prompt",
+        needs="masked_out",
+    ),
+    "absent": Term(
+        _absent, "ours", "area and power kept for absent prompts", needs="power"
+    ),
+    "leakage": Term(_leakage, "ours", "one source in the mask of another"),
+    "interference": Term(
+        _interference, "ours", "power of other sources that is kept", needs="sources"
+    ),
+    "omission": Term(
+        _omission, "ours", "power of the own source that is left out", needs="sources"
+    ),
+    "masked_in_contrast": Term(
+        _masked_in_contrast,
+        "ours, after L-MAC, eq. 2",
+        "masked-in signal classified as something else than the prompt",
+    ),
+}

@@ -1,0 +1,182 @@
+"""Objectives: which terms are computed, how they add up, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import torch
+
+from lmaczs.objectives.extensions import masked_out_similarity_term
+from lmaczs.objectives.objective import (
+    OBJECTIVES,
+    Objective,
+    make_objective,
+    use_predicted_prompt,
+)
+from lmaczs.objectives.paper import (
+    ObjectiveError,
+    masked_in_term,
+    masked_out_term,
+    sparsity_term,
+)
+from lmaczs.objectives.source_power import SourcePower
+from lmaczs.objectives.terms import MaskedPairs
+
+OPTIONS = {"absent_cosine": 0.3, "same_prompt_cosine": 0.8}
+WEIGHTS = {
+    "lmaczs": {name: 0.1 * place for place, name in enumerate(OBJECTIVES["lmaczs"], 1)},
+    "lmac": {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4},
+}
+
+
+def make(name: str, **changes: Any) -> Objective:
+    """Make an objective with a weight for each of its terms."""
+    return make_objective(name, **{"loss_weights": WEIGHTS, **OPTIONS, **changes})
+
+
+def twice(pairs: MaskedPairs) -> MaskedPairs:
+    """The batch, and every clip of it once more."""
+    whole = {"classes", "logit_scale", "sources"}
+    names = [f.name for f in fields(MaskedPairs) if f.name not in whole]
+    doubled = {name: torch.cat([getattr(pairs, name)] * 2) for name in names}
+    sources = SourcePower(*(torch.cat([one] * 2) for one in pairs.sources))
+    return replace(pairs, sources=sources, **doubled)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_loss_is_the_weighted_sum(pairs: MaskedPairs, name: str) -> None:
+    """Each term under its name; the loss is their weighted sum."""
+    terms = make(name)(pairs)
+    assert terms.keys() == {*WEIGHTS[name], "loss"}
+    expected = sum(w * terms[term] for term, w in WEIGHTS[name].items())
+    torch.testing.assert_close(terms["loss"], expected)
+
+
+def test_terms_are_means_over_clips(pairs: MaskedPairs) -> None:
+    """Of what the functions give for each clip."""
+    terms = make("lmaczs")(pairs)
+    expected = masked_out_similarity_term(pairs.masked_out, pairs.text[:, 0]).mean()
+    torch.testing.assert_close(terms["masked_out_similarity"], expected)
+    torch.testing.assert_close(terms["sparsity"], sparsity_term(pairs.masks).mean())
+
+
+def test_options_reach_the_terms(pairs: MaskedPairs) -> None:
+    """Sides and cosines are those that the objective was made with."""
+    terms = make("lmaczs")(pairs)
+    two_sided = make("lmaczs", absent_prompts="two-sided")(pairs)
+    assert two_sided["similarity"] > terms["similarity"]
+    assert make("lmaczs", absent_cosine=9)(pairs)["absent"] > terms["absent"]
+    every_class_is_the_same = make("lmaczs", same_prompt_cosine=-1.1)(pairs)
+    for name in ("masked_in_contrast", "masked_out_contrast"):
+        assert every_class_is_the_same[name] == 0 < terms[name]
+
+
+def test_lmac_explains_the_class_that_is_predicted(pairs: MaskedPairs) -> None:
+    """The target is the argmax on the input, whatever the mask makes of it."""
+    terms = make("lmac")(pairs)
+    target = (pairs.embedding @ pairs.classes.T).argmax(-1)
+    inside = pairs.class_logits(pairs.masked_in[:, 0])
+    outside = pairs.class_logits(pairs.masked_out)
+    expected = masked_in_term(inside, target).mean()
+    torch.testing.assert_close(terms["masked_in"], expected)
+    expected = masked_out_term(outside, target).mean()
+    torch.testing.assert_close(terms["masked_out"], expected)
+    assert make("lmac").explains_prediction
+    assert not make("lmaczs").explains_prediction
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_do_not_grow_with_the_batch(pairs: MaskedPairs, name: str) -> None:
+    """Every clip twice: every term and the loss stay as they are."""
+    once, doubled = make(name)(pairs), make(name)(twice(pairs))
+    for term, value in once.items():
+        assert torch.allclose(value, doubled[term], atol=1e-6), term
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_reach_masks_and_masked_sounds(pairs: MaskedPairs, name: str) -> None:
+    """They are finite and not 0."""
+    leaves = {
+        part: getattr(pairs, part).clone().requires_grad_()
+        for part in ("masks", "masked_in", "masked_out")
+    }
+    make(name)(replace(pairs, **leaves))["loss"].backward()
+    for part, leaf in leaves.items():
+        assert leaf.grad.isfinite().all(), part
+        assert leaf.grad.abs().max() > 0, part
+
+
+@pytest.mark.parametrize(
+    ("weights", "needs"),
+    [
+        ({"similarity": 1, "sparsity": 1, "absent": 0}, set()),
+        ({"sparsity": 1, "absent": 1}, {"power"}),
+        ({"omission": 1, "interference": 2}, {"sources"}),
+        ({"masked_out_contrast": 1, "masked_out_similarity": 1}, {"masked_out"}),
+    ],
+)
+def test_terms_without_weight_are_not_computed(
+    pairs: MaskedPairs, weights: dict[str, float], needs: set[str]
+) -> None:
+    """What they alone would read need not be there, and they are not logged."""
+    objective = make("lmaczs", loss_weights={"lmaczs": weights})
+    assert objective.needs == needs
+    fields_left_out = dict.fromkeys({"power", "sources", "masked_out"} - needs)
+    terms = objective(replace(pairs, **fields_left_out))
+    assert terms.keys() == {name for name, w in weights.items() if w} | {"loss"}
+
+
+def test_unknown_sources_cost_nothing(pairs: MaskedPairs) -> None:
+    """Where no clip's sources are known, their terms are 0 for each clip."""
+    terms = make("lmaczs")(replace(pairs, sources=None))
+    assert terms["interference"] == terms["omission"] == 0
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_weight_is_replaced_by_itself(name: str) -> None:
+    """A weight beside the named blocks changes that of the chosen objective alone."""
+    objective = make(name, loss_weights={**WEIGHTS, "sparsity": 3})
+    assert objective.weights == {**WEIGHTS[name], "sparsity": 3}
+    alone = make(name, loss_weights=WEIGHTS[name])
+    assert alone.weights == WEIGHTS[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "lmacs"}, "objective: there is no 'lmacs', do you mean lmac"),
+        ({"objective": "gradcam"}, "no 'gradcam', it may be lmaczs, lmac"),
+        ({"loss_weights": {"sparsty": 1}}, "no 'sparsty', do you mean sparsity"),
+        ({"loss_weights": {"lmaczz": {}}}, "no 'lmaczz', do you mean lmaczs"),
+        ({"loss_weights": {"masked_in": 1}}, "no 'masked_in', do you mean masked_"),
+        ({"loss_weights": {"sparsity": "high"}}, "sparsity is 'high': give it a num"),
+        ({"loss_weights": {"sparsity": 0}}, "has none for lmaczs"),
+        ({"present_prompts": "both"}, "present_prompts is 'both', not one of"),
+        ({"margin": 0.1}, "margin is 0.1, but present_prompts is 'two-sided'"),
+    ],
+)
+def test_what_is_misspelt_is_refused(changes: dict[str, Any], message: str) -> None:
+    """In one sentence, when the objective is made."""
+    values = {"objective": "lmaczs", "loss_weights": WEIGHTS, **OPTIONS, **changes}
+    with pytest.raises(ObjectiveError, match=message):
+        make_objective(**values)
+
+
+def test_predicted_prompt_replaces_the_first_one() -> None:
+    """Of the chosen clips alone; prompts that mean the same are present, then."""
+    one, other, third, predicted = torch.eye(4)
+    rows = [[one, predicted], [other, third], [one, one], [other, third]]
+    text = torch.stack([torch.stack(row) for row in rows])
+    present = torch.tensor([[True, False]] * 4)
+    given = text, present, torch.tensor([True, True, False, False])
+    every = predicted.expand(4, -1)
+    found, there, as_before = use_predicted_prompt(*given, every, 0.8)
+    assert torch.equal(found[:, 1], text[:, 1])
+    expected = torch.stack([predicted, predicted, one, other])
+    assert torch.equal(found[:, 0], expected)
+    assert there.tolist() == [[True, True], [True, False], [True, False], [True, False]]
+    assert as_before.tolist() == [False, False, True, True]
+    *_, as_before = use_predicted_prompt(*given, text[:, 0], 0.8)
+    assert as_before.all()
