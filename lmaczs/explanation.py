@@ -68,6 +68,11 @@ class Interpretation:
     model: str = ""
 
     @property
+    def input(self) -> Tensor:
+        """The waveform that was explained, the sum of its two parts."""
+        return self.waveform + self.residual
+
+    @property
     def empty(self) -> bool:
         """Whether the explanation is digital silence: the mask keeps no sound."""
         return is_silent(self.waveform)
@@ -106,17 +111,25 @@ class Interpretation:
             explanation.wav and residual.wav (float WAV, no clipping),
             explanation.png, explanation.json, under these names.
         """
-        from lmaczs.report.html import explanation_figure, save_figure
+        from lmaczs.report.figures import explanation_figure, save_figure, title_of
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {name: folder / name for name in SAVED}
-        save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
-        save_audio(paths["residual.wav"], self.residual, self.sample_rate)
-        figure = explanation_figure(self, hop_length=self.hop_length)
-        save_figure(figure, paths["explanation.png"])
+        # first: it marks the other files as results, which may be replaced
         with atomic_write(paths["explanation.json"]) as part:
             part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+        save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
+        save_audio(paths["residual.wav"], self.residual, self.sample_rate)
+        figure = explanation_figure(
+            self.input,
+            self.mask,
+            self.masked_stft,
+            self.sample_rate,
+            self.hop_length,
+            title_of(self.to_dict()),
+        )
+        save_figure(figure, paths["explanation.png"])
         return paths
 
 

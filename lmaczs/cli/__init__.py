@@ -1,8 +1,7 @@
 """The command `lmaczs`: a thin shell over the library.
 
-Exit status: 0, or 1 if some file or some check failed, or 2 if a command line cannot be
-carried out as it stands. Results are printed on stdout, each complaint on one line on
-stderr.
+Exit status: 0; 1 if a file or a check failed; 2 if an option cannot be used. Results
+are printed on stdout, each error is a line on stderr; --verbose adds its traceback.
 """
 
 from __future__ import annotations
@@ -13,13 +12,22 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lmaczs import __version__
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import LmaczsError, show_debug_messages
+from lmaczs.utils.naming import (
+    INPUT_COPY,
+    PAGE,
+    Recordings,
+    is_other_page,
+    recording_folders,
+    short_names,
+    unique_slugs,
+)
 
 if TYPE_CHECKING:
     from lmaczs.demo.scenes import Scene
@@ -30,11 +38,12 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-SOURCE_HELP = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded)"
+# What may end the work on one file: the next one may be readable, or shorter.
+FILE_ERRORS = (LmaczsError, OSError, ValueError, RuntimeError, MemoryError)
 
 
 class CommandError(LmaczsError):
-    """A command line that cannot be carried out: which option, the reason, the mend."""
+    """A command line that cannot be carried out: which option, the reason, the fix."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,19 +64,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             # what the terminal cannot show of a file's name is no reason to stop
             stream.reconfigure(errors="backslashreplace")
+    if args.verbose:
+        show_debug_messages()
     try:
         return args.command(args)
-    except CommandError as error:
-        _complain(error)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # whoever reads stdout has enough; Python's last flush must find a sink
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # e.g. a full disk
-        _complain(_one_line(error))
+    except CommandError as error:
+        _complain(_one_line(error), error)
+        return 2
+    except (LmaczsError, OSError) as error:  # e.g. a full disk
+        _complain(_one_line(error), error)
+        return 1
+    except Exception as error:
+        message = f"{type(error).__name__}: {_one_line(error)}"
+        _complain(f"{message} (unexpected: --verbose shows where)", error)
         return 1
 
 
@@ -88,37 +103,57 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(command: Callable, summary: str) -> argparse.ArgumentParser:
-        name = command.__name__
+    def add(name: str, command: Callable, summary: str) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name, help=summary, description=summary, allow_abbrev=False
         )
         added.set_defaults(command=command)
+        text = "show the traceback of an error, and debug messages"
+        added.add_argument("--verbose", action="store_true", help=text)
         return added
 
-    one = add(interpret, "write what the model listened to, as sound and picture")
+    one = add(
+        "interpret", interpret, "save the part of a recording that matches a prompt"
+    )
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    _add_texts(one, "--prompt", "what to listen for; may be given several times")
-    one.add_argument("--source", help=SOURCE_HELP)
-    one.add_argument("--out", type=Path, default="out", help="(default: %(default)s)")
-    one.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cuda or cpu)")
+    _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
+    _add_model(one)
+    _add_out(one)
 
-    one = add(classify, "similarity and probability of labels, as CSV")
+    one = add(
+        "classify", classify, "print similarity and probability of labels, as CSV"
+    )
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    _add_texts(one, "--label", "what to choose from; to be given several times")
-    one.add_argument("--source", help=SOURCE_HELP)
+    _add_texts(one, "--label", "one of the classes; repeat the option for each")
+    _add_model(one)
 
-    one = add(demo, "interpret synthetic scenes with the embedded default")
-    one.add_argument("--out", type=Path, default="out", help="(default: %(default)s)")
+    one = add("demo", demo, "interpret synthetic scenes")
+    _add_model(one)
+    _add_out(one)
 
-    add(doctor, "look for what is wrong with this installation, and its mend")
+    one = add(
+        "doctor", diagnose, "check the installation and say how to fix what is wrong"
+    )
+    _add_model(one)
 
-    one = add(export, "make a folder that can be loaded from a training run")
+    one = add("export", export, "turn a training run into a folder that can be loaded")
     one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
     one.add_argument("dest", type=Path, metavar="DEST")
     text = "replace DEST where it is an export of another run"
     one.add_argument("--force", action="store_true", help=text)
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    text = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded one)"
+    parser.add_argument("--source", help=text)
+    text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
+    parser.add_argument("--device", help=text)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    text = "folder for the results and their page (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("out"), help=text)
 
 
 def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
@@ -131,7 +166,7 @@ def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
 
 def _text(value: str) -> str:
     if not value.strip():
-        raise argparse.ArgumentTypeError("it is empty, words are needed")
+        raise argparse.ArgumentTypeError("it is empty: give one word or more")
     return value
 
 
@@ -139,18 +174,19 @@ def _text(value: str) -> str:
 
 
 def interpret(args: argparse.Namespace) -> int:
-    """Explain recordings, one line a file."""
+    """Explain recordings: a line for each, and a page of all."""
     _make_folder(args.out)
     interpreter = _load(args.source, args.device)
     prompts = list(dict.fromkeys(args.prompts))
     folders = _folders(args.out, dict.fromkeys(args.files, prompts))
+    names = short_names(folders)
     entries: list[PageEntry] = []
 
     def work(path: Path) -> str:
         start = time.perf_counter()
         results = _explain(interpreter, path, prompts, folders[path])
-        entries.extend(entry for _, entry in results)
-        found = "; ".join(_finding(one) for one, _ in results)
+        entries.extend(_entries(names[path], folders[path], results))
+        found = "; ".join(map(_finding, results))
         return f"{found} ({time.perf_counter() - start:.1f} s)"
 
     try:
@@ -161,7 +197,7 @@ def interpret(args: argparse.Namespace) -> int:
 
 def classify(args: argparse.Namespace) -> int:
     """Print similarity and probability of every label for every file."""
-    interpreter = _load(args.source)
+    interpreter = _load(args.source, args.device)
     labels = list(dict.fromkeys(args.labels))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "label", "similarity", "probability"])
@@ -180,9 +216,9 @@ def classify(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Interpret every synthetic scene for what is there and for what is not."""
+    """Interpret every synthetic scene: two prompts of its sources, one absent."""
     _make_folder(args.out)
-    interpreter = _load()
+    interpreter = _load(args.source, args.device)
     from lmaczs.demo.scenes import write_scenes
 
     written = write_scenes(args.out / "scenes", interpreter.sample_rate)
@@ -195,29 +231,30 @@ def demo(args: argparse.Namespace) -> int:
     def work(path: Path) -> list[str]:
         scene = scenes[path]
         results = _explain(interpreter, path, prompts[path], folders[path])
-        entries.extend(entry for _, entry in results)
-        there = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
+        entries.extend(_entries(path.name, folders[path], results))
+        shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
             row(scene.name, name, *_cells(one))
-            for name, (one, _) in zip(there, results, strict=True)
+            for name, one in zip(shown, results, strict=True)
         ]
 
     _say(row("scene", "prompt", "similarity", "masked", "mean mask"))
     status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
-    _say(f"\nSee and hear them: {_write_page(args.out, entries)}")
+    if page := _write_page(args.out, entries):
+        _say(f"\nOpen this page to see and play them: {page}")
     return status
 
 
-def doctor(args: argparse.Namespace) -> int:
-    """Print what was found and the mend of what is wrong."""
+def diagnose(args: argparse.Namespace) -> int:
+    """Print what was found, and how to fix what is wrong."""
     from lmaczs.cli.doctor import examine
 
-    checks = examine()
+    checks = examine(args.source, args.device)
     for check in checks:
-        _say(f"{'WRONG' if check.mend else 'ok':7} {check.subject}: {check.finding}")
-        if check.mend:
-            _say(f"{'':7} -> {check.mend}")
-    return int(any(check.mend for check in checks))
+        _say(f"{'WRONG' if check.fix else 'ok':7} {check.subject}: {check.finding}")
+        if check.fix:
+            _say(f"{'':7} -> {check.fix}")
+    return int(any(check.fix for check in checks))
 
 
 def export(args: argparse.Namespace) -> int:
@@ -235,14 +272,15 @@ def export(args: argparse.Namespace) -> int:
 # --- parts of them ------------------------------------------------------------------
 
 
-def _load(source: str | None = None, device: str | None = None) -> ZeroShotInterpreter:
+def _load(source: str | None, device: str | None) -> ZeroShotInterpreter:
     """Load what --source names on --device, or raise a CommandError."""
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
 
         from lmaczs.interpreter import ZeroShotInterpreter
-    except Exception as error:  # a torchaudio for another torch raises OSError
+    except (ImportError, OSError, RuntimeError) as error:
+        # OSError and RuntimeError come from a torchaudio built for another torch
         raise CommandError(
             f"a package cannot be imported: {_one_line(error)}; see `lmaczs doctor`"
         ) from error
@@ -251,14 +289,13 @@ def _load(source: str | None = None, device: str | None = None) -> ZeroShotInter
     if device is not None:
         try:
             run_opts["device"] = torch.zeros(1, device=device).device
-        except Exception as error:  # RuntimeError or AssertionError
+        except (RuntimeError, AssertionError) as error:
             raise CommandError(
                 f"--device {device}: {_one_line(error)}; `lmaczs doctor` lists devices"
             ) from error
     try:
         return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
-    except Exception as error:  # whatever the YAML, the Hub or a checkpoint may raise
-        logger.debug("loading %s", source, exc_info=True)
+    except Exception as error:  # hyperparams.yaml may name any code, which may fail
         reason = f"--source {source}: {_one_line(error)}"
         if source is None:
             reason = f"the embedded default: {_one_line(error)}; see `lmaczs doctor`"
@@ -267,17 +304,26 @@ def _load(source: str | None = None, device: str | None = None) -> ZeroShotInter
 
 def _explain(
     interpreter: ZeroShotInterpreter, path: Path, prompts: list[str], folder: Path
-) -> list[tuple[Interpretation, PageEntry]]:
-    """Explain a recording for some prompts and save that below a folder."""
-    from lmaczs.report.html import PageEntry
-    from lmaczs.utils.naming import unique_slugs
+) -> list[Interpretation]:
+    """Explain a recording for some prompts and save all of it in a folder."""
+    from lmaczs.audio.io import save_audio
 
-    results = []
-    explained = interpreter.interpret_file(path, prompts)
-    for one, slug in zip(explained, unique_slugs(prompts), strict=True):
+    results = interpreter.interpret_file(path, prompts)
+    for one, slug in zip(results, unique_slugs(prompts), strict=True):
         one.save(folder / slug)
-        results.append((one, PageEntry(str(path), one.prompt, folder / slug)))
+    save_audio(folder / INPUT_COPY, results[0].input, interpreter.sample_rate)
     return results
+
+
+def _entries(
+    name: str, folder: Path, results: Sequence[Interpretation]
+) -> Iterator[PageEntry]:
+    """Yield what the page shows of a recording."""
+    from lmaczs.report.html import PageEntry
+
+    slugs = unique_slugs([one.prompt for one in results])
+    for one, slug in zip(results, slugs, strict=True):
+        yield PageEntry(name, folder / slug, one.to_dict())
 
 
 def _finding(one: Interpretation) -> str:
@@ -308,14 +354,13 @@ def _each(
     work: Callable[[Path], Result],
     show: Callable[[Path, Result], None],
 ) -> int:
-    """Do some work on every file; one that fails is a line on stderr and status 1."""
+    """Process every file; one that fails is a line on stderr and status 1."""
     status = 0
     for path in files:
         try:
             result = work(path)
-        except Exception as error:  # e.g. out of memory: the next file may be shorter
-            logger.debug("%s", path, exc_info=True)
-            _complain(_one_line(error, path))
+        except FILE_ERRORS as error:
+            _complain(_one_line(error, path), error)
             status = 1
         else:
             show(path, result)
@@ -324,16 +369,14 @@ def _each(
 
 def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
     """Give each recording a folder in which, as in `out`, no recording is replaced."""
-    from lmaczs.utils.naming import (
-        PAGE,
-        Recordings,
-        recording_folders,
-        unique_slugs,
-    )
-
     if out / PAGE in Recordings(prompts):
         raise CommandError(
             f"--out {out}: its {PAGE} is one of the recordings, and the page would "
+            "replace it; name another folder"
+        )
+    if is_other_page(out / PAGE):
+        raise CommandError(
+            f"--out {out}: its {PAGE} was not written by lmaczs, and the page would "
             "replace it; name another folder"
         )
     slugs = {path: unique_slugs(names) for path, names in prompts.items()}
@@ -370,5 +413,6 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _complain(message: object) -> None:
+def _complain(message: str, error: Exception) -> None:
     print(f"lmaczs: {message}", file=sys.stderr, flush=True)
+    logger.debug("traceback", exc_info=error)

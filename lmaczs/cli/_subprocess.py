@@ -38,18 +38,12 @@ MARKER = "lmaczs doctor: "
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came of some code in a child process.
-
-    Attributes
-    ----------
-    info : Any
-        What the code left in its variable `info`.
-    error : str
-        Why it failed, on one line; empty if it did not.
-    """
+    """Outcome of a piece of code."""
 
     info: Any = None
+    """What the code left in its variable `info`."""
     error: str = ""
+    """Why it failed, on one line; empty if it did not."""
 
 
 def probe(codes: Mapping[str, str], timeout: float = TIMEOUT) -> dict[str, ProbeResult]:

@@ -61,11 +61,13 @@ import torch
 from lmaczs.clap import COLLAPSED_COSINE
 from lmaczs.interpreter import ZeroShotInterpreter
 start = perf_counter()
-interpreter = ZeroShotInterpreter.from_hparams({source!r})
-loaded = perf_counter()
+interpreter = ZeroShotInterpreter.from_hparams({source!r}, run_opts={run_opts!r})
+loaded = perf_counter() - start
 noise = torch.randn(1, interpreter.sample_rate, generator=torch.manual_seed(0))
+interpreter.interpret_batch(noise, "rain")  # the first call warms up
+start = perf_counter()
 (explanation,) = interpreter.interpret_batch(noise, "rain")
-info = {{"load": loaded - start, "interpret": perf_counter() - loaded,
+info = {{"load": loaded, "interpret": perf_counter() - start,
         "spread": interpreter.clap.text_spread, "alike": COLLAPSED_COSINE,
         "finite": bool(explanation.waveform.isfinite().all())}}
 """
@@ -73,47 +75,42 @@ info = {{"load": loaded - start, "interpret": perf_counter() - loaded,
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
-
-    Attributes
-    ----------
-    subject : str
-        What.
-    finding : str
-        How it is.
-    mend : str
-        What to do; empty where nothing is wrong.
-    """
+    """What was found about one part of an installation."""
 
     subject: str
     finding: str
-    mend: str = ""
+    fix: str = ""
+    """What to do; empty where nothing is wrong."""
 
 
-def examine(source: str | Path | None = None) -> list[Check]:
-    """Look at everything that lmaczs needs to run.
+def examine(source: str | Path | None = None, device: str | None = None) -> list[Check]:
+    """Check everything that lmaczs needs to run.
 
     Parameters
     ----------
     source : str or Path, optional
         Model folder to try; the embedded default without it.
+    device : str, optional
+        Where it is tried.
 
     Returns
     -------
     list of Check
-        Those with a mend are problems.
+        Those with a fix are problems.
     """
     folder = default_source() if source is None else Path(source)
     codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
     if (folder / "hyperparams.yaml").is_file():
-        codes["model"] = MODEL.format(source=str(folder))
+        run_opts = {} if device is None else {"device": device}
+        codes["model"] = MODEL.format(source=str(folder), run_opts=run_opts)
     results = probe(codes)
+    torch_build, torchaudio_build = (results[name].info for name in BUILDS)
     wanted = _requirements()
     return [
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
         Check("lmaczs", f"{__version__} in {Path(__file__).parent}"),
         *(_check_package(name, text, results) for name, text in wanted.items()),
-        diagnose_pair(*(results[name].info for name in BUILDS), results["torchaudio"]),
+        diagnose_pair(torch_build, torchaudio_build, results["torchaudio"]),
         _check_devices(results["devices"]),
         _check_formats(results["soundfile"]),
         _check_model(folder, results.get("model")),
@@ -130,7 +127,7 @@ def _requirements() -> dict[str, str]:
     except metadata.PackageNotFoundError:  # run from a folder, without installation
         texts = [*IMPORTS, "soundfile"]
     plain = [text.split(";")[0].strip() for text in texts if "extra ==" not in text]
-    return {re.match(r"[\w.-]+", text).group(): text for text in plain}
+    return {re.split(r"[^\w.-]", text, maxsplit=1)[0]: text for text in plain}
 
 
 def _check_package(
@@ -150,10 +147,10 @@ def _check_package(
     if not error:
         return Check(name, version)
     broken = [need for need in NEEDS.get(name, ()) if results[need].error]
-    mend = f"mend {broken[0]} first" if broken else install
+    fix = f"fix {broken[0]} first" if broken else install
     if name == "torchaudio" and not broken:
-        mend = "see the pair of torch and torchaudio below"
-    return Check(name, f"{version} cannot be imported: {error}", mend)
+        fix = "see the pair of torch and torchaudio below"
+    return Check(name, f"{version} cannot be imported: {error}", fix)
 
 
 def _satisfies(version: str, requirement: str) -> bool:
@@ -167,7 +164,7 @@ def _satisfies(version: str, requirement: str) -> bool:
 def diagnose_pair(
     torch_build: str | None, torchaudio_build: str | None, torchaudio: ProbeResult
 ) -> Check:
-    """Explain how torch and torchaudio go together.
+    """Say whether torch and torchaudio fit, and why not.
 
     torchaudio is compiled for one build of torch. Where the two differ its import
     fails, with an OSError or a RuntimeError, and with it that of speechbrain and of
@@ -178,7 +175,7 @@ def diagnose_pair(
     torch_build : str or None
         Version with its variant, e.g. ``2.11.0+cu130``; None if it is not installed.
     torchaudio_build : str or None
-        Likewise.
+        The same of torchaudio.
     torchaudio : ProbeResult
         Of its import.
 
@@ -191,17 +188,17 @@ def diagnose_pair(
         return Check(subject, "not both are installed", _install_pair())
     both = f"torch {torch_build}, torchaudio {torchaudio_build}"
     if not torchaudio.error:
-        return Check(subject, f"{both}: they go together")
-    theirs = [_variant(build) for build in (torch_build, torchaudio_build)]
-    if None not in theirs and theirs[0] != theirs[1]:
-        reason = f"torch is built for {theirs[0]}, torchaudio for {theirs[1]}"
+        return Check(subject, f"{both}: they fit")
+    variants = [_variant(build) for build in (torch_build, torchaudio_build)]
+    if None not in variants and variants[0] != variants[1]:
+        reason = f"torch is built for {variants[0]}, torchaudio for {variants[1]}"
     else:
         reason = "torchaudio cannot be imported beside this torch"
-    mend = (
+    fix = (
         "remove both (pip uninstall -y torch torchaudio), then install both with one "
         f"command and from one package index: {_install_pair()}"
     )
-    return Check(subject, f"{both}: {reason}", mend)
+    return Check(subject, f"{both}: {reason}", fix)
 
 
 def _variant(build: str) -> str | None:
@@ -245,7 +242,7 @@ def _install_pair() -> str:
 
 def _check_devices(result: ProbeResult) -> Check:
     if result.error:
-        return Check("devices", f"unknown: {result.error}", "mend torch first")
+        return Check("devices", f"unknown: {result.error}", "fix torch first")
     return Check("devices", ", ".join(result.info))
 
 
@@ -270,12 +267,12 @@ def _check_model(folder: Path, result: ProbeResult | None) -> Check:
     if result is None:
         return Check("default model", f"{folder} holds no hyperparams.yaml", again)
     if result.error:
-        mend = f"mend the packages above first, if any; else {again}"
-        return Check("default model", f"{folder}: {result.error}", mend)
+        fix = f"fix the packages above first, if any; else {again}"
+        return Check("default model", f"{folder}: {result.error}", fix)
     info = result.info
     finding = (
         f"{folder} loads offline in {info['load']:.1f} s and interprets 1 s of sound "
-        f"in {info['interpret']:.1f} s; mean cosine of unrelated prompts "
+        f"in {info['interpret']:.2f} s; mean cosine of unrelated prompts "
         f"{info['spread']:.2f}"
     )
     if info["spread"] > info["alike"] or not info["finite"]:

@@ -6,10 +6,13 @@ anybody's is involved, and the same seed always gives the same samples.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from lmaczs.audio.io import save_audio
 from lmaczs.demo.sound_models import SOURCES
@@ -161,19 +164,33 @@ def write_scenes(folder: str | Path, sample_rate: int) -> list[tuple[Scene, Path
     Returns
     -------
     list[tuple[Scene, Path]]
-        Every scene and its file, ``<folder>/<scene name>.wav``.
+        Every scene and its file, ``<folder>/<scene name>.wav``. Where another sound has
+        that name a number is appended.
     """
-    return [
-        (
-            scene,
-            save_audio(
-                Path(folder) / f"{scene.name}.wav",
-                render_scene(scene, sample_rate).sum(0),
-                sample_rate,
-            ),
-        )
-        for scene in SCENES
-    ]
+    written = []
+    for scene in SCENES:
+        samples = render_scene(scene, sample_rate).sum(0)
+        path = _free_place(Path(folder), scene)
+        written.append((scene, save_audio(path, samples, sample_rate)))
+    return written
+
+
+def _free_place(folder: Path, scene: Scene) -> Path:
+    """Return the first of name.wav, name-2.wav, ... that holds no other sound."""
+    ends = ("" if number == 1 else f"-{number}" for number in count(1))
+    paths = (folder / f"{scene.name}{end}.wav" for end in ends)
+    return next(p for p in paths if not os.path.lexists(p) or _is_scene(p, scene))
+
+
+def _is_scene(path: Path, scene: Scene) -> bool:
+    """Whether a file holds a scene, at whatever rate."""
+    try:
+        samples, rate = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.SoundFileError):
+        return False
+    if samples.shape != (int(SECONDS * rate),):
+        return False
+    return np.allclose(samples, render_scene(scene, rate).sum(0), atol=1e-5)
 
 
 def _to_peak(samples: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -14,9 +16,6 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from lmaczs.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from lmaczs.explanation import Interpretation
 
 ROWS = 256
 """Frequency bands of a picture, equally wide in mel."""
@@ -29,67 +28,91 @@ RANGE_DB = 70.0
 
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 
+EMPTY = "nothing (empty mask)"
 
-def explanation_figure(interpretation: Interpretation, hop_length: int) -> Figure:
+
+def explanation_figure(
+    wav: Tensor,
+    mask: Tensor,
+    masked_stft: Tensor,
+    sample_rate: int,
+    hop_length: int,
+    title: str = "",
+) -> Figure:
     """Draw the input, the mask and the explanation above one another.
 
     Input and explanation share a colour scale, in dB below the input's loudest point;
-    frequency is equally spaced in mel, as the model hears it.
+    frequency is equally spaced in mel, as in the model's input.
 
     Parameters
     ----------
-    interpretation : Interpretation
-        What to draw.
+    wav : Tensor [samples]
+        The input.
+    mask : Tensor [F, T]
+        In [0, 1].
+    masked_stft : Tensor [F, T], complex
+        Mask times STFT of the input.
+    sample_rate : int
+        Hz.
     hop_length : int
-        Samples from one column of its mask to the next.
+        Samples from one column of the mask to the next.
+    title : str
+        Written above, as it is.
 
     Returns
     -------
     Figure
         Not known to pyplot: nothing needs to be closed.
     """
-    mask, masked = interpretation.mask, interpretation.masked_stft
-    n_fft = 2 * (mask.shape[0] - 1)
-    power = _power(interpretation.waveform + interpretation.residual, n_fft, hop_length)
-    loudest = float(power.max().clamp_min(1e-10))
-    bands = mel_bands(mask.shape[0], interpretation.sample_rate)
-    panels = [
-        ("Input", _decibel(bands @ _columns(power), loudest)),
-        ("Mask", bands @ _columns(mask)),
-        ("Explanation", _decibel(bands @ _columns(masked.abs().square()), loudest)),
-    ]
+    power = to_bands(_power(wav, 2 * (mask.shape[0] - 1), hop_length), sample_rate)
+    masked = to_bands(masked_stft.abs().square(), sample_rate)
+    panels = {
+        "Input": decibel(power, power.max()),
+        "Mask": to_bands(mask, sample_rate),
+        "Explanation": decibel(masked, power.max()),
+    }
     figure = Figure(figsize=(7.5, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 1, sharex=True)
-    seconds = len(interpretation.waveform) / interpretation.sample_rate
-    for ax, (title, values) in zip(axes, panels, strict=True):
-        image = _draw(ax, values, seconds, is_mask=title == "Mask")
-        label_frequencies(ax, interpretation.sample_rate)
-        ax.set_title(title, loc="left")
-        label = "share kept" if title == "Mask" else "dB re the input's peak"
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    seconds = len(wav) / sample_rate
+    for ax, (name, values) in zip(axes, panels.items(), strict=True):
+        image = draw_bands(ax, values, seconds, sample_rate, is_mask=name == "Mask")
+        ax.set_title(name, loc="left")
+        label = "fraction kept" if name == "Mask" else "dB re the input's peak"
         figure.colorbar(image, ax=ax, label=label, pad=0.01)
     axes[-1].set_xlabel("Time (s)")
-    _write_titles(figure, interpretation)
+    # a prompt is no formula: "$" is a dollar sign
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
-    """Write a figure in the format of its suffix, whole or not at all.
+def title_of(record: Mapping[str, Any]) -> str:
+    """Title of an explanation's picture: the prompt, and its numbers below it.
 
     Parameters
     ----------
-    figure : Figure
-        What to write.
-    path : str | Path
-        Where to; missing parent folders are made.
-    dpi : int
-        Pixels an inch.
+    record : mapping of str to Any
+        As explanation.json holds it: prompt, similarity, masked_similarity,
+        residual_similarity, mask_mean, empty.
 
     Returns
     -------
-    Path
-        ``path``.
+    str
     """
+    numbers = {
+        "similarity: input": format_number(record["similarity"]),
+        "explanation": format_number(record["masked_similarity"]),
+        "residual": format_number(record["residual_similarity"]),
+        "mean mask": format_number(record["mask_mean"]),
+    }
+    if record["empty"]:
+        numbers["explanation"] = EMPTY
+    line = "   ".join(f"{name} {text}" for name, text in numbers.items())
+    return f"“{_shortened(record['prompt'], 70)}”\n{line}"
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
+    """Write a figure in the format of its suffix, whole or not at all."""
     with atomic_write(path) as part, warnings.catch_warnings():
         # a prompt in a script that matplotlib's font lacks is drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph")
@@ -97,6 +120,27 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
     return Path(path)
 
 
+def to_bands(values: Tensor, sample_rate: int) -> Tensor:
+    """Average a spectrogram or mask into what a picture can show.
+
+    Parameters
+    ----------
+    values : Tensor [F, T]
+        From 0 Hz to half the rate.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    Tensor [256, at most 1000]
+        Means of bands of equal width in mel, and of time steps of a long recording.
+    """
+    steps = min(COLUMNS, values.shape[1])
+    columns = torch.nn.functional.adaptive_avg_pool1d(values[None], steps)[0]
+    return mel_bands(values.shape[0], sample_rate) @ columns
+
+
+@lru_cache(maxsize=4)
 def mel_bands(n_freqs: int, sample_rate: int) -> Tensor:
     """Compute the matrix that averages STFT bins into bands of equal width in mel.
 
@@ -142,20 +186,38 @@ def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
     return spectrum.abs().square()
 
 
-def _columns(values: Tensor) -> Tensor:
-    """Average the time steps of a long recording, [F, T] to [F, at most 1000]."""
-    steps = min(COLUMNS, values.shape[1])
-    return torch.nn.functional.adaptive_avg_pool1d(values[None], steps)[0]
+def decibel(power: Tensor, loudest: Tensor | None = None) -> Tensor:
+    """Power in dB re its loudest point, or a given one, within the colour scale."""
+    loudest = power.max() if loudest is None else loudest
+    ratio = power.clamp_min(1e-20) / loudest.clamp_min(1e-10)
+    return (10 * torch.log10(ratio)).clamp(-RANGE_DB, 0)
 
 
-def _decibel(power: Tensor, loudest: float) -> Tensor:
-    """Return a power in dB relative to the loudest point, within the colour scale."""
-    return (10 * torch.log10(power.clamp_min(1e-20) / loudest)).clamp(-RANGE_DB, 0)
+def draw_bands(
+    ax: Axes, values: Tensor, seconds: float, sample_rate: int, is_mask: bool
+) -> AxesImage:
+    """Draw bands over time with a scale that survives print and colour blindness.
 
+    Parameters
+    ----------
+    ax : Axes
+        Where.
+    values : Tensor [256, T]
+        A mask in [0, 1] or dB in [-70, 0], in `mel_bands`.
+    seconds : float
+        Length of the time axis.
+    sample_rate : int
+        Hz, for the marks of the frequency axis.
+    is_mask : bool
+        Which of the two it is.
 
-def _draw(ax: Axes, values: Tensor, seconds: float, is_mask: bool) -> AxesImage:
-    """Draw bands over time with a scale that survives print and colour blindness."""
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
     low, high = (0.0, 1.0) if is_mask else (-RANGE_DB, 0.0)
+    _label_frequencies(ax, sample_rate)
     return ax.imshow(
         values.numpy(),
         cmap="viridis" if is_mask else "magma",
@@ -163,21 +225,12 @@ def _draw(ax: Axes, values: Tensor, seconds: float, is_mask: bool) -> AxesImage:
         vmax=high,
         origin="lower",
         aspect="auto",
-        interpolation="nearest",
         extent=(0.0, seconds, 0.0, ROWS),
     )
 
 
-def label_frequencies(ax: Axes, sample_rate: int) -> None:
-    """Put round numbers of Hz on the mel axis.
-
-    Parameters
-    ----------
-    ax : Axes
-        Whose vertical axis has `ROWS` bands.
-    sample_rate : int
-        Hz.
-    """
+def _label_frequencies(ax: Axes, sample_rate: int) -> None:
+    """Put round numbers of Hz on the mel axis."""
     nyquist = torch.tensor(sample_rate / 2)
     shown = [hertz for hertz in TICKS_HZ if hertz <= nyquist]
     places = _mel(torch.tensor(shown, dtype=torch.float)) / _mel(nyquist) * ROWS
@@ -186,36 +239,8 @@ def label_frequencies(ax: Axes, sample_rate: int) -> None:
     ax.set_ylabel("Frequency (Hz)")
 
 
-def _write_titles(figure: Figure, interpretation: Interpretation) -> None:
-    """Write the prompt and the numbers over the panels."""
-    numbers = {
-        "similarity: input": interpretation.similarity,
-        "explanation": interpretation.masked_similarity,
-        "residual": interpretation.residual_similarity,
-        "mean mask": float(interpretation.mask.mean()),
-    }
-    shown = {name: format_number(value) for name, value in numbers.items()}
-    if interpretation.empty:
-        shown["explanation"] = "nothing (empty mask)"
-    line = "   ".join(f"{name} {text}" for name, text in shown.items())
-    prompt = _shortened(interpretation.prompt, 70)
-    # a prompt is no formula: "$" is a dollar sign
-    figure.suptitle(f"“{prompt}”\n{line}", fontsize="medium", parse_math=False)
-
-
 def format_number(value: float | None) -> str:
-    """Write a number of a report.
-
-    Parameters
-    ----------
-    value : float | None
-        Any number.
-
-    Returns
-    -------
-    str
-        Three decimals, or a dash for what there is not.
-    """
+    """Write a number with three decimals and a true minus; a dash for None."""
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 

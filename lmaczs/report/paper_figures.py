@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lmaczs.report.figures import COLUMNS, RANGE_DB, ROWS, label_frequencies, mel_bands
+from lmaczs.report.figures import decibel, draw_bands, to_bands
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKS = ("o", "s", "^", "D")
@@ -82,16 +82,16 @@ def prompts_figure(
     rows = 1 + len(masks) * len(prompts)
     figure, axes = _panels(rows, len(clips), 2.6, 1.5)
     seconds = power.shape[-1] * hop_length / sample_rate
-    bands = mel_bands(power.shape[1], sample_rate)
     for column, clip in enumerate(clips):
-        picture = bands @ power[column].cpu()
-        _show(axes[0][column], _decibel(picture), seconds, sample_rate, "magma")
+        bands = decibel(to_bands(power[column].cpu(), sample_rate))
+        _show(axes[0][column], bands, seconds, sample_rate, is_mask=False)
         axes[0][column].set_title(clip, fontweight="bold")
         for row, (name, number) in enumerate(
             ((m, p) for m in masks for p in range(len(prompts))), start=1
         ):
             mask, ax = masks[name][column, number].cpu(), axes[row][column]
-            _show(ax, bands @ mask, seconds, sample_rate, "viridis")
+            bands = to_bands(mask, sample_rate)
+            _show(ax, bands, seconds, sample_rate, is_mask=True)
             there = "bold" if prompts[number] == clip else "normal"
             title = f"{name}: {prompts[number]} ({mask.mean():.2f})"
             ax.set_title(title, fontsize="small", fontweight=there)
@@ -130,8 +130,8 @@ def cascade_figure(
         for column, stage in enumerate(stages):
             mask, ax = masks[method, stage].cpu(), axes[row][column]
             seconds = mask.shape[1] * hop_length / sample_rate
-            bands = mel_bands(mask.shape[0], sample_rate)
-            _show(ax, bands @ mask, seconds, sample_rate, "viridis")
+            bands = to_bands(mask, sample_rate)
+            _show(ax, bands, seconds, sample_rate, is_mask=True)
             value = means.get((method, stage), 1.0)
             ax.set_title(f"{method}: {stage}\nmean SSIM {value:.2f}", fontsize="small")
     return _finished(figure, axes)
@@ -203,24 +203,9 @@ def _panels(rows: int, columns: int, width: float, height: float) -> tuple:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _show(ax: Axes, values: Tensor, seconds: float, rate: int, colours: str) -> None:
-    low, high = (-RANGE_DB, 0.0) if colours == "magma" else (0.0, 1.0)
-    ax.imshow(
-        values[:, :: max(1, values.shape[1] // COLUMNS)].numpy(),
-        cmap=colours,
-        vmin=low,
-        vmax=high,
-        origin="lower",
-        aspect="auto",
-        extent=(0.0, seconds, 0.0, ROWS),
-    )
-    label_frequencies(ax, rate)
+def _show(ax: Axes, values: Tensor, seconds: float, rate: int, is_mask: bool) -> None:
+    draw_bands(ax, values, seconds, rate, is_mask)
     ax.tick_params(labelsize="x-small")
-
-
-def _decibel(power: Tensor) -> Tensor:
-    loudest = power.max().clamp_min(1e-10)
-    return (10 * (power.clamp_min(1e-20) / loudest).log10()).clamp(-RANGE_DB, 0)
 
 
 def _finished(figure: Figure, axes: np.ndarray) -> Figure:

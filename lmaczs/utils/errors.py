@@ -44,10 +44,16 @@ def run_recipe(
     argv = [word for word in sys.argv[1:] if word != "--verbose"]
     verbose = len(argv) < len(sys.argv) - 1
     if verbose:
-        logging.basicConfig(level=logging.DEBUG)
+        show_debug_messages()
     try:
         show(main(argv))
     except (LmaczsError, OSError, ValueError) as error:
         if verbose:
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}")
+
+
+def show_debug_messages() -> None:
+    """Print this package's log from debug messages on, and others' from infos on."""
+    logging.basicConfig(level=logging.INFO)
+    logging.getLogger("lmaczs").setLevel(logging.DEBUG)

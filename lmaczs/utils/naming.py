@@ -1,15 +1,18 @@
-"""Where a command writes: a folder for each recording, never on top of a recording."""
+"""Where a command writes: a folder for each recording, over its own results only."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 PAGE = "index.html"
+GENERATOR = '<meta name="generator" content="lmaczs">'
 INPUT_COPY = "input.wav"
 SLUG_LENGTH = 60
 SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json")
@@ -40,10 +43,11 @@ class Recordings:
 def recording_folders(
     out: Path, prompts: Mapping[Path, Sequence[str]]
 ) -> dict[Path, Path]:
-    """Give each recording a folder of its own, named after its stem.
+    """Give each recording a separate folder, named after its stem.
 
     A number is appended where the name is taken, or where a file that is written there
-    would replace a recording. Names differ also where a file system ignores case.
+    would replace a recording, or any file that no earlier run wrote. Names differ also
+    where a file system ignores case.
 
     Parameters
     ----------
@@ -64,8 +68,10 @@ def recording_folders(
         # "...wav" has the stem "..", which would be the folder above
         stem = name = path.stem if path.stem.strip(".") else "recording"
         number = 1
-        while name.casefold() in taken or any(
-            place in recordings for place in _written(out / name, names)
+        while (
+            name.casefold() in taken
+            or any(place in recordings for place in _written(out / name, names))
+            or _holds_other_files(out / name, names)
         ):
             number += 1
             name = f"{stem}-{number}"
@@ -81,6 +87,59 @@ def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
     for prompt in prompts:
         yield folder / prompt
         yield from (folder / prompt / name for name in SAVED)
+
+
+def _holds_other_files(folder: Path, prompts: Sequence[str]) -> bool:
+    """Whether a file would be replaced that is no result of an earlier run."""
+    results = {path.parent for path in folder.glob("*/explanation.json") if _ours(path)}
+    if (folder / INPUT_COPY).exists() and not results:
+        return True
+    return any(
+        (folder / prompt / name).exists()
+        for prompt in prompts
+        if folder / prompt not in results
+        for name in SAVED
+    )
+
+
+def _ours(explanation: Path) -> bool:
+    """Whether an explanation.json was written by this package."""
+    try:
+        record = json.loads(explanation.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and "lmaczs_version" in record
+
+
+def is_other_page(path: Path) -> bool:
+    """Whether an index.html exists that this package did not write."""
+    try:
+        return GENERATOR not in path.read_text("utf-8", errors="replace")
+    except OSError:
+        return os.path.lexists(path)
+
+
+def short_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Names of recordings without their folders, but for those that they differ by.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Recordings.
+
+    Returns
+    -------
+    dict of Path to str
+        As many of the last parts of each path as tell it from the others.
+    """
+    paths = list(paths)
+    names = {path: path.name for path in paths}
+    for parts in range(2, max((len(path.parts) for path in paths), default=0) + 1):
+        counts = Counter(names.values())
+        for path, name in names.items():
+            if counts[name] > 1:
+                names[path] = str(Path(*path.parts[-parts:]))
+    return names
 
 
 def _places(path: Path) -> set[str]:
@@ -120,18 +179,7 @@ def slugify(text: str) -> str:
 
 
 def unique_slugs(prompts: Sequence[str]) -> list[str]:
-    """Turn prompts into names of folders that differ.
-
-    Parameters
-    ----------
-    prompts : Sequence[str]
-        Any texts.
-
-    Returns
-    -------
-    list[str]
-        `slugify` of each, with -2, -3 and so on appended where it is taken.
-    """
+    """Return `slugify` of each prompt, with -2, -3, ... appended where it is taken."""
     slugs: list[str] = []
     for prompt in prompts:
         slug = candidate = slugify(prompt)

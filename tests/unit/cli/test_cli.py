@@ -245,6 +245,50 @@ def test_empty_mask_is_said_to_be_empty(
     assert "nothing in this recording (empty mask)" in page
 
 
+def test_files_of_others_are_never_replaced(
+    source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a name that is written stays; the same line replaces its results."""
+    monkeypatch.chdir(tmp_path)
+    path = recording(Path("x/input.wav"))
+    other = recording(Path("input/input.wav"), seed=1)
+    before = other.read_bytes()
+    command = ["interpret", str(path), "--prompt", "rain", "--source", str(source)]
+    for _ in range(2):
+        assert main([*command, "--out", "."]) == 0
+        assert other.read_bytes() == before
+        assert {p.name for p in Path(".").iterdir()} == {
+            *("x", "input", "input-2", "index.html")
+        }
+    assert Path("input-2/rain/explanation.json").is_file()
+
+
+def test_page_of_others_is_never_replaced(
+    source: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """An index.html that no run wrote is named, and nothing is written."""
+    page = tmp_path / "index.html"
+    page.write_text("<h1>My sounds</h1>")
+    path = str(recording(tmp_path / "a.wav"))
+    command = ["interpret", path, "--prompt", "rain", "--source", str(source)]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"lmaczs: --out {tmp_path}: ")
+    assert page.read_text() == "<h1>My sounds</h1>"
+    assert not (tmp_path / "a").exists()
+
+
+def test_page_shows_no_private_folders(source: Path, tmp_path: Path) -> None:
+    """Recordings go by their names; those of one name by their folders, too."""
+    files = [recording(tmp_path / name) for name in ("a.wav", "x/b.wav", "y/b.wav")]
+    command = ["interpret", *map(str, files), "--prompt", "rain"]
+    out = tmp_path / "out"
+    assert main([*command, "--source", str(source), "--out", str(out)]) == 0
+    page = (out / "index.html").read_text()
+    for name in ("a.wav", "x/b.wav", "y/b.wav"):
+        assert f"<h2>{name}</h2>" in page
+    assert str(tmp_path) not in page
+
+
 def test_file_that_cannot_be_read_is_one_line_and_the_others_go_on(
     source: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -380,6 +424,52 @@ def test_reader_that_stops_reading_is_no_error(source: Path, tmp_path: Path) -> 
     assert child.returncode == 1
 
 
+def test_verbose_shows_the_traceback(source: Path, tmp_path: Path) -> None:
+    """Whatever the error is, --verbose tells where it happened."""
+    words = ["classify", str(tmp_path / "missing.wav"), "--label", "rain", "--verbose"]
+    words += ["--source", str(source)]
+    line = [sys.executable, "-m", "lmaczs.cli", *words]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"\nlmaczs: {tmp_path / 'missing.wav'}: " in f"\n{done.stderr}"
+    assert "Traceback" in done.stderr
+
+
+def test_bug_is_one_line(
+    source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody expected is named, and how to see where it happened."""
+
+    def fail(*args: object) -> None:
+        raise KeyError("no such key")
+
+    monkeypatch.setattr(ZeroShotInterpreter, "classify_file", fail)
+    words = ["classify", "a.wav", "--label", "rain", "--source", str(source)]
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lmaczs: KeyError: 'no such key'")
+    assert "--verbose" in line
+
+
+def test_commands_with_a_model_take_source_and_device(capsys: Capture) -> None:
+    """--source and --device are options of every command that loads a model."""
+    for command in ("interpret", "classify", "demo", "doctor"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert "--source" in text and "--device" in text and "--verbose" in text
+
+
+def test_commands_can_be_run_twice_in_one_process(capsys: Capture) -> None:
+    """Loading a command's module leaves the command line as it was."""
+    import lmaczs.cli.doctor  # noqa: F401
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        assert " doctor " in capsys.readouterr().out
+
+
 # --- classify -----------------------------------------------------------------------
 
 
@@ -453,6 +543,22 @@ def test_demo_interprets_every_scene(
     assert printed.out.endswith(f"{tmp_path / 'index.html'}\n")
 
 
+def test_demo_replaces_no_sound_but_its_scenes(
+    source: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A recording that has the name of a scene stays; scenes are written again."""
+    scene = SCENES[0].name
+    other = recording(tmp_path / "scenes" / f"{scene}.wav")
+    before = other.read_bytes()
+    for _ in range(2):
+        assert main(["demo", "--out", str(tmp_path), "--source", str(source)]) == 0
+    assert other.read_bytes() == before
+    assert {path.stem for path in (tmp_path / "scenes").iterdir()} == {
+        f"{scene}-2",
+        *(scene.name for scene in SCENES),
+    }
+
+
 def test_demo_says_which_masks_are_empty(
     deaf_source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,7 +570,7 @@ def test_demo_says_which_masks_are_empty(
     assert all(row.split()[-2:] == ["empty", "0.000"] for row in rows)
 
 
-def test_doctor_returns_1_and_prints_the_mend_where_something_is_wrong(
+def test_doctor_returns_1_and_prints_the_fix_where_something_is_wrong(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing model is wrong; everything that is not is ok."""
@@ -516,7 +622,7 @@ def test_export_makes_a_source(
 def test_export_that_fails_is_one_line_and_status_2(
     tmp_path: Path, capsys: Capture
 ) -> None:
-    """The folder and the mend are named."""
+    """The folder and the fix are named."""
     assert main(["export", str(tmp_path), str(tmp_path / "dest")]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"lmaczs: {tmp_path}: no training run")

@@ -20,6 +20,7 @@ from lmaczs.report.figures import (
     format_number,
     mel_bands,
     save_figure,
+    title_of,
 )
 
 RATE, N_FFT, HOP = 32000, 2048, 640
@@ -36,6 +37,13 @@ def interpretation(wav: Tensor, mask: Tensor, prompt: str = "dog") -> Interpreta
     return Interpretation(
         prompt, mask * stft, kept, left, mask, RATE, 0.432, 0.401, None, HOP
     )
+
+
+def draw(one: Interpretation) -> Figure:
+    """Draw an interpretation as `Interpretation.save` does."""
+    title = title_of(one.to_dict())
+    arrays = one.input, one.mask, one.masked_stft
+    return explanation_figure(*arrays, one.sample_rate, one.hop_length, title)
 
 
 def tones(seconds: float = 1.0) -> Tensor:
@@ -70,7 +78,7 @@ def test_the_panels_show_input_mask_and_explanation() -> None:
     """Both tones are in the input, only the lower one in the explanation."""
     wav = tones()
     one = interpretation(wav, lowpass_mask(wav, 2000))
-    shown = panels(explanation_figure(one, hop_length=HOP))
+    shown = panels(draw(one))
     assert list(shown) == ["Input", "Mask", "Explanation"]
     inner = slice(3, -3)
     low, high = row_of(1000), row_of(4000)
@@ -84,7 +92,7 @@ def test_input_and_explanation_share_their_scale() -> None:
     """A mask of one half everywhere is 6 dB in every visible cell, same colours."""
     wav = tones()
     half = torch.full((N_FFT // 2 + 1, len(wav) // HOP + 1), 0.5)
-    figure = explanation_figure(interpretation(wav, half), hop_length=HOP)
+    figure = draw(interpretation(wav, half))
     shown = panels(figure)
     inner = (slice(None), slice(3, -3))
     loud = shown["Input"][inner] > -40
@@ -98,7 +106,7 @@ def test_axes_are_in_seconds_and_hertz() -> None:
     """Ticks stand where their frequency is, and time ends with the recording."""
     wav = tones(2.5)
     one = interpretation(wav, lowpass_mask(wav, 2000))
-    ax = explanation_figure(one, hop_length=HOP).axes[0]
+    ax = draw(one).axes[0]
     ticks = dict(
         zip((t.get_text() for t in ax.get_yticklabels()), ax.get_yticks(), strict=True)
     )
@@ -111,7 +119,7 @@ def test_titles_hold_prompt_and_numbers() -> None:
     wav = tones()
     mask = lowpass_mask(wav, 4000)
     one = interpretation(wav, mask, prompt="a $5 \\bill & <b>_x^2$")
-    text = explanation_figure(one, hop_length=HOP).get_suptitle()
+    text = draw(one).get_suptitle()
     assert one.prompt in text
     assert "0.432" in text and "0.401" in text and "residual –" in text
     assert f"mean mask {float(mask.mean()):.3f}" in text
@@ -121,7 +129,7 @@ def test_titles_say_that_an_explanation_is_empty() -> None:
     """A mask of nothing has no similarity in the title."""
     wav = tones()
     one = interpretation(wav, 0 * lowpass_mask(wav, 4000))
-    text = explanation_figure(one, hop_length=HOP).get_suptitle()
+    text = draw(one).get_suptitle()
     assert "explanation nothing (empty mask)" in text
     assert "0.432" in text and "0.401" not in text
 
@@ -130,7 +138,7 @@ def test_long_recordings_are_averaged() -> None:
     """However long, a panel has at most 1000 columns, whose mean is kept."""
     wav = tones(30.0)
     mask = torch.rand(N_FFT // 2 + 1, len(wav) // HOP + 1)
-    shown = panels(explanation_figure(interpretation(wav, mask), hop_length=HOP))
+    shown = panels(draw(interpretation(wav, mask)))
     assert all(values.shape == (ROWS, COLUMNS) for values in shown.values())
     assert shown["Mask"].mean() == pytest.approx(0.5, abs=0.01)
 
@@ -142,7 +150,7 @@ def test_silence_and_short_clips_are_drawn(tmp_path: Path, samples: int) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         one = interpretation(wav, lowpass_mask(wav, 2000), prompt="犬")
-        figure = explanation_figure(one, hop_length=HOP)
+        figure = draw(one)
         save_figure(figure, tmp_path / "a.png")
     assert all(np.isfinite(values).all() for values in panels(figure).values())
 
@@ -150,7 +158,7 @@ def test_silence_and_short_clips_are_drawn(tmp_path: Path, samples: int) -> None
 def test_figures_are_saved_whole(tmp_path: Path) -> None:
     """A PNG of the size that was asked for, and nothing else in the folder."""
     wav = tones()
-    figure = explanation_figure(interpretation(wav, lowpass_mask(wav, 1)), HOP)
+    figure = draw(interpretation(wav, lowpass_mask(wav, 1)))
     path = save_figure(figure, tmp_path / "new" / "a.png", dpi=50)
     data = path.read_bytes()
     width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
@@ -164,7 +172,7 @@ def test_pyplot_is_left_alone() -> None:
 
     before = pyplot.get_fignums()
     wav = tones()
-    explanation_figure(interpretation(wav, lowpass_mask(wav, 1)), HOP)
+    draw(interpretation(wav, lowpass_mask(wav, 1)))
     assert pyplot.get_fignums() == before
 
 

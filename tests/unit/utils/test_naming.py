@@ -1,4 +1,4 @@
-"""output_folders.py: folders of recordings, chosen so that none is ever replaced."""
+"""naming.py: folders of recordings, chosen so that no other file is ever replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lmaczs.utils.naming import Recordings, recording_folders, slugify, unique_slugs
+from lmaczs.utils.naming import (
+    Recordings,
+    recording_folders,
+    short_names,
+    slugify,
+    unique_slugs,
+)
 
 WRITTEN = (
     "input.wav",
@@ -112,11 +118,52 @@ def test_numbers_go_up_until_a_place_is_free(tmp_path: Path) -> None:
     ]
 
 
-def test_only_recordings_are_kept(tmp_path: Path) -> None:
-    """Results of an earlier run are no recordings of this one: the name is reused."""
+def results(folder: Path) -> None:
+    """Write what an earlier run leaves in a recording's folder."""
     for name in WRITTEN:
-        file(tmp_path / "a" / name)
+        file(folder / name)
+    (folder / "dog" / "explanation.json").write_text('{"lmaczs_version": "0"}')
+
+
+def test_results_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
+    """The same line gives the same folder again, also with another prompt."""
+    results(tmp_path / "a")
+    path = file(tmp_path / "a.wav")
+    assert folder_of(tmp_path, path) == "a"
+    assert recording_folders(tmp_path, {path: ["cat"]}) == {path: tmp_path / "a"}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
+    """A file that no run wrote stays, though it is no recording of this run."""
+    file(tmp_path / "a" / name)
+    assert folder_of(tmp_path, file(tmp_path / "a.wav")) == "a-2"
+
+
+def test_files_of_others_beside_results_are_never_replaced(tmp_path: Path) -> None:
+    """Results for one prompt do not make a folder of another prompt's name ours."""
+    results(tmp_path / "a")
+    file(tmp_path / "a" / "cat" / "residual.wav")
+    path = file(tmp_path / "a.wav")
+    assert recording_folders(tmp_path, {path: ["cat"]}) == {path: tmp_path / "a-2"}
+
+
+def test_other_files_in_a_folder_do_not_matter(tmp_path: Path) -> None:
+    """A folder that exists is used where nothing in it would be replaced."""
+    file(tmp_path / "a" / "notes.txt")
+    file(tmp_path / "a" / "dog" / "bark.wav")
     assert folder_of(tmp_path, file(tmp_path / "a.wav")) == "a"
+
+
+def test_short_names_are_as_long_as_needed() -> None:
+    """A file's name, with folders only where they tell it from another."""
+    paths = [Path(p) for p in ("/home/me/a.wav", "x/1/b.wav", "y/1/b.wav", "b.wav")]
+    assert list(short_names(paths).values()) == [
+        "a.wav",
+        str(Path("x/1/b.wav")),
+        str(Path("y/1/b.wav")),
+        "b.wav",
+    ]
 
 
 def test_recordings_know_each_other_by_every_name(tmp_path: Path) -> None:
