@@ -29,11 +29,11 @@ def fingerprint(module: nn.Module) -> str:
     str
         Eight hexadecimal digits.
     """
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for name, value in module.state_dict().items():
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:DIGITS]
+        content.update(name.encode())
+        content.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:DIGITS]
 
 
 def clips_digest(table: pd.DataFrame) -> str:
@@ -81,15 +81,15 @@ def _content(place: str | Path | None) -> Any:
         return None
     path = Path(place)
     if path.is_dir():
-        found = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
-        return [[one.name, _content(one)] for one in sorted(found) if one.is_file()]
+        content = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
+        return [[one.name, _content(one)] for one in sorted(content) if one.is_file()]
     if not path.is_file():
         return str(place)
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()
+            content.update(chunk)
+    return content.hexdigest()
 
 
 def digest(value: Any) -> str:
