@@ -81,8 +81,8 @@ def _content(place: str | Path | None) -> Any:
         return None
     path = Path(place)
     if path.is_dir():
-        content = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
-        return [[one.name, _content(one)] for one in sorted(content) if one.is_file()]
+        files = {one for pattern in MODEL_FILES for one in path.glob(pattern)}
+        return [[one.name, _content(one)] for one in sorted(files) if one.is_file()]
     if not path.is_file():
         return str(place)
     content = hashlib.sha256()
