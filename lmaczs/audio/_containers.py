@@ -20,57 +20,42 @@ LAYER_III_KBITS = {
 MPEG1_RATES = (44100, 48000, 32000)
 
 
+MAX_CHUNKS = 10_000
+"""Chunks that are looked at, so that a file of empty ones takes no minute."""
+
+
 @dataclass(frozen=True)
-class Mp3Walk:
-    """What the frame headers of an MP3 file add up to."""
+class Contents:
+    """What the headers of a sound file promise."""
 
-    samples: int
-    """Samples a channel in whole frames, the encoder's padding included."""
-    missing_bytes: int
-    """Bytes that the last frame lacks."""
-    states_length: bool
-    """Whether the first frame is a Xing or Info header, which states the length."""
+    missing_bytes: int = 0
+    """Bytes, at least, that are announced beyond the end of the file; 0 if none are,
+    or if the format or a header written to a pipe does not tell."""
+    mp3_samples: int = 0
+    """Samples a channel in whole Layer III frames, the encoder's padding included."""
+    states_length: bool = False
+    """Whether the first such frame is a Xing or Info header, which has the length."""
 
 
-def missing_bytes(data: bytes | mmap) -> int:
-    """Return how many bytes a container announces beyond the end of its file.
-
-    Parameters
-    ----------
-    data : bytes | mmap
-        The whole file.
-
-    Returns
-    -------
-    int
-        0 if nothing is missing, or if the format or a header written to a pipe does
-        not tell; at least the returned number is missing otherwise.
-    """
+def inspect(data: bytes | mmap) -> Contents:
+    """Read the headers of a whole file; whatever it holds, nothing is raised."""
     try:
         if data[:4] in (b"RIFF", b"RF64", b"RIFX"):
             order = ">" if data[:4] == b"RIFX" else "<"
-            return _missing_in_chunk(data, b"data", order)
+            return Contents(_missing_in_chunk(data, b"data", order))
         if data[:4] == b"FORM":
-            return _missing_in_chunk(data, b"SSND", ">")
+            return Contents(_missing_in_chunk(data, b"SSND", ">"))
         if data[:4] == b"OggS":
-            return _missing_in_page(data)
-        return walk_mp3(data).missing_bytes
+            return Contents(_missing_in_page(data))
+        return _walk_mp3(data)
     except (struct.error, IndexError):  # cut off within a header
-        return 1
+        return Contents(missing_bytes=1)
 
 
-def walk_mp3(data: bytes | mmap) -> Mp3Walk:
+def _walk_mp3(data: bytes | mmap) -> Contents:
     """Add up the Layer III frames of an MP3 file (ISO/IEC 11172-3, section 2.4.1.3).
 
-    Parameters
-    ----------
-    data : bytes | mmap
-        The whole file. The walk ends at the first thing that is no frame, as a tag.
-
-    Returns
-    -------
-    Mp3Walk
-        All zero if the file does not start with a frame or an ID3 tag and a frame.
+    The walk ends at the first thing that is no frame, such as a tag.
     """
     start = samples = 0
     if data[:3] == b"ID3":
@@ -82,13 +67,15 @@ def walk_mp3(data: bytes | mmap) -> Mp3Walk:
             break
         start, samples = start + frame[0], samples + frame[1]
     missing = start + frame[0] - len(data) if frame else 0
-    return Mp3Walk(samples, missing, b"Xing" in first or b"Info" in first)
+    return Contents(missing, samples, b"Xing" in first or b"Info" in first)
 
 
 def _missing_in_chunk(data: bytes | mmap, wanted: bytes, order: str) -> int:
     """Return what the sound chunk of a WAV or AIFF file lacks, in bytes."""
     start, wide = 12, 0
-    while start + 8 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if start + 8 > len(data):
+            break
         name = data[start : start + 4]
         (size,) = struct.unpack_from(order + "I", data, start + 4)
         if name == b"ds64":  # RF64 keeps the sizes that do not fit into 32 bits here

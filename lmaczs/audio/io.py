@@ -6,46 +6,54 @@ finite, non-empty waveform is refused with one :class:`AudioError`.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio._containers import missing_bytes, walk_mp3
-from lmaczs.audio.resampling import resample
+from lmaczs.audio._containers import Contents, inspect
+from lmaczs.audio.resampling import input_span, resample
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_write
-
-__all__ = ["AudioError", "load_audio", "resample", "save_audio"]
 
 BLOCK_FRAMES = 1 << 16
 """Frames read at a time, so that only the mixture of a long file is kept."""
 
+UNKNOWN = 1 << 62
+"""Frames from here on are what libsndfile has for a length that is not stated."""
+
 MP3_PADDING = 2304
 """Samples of an MP3 file that a decoder may drop: delay and padding of the encoder."""
+
+EXACT_SEEKS = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS")
+"""Codecs (FLAC's are PCM) that decode the same from any frame on. MP3 does not: a frame
+may refer to those before it."""
 
 FULL_SCALE = {"i1": 1 << 7, "u1": 1 << 7, "i2": 1 << 15, "i4": 1 << 31}
 """Integer sample formats (kind and bytes) and the value that stands for 1."""
 
-MENDABLE = "WAV, FLAC, OGG, MP3 and AIFF are: convert it to WAV or FLAC"
+READABLE = "WAV, FLAC, OGG, MP3 and AIFF are: convert it to WAV or FLAC"
 
 
 class AudioError(LmaczsError, ValueError):
-    """A recording that cannot be used: which one, the reason, the mend if any."""
+    """A recording that cannot be used: which one, why, and how to fix it."""
 
 
 def load_audio(
     source: str | Path | np.ndarray | Tensor,
     sample_rate: int,
     source_rate: int | None = None,
+    *,
+    start: float | None = None,
+    stop: float | None = None,
 ) -> Tensor:
-    """Return a recording as a mono waveform at the rate that is asked for.
+    """Return a recording, or a stretch of it, as a mono waveform.
 
     Parameters
     ----------
@@ -57,32 +65,49 @@ def load_audio(
         Rate of the result in Hz.
     source_rate : int | None
         Rate of an array or tensor in Hz. A file states its own, which is what counts.
+    start : float | None
+        Where the stretch begins, in seconds; None: at the first sample.
+    stop : float | None
+        Where it ends, in seconds; None, or beyond the end: at the last sample. Only the
+        stretch is decoded, except of MP3 and the like, which is decoded up to its end.
 
     Returns
     -------
     Tensor
         float32 ``[samples]`` on the CPU, its own memory, detached: the mean over the
-        channels, resampled to ``ceil(samples * sample_rate / source_rate)`` samples.
+        channels, resampled to ``ceil(samples * sample_rate / source_rate)`` samples, of
+        which a stretch has those from ``round(start * sample_rate)`` on.
 
     Raises
     ------
     AudioError
         If the source is missing, a directory, empty, truncated, not audio, not finite,
-        or an array whose shape, dtype or rate cannot be right.
+        an array whose shape, dtype or rate cannot be right, or if the stretch is empty.
     """
+    rate = _checked_rate(sample_rate)
+    first = round((start or 0) * rate)
+    last = UNKNOWN if stop is None else round(stop * rate)
     if isinstance(source, str | Path):
         name = str(source)
-        wav, source_rate = _read_file(Path(source))
+        read = _read_file(Path(source), rate, first, last)
     else:
         name = "array"
-        wav = _mix_array(source)
-        if source_rate is None:
-            raise AudioError("array: its rate is not known: pass source_rate in Hz")
-    if not wav.numel():
+        read = _read_array(source, source_rate, rate, first, last)
+    if not read.frames:
         raise AudioError(f"{name}: it is empty, it has no samples")
-    if not torch.isfinite(wav).all():
+    if not torch.isfinite(read.wav).all():
         raise AudioError(f"{name}: it holds NaN or infinite samples")
-    return resample(wav, _checked_rate(source_rate), _checked_rate(sample_rate))
+    wav = resample(read.wav, read.rate, rate)
+    if start is None and stop is None:
+        return wav
+    wav = wav[first - read.offset : max(0, last - read.offset)].clone()
+    if not wav.numel():
+        until = "on" if stop is None else f"to {stop:g} s"
+        raise AudioError(
+            f"{name}: no sample from {start or 0:g} s {until}, it has "
+            f"{read.frames / read.rate:g} s"
+        )
+    return wav
 
 
 def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> Path:
@@ -130,7 +155,34 @@ def _checked_rate(rate: int) -> int:
     return int(rate)
 
 
+class _Read(NamedTuple):
+    """Mixed samples as they were read, before they are resampled and cut."""
+
+    wav: Tensor
+    rate: int
+    frames: int
+    """Of the whole recording."""
+    offset: int
+    """Sample of the resampled recording that lies at the first one of `wav`."""
+
+
 # --- arrays -------------------------------------------------------------------------
+
+
+def _read_array(
+    source: np.ndarray | Tensor,
+    source_rate: int | None,
+    rate: int,
+    first: int,
+    last: int,
+) -> _Read:
+    """Return the stretch of an array that some samples of the result depend on."""
+    wav = _mix_array(source)
+    if source_rate is None:
+        raise AudioError("array: its rate is not known: pass source_rate in Hz")
+    source_rate = _checked_rate(source_rate)
+    begin, end, offset = input_span(first, last, source_rate, rate)
+    return _Read(wav[begin:end], source_rate, len(wav), offset)
 
 
 def _mix_array(source: np.ndarray | Tensor) -> Tensor:
@@ -183,30 +235,46 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-def _read_file(path: Path) -> tuple[Tensor, int]:
-    """Return the mixture of a file's channels, ``[samples]``, and its rate in Hz."""
+def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:
+    """Return the stretch of a file that some samples of the result depend on."""
     try:
-        _check_container(path)
+        contents = _inspected(path)
         with _open(path) as stream:
-            expected, rate = _expected_frames(path, stream), stream.samplerate
-            wav = np.concatenate([np.zeros(0, np.float32), *_mixed_blocks(stream)])
+            own_rate = stream.samplerate
+            stated = stream.frames if stream.frames < UNKNOWN else 0
+            begin, end, offset = input_span(first, last, own_rate, rate)
+            if not stated:  # nothing to seek in, and a begin beyond the end shows late
+                begin = offset = 0
+            skip = begin
+            if begin and stream.subtype.startswith(EXACT_SEEKS):
+                skip -= stream.seek(min(begin, stated))
+            blocks = _mixed_blocks(stream, skip, end - begin)
+            wav = np.concatenate([np.zeros(0, np.float32), *blocks])
     except OSError as error:
         raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" :.")
         raise AudioError(f"{path}: it is truncated or damaged ({reason})") from error
-    if len(wav) < expected:
+    expected, reached = _least_frames(stream, contents), begin + len(wav)
+    if reached < min(expected, end):
         raise AudioError(
-            f"{path}: it is truncated or damaged: only {len(wav) / rate:.2f} of "
-            f"{expected / rate:.2f} s can be read; convert it to WAV or FLAC"
+            f"{path}: it is truncated or damaged: only {reached / own_rate:.2f} of "
+            f"{expected / own_rate:.2f} s can be read; convert it to WAV or FLAC"
         )
-    return torch.from_numpy(wav), rate
+    return _Read(torch.from_numpy(wav), own_rate, stated or len(wav), offset)
 
 
-def _mixed_blocks(stream: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Yield the mean over the channels, block after block, up to the end."""
-    while len(block := stream.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        yield block.mean(1)
+def _mixed_blocks(
+    stream: soundfile.SoundFile, skip: int, size: int
+) -> Iterator[np.ndarray]:
+    """Yield the mean over the channels of `size` frames behind those to skip."""
+    left = skip + size
+    while left > 0:
+        block = stream.read(min(BLOCK_FRAMES, left), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        yield block[skip:].mean(1)
+        skip, left = max(0, skip - len(block)), left - len(block)
 
 
 def _open(path: Path) -> soundfile.SoundFile:
@@ -215,11 +283,11 @@ def _open(path: Path) -> soundfile.SoundFile:
         return _Stream(path)
     except (soundfile.LibsndfileError, TypeError) as error:
         raise AudioError(
-            f"{path}: no audio in a format that is read here; {MENDABLE}"
+            f"{path}: no audio in a format that is read here; {READABLE}"
         ) from error
 
 
-def _check_container(path: Path) -> None:
+def _inspected(path: Path) -> Contents:
     """Refuse what is no regular file, empty, or shorter than its own header says."""
     if path.is_dir():
         raise AudioError(f"{path}: it is a directory, not a recording")
@@ -229,30 +297,23 @@ def _check_container(path: Path) -> None:
         raise AudioError(f"{path}: it is not a regular file")
     if not path.stat().st_size:
         raise AudioError(f"{path}: it is empty, it has no bytes")
-    with _mapped(path) as data:
-        missing = missing_bytes(data)
-    if missing:
-        raise AudioError(
-            f"{path}: it is truncated, at least {missing} bytes are missing"
-        )
-
-
-def _expected_frames(path: Path, stream: soundfile.SoundFile) -> int:
-    """Return how many frames reading must give at least; 0 if nothing states it."""
-    if stream.format not in ("MP3", "MPEG"):
-        return stream.frames if stream.frames < 1 << 62 else 0
-    with _mapped(path) as data:
-        walk = walk_mp3(data)
-    # where no length is stated, libsndfile guesses one and reads no further than that
-    stated = stream.frames if walk.states_length else walk.samples
-    return stated - MP3_PADDING
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    """Map a file into memory for reading."""
     with (
         open(path, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        yield data
+        contents = inspect(data)
+    if contents.missing_bytes:
+        raise AudioError(
+            f"{path}: it is truncated, at least {contents.missing_bytes} bytes are "
+            "missing"
+        )
+    return contents
+
+
+def _least_frames(stream: soundfile.SoundFile, contents: Contents) -> int:
+    """Return how many frames a file must have at least; 0 if nothing states it."""
+    if stream.format not in ("MP3", "MPEG"):
+        return stream.frames if stream.frames < UNKNOWN else 0
+    # where no length is stated, libsndfile guesses one and reads no further than that
+    stated = stream.frames if contents.states_length else contents.mp3_samples
+    return stated - MP3_PADDING

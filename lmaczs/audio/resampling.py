@@ -1,7 +1,7 @@
 """Change of the sampling rate with a band-limited filter, differentiable throughout.
 
-torchaudio has the same filter, but computes all phases of a pair of rates at once, which
-takes 17 GB for 44.1 to 47.999 kHz, and rounds lengths of long recordings to float32.
+torchaudio has the same filter, but computes all phases of two rates at once (17 GB for
+44.1 to 47.999 kHz) and rounds the lengths of long recordings to float32.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     up, down = periods_at_once * up, periods_at_once * down
     samples = -(-wav.shape[-1] * up // down)
     periods = -(-samples // up)
-    reach = filter_reach(from_rate, to_rate)
+    reach = _reach(up, down)
     tail = periods * down + reach + 1 - wav.shape[-1]
     padded = nn.functional.pad(wav.reshape(-1, 1, wav.shape[-1]), (reach, tail))
     result = wav.new_empty(len(padded), periods, up)
@@ -67,16 +67,44 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return result.view(*wav.shape[:-1], periods * up)[..., :samples]
 
 
-def filter_reach(from_rate: int, to_rate: int) -> int:
-    """Number of input samples that the filter reaches to either side."""
+def input_span(
+    first: int, last: int, from_rate: int, to_rate: int
+) -> tuple[int, int, int]:
+    """Stretch of the input that a stretch of the output depends on.
+
+    Parameters
+    ----------
+    first : int
+        First sample of the output's stretch.
+    last : int
+        Its end, which may lie beyond that of the output.
+    from_rate : int
+        Rate of the input in Hz.
+    to_rate : int
+        Rate of the output in Hz.
+
+    Returns
+    -------
+    tuple[int, int, int]
+        Begin and end of the input's stretch, and the sample of the output that lies at
+        its begin.
+    """
     up, down = _ratio(from_rate, to_rate)
-    return math.ceil(FILTER_WIDTH * down / (min(up, down) * FILTER_ROLLOFF))
+    reach = _reach(up, down)
+    begin = max(0, (first * down // up - reach) // down) * down
+    end = -(-last * down // up) + reach + 1
+    return begin, end, begin // down * up
 
 
 def _ratio(from_rate: int, to_rate: int) -> tuple[int, int]:
     """``to_rate / from_rate`` in lowest terms: the factors up and down."""
     divisor = math.gcd(from_rate, to_rate)
     return to_rate // divisor, from_rate // divisor
+
+
+def _reach(up: int, down: int) -> int:
+    """Number of input samples that the filter reaches to either side."""
+    return math.ceil(FILTER_WIDTH * down / (min(up, down) * FILTER_ROLLOFF))
 
 
 @lru_cache(maxsize=128)
@@ -88,7 +116,7 @@ def _kernel(up: int, down: int, first: int) -> Tensor:
     with torch.inference_mode(False):  # a cached filter must serve training as well
         phases = torch.arange(first, min(first + PHASES, up))
         places = phases.double() * down / up
-        reach = filter_reach(down, up)
+        reach = _reach(up, down)
         taps = torch.arange(int(places[0]) - reach, int(places[-1]) + reach + 2)
         cutoff = min(1.0, up / down) * FILTER_ROLLOFF
         phase = ((taps - places[:, None]) * cutoff).clamp(-FILTER_WIDTH, FILTER_WIDTH)

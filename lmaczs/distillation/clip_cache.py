@@ -22,7 +22,6 @@ from lmaczs.audio.resampling import resample
 from lmaczs.data.esc50 import read_esc50
 from lmaczs.data.lists import recordings_in
 from lmaczs.data.manifest import read_manifest
-from lmaczs.data.segments import Cut
 from lmaczs.distillation import yamnet as audioset_teacher
 from lmaczs.distillation.yamnet import AudioSetTagger
 from lmaczs.frontend import FrontEnd, power
@@ -302,8 +301,8 @@ def clip_features(
         If the recording cannot be read, or ends before `start`.
     """
     rate = front_end.sample_rate
-    given = (None if math.isnan(time) else time for time in (start, stop))
-    wav = Cut(path, *given).of(load_audio(path, rate), rate)
+    begin, end = (None if math.isnan(time) else time for time in (start, stop))
+    wav = load_audio(path, rate, start=begin, stop=end)
     played = [change_speed(wav, speed)[None] for speed in speeds]
     fitted = torch.cat([front_end.fit_length(one) for one in played])
     mel = front_end.mel_power(power(front_end.stft(fitted)))[..., : front_end.n_frames]

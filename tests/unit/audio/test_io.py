@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lmaczs.audio.io import AudioError, load_audio, resample, save_audio
+from lmaczs.audio.io import AudioError, load_audio, save_audio
+from lmaczs.audio.resampling import resample
 
 RATE = 16000
 LOSSLESS = {
@@ -100,14 +103,82 @@ def test_the_files_own_rate_counts(tmp_path: Path) -> None:
     assert len(load_audio(path, RATE, source_rate=RATE)) == RATE
 
 
-def test_flac_of_unstated_length_is_read(tmp_path: Path) -> None:
-    """FLAC that an encoder wrote to a pipe, total samples 0, is read to its end."""
-    path = write(tmp_path / "a.flac", tone())
-    data = bytearray(path.read_bytes())
+def unstated_flac(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+    """Write FLAC as an encoder does to a pipe: total samples 0."""
+    data = bytearray(write(path, samples, rate).read_bytes())
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     path.write_bytes(data)
+    return path
+
+
+def test_flac_of_unstated_length_is_read(tmp_path: Path) -> None:
+    """It is read to its end."""
+    path = unstated_flac(tmp_path / "a.flac", tone())
     np.testing.assert_allclose(load_audio(path, RATE), tone(), atol=1e-4)
+
+
+# --- stretches ----------------------------------------------------------------------
+
+STRETCHES = [(0.0, 0.5), (1.2, 1.7), (0.9871, None), (None, 0.3), (2.5, 9.0)]
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "aiff", "mp3"])
+@pytest.mark.parametrize("rates", [(44100, 32000), (32000, 32000), (16000, 22050)])
+def test_a_stretch_is_cut_out_of_the_resampled_whole(
+    tmp_path: Path, extension: str, rates: tuple[int, int]
+) -> None:
+    """Reading a part equals cutting it out, also where the filter would reach over."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rates[0], 2))
+    path = write(tmp_path / f"a.{extension}", noise, rates[0])
+    whole = load_audio(path, rates[1])
+    for start, stop in STRETCHES:
+        found = load_audio(path, rates[1], start=start, stop=stop)
+        begin = round((start or 0) * rates[1])
+        end = None if stop is None else round(stop * rates[1])
+        torch.testing.assert_close(found, whole[begin:end], atol=1e-5, rtol=0)
+
+
+def test_a_stretch_of_an_array_or_a_file_of_unstated_length(tmp_path: Path) -> None:
+    """Arrays are cut as files are, and so is FLAC that cannot be sought."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 44100).astype(np.float32)
+    path = unstated_flac(tmp_path / "a.flac", samples, 44100)
+    for source, rate in ((samples, 44100), (path, None)):
+        whole = load_audio(source, RATE, rate)
+        found = load_audio(source, RATE, rate, start=0.25, stop=0.75)
+        torch.testing.assert_close(found, whole[4000:12000], atol=1e-5, rtol=0)
+        with pytest.raises(AudioError, match="from 2 s on, it has 1 s"):
+            load_audio(source, RATE, rate, start=2.0)
+
+
+def test_only_the_stretch_is_decoded(tmp_path: Path) -> None:
+    """What lies a second away from a stretch is never looked at."""
+    samples = np.append(tone(seconds=3), np.nan)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert len(load_audio(path, RATE, start=1.0, stop=2.0)) == RATE
+    assert "NaN" in error_of(path)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("place", [(1.0, None), (3.0, 4.0), (0.5, 0.5), (0.6, 0.2)])
+def test_an_empty_stretch_is_refused(
+    tmp_path: Path, extension: str, place: tuple[float, float | None]
+) -> None:
+    """The message says where it should lie and how long the recording is."""
+    path = write(tmp_path / f"a.{extension}", tone())
+    with pytest.raises(AudioError, match=f"no sample from {place[0]:g} s .* has 1 s"):
+        load_audio(path, RATE, start=place[0], stop=place[1])
+
+
+@pytest.mark.parametrize("extension", ["flac", "mp3"])
+def test_a_stretch_that_is_cut_off_is_refused(tmp_path: Path, extension: str) -> None:
+    """A damaged file gives no shorter stretch than was meant."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE)
+    path = write(tmp_path / f"a.{extension}", noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(AudioError, match="truncated"):
+        load_audio(path, RATE, start=2.0, stop=4.0)
 
 
 # --- arrays -------------------------------------------------------------------------
@@ -194,7 +265,7 @@ def test_empty_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.raw", "a.m4a", "a"])
-def test_what_is_not_audio_is_refused_with_the_mend(tmp_path: Path, name: str) -> None:
+def test_what_is_not_audio_is_refused_with_the_fix(tmp_path: Path, name: str) -> None:
     """Text under any name is refused, and what to convert to is said."""
     path = tmp_path / name
     path.write_text("This is not a recording.\n" * 100)
@@ -202,7 +273,7 @@ def test_what_is_not_audio_is_refused_with_the_mend(tmp_path: Path, name: str) -
     assert name in message and "convert it to WAV or FLAC" in message
 
 
-def test_m4a_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_m4a_is_refused_with_the_fix(tmp_path: Path) -> None:
     """An MPEG-4 container, which libsndfile does not read, names the way out."""
     path = tmp_path / "voice.m4a"
     path.write_bytes(struct.pack(">I", 28) + b"ftypM4A " + bytes(4000))
@@ -248,21 +319,31 @@ def test_files_with_samples_that_are_not_finite_are_refused(
     assert "NaN or infinite" in error_of(path)
 
 
-def test_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
-    """Random damage to any format gives a waveform or an AudioError, nothing else."""
-    rng = np.random.default_rng(0)
-    for extension in ("wav", "aiff", "flac", "ogg"):
-        path = write(tmp_path / f"a.{extension}", rng.uniform(-0.5, 0.5, 8000))
-        intact = path.read_bytes()
-        for _ in range(20):
-            data = bytearray(intact)
-            for place in rng.integers(0, 200, 3):
-                data[place] = rng.integers(0, 256)
-            path.write_bytes(data)
-            try:
-                assert torch.isfinite(load_audio(path, RATE)).all()
-            except AudioError as error:
-                assert str(path) in str(error)
+@settings(max_examples=60, deadline=None)
+@given(
+    extension=st.sampled_from(["wav", "aiff", "flac", "ogg", "mp3"]),
+    kept=st.floats(0, 1),
+    damage=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3),
+    start=st.none() | st.floats(0, 0.6),
+)
+def test_damage_never_escapes_as_another_error(
+    tmp_path_factory: pytest.TempPathFactory,
+    extension: str,
+    kept: float,
+    damage: list[tuple[int, int]],
+    start: float | None,
+) -> None:
+    """Any cut and damage give a finite waveform or an AudioError, nothing else."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
+    path = write(tmp_path_factory.mktemp("damage") / f"a.{extension}", noise)
+    data = bytearray(path.read_bytes())
+    for place, value in damage:
+        data[place] = value
+    path.write_bytes(data[: int(kept * len(data))])
+    try:
+        assert torch.isfinite(load_audio(path, RATE, start=start)).all()
+    except AudioError as error:
+        assert str(path) in str(error)
 
 
 # --- writing ------------------------------------------------------------------------
