@@ -2,7 +2,9 @@
 
 >>> from lmaczs import ZeroShotInterpreter
 >>> interpreter = ZeroShotInterpreter.from_hparams()
->>> explanation = interpreter.interpret_file("street.wav", "a dog barking")
+>>> one = interpreter.interpret_file("out/scenes/dog_by_the_fire.wav", "dog")
+>>> one.similarity > 0.5
+True
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class ZeroShotInterpreter(Pretrained):
     Examples
     --------
     >>> interpreter = ZeroShotInterpreter.from_hparams()
-    >>> one = interpreter.interpret_file("street.wav", "a dog barking")
-    >>> one.save("explained")
+    >>> one = interpreter.interpret_file("out/scenes/dog_by_the_fire.wav", "dog")
+    >>> paths = one.save("explained")
     """
 
     HPARAMS_NEEDED = ["template", "model_name"]
