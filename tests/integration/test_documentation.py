@@ -35,12 +35,15 @@ def commands(path: Path) -> Iterator[list[str]]:
     """Words of each command line that a page or the head of a YAML shows."""
     if path.suffix == ".md":
         text = "".join(t for kind, t in blocks(path) if kind in ("", "sh", "bash"))
+        indented = re.findall(r"^ {4,}(\S.*)$", path.read_text("utf-8"), re.MULTILINE)
+        text += "\n".join(["", *indented])
     else:
         lines = path.read_text("utf-8").splitlines()
         text = "\n".join(one.lstrip("# ") for one in lines if one.startswith("#"))
     text = re.sub(r"\\\n\s*", " ", text)
     for line in text.splitlines():
-        if re.match(r"(lmaczs|python recipes/|torchrun|make|pip install) ?", line):
+        line = line.strip().removeprefix(".venv/bin/")
+        if re.match(r"(lmaczs|python recipes/|torchrun|make|pip install)\b", line):
             # what is optional is given, what may be repeated is given once
             line = re.sub(r"\[(-[^\]\"]*)\]", r"\1", line).replace("...", "")
             yield shlex.split(line, comments=True)
