@@ -57,7 +57,7 @@ def prompts_figure(
     sample_rate: int,
     hop_length: int,
 ) -> Figure:
-    """Clips against prompts, those that are there and others (figure 4).
+    """Masks of clips for prompts that are present and absent (figure 4).
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def prompts_figure(
     masks : mapping of str to Tensor [N, P, F, T]
         Of each method.
     clips : sequence of str
-        What the clips are.
+        Their labels.
     prompts : sequence of str
-        What is asked of each. Where it is what the clip is, the title is bold.
+        Prompts of every clip; the title is bold where it is the clip's label.
     sample_rate : int
         Hz.
     hop_length : int
@@ -138,7 +138,7 @@ def cascade_figure(
 
 
 def ssim_figure(ssim: pd.DataFrame) -> Figure:
-    """Likeness of the masks against the stage that was randomised (figure 3, right).
+    """SSIM of masks before and after randomisation, by stage (figure 3, right).
 
     Parameters
     ----------
@@ -148,8 +148,8 @@ def ssim_figure(ssim: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Mean and standard deviation over clips, a line a method; dotted: where it would
-        be if nothing were kept of a random model.
+        Mean and standard deviation over clips, a line a method; dotted: SSIM with an
+        empty mask.
     """
     figure, axes = _panels(1, 1, 5.0, 3.4)
     ax = axes[0][0]
@@ -189,7 +189,7 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
             dashes = "-" if number < len(LINES) else "--"
             ax.plot(line.index, line, dashes, label=method, markersize=3, **style)
         ax.set_title(kind.capitalize(), loc="left")
-        ax.set_xlabel("Share of the cells")
+        ax.set_xlabel("Fraction of the cells")
         ax.set_ylabel("Probability of the predicted class")
         ax.set_ylim(0, 1)
     axes[0][0].legend(fontsize="x-small", handlelength=3)
