@@ -1,7 +1,7 @@
 """Sample recordings for the demonstration: two synthetic sources at a time.
 
-Every scene names prompts for what is there and one for what is not. No recording of
-anybody's is involved, and the same seed always gives the same samples.
+Every scene names prompts for its sources and one for something else. No recording is
+involved, and the same seed always gives the same samples.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
+from torch import Tensor
 
 from lmaczs.audio.io import save_audio
+from lmaczs.audio.mixing import mix_at_snr, scale_to_peak
 from lmaczs.demo.sound_models import SOURCES
 
 PEAK = 0.8
@@ -34,9 +37,9 @@ class Scene:
     snr_db: float
     """Power of the foreground over that of the background in dB."""
     prompts: tuple[str, ...]
-    """Labels of what is there."""
+    """Labels of the sources."""
     absent_prompt: str
-    """Label of something that is not there."""
+    """Label of something else."""
     seed: int = 0
 
 
@@ -49,11 +52,7 @@ SCENES = (
         "siren",
     ),
     Scene(
-        "clock_in_the_rain",
-        ("clock_tick", "rain"),
-        0.0,
-        ("clock tick", "rain"),
-        "dog",
+        "clock_in_the_rain", ("clock_tick", "rain"), 0.0, ("clock tick", "rain"), "dog"
     ),
     Scene(
         "siren_and_church_bells",
@@ -75,13 +74,13 @@ SCENES = (
 It ranks both sources of every scene among its first five of ESC-50's fifty labels."""
 
 
-def render(name: str, sample_rate: int, seconds: float, seed: int) -> np.ndarray:
-    """Synthesise one source.
+def render(name: str, sample_rate: int, seconds: float, seed: int) -> Tensor:
+    """Synthesise one of `SOURCES`.
 
     Parameters
     ----------
     name : str
-        A key of `lmaczs.demo.sound_models.SOURCES`.
+        Its key.
     sample_rate : int
         Rate in Hz.
     seconds : float
@@ -91,46 +90,15 @@ def render(name: str, sample_rate: int, seconds: float, seed: int) -> np.ndarray
 
     Returns
     -------
-    np.ndarray
-        float32 [samples] with a peak of 0.8.
-
-    Raises
-    ------
-    ValueError
-        If there is no such source.
+    Tensor
+        float64 [samples] with a peak of 0.8.
     """
-    if name not in SOURCES:
-        raise ValueError(f"no source {name!r}; there are {', '.join(sorted(SOURCES))}")
     samples = SOURCES[name](np.random.default_rng(seed), sample_rate, seconds)
-    return _to_peak(samples).astype(np.float32)
+    return scale_to_peak(torch.from_numpy(samples)[None], PEAK)[0]
 
 
-def mix(first: np.ndarray, second: np.ndarray, snr_db: float) -> np.ndarray:
-    """Add two sources at a given ratio of their powers.
-
-    Parameters
-    ----------
-    first : np.ndarray
-        [samples], not silent.
-    second : np.ndarray
-        [samples], likewise, of the same length.
-    snr_db : float
-        Mean power of ``first`` over that of ``second`` in dB.
-
-    Returns
-    -------
-    np.ndarray
-        float32 [2, samples]: the two as they sound in the mixture, which is their sum
-        and has a peak of 0.8.
-    """
-    both = np.stack([first, second]).astype(np.float64)
-    both /= np.sqrt(np.mean(both**2, axis=1, keepdims=True))
-    both[0] *= 10 ** (snr_db / 20)
-    return (both * (PEAK / np.abs(both.sum(0)).max())).astype(np.float32)
-
-
-def render_scene(scene: Scene, sample_rate: int) -> np.ndarray:
-    """Synthesise both sources of a scene as they sound in it.
+def render_scene(scene: Scene, sample_rate: int) -> Tensor:
+    """Synthesise both sources of a scene as they are in it.
 
     Parameters
     ----------
@@ -141,14 +109,14 @@ def render_scene(scene: Scene, sample_rate: int) -> np.ndarray:
 
     Returns
     -------
-    np.ndarray
-        float32 [2, samples]; the recording is their sum.
+    Tensor
+        float32 [2, samples]; the recording is their sum, with a peak of 0.8.
     """
     first, second = (
         render(name, sample_rate, SECONDS, scene.seed + i)
         for i, name in enumerate(scene.sources)
     )
-    return mix(first, second, scene.snr_db)
+    return scale_to_peak(mix_at_snr(first, second, scene.snr_db), PEAK).float()
 
 
 def write_scenes(folder: str | Path, sample_rate: int) -> list[tuple[Scene, Path]]:
@@ -191,8 +159,3 @@ def _is_scene(path: Path, scene: Scene) -> bool:
     if samples.shape != (int(SECONDS * rate),):
         return False
     return np.allclose(samples, render_scene(scene, rate).sum(0), atol=1e-5)
-
-
-def _to_peak(samples: np.ndarray) -> np.ndarray:
-    """Scale samples to the peak."""
-    return samples * (PEAK / np.abs(samples).max())

@@ -1,4 +1,4 @@
-"""sources.py: each source has what makes its model recognisable to the ear."""
+"""sound_models.py: each source has what makes its model recognisable to the ear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RATE = 32000
 
 def spectrogram(name: str, seed: int) -> np.ndarray:
     """Return the power of 5 s in Hann windows of 2048, hop 320, [frames, 1025]."""
-    samples = render(name, RATE, 5.0, seed)
+    samples = render(name, RATE, 5.0, seed).numpy()
     frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::320]
     return np.abs(np.fft.rfft(frames * np.hanning(2048))) ** 2
 
@@ -38,17 +38,6 @@ def test_clock_ticks_two_and_a_half_times_a_second(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_helicopter_blades_pass_below_the_range_of_tones(seed: int) -> None:
-    """The sound swells 16 to 19 times a second."""
-    samples = render("helicopter", RATE, 5.0, seed) ** 2
-    envelope = samples.reshape(-1, 320).mean(1)
-    spectrum = np.abs(np.fft.rfft(envelope - envelope.mean()))
-    hertz = np.fft.rfftfreq(len(envelope), 0.01)
-    spectrum[hertz < 5] = 0
-    assert 15.5 < hertz[spectrum.argmax()] < 19.5
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_siren_sweeps_more_than_an_octave(seed: int) -> None:
     """The fundamental rises and falls between 560 and 1350 Hz."""
     power = spectrogram("siren", seed)
@@ -59,20 +48,18 @@ def test_siren_sweeps_more_than_an_octave(seed: int) -> None:
 
 
 def test_bells_ring_on() -> None:
-    """Energy is left long after a strike; a knock is gone by then."""
+    """Energy is left long after a strike; a tick is gone by then."""
 
     def left_after(name: str) -> float:
         energy = np.sort(spectrogram(name, 0).sum(1))
         return energy[len(energy) // 2] / energy[-len(energy) // 50]
 
-    assert left_after("church_bells") > 0.05 > 10 * left_after("door_knock")
+    assert left_after("church_bells") > 0.05 > 5 * left_after("clock_tick")
 
 
 def test_spectra_differ_as_in_nature() -> None:
-    """Crickets are high and narrow, thunder and helicopters low, rain wide."""
-    assert share(spectrogram("crickets", 0), 4500, 6000) > 0.7
-    assert share(spectrogram("thunder", 0), 0, 500) > 0.9
-    assert share(spectrogram("helicopter", 0), 0, 1500) > 0.8
+    """Barks are a band of the voice, rain is wide."""
+    assert share(spectrogram("dog", 0), 400, 2000) > 0.8
     assert share(spectrogram("rain", 0), 2000, 16000) > 0.4
 
 
@@ -80,7 +67,7 @@ def test_fire_crackles_and_rain_does_not() -> None:
     """Single crackles tower over the draught: a high crest factor."""
 
     def crest(name: str) -> float:
-        samples = render(name, RATE, 5.0, 0)
+        samples = render(name, RATE, 5.0, 0).numpy()
         return np.abs(samples).max() / samples.std()
 
     assert crest("crackling_fire") > 18 > crest("rain")
