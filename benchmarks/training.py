@@ -42,7 +42,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.decoder import MaskDecoder
 from lmaczs.objectives.objective import make_objective
-from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import gather, join_group, run_together
 
 SMALL = Path(__file__).parents[1] / "pretrained/clap_small"
@@ -168,38 +168,51 @@ def write_clips(folder: Path, clips: int) -> pd.DataFrame:
     )
 
 
-def make_brain(clap: FrozenClap, options: RunOptions) -> InterpreterBrain:
+def make_brain(
+    clap: FrozenClap, data: PromptedClips, run_opts: RunOptions
+) -> InterpreterBrain:
     """Brain with everything that a step needs.
 
     Parameters
     ----------
     clap : FrozenClap
         The model to be explained.
-    options : RunOptions
+    data : PromptedClips
+        Training clips; they give the classes, too.
+    run_opts : RunOptions
         Device, precision and the group's backend.
 
     Returns
     -------
     InterpreterBrain
     """
-    decoder = MaskDecoder(clap)
-    hparams = {
-        "clap": clap,
-        "decoder": decoder,
-        "domain": "stft",
-        "templates": TEMPLATES,
-        "average_decay": 0.98,
-    }
-    modules = {"decoder": decoder, "clap": clap}
     objective = make_objective(
         "lmaczs", WEIGHTS, absent_cosine=0.3, same_prompt_cosine=0.8
     )
-    brain = InterpreterBrain(
-        modules, torch.optim.AdamW, hparams, options, objective=objective
+    options = TrainingOptions(
+        output_folder="",
+        model_name="benchmark",
+        domain="stft",
+        number_of_epochs=1,
+        lr=0.001,
+        lr_decay_epochs=1,
+        ema_decay=0.9,
+        checkpoint_metric="loss",
+        checkpoint_mode="min",
+        examples_every=2,
+        example_clips=[],
     )
-    brain.set_classes(LABELS)
+    splits = dict.fromkeys(("train", "valid", "test"), data)
+    brain = InterpreterBrain(
+        clap,
+        MaskDecoder(clap),
+        objective,
+        splits,
+        options,
+        torch.optim.AdamW,
+        run_opts=run_opts,
+    )
     brain.on_fit_start()
-    brain.kept = {}
     brain.modules.train()
     return brain
 
@@ -221,7 +234,7 @@ def watched(brain: InterpreterBrain) -> Stopwatch:
         watch.watch(brain.clap.front_end, name, "front end")
     for name in ("audio_features", "audio_embedding"):
         watch.watch(brain.clap, name, "encoder")
-    watch.watch(brain.hparams.decoder, "forward", "decoder")
+    watch.watch(brain.decoder, "forward", "decoder")
     watch.watch(brain, "compute_objectives", "loss")
     return watch
 
@@ -296,7 +309,7 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
             sequence_share=0.3,
             keep_in_memory=False,
         )
-        brain = make_brain(clap, run_opts)
+        brain = make_brain(clap, data, run_opts)
         loader = brain.make_dataloader(
             data,
             sb.Stage.TRAIN,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
-from lmaczs.clap import CACHED_PROMPTS
-from lmaczs.data.prompted_dataset import PromptedClips, collate
-from lmaczs.hub import resolve
+from lmaczs.data.prompted_dataset import collate
 from lmaczs.objectives.objective import Objective, make_objective
-from lmaczs.training.brain import InterpreterBrain
+from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
 from lmaczs.training.finetuning import comparison
@@ -37,7 +35,7 @@ from lmaczs.training.run_identity import (
     start_digest,
 )
 from lmaczs.utils.digests import clips_digest
-from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import parse_options, plain_values
 
@@ -45,7 +43,8 @@ OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
     *("absent_cosine", "same_prompt_cosine"),
 )
-DATA = ("train_data", "valid_data", "test_data")
+CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
+SPLITS = ("train", "valid", "test")
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -81,7 +80,7 @@ def main(argv: list[str]) -> dict[str, float]:
     loader = {**hparams["dataloader"], "collate_fn": collate}
     before = measure_before(brain, hparams, loader)
     brain.fit(
-        hparams["epoch_counter"],
+        brain.epoch_counter,
         hparams["train_data"],
         hparams["valid_data"],
         train_loader_kwargs={**loader, "shuffle": True, "drop_last": True},
@@ -103,12 +102,12 @@ def require_a_batch(hparams: dict[str, Any]) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If a batch has more clips than there are to train on.
     """
     clips, batch_size = len(hparams["train_data"]), hparams["batch_size"]
     if clips < batch_size:
-        raise ValueError(
+        raise InputError(
             f"batch_size is {batch_size}, but there are {clips} clips to train on: "
             "give a lower --batch_size or more clips"
         )
@@ -130,9 +129,8 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
     found = {"CLAP": clap_digest(hparams["clap"])}
     if "start" in hparams:
         found["starting decoder"] = start_digest(hparams["start"])
-    for name in DATA:
-        split = name.removesuffix("_data")
-        found[f"{split} clips"] = clips_digest(hparams[name].table)
+    for split in SPLITS:
+        found[f"{split} clips"] = clips_digest(hparams[f"{split}_data"].table)
     return found
 
 
@@ -142,57 +140,33 @@ def objective_of(hparams: Mapping[str, Any]) -> Objective:
 
 
 def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
-    """Brain, checkpointer and run card of a training.
-
-    Parameters
-    ----------
-    hparams : dict
-        Of a training YAML.
-    run_opts : RunOptions
-        From the command line.
-
-    Returns
-    -------
-    InterpreterBrain
-    """
+    """Brain and run card of a training YAML."""
     card = {
-        **{key: hparams[key] for key in ("domain", "width", "model_name")},
-        "clap_source": resolve(hparams["clap_source"]),
+        **{key: hparams[key] for key in CARD},
+        "clap_source": hparams["clap_source"],
         "template": hparams["templates"][0],
-        "best_metric": hparams["best_metric"],
-        "best_mode": hparams["best_mode"],
         "split": getattr(hparams.get("splits"), "split_by", ""),
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
-    brain = InterpreterBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
+    return InterpreterBrain(
+        hparams["clap"],
+        hparams["decoder"],
+        objective_of(hparams),
+        {split: hparams[f"{split}_data"] for split in SPLITS},
+        TrainingOptions.from_hparams(hparams),
+        hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
-        objective=objective_of(hparams),
+        train_logger=hparams["train_logger"],
+        tensorboard=hparams["tensorboard"],
+        start_loader_opts=hparams["dataloader"] if is_fine_tuning(hparams) else None,
     )
-    encode_ahead(brain, [hparams[name] for name in DATA])
-    brain.set_classes(hparams["valid_data"].classes)
-    return brain
 
 
-def encode_ahead(brain: InterpreterBrain, data: Sequence[PromptedClips]) -> None:
-    """Encode all prompts at once, as far as they are kept.
-
-    What a text's embedding is depends, in its last bits, on the texts that it is
-    encoded with, and a run that goes on meets them in other company.
-
-    Parameters
-    ----------
-    brain : InterpreterBrain
-        Before training.
-    data : sequence of PromptedClips
-        Of the three splits.
-    """
-    sentences = list(dict.fromkeys(x for one in data for x in one.sentences))
-    if sentences and len(sentences) <= CACHED_PROMPTS // 2:
-        brain.clap.encode_text(sentences)
+def is_fine_tuning(hparams: Mapping[str, Any]) -> bool:
+    """Whether the decoder before the training is measured, too."""
+    return hparams.get("measure_before", False)
 
 
 def measure_before(
@@ -215,7 +189,7 @@ def measure_before(
         Metrics, also in <output_folder>/before.json unless this is --debug; empty
         where the YAML does not ask for them.
     """
-    if not hparams.get("measure_before", False):
+    if not is_fine_tuning(hparams):
         return {}
     path = Path(hparams["output_folder"], "before.json")
     if path.is_file():
@@ -262,7 +236,7 @@ def test(
     dict
         Metrics, also in <output_folder>/test.json unless this is --debug.
     """
-    key = {f"{hparams['best_mode']}_key": hparams["best_metric"]}
+    key = {f"{hparams['checkpoint_mode']}_key": hparams["checkpoint_metric"]}
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
     write_metrics(brain, Path(hparams["output_folder"], "test.json"))
     return brain.test_stats

@@ -30,7 +30,7 @@ from lmaczs.distillation.losses import (
     tagger_loss,
 )
 from lmaczs.metrics.classification import accuracies
-from lmaczs.training.checkpoints import WholeCheckpointer
+from lmaczs.training.checkpoints import AtomicCheckpointer
 
 
 class ClapBrain(sb.Brain):
@@ -71,7 +71,7 @@ class ClapBrain(sb.Brain):
             lr=hparams["peak_lr"],
             weight_decay=hparams["weight_decay"],
         )
-        checkpointer = WholeCheckpointer(hparams["save_folder"])
+        checkpointer = AtomicCheckpointer(hparams["save_folder"])
         run_opts = {**run_opts, "skip_nonfinite_grads": True}
         super().__init__(modules, optimizer, hparams, run_opts, checkpointer)
         self.clap, self.clips = model, clips

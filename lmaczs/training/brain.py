@@ -1,90 +1,332 @@
-"""The SpeechBrain Brain that trains a mask decoder against a frozen CLAP."""
+"""Brains whose result is a moving average, and the one that trains a mask decoder."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import speechbrain as sb
 import torch
-from torch import Tensor
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.nnet.schedulers import update_learning_rate
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset, IterableDataset
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedClips, collate
+from lmaczs.data.shards.dataset import PromptedShards
+from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain
-from lmaczs.frontend import cell_power
+from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
 from lmaczs.objectives.objective import Objective, use_predicted_prompt
 from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
 from lmaczs.objectives.terms import MaskedPairs
-from lmaczs.training.distributed import gather
-from lmaczs.training.group_brain import GroupBrain, means_over_clips, unit_float32
+from lmaczs.training.distributed import (
+    DistributedBatchSampler,
+    TrainingError,
+    gather,
+    means_over_clips,
+    rank_indices,
+)
+from lmaczs.training.schedule import cosine_decay
 from lmaczs.utils.naming import slugify
+from lmaczs.utils.options import OptionError
 
 
-class InterpreterBrain(GroupBrain):
-    """Trains ``modules.decoder``; ``modules.clap`` never changes.
+class AveragedBrain(sb.Brain):
+    """A Brain whose result is an exponential moving average of what it trains.
 
-    Validated, tested, drawn and saved as ``decoder`` is the moving average of its
-    weights: those of a single step sway between masks that are wide and narrow.
+    It makes the average and the epoch counter and has the checkpointer save them, as
+    ``average`` and ``counter``. The number of processes makes no difference to it:
+    SpeechBrain gives several processes the clips in another order than a single one,
+    some of them twice, and lets every process validate on all of them.
 
     Parameters
     ----------
-    *args : Any
-        As SpeechBrain's Brain. The hparams it reads are those of hparams/esc50.yaml.
-    objective : Objective
-        What the masks are trained for.
-    **kwargs : Any
+    modules : mapping of str to Module
         As SpeechBrain's Brain.
+    opt_class : callable
+        Makes the optimizer of the parameters.
+    trained : Module
+        What is averaged.
+    ema_decay : float
+        Fraction of the average that remains after a step.
+    number_of_epochs : int
+        Limit of ``epoch_counter``.
+    hparams : mapping, optional
+        Read by SpeechBrain, which takes run options from it.
+    run_opts : mapping, optional
+        SpeechBrain's run options, which take precedence.
+    checkpointer : Checkpointer, optional
+        Of the checkpoints.
 
     Attributes
     ----------
     average : AveragedModel
-        The moving average; its module is a `MaskDecoder`.
-
-    Notes
-    -----
-    `set_classes` must be called before fitting.
+        The moving average.
+    epoch_counter : EpochCounter
+        The epochs to iterate over.
     """
 
-    def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.objective = objective
-        self.train_stats: dict[str, float] | None = None
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        opt_class: Callable[..., torch.optim.Optimizer] | None,
+        *,
+        trained: nn.Module,
+        ema_decay: float,
+        number_of_epochs: int,
+        hparams: Mapping[str, Any] | None = None,
+        run_opts: Any = None,
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        self.trained = trained
         self.average = AveragedModel(
-            self.hparams.decoder,
-            multi_avg_fn=get_ema_multi_avg_fn(self.hparams.average_decay),
+            trained, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)
         ).eval()
+        self.epoch_counter = EpochCounter(number_of_epochs)
         if self.checkpointer is not None:
-            parts = {"learner": self.hparams.decoder, "average": self.average}
+            parts = {"average": self.average, "counter": self.epoch_counter}
             self.checkpointer.add_recoverables(parts)
-            self.checkpointer.recoverables["decoder"] = self.average.module
 
-    def set_classes(self, labels: list[str] | dict[str, str]) -> None:
-        """Name the classes of the zero-shot classifier that the metrics speak of.
+    def make_dataloader(
+        self,
+        dataset: Dataset,
+        stage: sb.Stage,
+        ckpt_prefix: str | None = "dataloader-",
+        **loader_kwargs: Any,
+    ) -> Any:
+        """Loader of this process's part of the data.
 
         Parameters
         ----------
-        labels : list of str, or dict
-            All labels of the data set; or of every class the sentence that asks for
-            it, as `PromptedClips.classes` says them of a split.
+        dataset : Dataset
+            Clips.
+        stage : Stage
+            In training, ``batch_size`` is that of all processes together. In
+            validation and test, every clip goes to one process.
+        ckpt_prefix : str, optional
+            As in SpeechBrain.
+        **loader_kwargs : Any
+            Arguments of the DataLoader.
+
+        Returns
+        -------
+        DataLoader
         """
-        self.labels = list(labels)
-        if isinstance(labels, dict):
-            self.class_text = self.clap.encode_text(list(labels.values()))
-            return
-        # All prompts of the training, at once: what a text's embedding is depends, in
-        # its last bits, on the texts that it is encoded with, and a run that goes on
-        # meets them in other company.
-        prompts = [t.format(x) for t in self.hparams.templates for x in labels]
-        self.class_text = self.clap.encode_text(prompts)[: len(labels)]
+        options = {
+            # else every epoch would begin with empty memories (PromptedClips)
+            "persistent_workers": loader_kwargs.get("num_workers", 0) > 0,
+            "pin_memory": torch.device(self.device).type == "cuda",
+            **loader_kwargs,
+        }
+        if isinstance(dataset, PromptedShards):
+            loader = dataset.loader(**options)
+            if ckpt_prefix is not None and self.checkpointer is not None:
+                self.checkpointer.add_recoverable(ckpt_prefix + stage.name, loader)
+            return loader
+        if stage != sb.Stage.TRAIN and not isinstance(dataset, IterableDataset):
+            options["sampler"] = rank_indices(len(dataset))  # type: ignore[arg-type]
+        return super().make_dataloader(dataset, stage, ckpt_prefix, **options)
+
+    def _train_loader_specifics(
+        self, dataset: Dataset, loader_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Options of the training loader: the order is that of a single process."""
+        if not self.distributed_launch or isinstance(dataset, IterableDataset):
+            return super()._train_loader_specifics(dataset, loader_kwargs)
+        order = ReproducibleRandomSampler(dataset, os.environ["SB_GLOBAL_SEED"])
+        self.train_sampler = DistributedBatchSampler(order, loader_kwargs["batch_size"])
+        taken = {"batch_size", "shuffle", "drop_last"}
+        options = {k: v for k, v in loader_kwargs.items() if k not in taken}
+        return {**options, "batch_sampler": self.train_sampler}
+
+    def on_fit_start(self) -> None:
+        """Give all processes one folder of checkpoints, with --debug, too."""
+        if self.checkpointer is not None:
+            folder = self.checkpointer.checkpoints_dir
+            self.checkpointer.checkpoints_dir = gather(folder)[0]
+        super().on_fit_start()
+
+    def on_fit_batch_end(
+        self, batch: Any, outputs: Any, loss: Tensor, should_step: bool
+    ) -> None:
+        """Update the moving average where the step has changed the weights."""
+        if should_step:
+            self.average.update_parameters(self.trained)
+
+    def full_precision(self) -> torch.autocast:
+        """Context without ``--precision=bf16``, which cannot resolve cosines."""
+        return torch.autocast(torch.device(self.device).type, enabled=False)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What an InterpreterBrain reads of a training YAML, by its keys there.
+
+    Attributes
+    ----------
+    output_folder, model_name : str
+        Of the example explanations.
+    domain : {"mel", "stft", "waveform"}
+        Of the masks.
+    number_of_epochs : int
+        To train for.
+    lr : float
+        Learning rate of the first epoch.
+    lr_decay_epochs : int
+        Epochs over which it falls to 0.
+    ema_decay : float
+        See `AveragedBrain`.
+    checkpoint_metric : str
+        A logged name of the validation, by which the best checkpoint is chosen.
+    checkpoint_mode : {"min", "max"}
+        Which value of it is the best.
+    examples_every : int
+        Epochs between example explanations.
+    example_clips : sequence of int
+        Rows of the validation split that they are of.
+    """
+
+    output_folder: str
+    model_name: str
+    domain: Domain
+    number_of_epochs: int
+    lr: float
+    lr_decay_epochs: int
+    ema_decay: float
+    checkpoint_metric: str
+    checkpoint_mode: Literal["min", "max"]
+    examples_every: int
+    example_clips: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_mode not in ("min", "max"):
+            raise OptionError(
+                f"checkpoint_mode is {self.checkpoint_mode!r}: give min or max"
+            )
+
+    @classmethod
+    def from_hparams(cls, hparams: Mapping[str, Any]) -> TrainingOptions:
+        """Take the values out of a loaded YAML."""
+        return cls(**{field.name: hparams[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ZeroShotClasses:
+    """Classes of the zero-shot classifier of a split, and their prompts [K, D]."""
+
+    labels: list[str]
+    text: Tensor
+
+
+class InterpreterBrain(AveragedBrain):
+    """Trains a mask decoder against a frozen CLAP.
+
+    Validation, test, example explanations and the checkpoints' ``decoder`` use the
+    moving average of the decoder's weights; single steps oscillate between wide and
+    narrow masks. ``learner`` in a checkpoint is the decoder itself.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model to be explained.
+    decoder : MaskDecoder
+        Trained in place.
+    objective : Objective
+        What the masks are trained for.
+    data : mapping of str to PromptedClips
+        The splits train, valid and test. Training and validation have the classes of
+        valid.
+    options : TrainingOptions
+        Numbers of the training.
+    opt_class : callable
+        Makes the optimizer of the decoder's parameters.
+    hparams : mapping, optional
+        See `AveragedBrain`.
+    run_opts : mapping, optional
+        See `AveragedBrain`.
+    checkpointer : Checkpointer, optional
+        See `AveragedBrain`.
+    train_logger : TrainLogger, optional
+        SpeechBrain's, for a line an epoch.
+    tensorboard : TensorboardLogger, optional
+        SpeechBrain's, for curves.
+    start_loader_opts : mapping, optional
+        Of a fine-tuning: arguments of the DataLoader with which its starting point is
+        validated as epoch 0. It is what is tested and exported in the end where nothing
+        that was learnt validates better.
+    """
+
+    def __init__(
+        self,
+        clap: FrozenClap,
+        decoder: MaskDecoder,
+        objective: Objective,
+        data: Mapping[str, PromptedClips],
+        options: TrainingOptions,
+        opt_class: Callable[..., torch.optim.Optimizer],
+        hparams: Mapping[str, Any] | None = None,
+        run_opts: Any = None,
+        checkpointer: Checkpointer | None = None,
+        train_logger: Any = None,
+        tensorboard: Any = None,
+        start_loader_opts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            {"decoder": decoder, "clap": clap},
+            opt_class,
+            trained=decoder,
+            ema_decay=options.ema_decay,
+            number_of_epochs=options.number_of_epochs,
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=checkpointer,
+        )
+        self.clap, self.decoder, self.objective = clap, decoder, objective
+        self.data, self.options = data, options
+        self.train_logger, self.tensorboard = train_logger, tensorboard
+        self.start_loader_opts = start_loader_opts
+        self.train_stats: dict[str, float] | None = None
+        self.kept: dict[str, list[Tensor]] = {}
+        self._classes: dict[str, ZeroShotClasses] = {}
+        if self.checkpointer is not None:
+            parts = {"learner": decoder, "decoder": self.averaged_decoder}
+            self.checkpointer.add_recoverables(parts)
 
     @property
-    def clap(self) -> FrozenClap:
-        """The frozen CLAP."""
-        return self.hparams.clap
+    def averaged_decoder(self) -> MaskDecoder:
+        """The decoder with the moving average of its weights."""
+        return cast(MaskDecoder, self.average.module)
+
+    def classes(self, stage: sb.Stage) -> ZeroShotClasses:
+        """Classes that the predictions of a stage are made among.
+
+        Parameters
+        ----------
+        stage : Stage
+            Training and validation have those of the split valid.
+
+        Returns
+        -------
+        ZeroShotClasses
+            Encoded once.
+        """
+        split = "test" if stage == sb.Stage.TEST else "valid"
+        if split not in self._classes:
+            prompts = self.data[split].classes
+            text = self.clap.encode_text(list(prompts.values())).to(self.device)
+            self._classes[split] = ZeroShotClasses(list(prompts), text)
+        return self._classes[split]
 
     # -------------------------------------------------------------- one step
 
@@ -115,10 +357,10 @@ class InterpreterBrain(GroupBrain):
         with self.full_precision():
             text, present, known = self._prompts(batch, embedding, stage)
         training = stage == sb.Stage.TRAIN
-        decoder = self.modules.decoder if training else self.average.module
+        decoder = self.modules.decoder if training else self.averaged_decoder
         masks = decoder(text, encoding.features, log_mel).float()
         masks = front_end.tile_mask(masks, samples)
-        needs, domain = self.objective.needs, self.hparams.domain
+        needs, domain = self.objective.needs, self.options.domain
         # metrics need what is masked out, whatever the objective does
         with_rest = not training or "masked_out" in needs
         scored = torch.cat([masks, 1 - masks[:, :1]], 1) if with_rest else masks
@@ -137,7 +379,7 @@ class InterpreterBrain(GroupBrain):
             masks=masks,
             embedding=embedding,
             masked_in=encoded[:, :prompts],
-            classes=self.class_text.to(self.device),
+            classes=self.classes(stage).text,
             logit_scale=self.clap.logit_scale,
             masked_out=encoded[:, -1] if with_rest else None,
             power=power,
@@ -149,7 +391,7 @@ class InterpreterBrain(GroupBrain):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts [B, P, D]; which are present [B, P]; whose sources are known [B]."""
         present = batch["present"].to(self.device)
-        classes = self.class_text.to(self.device)
+        classes = self.classes(stage).text
         predicted = classes[(embedding @ classes.T).argmax(-1)]
         unknown = torch.zeros(len(predicted), dtype=torch.bool, device=self.device)
         if stage == sb.Stage.TRAIN and not self.objective.explains_prediction:
@@ -167,14 +409,14 @@ class InterpreterBrain(GroupBrain):
 
     def _embed_masked(self, spectrum: Tensor, masks: Tensor) -> Tensor:
         """``f(M * X)`` [B, P, D] of every pair."""
-        log_mel = self.clap.front_end.input_tf(spectrum, masks, self.hparams.domain)
+        log_mel = self.clap.front_end.input_tf(spectrum, masks, self.options.domain)
         embedded = unit_float32(self.clap.audio_embedding(log_mel))
         return embedded.view(*masks.shape[:2], -1)
 
     def compute_objectives(
         self, predictions: MaskedPairs, batch: dict[str, Any], stage: sb.Stage
     ) -> Tensor:
-        """Loss of a batch; its terms and, beyond training, the metrics are kept.
+        """Loss of a batch; its terms and, outside training, the metrics are kept.
 
         Parameters
         ----------
@@ -195,17 +437,20 @@ class InterpreterBrain(GroupBrain):
             clips = len(predictions.masks)
             self._keep({k: v.detach().expand(clips) for k, v in terms.items()})
             if stage != sb.Stage.TRAIN:
-                self._keep(self._metrics(predictions, batch))
+                labels = self.classes(stage).labels
+                self._keep(self._metrics(predictions, batch, labels))
         return terms["loss"]
 
-    def _metrics(self, pairs: MaskedPairs, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def _metrics(
+        self, pairs: MaskedPairs, batch: dict[str, Any], labels: list[str]
+    ) -> dict[str, Tensor]:
         """Every metric of a batch, one value per clip."""
 
         def probabilities(embedding: Tensor) -> Tensor:
             return class_probabilities(embedding, pairs.classes, pairs.logit_scale)
 
         assert pairs.masked_out is not None
-        target = [self.labels.index(label) for label in batch["label"]]
+        target = [labels.index(label) for label in batch["label"]]
         table = faithfulness_table(
             probabilities(pairs.embedding),
             probabilities(pairs.masked_in[:, 0]),
@@ -219,22 +464,22 @@ class InterpreterBrain(GroupBrain):
         for name, value in values.items():
             self.kept.setdefault(name, []).append(value.float().cpu())
 
-    def on_fit_start(self) -> None:
-        """Begin; a fine-tuning's starting point is validated as its epoch 0.
+    # ---------------------------------------------------------------- stages
 
-        So it is what is tested and exported in the end where nothing that was learnt
-        is better.
-        """
+    def on_fit_start(self) -> None:
+        """Begin or resume; validate a fine-tuning's starting point as epoch 0."""
         super().on_fit_start()
-        fine_tuned = getattr(self.hparams, "measure_before", False)
-        if fine_tuned and not self.checkpointer.list_checkpoints():
-            self._validate_start()
+        begins = self.checkpointer is None or not self.checkpointer.list_checkpoints()
+        if self.start_loader_opts is not None and begins:
+            self._validate_start(self.start_loader_opts)
 
     @torch.no_grad()
-    def _validate_start(self) -> None:
-        options = {**self.hparams.dataloader, "collate_fn": collate}
+    def _validate_start(self, options: Mapping[str, Any]) -> None:
         loader = self.make_dataloader(
-            self.hparams.valid_data, sb.Stage.VALID, ckpt_prefix=None, **options
+            self.data["valid"],
+            sb.Stage.VALID,
+            ckpt_prefix=None,
+            **{**options, "collate_fn": collate},
         )
         self.on_stage_start(sb.Stage.VALID, epoch=0)
         self.modules.eval()
@@ -242,29 +487,8 @@ class InterpreterBrain(GroupBrain):
             self.evaluate_batch(batch, sb.Stage.VALID)
         self.on_stage_end(sb.Stage.VALID, math.nan, epoch=0)
 
-    def on_fit_batch_end(
-        self, batch: Any, outputs: Any, loss: Tensor, should_step: bool
-    ) -> None:
-        """Follow the decoder's weights with their moving average.
-
-        Parameters
-        ----------
-        batch : Any
-            Not used.
-        outputs : Any
-            Not used.
-        loss : Tensor
-            Not used.
-        should_step : bool
-            Whether the weights have changed.
-        """
-        if should_step:
-            self.average.update_parameters(self.hparams.decoder)
-
-    # ---------------------------------------------------------------- stages
-
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Begin an epoch: empty what is kept, tell the data which epoch it is.
+        """Forget what was kept; in training, set the epoch of the data and the rate.
 
         Parameters
         ----------
@@ -273,20 +497,12 @@ class InterpreterBrain(GroupBrain):
         epoch : int, optional
             Its number.
         """
-        self.kept: dict[str, list[Tensor]] = {}
-        name = "test_data" if stage == sb.Stage.TEST else "valid_data"
-        if classes := getattr(getattr(self.hparams, name, None), "classes", None):
-            self.set_classes(classes)  # captions: every split has its own
+        self.kept = {}
         if stage == sb.Stage.TRAIN:
-            self.hparams.train_data.epoch = epoch
-            self._set_rate(epoch)
-
-    def _set_rate(self, epoch: int) -> None:
-        """Half a cosine over ``rate_epochs``: the first one has the whole rate."""
-        done = min(1.0, (epoch - 1) / self.hparams.rate_epochs)
-        rate = self.hparams.lr * 0.5 * (1 + math.cos(math.pi * done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            assert epoch is not None
+            self.data["train"].epoch = epoch
+            factor = cosine_decay(epoch - 1, self.options.lr_decay_epochs)
+            update_learning_rate(self.optimizer, self.options.lr * factor)
 
     def on_stage_end(
         self, stage: sb.Stage, loss: float, epoch: int | None = None
@@ -304,7 +520,7 @@ class InterpreterBrain(GroupBrain):
 
         Raises
         ------
-        RuntimeError
+        TrainingError
             If a validation gave values that are not finite.
         """
         kept = {name: torch.cat(values).detach() for name, values in self.kept.items()}
@@ -314,17 +530,18 @@ class InterpreterBrain(GroupBrain):
             return
         broken = sorted(k for k, v in stats.items() if not math.isfinite(v))
         if broken:
-            raise RuntimeError(
+            raise TrainingError(
                 f"{stage.name.lower()}: {broken[0]} is not finite; the checkpoints of "
                 "the epochs before are kept. A smaller lr may help."
             )
         if stage == sb.Stage.TEST:
             self.test_stats = stats
-            self._log({"epoch loaded": self.hparams.epoch_counter.current}, test=stats)
+            self._log({"epoch loaded": self.epoch_counter.current}, test=stats)
             return
+        assert epoch is not None
         self._log({"epoch": epoch}, self.train_stats, stats)
         self._checkpoint({"epoch": epoch, **stats})
-        if epoch % self.hparams.examples_every == 0:
+        if epoch % self.options.examples_every == 0:
             self.write_examples(epoch)
 
     def _log(
@@ -334,26 +551,26 @@ class InterpreterBrain(GroupBrain):
         valid: dict[str, float] | None = None,
         test: dict[str, float] | None = None,
     ) -> None:
-        # in every process: those that do not write wait for the one that does
-        self.hparams.train_logger.log_stats(meta, train, valid, test)
-        board = self.hparams.tensorboard
+        if self.train_logger is not None:
+            # in every process: those that do not write wait for the one that does
+            self.train_logger.log_stats(meta, train, valid, test)
+        board = self.tensorboard
         if board is None or board.writer is None or test is not None:
             return
-        # not by log_stats: it counts its calls, from 1 again when a run goes on
+        # not by log_stats: it counts its calls, from 1 again when a run resumes
         for stage, stats in (("train", train), ("valid", valid)):
             for name, value in (stats or {}).items():
                 board.writer.add_scalar(f"{name}/{stage}", value, meta["epoch"])
         board.writer.flush()
 
-    def _checkpoint(self, stats: dict[str, float]) -> None:
-        key, mode = self.hparams.best_metric, self.hparams.best_mode
+    def _checkpoint(self, stats: dict[str, Any]) -> None:
+        key, mode = self.options.checkpoint_metric, self.options.checkpoint_mode
         if key not in stats:
-            raise RuntimeError(f"best_metric is {key!r}, not one of {sorted(stats)}")
-        self.checkpointer.save_and_keep_only(
-            meta=stats,
-            min_keys=[key] if mode == "min" else [],
-            max_keys=[key] if mode == "max" else [],
-        )
+            raise TrainingError(
+                f"checkpoint_metric is {key!r}, not one of {sorted(stats)}"
+            )
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(meta=stats, **{f"{mode}_keys": [key]})
 
     def write_examples(self, epoch: int) -> None:
         """Explain a few fixed clips of the validation set, as pictures and sounds.
@@ -365,20 +582,26 @@ class InterpreterBrain(GroupBrain):
         """
         if not sb.utils.distributed.if_main_process():
             return
-        data: PromptedClips = self.hparams.valid_data
-        for index in self.hparams.example_clips[: len(data)]:
+        data, options = self.data["valid"], self.options
+        for index in options.example_clips[: len(data)]:
             item = data[index % len(data)]
             name = item["id"].replace("/", "_")  # an id of a manifest may hold one
-            folder = Path(self.hparams.output_folder, "examples", name)
+            folder = Path(options.output_folder, "examples", name)
             prompts = [item["prompts"][0], item["prompts"][-1]]
-            wav = item["wav"][: item["samples"]]
             explained = explain(
                 self.clap,
-                self.average.module,
-                wav,
+                self.averaged_decoder,
+                item["wav"][: item["samples"]],
                 prompts,
                 self.clap.encode_text(prompts),
-                model=self.hparams.model_name,
+                model=options.model_name,
             )
             for one in explained:
                 one.save(folder / slugify(one.prompt) / f"epoch-{epoch:03d}")
+
+
+def unit_float32(embedding: Tensor) -> Tensor:
+    """Embeddings [..., D] of unit norm to float32, from an encoder in any precision."""
+    if embedding.dtype == torch.float32:
+        return embedding
+    return nn.functional.normalize(embedding.float(), dim=-1)

@@ -15,14 +15,14 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from lmaczs.training.distributed import gather
+from lmaczs.training.distributed import TrainingError, gather
 
-__all__ = ["WholeCheckpointer"]
+__all__ = ["AtomicCheckpointer"]
 
 PART = f".{METAFNAME}.part"
 
 
-class WholeCheckpointer(Checkpointer):
+class AtomicCheckpointer(Checkpointer):
     """A checkpointer for which a checkpoint exists when all of it is written.
 
     SpeechBrain knows a checkpoint by its file CKPT.yaml, and writes that first: a
@@ -86,14 +86,14 @@ class WholeCheckpointer(Checkpointer):
 
         Raises
         ------
-        RuntimeError
+        TrainingError
             If some processes see another one, or none: they would go on from different
             weights.
         """
         chosen = self.find_checkpoint(*args, **kwargs)
         names = gather(chosen.path.name if chosen else "none")
         if len(set(names)) > 1:
-            raise RuntimeError(
+            raise TrainingError(
                 f"the processes find different checkpoints in {self.checkpoints_dir}, "
                 f"by rank: {', '.join(names)}. Machines that train together need an "
                 "output_folder on a disk that they share."

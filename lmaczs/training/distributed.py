@@ -12,21 +12,28 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from speechbrain.utils.run_opts import RunOptions
+from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import Sampler
+
+from lmaczs.utils.errors import InputError, LmaczsError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 TIMEOUT = "LMACZS_GROUP_TIMEOUT"  # environment variable: seconds
 DEFAULT_TIMEOUT = 1800  # a data set may be downloaded while the others wait
+
+
+class TrainingError(LmaczsError, RuntimeError):
+    """A training that cannot go further: the reason, and the fix."""
 
 
 def join_group(run_opts: RunOptions) -> RunOptions:
@@ -48,12 +55,12 @@ def join_group(run_opts: RunOptions) -> RunOptions:
 
     Raises
     ------
-    ValueError
+    InputError
         If this machine has fewer GPUs than processes.
     """
     if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
         return run_opts
-    run_opts = placed(run_opts, int(os.environ["LOCAL_RANK"]))
+    run_opts = fill_device_and_backend(run_opts, int(os.environ["LOCAL_RANK"]))
     seconds = float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT))
     backend = run_opts.distributed_backend
     if dist.is_initialized():
@@ -61,7 +68,7 @@ def join_group(run_opts: RunOptions) -> RunOptions:
     if backend == "nccl":
         device = torch.device(run_opts.device)
         if device.index >= torch.cuda.device_count():
-            raise ValueError(
+            raise InputError(
                 f"no GPU is left for process {device.index} of this machine, which "
                 f"has {torch.cuda.device_count()}: give torchrun a smaller "
                 "--nproc_per_node, or --device=cpu"
@@ -71,7 +78,7 @@ def join_group(run_opts: RunOptions) -> RunOptions:
     return run_opts
 
 
-def placed(run_opts: RunOptions, local_rank: int) -> RunOptions:
+def fill_device_and_backend(run_opts: RunOptions, local_rank: int) -> RunOptions:
     """Device and backend of one process.
 
     Parameters
@@ -167,7 +174,7 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def own_part(size: int) -> range:
+def rank_indices(size: int) -> range:
     """Indices that fall to this process, none of them to another one, too.
 
     torch's DistributedSampler would repeat some so that all parts are as long.
@@ -186,7 +193,7 @@ def own_part(size: int) -> range:
     return range(dist.get_rank(), size, dist.get_world_size())
 
 
-class BatchParts(Sampler[list[int]]):
+class DistributedBatchSampler(Sampler[list[int]]):
     """Part of each batch that falls to this process: the parts make the whole one.
 
     A last batch that is not full is left out: parts that differ in size would weigh
@@ -202,14 +209,14 @@ class BatchParts(Sampler[list[int]]):
 
     Raises
     ------
-    ValueError
+    InputError
         If a batch cannot be dealt out in equal parts.
     """
 
     def __init__(self, order: Iterable[int], batch_size: int) -> None:
         world = dist.get_world_size()
         if batch_size % world:
-            raise ValueError(
+            raise InputError(
                 f"batch_size is {batch_size}, which {world} processes cannot share "
                 "equally: it is that of all of them together"
             )
@@ -219,7 +226,7 @@ class BatchParts(Sampler[list[int]]):
         return len(self.order) // self.batch_size  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices, part = list(self.order), own_part(self.batch_size)
+        indices, part = list(self.order), rank_indices(self.batch_size)
         for number in range(len(self)):
             start = number * self.batch_size
             yield [indices[start + index] for index in part]
@@ -234,3 +241,21 @@ class BatchParts(Sampler[list[int]]):
         """
         if hasattr(self.order, "set_epoch"):
             self.order.set_epoch(epoch)
+
+
+def means_over_clips(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Mean of every value over the clips of all processes.
+
+    Parameters
+    ----------
+    parts : sequence of mapping of str to Tensor [clips]
+        What each process has kept; empty where it had no clip.
+
+    Returns
+    -------
+    dict of str to float
+        The same however the clips were dealt out.
+    """
+    names = dict.fromkeys(name for part in parts for name in part)
+    found = {name: [p[name] for p in parts if name in p] for name in names}
+    return {name: float(torch.cat(v).double().mean()) for name, v in found.items()}

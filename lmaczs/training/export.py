@@ -27,12 +27,14 @@ from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_folder, atomic_write
+from lmaczs.utils.options import OptionError
 
 __all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
 
 RUN_CARD = "interpreter.yaml"
 MODEL_KEYS = ("model_name", "domain", "width", "template")
-RUN_CARD_KEYS = {"clap_source", *MODEL_KEYS, "best_metric", "best_mode"}
+RUN_CARD_KEYS = {"clap_source", *MODEL_KEYS, "checkpoint_metric", "checkpoint_mode"}
+FORMER_KEYS = {"best_metric": "checkpoint_metric", "best_mode": "checkpoint_mode"}
 CLAP_PATTERNS = (
     *("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"),
     *("README.md", "LICENSE*", "NOTICE*"),
@@ -91,7 +93,7 @@ def inference_yaml(
     str
         HyperPyYAML.
     """
-    values = {
+    values: dict[str, str | int] = {
         "clap_source": clap_source,
         "model_name": model_name,
         "domain": domain,
@@ -109,8 +111,8 @@ def write_run_card(
     domain: str,
     width: int,
     template: str,
-    best_metric: str,
-    best_mode: str,
+    checkpoint_metric: str,
+    checkpoint_mode: str,
     split: str = "",
 ) -> Path:
     """Note in a run's save folder what `export_run` will need.
@@ -129,9 +131,9 @@ def write_run_card(
         As for `inference_yaml`.
     template : str
         As for `inference_yaml`.
-    best_metric : str
+    checkpoint_metric : str
         Key in the checkpoints' metadata by which the best one is chosen.
-    best_mode : str
+    checkpoint_mode : str
         ``min`` or ``max``: which value of it is the best.
     split : str
         How the clips were split where the YAML leaves it open, see `Splits.split_by`.
@@ -143,19 +145,19 @@ def write_run_card(
 
     Raises
     ------
-    ValueError
-        If `best_mode` is neither ``min`` nor ``max``.
+    OptionError
+        If `checkpoint_mode` is neither ``min`` nor ``max``.
     """
-    if best_mode not in ("min", "max"):
-        raise ValueError(f"best_mode is min or max, not {best_mode!r}")
+    if checkpoint_mode not in ("min", "max"):
+        raise OptionError(f"checkpoint_mode is min or max, not {checkpoint_mode!r}")
     values = {
         "clap_source": resolve(clap_source),
         "model_name": model_name,
         "domain": domain,
         "width": width,
         "template": template,
-        "best_metric": best_metric,
-        "best_mode": best_mode,
+        "checkpoint_metric": checkpoint_metric,
+        "checkpoint_mode": checkpoint_mode,
         **({"split": split} if split else {}),
     }
     path = Path(save_folder) / RUN_CARD
@@ -190,7 +192,9 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     """
     run_folder, dest = Path(run_folder), Path(dest)
     card = _read_run_card(run_folder)
-    checkpoint = _best_checkpoint(run_folder, card["best_metric"], card["best_mode"])
+    checkpoint = _best_checkpoint(
+        run_folder, card["checkpoint_metric"], card["checkpoint_mode"]
+    )
     weights = _decoder_weights(checkpoint)
     clap_folder = _clap_folder(card["clap_source"])
     origin = {"run": run_digest(run_folder)}
@@ -237,6 +241,8 @@ def _read_run_card(run_folder: Path) -> dict[str, Any]:
             "pass the output_folder of one"
         )
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if isinstance(card, dict):
+        card = {FORMER_KEYS.get(key, key): value for key, value in card.items()}
     if not isinstance(card, dict) or not RUN_CARD_KEYS <= set(card):
         raise ExportError(
             f"{path}: damaged, it lacks keys of a run: start the training command "
@@ -287,9 +293,9 @@ def _clap_folder(source: str) -> Path | None:
 def _copy_clap(source: Path, dest: Path) -> None:
     """Copy what belongs to a Hugging Face checkpoint, and nothing of a trainer's."""
     dest.mkdir()
-    patterns = CLAP_PATTERNS
+    patterns = [*CLAP_PATTERNS]
     if not any(source.glob("*.safetensors")):
-        patterns += ("pytorch_model*.bin",)
+        patterns.append("pytorch_model*.bin")
     for path in {path for pattern in patterns for path in source.glob(pattern)}:
         if path.is_file():
             shutil.copyfile(path, dest / path.name)

@@ -11,6 +11,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import Domain
 from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.errors import InputError
 
 COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
 
@@ -58,7 +59,7 @@ def load_starting_point(source: str | Path | None = None) -> StartingPoint:
 
     Raises
     ------
-    ValueError
+    InputError
         If the folder was not written by ``lmaczs export``.
     """
     interpreter = ZeroShotInterpreter.from_hparams(source, run_opts={"device": "cpu"})
@@ -66,7 +67,7 @@ def load_starting_point(source: str | Path | None = None) -> StartingPoint:
     asked = ("clap_source", "domain", "width", "template")
     missing = [name for name in asked if name not in hparams]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"--source={source}: its hyperparams.yaml has no {missing[0]}: give a "
             "folder that `lmaczs export` wrote"
         )

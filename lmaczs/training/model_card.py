@@ -105,7 +105,9 @@ def model_card(
         **{name: run_card[name] for name in names},
         clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
         method=LMAC if values.get("objective") == "lmac" else LMAC_ZS_PLUS,
-        chosen=_which_checkpoint(run_card["best_metric"], run_card["best_mode"]),
+        chosen=_which_checkpoint(
+            run_card["checkpoint_metric"], run_card["checkpoint_mode"]
+        ),
         metrics=_metric_table(
             {key: value for key, value in meta.items() if key not in NO_METRIC},
             _test_metrics(run_folder, meta),
@@ -117,11 +119,11 @@ def model_card(
     )
 
 
-def _which_checkpoint(best_metric: str, best_mode: str) -> str:
-    if (best_metric, best_mode) == ("epoch", "max"):
+def _which_checkpoint(metric: str, mode: str) -> str:
+    if (metric, mode) == ("epoch", "max"):
         return "the last epoch"
-    extreme = {"min": "lowest", "max": "highest"}[best_mode]
-    return f"the checkpoint with the {extreme} {best_metric} on the validation split"
+    extreme = {"min": "lowest", "max": "highest"}[mode]
+    return f"the checkpoint with the {extreme} {metric} on the validation split"
 
 
 def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 RENAMED: dict[str, str] = {
     "weights": "loss_weights",
     "criterion": "objective",
+    "rate_epochs": "lr_decay_epochs",
+    "average_decay": "ema_decay",
+    "best_metric": "checkpoint_metric",
+    "best_mode": "checkpoint_mode",
+    "peak_lr": "lr",
 }
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 

@@ -51,7 +51,7 @@ import os, runpy, signal, sys
 from lmaczs.training.brain import InterpreterBrain
 
 def kill(brain, batch, step=InterpreterBrain.fit_batch):
-    if os.environ["RANK"] == "1" and brain.hparams.epoch_counter.current == 2:
+    if os.environ["RANK"] == "1" and brain.epoch_counter.current == 2:
         if brain.step == 2:
             os.kill(os.getpid(), signal.SIGKILL)
     return step(brain, batch)

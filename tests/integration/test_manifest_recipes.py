@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import speechbrain as sb
 import torch
 import yaml
 from speechbrain.utils.checkpoints import Checkpointer
@@ -26,7 +27,7 @@ from lmaczs.training.export import export_run, inference_yaml
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["hum", "buzz", "hiss"]
-LAST = ["--best_metric=epoch", "--best_mode=max"]  # not the start, for one
+LAST = ["--checkpoint_metric=epoch", "--checkpoint_mode=max"]  # not the start, for one
 TEMPLATE = "I can hear {}."
 
 Argv = Callable[..., list[str]]
@@ -190,7 +191,7 @@ def test_the_start_is_kept_where_nothing_is_better(
 ) -> None:
     """It is validated as epoch 0, and tested if that is the best."""
     line = argv("finetune.yaml", tmp_path, manifest=labelled, source=pretrained)
-    after, _ = train([*line, "--best_metric=epoch", "--best_mode=min"])
+    after, _ = train([*line, "--checkpoint_metric=epoch", "--checkpoint_mode=min"])
     *_, start, first, second, tested = (tmp_path / "train_log.txt").open()
     assert start.startswith("epoch: 0 - valid")
     assert first.startswith("epoch: 1 - train")
@@ -272,10 +273,8 @@ def test_training_on_captions(
     options = {"manifest": captions, "clap_source": tiny_clap_folder, "width": 8}
     figures, brain = train(argv("captions.yaml", tmp_path / "out", **options))
     assert all(math.isfinite(value) for value in figures.values())
-    data = brain.hparams
-    sizes = [len(one) for one in (data.train_data, data.valid_data, data.test_data)]
-    assert sizes == [11, 2, 2]
-    assert brain.labels == ["Sound 5 from 0a", "Sound 6 from 0a"]  # tested last
+    assert [len(one) for one in brain.data.values()] == [11, 2, 2]
+    assert brain.classes(sb.Stage.TEST).labels == ["Sound 5 from 0a", "Sound 6 from 0a"]
     assert figures["accuracy"] in (0, 0.5, 1)
     assert not (tmp_path / "out/before.json").exists()
     dest = export_run(tmp_path / "out", tmp_path / "exported")

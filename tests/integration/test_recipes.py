@@ -116,14 +116,14 @@ def train(recipe: Callable[[str], ModuleType]) -> Callable[[list[str]], Run]:
 
         def spy(*args: Any) -> InterpreterBrain:
             brain = make_brain(*args)
-            state = brain.hparams.decoder.state_dict()
+            state = brain.decoder.state_dict()
             seen.append((brain, {k: v.clone() for k, v in state.items()}))
             return brain
 
         module.make_brain = spy  # type: ignore[attr-defined]
         test = module.main(argv)
         (brain, initial) = seen[0]
-        return Run(Path(brain.hparams.output_folder), test, brain, initial)
+        return Run(Path(brain.options.output_folder), test, brain, initial)
 
     return run
 
@@ -133,8 +133,8 @@ WHOLE = {
     "number_of_epochs": EPOCHS,
     "lr": 0.002,
     "loss_weights": "{similarity: 1, sparsity: 2, masked_out_similarity: 0.3}",
-    "best_metric": "MM",
-    "best_mode": "max",
+    "checkpoint_metric": "MM",
+    "checkpoint_mode": "max",
     "examples_every": 2,
     "example_clips": "[0, 2]",
     "ckpt_interval_minutes": 0,
@@ -190,11 +190,11 @@ def test_tensorboard(whole: Run) -> None:
 
 
 def test_best_checkpoint_is_tested(whole: Run) -> None:
-    """The epoch that is best by best_metric is kept, tested and reported."""
+    """The epoch that is best by checkpoint_metric is kept, tested and reported."""
     kept = {one.meta["epoch"]: one.meta["MM"] for one in checkpoints(whole.folder)}
     assert set(kept) == {1, EPOCHS}
     assert kept[1] > kept[EPOCHS]
-    state = whole.brain.average.module.state_dict()
+    state = whole.brain.averaged_decoder.state_dict()
     assert same(state, weights(whole.checkpoint(1)))
     assert not same(state, weights(whole.checkpoint(EPOCHS)), atol=1e-3)
     assert json.loads((whole.folder / "test.json").read_text()) == whole.test
@@ -320,7 +320,7 @@ def test_debug(
 ) -> None:
     """--debug goes through everything and leaves no result that could be taken up."""
     run = train(options(tmp_path / "out", "--debug", number_of_epochs=20))
-    assert run.brain.hparams.epoch_counter.current <= 2
+    assert run.brain.epoch_counter.current <= 2
     assert set(run.test) == TERMS | METRICS | {"MM_absent"}
     assert checkpoints(run.folder) == []
     assert not (run.folder / "test.json").exists()
@@ -331,9 +331,13 @@ def test_debug(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"best_metric": "lost"}, "best_metric is 'lost', not one of"),
-        ({"best_mode": "most"}, "best_mode is min or max, not 'most'"),
+        ({"checkpoint_metric": "lost"}, "checkpoint_metric is 'lost', not one of"),
+        ({"checkpoint_mode": "most"}, "checkpoint_mode is min or max, not 'most'"),
         ({"objective": "gradcam"}, "objective: there is no 'gradcam', it may be"),
+        # refused before anything is loaded
+        ({"objective": "lmacz", "clap_source": "nowhere"}, "do you mean lmac"),
+        ({"loss_weights": "{sparsty: 1}", "clap_source": "nowhere"}, "mean sparsity"),
+        ({"best_metric": "MM"}, "best_metric is now called --checkpoint_metric"),
         ({"split": "random"}, "split is 'random'"),
         (
             {"data_folder": "nowhere", "archive_url": "null"},

@@ -604,8 +604,8 @@ def test_export_makes_a_source(
         domain="mel",
         width=8,
         template=TEMPLATE,
-        best_metric="AI",
-        best_mode="max",
+        checkpoint_metric="AI",
+        checkpoint_mode="max",
     )
     decoder = MaskDecoder(tiny_clap, domain="mel", width=8)
     Checkpointer(run / "save", {"decoder": decoder}).save_checkpoint({"AI": 1.0})

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,9 +16,10 @@ import pytest
 import soundfile
 import speechbrain as sb
 import torch
-from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.utils.data import Dataset, IterableDataset
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedClips, collate
@@ -27,8 +27,13 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import DOMAINS, Domain
 from lmaczs.objectives.objective import Objective
 from lmaczs.objectives.terms import TermOptions
-from lmaczs.training.brain import InterpreterBrain
-from lmaczs.training.checkpoints import WholeCheckpointer
+from lmaczs.training.brain import (
+    AveragedBrain,
+    InterpreterBrain,
+    TrainingOptions,
+)
+from lmaczs.training.checkpoints import AtomicCheckpointer
+from lmaczs.training.distributed import DistributedBatchSampler, TrainingError
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 LABELS = ["bell", "cat", "dog", "rain"]
@@ -92,53 +97,54 @@ def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedClips:
     return PromptedClips(table, tiny_clap.front_end, TEMPLATES, train=False)
 
 
+class Labelled(Dataset):
+    """What a Brain asks of a split: its classes, and to be told the epoch."""
+
+    def __init__(self, classes: dict[str, str]) -> None:
+        self.classes, self.epoch = classes, None
+
+
 @pytest.fixture
 def make_brain(
     tiny_clap: FrozenClap, valid_data: PromptedClips, tmp_path: Path
 ) -> MakeBrain:
-    """Function that makes a Brain; it takes an objective, a domain and hparams."""
+    """Function that makes a Brain; it takes an objective, splits and options."""
 
     def make(
-        objective: Objective | None = None, domain: Domain = "stft", **changes: Any
+        objective: Objective | None = None,
+        domain: Domain = "stft",
+        data: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> InterpreterBrain:
         torch.manual_seed(0)
         decoder = MaskDecoder(tiny_clap, domain, width=8)
         with torch.no_grad():
             decoder.draw.weight.mul_(5)
-        counter = EpochCounter(changes.get("number_of_epochs", 4))
-        hparams = {
-            "clap": tiny_clap,
-            "decoder": decoder,
-            "domain": domain,
-            "templates": TEMPLATES,
+        values = {
             "number_of_epochs": 4,
             "lr": 0.01,
-            "rate_epochs": 4,
-            "average_decay": 0.5,
-            "best_metric": "loss",
-            "best_mode": "min",
+            "lr_decay_epochs": 4,
+            "ema_decay": 0.5,
+            "checkpoint_metric": "loss",
+            "checkpoint_mode": "min",
             "examples_every": 100,
             "example_clips": [0, 2],
             "output_folder": str(tmp_path),
             "model_name": "tiny",
-            "valid_data": valid_data,
-            "train_data": SimpleNamespace(epoch=None),
-            "epoch_counter": counter,
-            "train_logger": FileTrainLogger(str(tmp_path / "train_log.txt")),
-            "tensorboard": None,
             **changes,
         }
         brain = InterpreterBrain(
-            modules={"decoder": decoder, "clap": tiny_clap},
-            opt_class=partial(torch.optim.AdamW, lr=hparams["lr"]),
-            hparams=hparams,
+            tiny_clap,
+            decoder,
+            objective or Objective("lmaczs", LMACZS, COSINES),
+            {"train": Labelled({}), **dict.fromkeys(("valid", "test"), valid_data)}
+            | (data or {}),
+            TrainingOptions(domain=domain, **values),
+            partial(torch.optim.AdamW, lr=values["lr"]),
             run_opts={"device": "cpu"},
-            checkpointer=WholeCheckpointer(
-                tmp_path / "save", {"decoder": decoder, "counter": counter}
-            ),
-            objective=objective or Objective("lmaczs", LMACZS, COSINES),
+            checkpointer=AtomicCheckpointer(tmp_path / "save"),
+            train_logger=FileTrainLogger(str(tmp_path / "train_log.txt")),
         )
-        brain.set_classes(LABELS)
         brain.on_stage_start(VALID)
         return brain
 
@@ -223,8 +229,8 @@ def test_training_asks_for_what_is_predicted_where_it_should(
     plain = brain.compute_forward(batch, TRAIN)
     batch["ask_predicted"][1] = True
     pairs = brain.compute_forward(batch, TRAIN)
-    predicted = (plain.embedding @ brain.class_text.T).argmax(-1)
-    assert_close(pairs.text[1, 0], brain.class_text[predicted[1]])
+    predicted = (plain.embedding @ brain.classes(TRAIN).text.T).argmax(-1)
+    assert_close(pairs.text[1, 0], brain.classes(TRAIN).text[predicted[1]])
     assert_close(pairs.text[:, 1], plain.text[:, 1])
     for other in (0, 2):
         assert_close(pairs.text[other], plain.text[other])
@@ -273,11 +279,11 @@ def test_what_sounds_beside_what_the_model_hears(
     make_brain: MakeBrain, tiny_clap: FrozenClap, hears_the_label: bool
 ) -> None:
     """It is known only where the model takes a clip for what is said of it."""
-    brain, batch = make_brain(), batch_of(3)
+    batch = batch_of(3)
     batch["wav"][1] += 0.1 * torch.randn(SIZE, generator=torch.Generator())
     batch["ask_predicted"][1] = True
-    said = tiny_clap.encode_text([batch["prompts"][1][0]])
-    brain.class_text = said if hears_the_label else -said
+    prompt = batch["prompts"][1][0] if hears_the_label else "quite another thing"
+    brain = make_brain(data={"valid": Labelled({"only": prompt})})
     pairs = brain.compute_forward(batch, TRAIN)
     assert bool(pairs.sources.interference[1, 0].any()) == hears_the_label
     assert bool(pairs.sources.target[1, 0].any()) == hears_the_label
@@ -288,8 +294,8 @@ def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
     brain, batch = make_brain(Objective("lmac", LMAC, COSINES)), batch_of(3)
     pairs = brain.compute_forward(batch, TRAIN)
     assert pairs.masks.shape[:2] == (3, 1)
-    predicted = (pairs.embedding @ brain.class_text.T).argmax(-1)
-    assert_close(pairs.text[:, 0], brain.class_text[predicted])
+    predicted = (pairs.embedding @ brain.classes(TRAIN).text.T).argmax(-1)
+    assert_close(pairs.text[:, 0], brain.classes(TRAIN).text[predicted])
     loss = brain.compute_objectives(pairs, batch, TRAIN)
     parts = {name: float(torch.cat(v).mean()) for name, v in brain.kept.items()}
     assert set(parts) == {*LMAC, "loss"}
@@ -310,7 +316,7 @@ def test_gradient_reaches_the_decoder_alone(
     assert not any(module.training for module in tiny_clap.modules())
     pairs = brain.compute_forward(batch, TRAIN)
     brain.compute_objectives(pairs, batch, TRAIN).backward()
-    for name, weight in brain.hparams.decoder.named_parameters():
+    for name, weight in brain.decoder.named_parameters():
         assert weight.grad is not None, name
         assert torch.isfinite(weight.grad).all(), name
         assert weight.grad.abs().sum() > 0, name
@@ -381,9 +387,9 @@ def test_bfloat16(
         assert not torch.equal(one, other), name  # it was bf16 inside
     brain.init_optimizers()
     brain.modules.train()
-    before = copy.deepcopy(brain.hparams.decoder.state_dict())
+    before = copy.deepcopy(brain.decoder.state_dict())
     assert all(torch.isfinite(brain.fit_batch(batch)) for _ in range(3))
-    after = brain.hparams.decoder.state_dict()
+    after = brain.decoder.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not any(torch.equal(after[name], value) for name, value in before.items())
 
@@ -397,16 +403,16 @@ def test_what_is_validated_is_a_moving_average(make_brain: MakeBrain) -> None:
     def weight(of: nn.Module) -> Tensor:
         return of.draw.weight.detach().clone()
 
-    expected, of_average = None, brain.average.module
+    expected, of_average = None, brain.averaged_decoder
     for step in range(3):
         loss = brain.fit_batch(batch)
-        learnt = weight(brain.hparams.decoder)
+        learnt = weight(brain.decoder)
         expected = learnt if step == 0 else 0.5 * expected + 0.5 * learnt
         assert_close(weight(of_average), expected)
     brain.on_fit_batch_end(batch, None, loss, should_step=False)
     assert_close(weight(of_average), expected)
     before = brain.compute_forward(batch, VALID).masks
-    for decoder, changes in ((brain.hparams.decoder, False), (of_average, True)):
+    for decoder, changes in ((brain.decoder, False), (of_average, True)):
         with torch.no_grad():
             decoder.draw.weight.zero_()
         masks = brain.compute_forward(batch, VALID).masks
@@ -425,11 +431,11 @@ def test_a_checkpoint_holds_what_was_validated(make_brain: MakeBrain) -> None:
     other.init_optimizers()
     other.checkpointer.recover_if_possible()
     kept = torch.load(saved / "decoder.ckpt", weights_only=True)
-    for name, value in brain.average.module.state_dict().items():
+    for name, value in brain.averaged_decoder.state_dict().items():
         assert torch.equal(kept[name], value), name
-        assert torch.equal(other.average.module.state_dict()[name], value), name
-    learnt = brain.hparams.decoder.state_dict()
-    for name, value in other.hparams.decoder.state_dict().items():
+        assert torch.equal(other.averaged_decoder.state_dict()[name], value), name
+    learnt = brain.decoder.state_dict()
+    for name, value in other.decoder.state_dict().items():
         assert torch.equal(learnt[name], value), name
     assert other.average.n_averaged == 2
 
@@ -438,7 +444,7 @@ def test_metrics(make_brain: MakeBrain) -> None:
     """Every metric is there, a value a clip; right answers count as accurate."""
     brain, batch = make_brain(), batch_of(4)
     pairs = brain.compute_forward(batch, VALID)
-    predicted = (pairs.embedding @ brain.class_text.T).argmax(-1)
+    predicted = (pairs.embedding @ brain.classes(TRAIN).text.T).argmax(-1)
     batch["label"] = [LABELS[int(k)] for k in predicted]
     batch["label"][0] = LABELS[(int(predicted[0]) + 1) % 4]
     brain.compute_objectives(pairs, batch, VALID)
@@ -497,13 +503,13 @@ def test_training_data_learn_the_epoch(make_brain: MakeBrain) -> None:
     brain = make_brain()
     brain.init_optimizers()
     brain.on_stage_start(TRAIN, 3)
-    assert brain.hparams.train_data.epoch == 3
+    assert brain.data["train"].epoch == 3
 
 
 @pytest.mark.parametrize("epochs", [4, 6])
 def test_learning_rate(make_brain: MakeBrain, epochs: int) -> None:
     """Half a cosine over epochs that need not all be trained: the whole rate first."""
-    brain = make_brain(number_of_epochs=4, rate_epochs=epochs, lr=0.01)
+    brain = make_brain(number_of_epochs=4, lr_decay_epochs=epochs, lr=0.01)
     brain.init_optimizers()
     rates = []
     for epoch in (1, 2, 3, 4):
@@ -519,7 +525,7 @@ def end_epochs(
 ) -> None:
     """End some validations with given values."""
     for epoch, value in enumerate(losses, 1):
-        brain.hparams.epoch_counter.current = epoch
+        brain.epoch_counter.current = epoch
         brain.train_stats = {"loss": 0.0}
         brain.kept = {name: [torch.tensor([value])], "other": [torch.tensor([0.0])]}
         brain.on_stage_end(VALID, 0.0, epoch)
@@ -528,7 +534,7 @@ def end_epochs(
 @pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 1)])
 def test_best_and_last_are_kept(make_brain: MakeBrain, mode: str, best: int) -> None:
     """The best epoch's checkpoint survives, and the last one's to go on from."""
-    brain = make_brain(best_mode=mode)
+    brain = make_brain(checkpoint_mode=mode)
     end_epochs(brain, iter([0.9, 0.1, 0.5, 0.4]))
     assert [meta["epoch"] for meta in saved(brain)] == [best, 4]
     keys = {f"{mode}_key": "loss"}
@@ -537,7 +543,7 @@ def test_best_and_last_are_kept(make_brain: MakeBrain, mode: str, best: int) -> 
 
 def test_the_last_epoch_can_be_the_best(make_brain: MakeBrain) -> None:
     """Its number is a metric like any other; nothing else is kept, then."""
-    brain = make_brain(best_metric="epoch", best_mode="max")
+    brain = make_brain(checkpoint_metric="epoch", checkpoint_mode="max")
     end_epochs(brain, iter([0.9, 0.1, 0.5]))
     assert [meta["epoch"] for meta in saved(brain)] == [3]
     assert brain.checkpointer.find_checkpoint(max_key="epoch").meta["epoch"] == 3
@@ -546,9 +552,9 @@ def test_the_last_epoch_can_be_the_best(make_brain: MakeBrain) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_validation_that_is_not_finite(make_brain: MakeBrain, value: float) -> None:
     """It stops the run with the name of the value; it does not become the best."""
-    brain = make_brain(best_mode="max")
+    brain = make_brain(checkpoint_mode="max")
     with pytest.raises(
-        RuntimeError, match="valid: loss is not finite; the checkpoints"
+        TrainingError, match="valid: loss is not finite; the checkpoints"
     ):
         end_epochs(brain, iter([0.5, value]))
     assert [meta["epoch"] for meta in saved(brain)] == [1]
@@ -558,14 +564,16 @@ def test_test_that_is_not_finite(make_brain: MakeBrain) -> None:
     """Nor is a test that failed reported."""
     brain = make_brain()
     brain.kept = {"AI": [torch.tensor([1.0, math.nan])]}
-    with pytest.raises(RuntimeError, match="test: AI is not finite"):
+    with pytest.raises(TrainingError, match="test: AI is not finite"):
         brain.on_stage_end(TEST, 0.0)
 
 
-def test_best_metric_that_is_not_there(make_brain: MakeBrain) -> None:
+def test_checkpoint_metric_that_is_not_there(make_brain: MakeBrain) -> None:
     """It is an error that names what there is, not a run that keeps the last epoch."""
-    brain = make_brain(best_metric="lost")
-    with pytest.raises(RuntimeError, match=r"best_metric is 'lost', .*'loss', 'other'"):
+    brain = make_brain(checkpoint_metric="lost")
+    with pytest.raises(
+        TrainingError, match=r"checkpoint_metric is 'lost', .*'loss', 'other'"
+    ):
         end_epochs(brain, iter([0.5]))
 
 
@@ -593,7 +601,7 @@ def test_examples(make_brain: MakeBrain, tmp_path: Path) -> None:
             torch.from_numpy(soundfile.read(one / name, dtype="float32")[0])
             for name in ("explanation.wav", "residual.wav")
         ]
-        clip = brain.hparams.valid_data[0]["wav"][: 2 * RATE]
+        clip = brain.data["valid"][0]["wav"][: 2 * RATE]
         torch.testing.assert_close(sum(sounds), clip, atol=1e-5, rtol=0)
 
 
@@ -618,35 +626,145 @@ def test_batches_of_real_items(
     assert torch.isfinite(loss)
 
 
-def test_prompts_are_encoded_together(
-    make_brain: MakeBrain, tiny_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All prompts are encoded ahead: in a resumed run they are the same to the bit."""
-    monkeypatch.setattr(tiny_clap, "_prompt_cache", {})
-    make_brain()
-    every = {template.format(label) for template in TEMPLATES for label in LABELS}
-    assert set(tiny_clap._prompt_cache) == every
-
-
 def test_classes_use_the_first_template(
     make_brain: MakeBrain, tiny_clap: FrozenClap
 ) -> None:
-    """The zero-shot classifier is asked with the template of validation."""
-    brain = make_brain()
+    """The zero-shot classifier has the template of validation."""
+    classes = make_brain().classes(TRAIN)
+    assert classes.labels == LABELS
     expected = tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
-    assert torch.equal(brain.class_text, expected)
+    assert torch.equal(classes.text, expected)
 
 
 def test_classes_of_a_split(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
-    """Captions: validation and test have classes of their own, asked as they are."""
-    brain = make_brain()
-    splits = {VALID: {"a": "A bell."}, TEST: {"b": "A cat.", "c": "I can hear a dog."}}
-    brain.hparams.valid_data.__class__ = type(
-        "Captioned", (PromptedClips,), {"classes": splits[VALID]}
+    """Captions: the test has classes of its own, training those of validation."""
+    valid, test = {"a": "A bell."}, {"b": "A cat.", "c": "I can hear a dog."}
+    brain = make_brain(data={"valid": Labelled(valid), "test": Labelled(test)})
+    for stage, expected in ((TRAIN, valid), (VALID, valid), (TEST, test)):
+        found = brain.classes(stage)
+        assert found.labels == list(expected)
+        text = tiny_clap.encode_text(list(expected.values()))
+        assert torch.equal(found.text, text)
+
+
+def test_a_mode_that_chooses_nothing_is_refused(make_brain: MakeBrain) -> None:
+    """The sentence names the option."""
+    with pytest.raises(ValueError, match="checkpoint_mode is 'best': give min or max"):
+        make_brain(checkpoint_mode="best")
+
+
+# --- the part of a process ----------------------------------------------------------
+
+
+class Numbers(Dataset):
+    """Numbers from 0; it remembers those that it has made."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        self.memory: set[int] = set()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, bool, int]:
+        known = index in self.memory
+        self.memory.add(index)
+        return index, known, int(self.epoch)
+
+
+class Stream(IterableDataset):
+    """A set that deals itself out."""
+
+    def __iter__(self) -> Any:
+        return iter(range(3))
+
+
+def averaged(**options: Any) -> AveragedBrain:
+    """Make a Brain of one layer."""
+    layer = nn.Linear(1, 1)
+    own = {"trained": layer, "ema_decay": 0.5, "number_of_epochs": 2}
+    cpu = {"run_opts": {"device": "cpu"}}
+    return AveragedBrain({"layer": layer}, None, **own, **cpu, **options)
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> AveragedBrain:
+    """The second of two processes."""
+    made = averaged()
+    monkeypatch.setenv("SB_GLOBAL_SEED", "3")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    made.distributed_launch = True
+    return made
+
+
+def test_training_data(second: AveragedBrain) -> None:
+    """A process gets its part of each batch; the order changes with the epoch."""
+    loader = second.make_dataloader(
+        Numbers(9), sb.Stage.TRAIN, batch_size=4, shuffle=True, drop_last=True
     )
-    brain.hparams.test_data = SimpleNamespace(classes=splits[TEST])
-    for stage, asked in ((VALID, VALID), (TEST, TEST), (VALID, VALID)):
-        brain.on_stage_start(stage)
-        assert brain.labels == list(splits[asked])
-        expected = tiny_clap.encode_text(list(splits[asked].values()))
-        assert torch.equal(brain.class_text, expected)
+    assert isinstance(second.train_sampler, DistributedBatchSampler)
+    epochs = []
+    for epoch in (1, 2):
+        second.train_sampler.set_epoch(epoch)
+        epochs.append([batch[0].tolist() for batch in loader])
+    assert [len(batch) for batch in epochs[0]] == [2, 2]
+    assert epochs[0] != epochs[1]
+
+
+def test_training_data_of_one_process(second: AveragedBrain) -> None:
+    """Alone it gets what SpeechBrain makes of them."""
+    second.distributed_launch = False
+    loader = second.make_dataloader(
+        Numbers(9), sb.Stage.TRAIN, batch_size=4, shuffle=True, drop_last=True
+    )
+    assert [len(batch[0]) for batch in loader] == [4, 4]
+
+
+@pytest.mark.parametrize("stage", [sb.Stage.VALID, sb.Stage.TEST])
+def test_other_data(second: AveragedBrain, stage: sb.Stage) -> None:
+    """No clip is judged twice: that a part is shorter is no matter."""
+    loader = second.make_dataloader(Numbers(5), stage, batch_size=2)
+    assert [batch[0].tolist() for batch in loader] == [[1, 3]]
+
+
+def test_data_that_deal_themselves_out(second: AveragedBrain) -> None:
+    """They are left to do so."""
+    for stage in sb.Stage:
+        loader = second.make_dataloader(Stream(), stage, batch_size=2)
+        assert [batch.tolist() for batch in loader] == [[0, 1], [2]]
+
+
+def test_workers_stay(second: AveragedBrain) -> None:
+    """A worker keeps what it has read, and learns which epoch it is."""
+    data = Numbers(6)
+    loader = second.make_dataloader(data, sb.Stage.VALID, batch_size=1, num_workers=1)
+    for epoch in (1, 2):
+        data.epoch.fill_(epoch)
+        items = [[int(value[0]) for value in batch] for batch in loader]
+        assert items == [[index, epoch - 1, epoch] for index in (1, 3, 5)]
+
+
+def test_one_folder_of_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With --debug, where each process has made its own, it is the first one's."""
+    checkpointer = sb.utils.checkpoints.Checkpointer(tmp_path / "own")
+    brain = averaged(checkpointer=checkpointer)
+    monkeypatch.setattr(
+        "lmaczs.training.brain.gather", lambda own: [tmp_path / "first", own]
+    )
+    (tmp_path / "first").mkdir()
+    brain.on_fit_start()
+    assert checkpointer.checkpoints_dir == tmp_path / "first"
+
+
+def test_full_precision(second: AveragedBrain) -> None:
+    """Within it --precision=bf16 is of no effect."""
+    square = torch.full((2, 2), 1.001)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (square @ square).dtype == torch.bfloat16
+        with second.full_precision():
+            assert (square @ square).dtype == torch.float32

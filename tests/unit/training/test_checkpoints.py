@@ -13,12 +13,12 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import nn
 
-from lmaczs.training.checkpoints import WholeCheckpointer
+from lmaczs.training.checkpoints import AtomicCheckpointer
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 from torch import nn
-from lmaczs.training.checkpoints import WholeCheckpointer
+from lmaczs.training.checkpoints import AtomicCheckpointer
 
 class Killer:
     pass
@@ -27,7 +27,7 @@ def save(obj, path):
     path.write_text("hal")
     os.kill(os.getpid(), signal.SIGKILL)
 
-saver = WholeCheckpointer(sys.argv[1], {"model": nn.Linear(2, 2)})
+saver = AtomicCheckpointer(sys.argv[1], {"model": nn.Linear(2, 2)})
 saver.add_recoverable("killer", Killer(), custom_save_hook=save)
 saver.save_checkpoint()
 """
@@ -43,7 +43,7 @@ def linear(value: float) -> nn.Linear:
 def test_round_trip(tmp_path: Path) -> None:
     """What is saved is loaded again, the newest unless a key says otherwise."""
     model = linear(0)
-    checkpointer = WholeCheckpointer(tmp_path, {"model": model})
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
     for value, loss in ((1.0, 0.1), (2.0, 0.3)):
         nn.init.constant_(model.weight, value)
         checkpointer.save_and_keep_only({"loss": loss}, min_keys=["loss"])
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_speechbrain_reads_it(tmp_path: Path) -> None:
     """The files are SpeechBrain's."""
-    WholeCheckpointer(tmp_path, {"model": linear(3)}).save_checkpoint({"epoch": 1})
+    AtomicCheckpointer(tmp_path, {"model": linear(3)}).save_checkpoint({"epoch": 1})
     other = linear(0)
     found = Checkpointer(tmp_path, {"model": other}).recover_if_possible()
     assert found.meta["epoch"] == 1
@@ -68,7 +68,7 @@ def test_speechbrain_reads_it(tmp_path: Path) -> None:
 def test_failing_while_saving_leaves_no_checkpoint(tmp_path: Path) -> None:
     """An earlier checkpoint stays the newest where a later one was not finished."""
     model = linear(1)
-    checkpointer = WholeCheckpointer(tmp_path, {"model": model})
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
     checkpointer.save_checkpoint()
 
     def fail(obj: nn.Module, path: Path) -> None:
@@ -78,14 +78,14 @@ def test_failing_while_saving_leaves_no_checkpoint(tmp_path: Path) -> None:
     checkpointer.add_recoverable("other", linear(0), custom_save_hook=fail)
     with pytest.raises(OSError, match="no space left"):
         checkpointer.save_checkpoint()
-    again = WholeCheckpointer(tmp_path, {"model": model})
+    again = AtomicCheckpointer(tmp_path, {"model": model})
     again.recover_if_possible()
     assert model.weight.item() == 1
 
 
 def test_killed_while_saving(tmp_path: Path) -> None:
     """After SIGKILL the checkpoint before is loaded, and the rest is cleared away."""
-    WholeCheckpointer(tmp_path, {"model": linear(1)}).save_checkpoint()
+    AtomicCheckpointer(tmp_path, {"model": linear(1)}).save_checkpoint()
     whole = list(tmp_path.iterdir())
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path)],
@@ -95,7 +95,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
     model = linear(0)
-    checkpointer = WholeCheckpointer(tmp_path, {"model": model})
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
     assert [found.path for found in checkpointer.list_checkpoints()] == whole
     checkpointer.recover_if_possible()
     assert torch.equal(model.weight, torch.ones(1, 1))
@@ -107,7 +107,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "interpreter.yaml").write_text("a: 1")
     (tmp_path / "clap").mkdir()
     (tmp_path / "CKPT+unfinished").mkdir()
-    WholeCheckpointer(tmp_path)
+    AtomicCheckpointer(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["clap", "interpreter.yaml"]
 
@@ -117,7 +117,7 @@ def test_processes_that_see_different_disks(
 ) -> None:
     """They would go on from different weights: it is an error that says why."""
     model = linear(1)
-    checkpointer = WholeCheckpointer(tmp_path, {"model": model})
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
     checkpointer.save_checkpoint(name="one")
     nn.init.constant_(model.weight, 5)
     monkeypatch.setattr(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,17 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.run_opts import RunOptions
 from torch import distributed as dist
 
 from lmaczs.training import distributed
 from lmaczs.training.distributed import (
-    BatchParts,
+    DistributedBatchSampler,
+    fill_device_and_backend,
     gather,
     join_group,
-    own_part,
-    placed,
+    means_over_clips,
+    rank_indices,
     run_together,
 )
 
@@ -70,7 +73,7 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> AsRank:
         ({"distributed_backend": "gloo"}, True, "cuda:1", "gloo"),
     ],
 )
-def test_placed(
+def test_fill_device_and_backend(
     monkeypatch: pytest.MonkeyPatch,
     given: dict[str, str],
     gpu: bool,
@@ -79,7 +82,9 @@ def test_placed(
 ) -> None:
     """NCCL on GPUs, one for each process, gloo on CPUs; what is given stays."""
     monkeypatch.setattr(distributed.torch.cuda, "is_available", lambda: gpu)
-    found = placed(RunOptions.from_dictionary({"debug": True, **given}), 1)
+    found = fill_device_and_backend(
+        RunOptions.from_dictionary({"debug": True, **given}), 1
+    )
     assert (found.device, found.distributed_backend) == (device, backend)
     assert found.debug is True
     assert found.overridden_args == {"debug", "device", "distributed_backend"}
@@ -155,13 +160,13 @@ def test_parts_of_a_set(as_rank: AsRank, world: int) -> None:
         parts = []
         for rank in range(world):
             as_rank(rank, world)
-            parts += own_part(size)
+            parts += rank_indices(size)
         assert sorted(parts) == list(range(size))
 
 
 def test_alone_one_has_everything() -> None:
     """Without a group the part is the whole."""
-    assert list(own_part(4)) == [0, 1, 2, 3]
+    assert list(rank_indices(4)) == [0, 1, 2, 3]
     assert gather("one") == ["one"]
 
 
@@ -175,7 +180,9 @@ def test_parts_of_batches(as_rank: AsRank, world: int) -> None:
         found: list[list[int]] = [[], []]
         for rank in range(world):
             as_rank(rank, world)
-            parts = BatchParts(ReproducibleRandomSampler(range(11), seed=5), 4)
+            parts = DistributedBatchSampler(
+                ReproducibleRandomSampler(range(11), seed=5), 4
+            )
             parts.set_epoch(epoch)
             batches = list(parts)
             assert len(parts) == len(batches) == 2
@@ -192,4 +199,16 @@ def test_batch_that_cannot_be_shared(as_rank: AsRank) -> None:
     """Parts of two sizes would not weigh as the clips of one batch do."""
     as_rank(0, 3)
     with pytest.raises(ValueError, match="batch_size is 4, which 3 processes cannot"):
-        BatchParts(range(8), 4)
+        DistributedBatchSampler(range(8), 4)
+
+
+def test_means_over_clips() -> None:
+    """Every clip counts once, whatever process had it, and one that had none."""
+    parts = [
+        {"loss": torch.tensor([1.0, 2.0, 3.0]), "AI": torch.tensor([0.0, 0.0, 100.0])},
+        {},
+        {"loss": torch.tensor([6.0]), "AI": torch.tensor([100.0])},
+    ]
+    assert means_over_clips(parts) == {"loss": 3.0, "AI": 50.0}
+    parts[2]["loss"] = torch.tensor([math.nan])
+    assert math.isnan(means_over_clips(parts)["loss"])

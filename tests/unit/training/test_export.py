@@ -28,8 +28,8 @@ VALUES = {
     "domain": "stft",
     "width": WIDTH,
     "template": "This is a sound of {}.",
-    "best_metric": "loss",
-    "best_mode": "min",
+    "checkpoint_metric": "loss",
+    "checkpoint_mode": "min",
 }
 EXPECTED_YAML = """\
 source_folder: . # set by from_hparams to the folder of this file
@@ -140,7 +140,7 @@ def test_best_checkpoint_is_exported_not_the_last(
     """The metric and its mode choose; NaN and checkpoints of mid-epoch never win."""
     run = tmp_path / "run"
     write_run_card(
-        run / "save", clap_source=clap_folder, **{**VALUES, "best_mode": mode}
+        run / "save", clap_source=clap_folder, **{**VALUES, "checkpoint_mode": mode}
     )
     metas = [{"loss": 2.0}, {"loss": 1.0}, {"loss": 3.0}, {"loss": math.nan}, {}]
     decoders = [save_checkpoint(run, tiny_clap, **meta) for meta in metas]
@@ -349,6 +349,8 @@ def test_run_card_notes_where_the_clap_is(
 
 def test_run_card_refuses_another_mode(tmp_path: Path) -> None:
     """A mode that would choose nothing is an error when training starts."""
-    with pytest.raises(ValueError, match="best_mode is min or max, not 'best'"):
-        write_run_card(tmp_path, clap_source="a/b", **{**VALUES, "best_mode": "best"})
+    with pytest.raises(ValueError, match="checkpoint_mode is min or max, not 'best'"):
+        write_run_card(
+            tmp_path, clap_source="a/b", **{**VALUES, "checkpoint_mode": "best"}
+        )
     assert not list(tmp_path.iterdir())

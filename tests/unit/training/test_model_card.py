@@ -17,8 +17,8 @@ CARD = {
     "domain": "mel",
     "width": 8,
     "template": "the sound of {}",
-    "best_metric": "loss",
-    "best_mode": "min",
+    "checkpoint_metric": "loss",
+    "checkpoint_mode": "min",
 }
 META = {"epoch": 3, "loss": 0.123456, "AI": 40.0, "unixtime": 1e9, "end-of-epoch": True}
 HYPERPARAMS = """\
@@ -57,7 +57,7 @@ def test_metrics_are_the_checkpoints(run_folder: Path) -> None:
 
 def test_last_epoch_is_called_so(run_folder: Path) -> None:
     """It is not the one with the highest epoch on the validation split."""
-    last = CARD | {"best_metric": "epoch", "best_mode": "max"}
+    last = CARD | {"checkpoint_metric": "epoch", "checkpoint_mode": "max"}
     assert "Of the last epoch:" in model_card(run_folder, last, META, True)
 
 

@@ -23,7 +23,7 @@ from lmaczs.data.prompted_dataset import PromptedClips, collate
 from lmaczs.data.shards.dataset import PromptedShards, ShardLoader, shuffled
 from lmaczs.data.shards.reader import ShardError, StoredClip, read_shards
 from lmaczs.frontend import FrontEnd
-from lmaczs.training.group_brain import GroupBrain
+from lmaczs.training.brain import AveragedBrain
 
 RATE = 32000  # Hz, of the tiny CLAP
 PITCH = {"bell": 500, "cat": 1100, "dog": 2300, "horn": 4100, "rain": 7000}  # Hz
@@ -371,7 +371,15 @@ def test_the_brain_makes_this_loader(
 ) -> None:
     """In training its place is in the checkpoints, with a DataLoader's options."""
     saver = Checkpointer(tmp_path)
-    brain = GroupBrain(modules={"one": torch.nn.Linear(1, 1)}, checkpointer=saver)
+    layer = torch.nn.Linear(1, 1)
+    brain = AveragedBrain(
+        {"one": layer},
+        None,
+        trained=layer,
+        ema_decay=0.9,
+        number_of_epochs=1,
+        checkpointer=saver,
+    )
     options = {"batch_size": 4, "shuffle": True, "drop_last": True}
     made = brain.make_dataloader(
         shards(), sb.Stage.TRAIN, collate_fn=collate, **options
