@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.evaluation.conditions import HeardUnder
-from lmaczs.evaluation.explainers import MAIN, Explainer, by_decoder, by_saliency
+from lmaczs.evaluation.explainer import Explainer, ExplainerInput
+from lmaczs.evaluation.explainers import MAIN, chosen, decoder_method
 from lmaczs.evaluation.randomisation import randomise
 from lmaczs.evaluation.scoring import as_batch
-from lmaczs.frontend import power
 from lmaczs.report import paper_figures
 from lmaczs.report.figures import save_figure
 from lmaczs.utils.errors import run_recipe
@@ -38,7 +38,6 @@ from lmaczs.utils.options import parse_options
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
-GRADIENT = "Grad-CAM++"
 
 
 def main(argv: list[str]) -> list[Path]:
@@ -123,8 +122,8 @@ class Drawing:
         self.table = self.data.clips
         self.text = self.encode(self.labels)
         self.methods: dict[str, Explainer] = {
-            MAIN: by_decoder(interpreter.mods["decoder"]),
-            GRADIENT: by_saliency(hparams["saliency"]),
+            MAIN: decoder_method(MAIN, interpreter.mods["decoder"]),
+            **chosen(hparams["explainers"]),
         }
 
     def encode(self, labels: list[str]) -> Tensor:
@@ -142,49 +141,29 @@ class Drawing:
         prompts = [self.template.format(label) for label in labels]
         return self.clap.encode_text(prompts)
 
-    def load(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Clips as the encoder gets them.
-
-        Parameters
-        ----------
-        rows : list of int
-            Of the table.
-
-        Returns
-        -------
-        tuple of Tensor
-            Power [B, F, T] and log-mel [B, C, T, n_mels].
-        """
+    def load(self, rows: list[int]) -> ExplainerInput:
+        """Clips of these rows, each with the prompt of its predicted class."""
+        clips = as_batch([self.data[row] for row in rows])
         front_end = self.clap.front_end
-        batch = as_batch([self.data[row] for row in rows])
-        spectrum = front_end.stft(batch["wav"].to(self.clap.device))
+        spectrum = front_end.stft(clips["wav"].to(self.clap.device))
         log_mel = front_end.stft_to_log_mel(spectrum)
-        return power(spectrum)[..., : front_end.n_frames], log_mel
+        with torch.no_grad():
+            predicted = (self.clap.audio_embedding(log_mel) @ self.text.T).argmax(1)
+        return ExplainerInput(
+            self.clap,
+            spectrum[..., : front_end.n_frames],
+            log_mel,
+            self.text[predicted],
+            clips["samples"],
+            seed=self.hparams["seed"],
+        )
 
-    def masks(self, explain: Explainer, log_mel: Tensor, text: Tensor) -> Tensor:
-        """Masks of every prompt for every clip.
-
-        Parameters
-        ----------
-        explain : Explainer
-            A method.
-        log_mel : Tensor [B, C, T, n_mels]
-            Clips.
-        text : Tensor [P, D]
-            Prompts.
-
-        Returns
-        -------
-        Tensor [B, P, F, T]
-        """
+    def masks(self, explain: Explainer, batch: ExplainerInput, text: Tensor) -> Tensor:
+        """Masks [B, P, F, T] of every prompt [P, D] for every clip of a batch."""
+        parts = text.split(self.hparams["batch_size"])
         found = [
-            torch.cat(
-                [
-                    explain(self.clap, one.expand(len(part), -1, -1, -1), part, 0)
-                    for part in text.split(self.hparams["batch_size"])
-                ]
-            )
-            for one in log_mel
+            torch.cat([explain(batch.with_prompts(row, part)) for part in parts])
+            for row in range(len(batch.text))
         ]
         return torch.stack(found)
 
@@ -198,11 +177,12 @@ class Drawing:
         """
         rows = []
         for index in tqdm(range(len(self.data)), desc="similarity", unit="clip"):
-            _, log_mel = self.load([index])
-            similar = (self.clap.audio_embedding(log_mel) @ self.text.T)[0].tolist()
+            batch = self.load([index])
+            embedding = self.clap.audio_embedding(batch.log_mel)
+            similar = (embedding @ self.text.T)[0].tolist()
             clip = self.table.iloc[index]
             for name, explain in self.methods.items():
-                means = self.masks(explain, log_mel, self.text)[0].mean((1, 2))
+                means = self.masks(explain, batch, self.text)[0].mean((1, 2))
                 rows += [
                     (clip.id, clip.label, name, *pair)
                     for pair in zip(self.labels, similar, means.tolist(), strict=True)
@@ -253,7 +233,7 @@ class Drawing:
         other = ZeroShotInterpreter.from_hparams(self.hparams["no_diversity_source"])
         pair = {
             "with": self.methods[MAIN],
-            "without": by_decoder(other.mods["decoder"]),
+            "without": decoder_method("without", other.mods["decoder"]),
         }
         return {"diversity": self.grid(pair)}
 
@@ -270,12 +250,14 @@ class Drawing:
         Figure
         """
         labels = self.hparams["figure_labels"]
-        spectra, log_mel = self.load(self.chosen())
+        batch = self.load(self.chosen())
         text = self.encode(labels)
-        masks = {name: self.masks(e, log_mel, text) for name, e in methods.items()}
+        masks = {name: self.masks(e, batch, text) for name, e in methods.items()}
         front_end = self.clap.front_end
         rate, hop = front_end.sample_rate, front_end.hop_length
-        return paper_figures.prompts_figure(spectra, masks, labels, labels, rate, hop)
+        return paper_figures.prompts_figure(
+            batch.cells, masks, labels, labels, rate, hop
+        )
 
     def cascade(self) -> dict[str, Figure]:
         """Masks while the audio encoder is randomised from the top.
@@ -289,10 +271,8 @@ class Drawing:
         rows = list(range(0, len(self.data), step))[:count]
         parts, first = [], {}
         for start in tqdm(range(0, len(rows), size), desc="cascade", unit="batch"):
-            _, log_mel = self.load(rows[start : start + size])
-            predicted = (self.clap.audio_embedding(log_mel) @ self.text.T).argmax(1)
-            text, seed = self.text[predicted], self.hparams["seed"]
-            ssim, masks = randomise(self.clap, self.methods, log_mel, text, seed)
+            batch = self.load(rows[start : start + size])
+            ssim, masks = randomise(self.methods, batch)
             parts.append(ssim.assign(clip=ssim["clip"] + start))
             first = first or {key: mask[0] for key, mask in masks.items()}
         table = pd.concat(parts, ignore_index=True)

@@ -24,11 +24,11 @@ import pandas as pd
 
 from lmaczs.data.build import read_splits
 from lmaczs.data.splits import Splits
+from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
-METRICS = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent")
 
 
 def main(argv: list[str]) -> pd.DataFrame:
@@ -42,7 +42,8 @@ def main(argv: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a label and stage (before, after): clips and `METRICS`; also in
+        One row a label and stage (before, after): clips, every metric of the
+        test; also in
         OUTPUT_FOLDER/leave_one_out.csv.
 
     Raises
@@ -110,8 +111,9 @@ def fine_tune(
     found = {
         stage: json.loads((out / name).read_text()) for stage, name in stages.items()
     }
+    names = [*METRICS, "MM_absent"]
     return [
-        {**count, "stage": stage, **{name: figures[name] for name in METRICS}}
+        {**count, "stage": stage, **{name: figures[name] for name in names}}
         for stage, figures in found.items()
     ]
 

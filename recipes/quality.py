@@ -17,7 +17,9 @@ from hyperpyyaml import load_hyperpyyaml
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
-from lmaczs.evaluation import sanity_checks as quality
+from lmaczs.evaluation import sanity_checks as checks
+from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
+from lmaczs.evaluation.source_mixtures import prompts_of, score_source_mixtures
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import parse_options
@@ -43,14 +45,15 @@ def main(argv: list[str]) -> dict[str, Any]:
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template
     clips, labels = hparams["test_clips"]()
-    ask = (clap, decoder, clips)
+    suite = ExplainerSuite(clap, {MAIN: decoder}, decoder.domain, explainers={})
+    prompts = prompts_of(clap, labels, template)
     tables = {
-        "presence": quality.presence(*ask, labels, template),
-        "known_sources": quality.known_sources(*ask, template, hparams["seed"]),
-        "silence": quality.silence(clap, labels, template),
-        "paraphrases": quality.paraphrase_hits(clap, clips, hparams["paraphrases"]),
+        "presence": checks.presence(clap, decoder, clips, labels, template),
+        "known_sources": score_source_mixtures(suite, clips, prompts, hparams["seed"]),
+        "silence": checks.silence(clap, labels, template),
+        "paraphrases": checks.paraphrase_hits(clap, clips, hparams["paraphrases"]),
     }
-    figures = quality.summary(tables, ESC10)
+    figures = checks.summary(tables, ESC10)
     folder = Path(hparams["output_folder"])
     for name, table in tables.items():
         with atomic_write(folder / f"{name}.csv") as part:

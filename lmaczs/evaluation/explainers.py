@@ -1,8 +1,7 @@
-"""Every method of the comparison as one kind of function: a batch in, masks out.
+"""The explainers of a comparison, side by side on the same clips.
 
-LMAC-ZS+ and L-MAC decode, gradient methods make masks of a saliency, and chance and
-energy are given as much of the spectrogram as LMAC-ZS+ takes. All masks are on the same
-grid and are scored by the same code.
+Decoders come first, then what `EXPLAINERS` lists. All masks are on the same grid and
+are scored by the same code.
 
 LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `LmacZsObjective` and
 `MaskDecoder`; a row of the paper's own objective would be called LMAC-ZS.
@@ -11,80 +10,123 @@ LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `LmacZsObjectiv
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation.attribution import (
-    SALIENCIES,
-    Saliency,
-    keep_all,
-    loudest_bins,
-    mask_of,
-    shuffled_bins,
-    shuffled_patches,
-)
-from lmaczs.frontend import Domain, cell_power
+from lmaczs.evaluation import attribution, baselines
+from lmaczs.evaluation.attribution import gradient_explainer
+from lmaczs.evaluation.explainer import Explainer, ExplainerInput
+from lmaczs.frontend import Domain
+from lmaczs.utils.errors import InputError
 
 MAIN = "LMAC-ZS+"
 KEEP_ALL = "keep-all"
 
+Timed = tuple[Tensor, float]
+"""Masks of a batch, and the seconds for one of them."""
+
 
 @dataclass(frozen=True)
-class Asked:
-    """A batch of clips on the encoder's input grid, and what is asked of each.
+class Method:
+    """An explainer with the name that tables give it.
 
     Attributes
     ----------
-    spectrum : Tensor [B, F, T], complex64
-        STFT.
-    log_mel : Tensor [B, C, T, n_mels]
-        The encoder's input.
-    text : Tensor [B, D]
-        Embedding of each clip's prompt.
-    samples : Tensor [B]
-        Length of the clips themselves.
-    seed : int
-        Of what a method draws.
+    name : str
+        In tables and figures.
+    explain : Explainer
+        From a batch to masks.
+    needs_gradient : bool
+        Whether it differentiates the model.
+    source : str
+        Where the literature defines it.
     """
 
-    spectrum: Tensor
-    log_mel: Tensor
-    text: Tensor
-    samples: Tensor
-    seed: int = 0
+    name: str
+    explain: Explainer
+    needs_gradient: bool = False
+    source: str = ""
+
+    def __call__(self, batch: ExplainerInput) -> Tensor:
+        """Explain a batch, see `Explainer`."""
+        with torch.set_grad_enabled(self.needs_gradient):
+            return self.explain(batch).detach()
 
 
-Explainer = Callable[[FrozenClap, Tensor, Tensor, int], Tensor]
-"""Of a model, log-mels [B, C, T, n_mels], prompts [B, D], a seed: masks [B, F, T]."""
+EXPLAINERS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "Grad-CAM",
+            gradient_explainer(attribution.grad_cam),
+            needs_gradient=True,
+            source='Selvaraju et al., "Grad-CAM", ICCV 2017',
+        ),
+        Method(
+            "Grad-CAM++",
+            gradient_explainer(attribution.grad_cam_pp),
+            needs_gradient=True,
+            source='Chattopadhay et al., "Grad-CAM++", WACV 2018',
+        ),
+        Method(
+            "SmoothGrad",
+            gradient_explainer(attribution.smooth_grad),
+            needs_gradient=True,
+            source='Smilkov et al., "SmoothGrad", arXiv 1706.03825, 2017',
+        ),
+        Method(
+            "Integrated Gradients",
+            gradient_explainer(attribution.integrated_gradients),
+            needs_gradient=True,
+            source='Sundararajan et al., "Axiomatic Attribution for Deep Networks", '
+            "ICML 2017",
+        ),
+        Method("random patches", baselines.random_patches),
+        Method("random bins", baselines.random_bins),
+        Method("energy", baselines.energy),
+        Method(KEEP_ALL, baselines.keep_all),
+    )
+}
+"""The one place where an explainer is added: evaluation, tables and figures follow."""
 
 
-class Methods:
-    """The methods of one comparison.
+def chosen(names: Sequence[str]) -> dict[str, Method]:
+    """Entries of `EXPLAINERS`; InputError names one that does not exist."""
+    unknown = [name for name in names if name not in EXPLAINERS]
+    if unknown:
+        raise InputError(
+            f"explainers names {unknown[0]!r}; there are {', '.join(EXPLAINERS)}"
+        )
+    return {name: EXPLAINERS[name] for name in names}
+
+
+class ExplainerSuite:
+    """The explainers of one comparison.
 
     Parameters
     ----------
     clap : FrozenClap
         The model that is explained.
     decoders : mapping of str to MaskDecoder
-        Trained for it; the first one gives chance and energy their mean.
+        Trained for it; the first one gives the baselines their mean.
     domain : {"mel", "stft", "waveform"}
         Where masks are applied. In ``mel`` they are [B, n_mels, T].
-    saliencies : mapping of str to Saliency
-        Gradient methods.
+    explainers : mapping of str to Method, optional
+        What the decoders are compared with; `EXPLAINERS` without it.
 
     Attributes
     ----------
     names : list of str
-        In the order of the tables.
+        Of decoders and explainers, in the order of the tables.
 
     Raises
     ------
-    ValueError
+    InputError
         If a decoder draws masks of another domain.
     """
 
@@ -93,114 +135,56 @@ class Methods:
         clap: FrozenClap,
         decoders: Mapping[str, MaskDecoder],
         domain: Domain = "stft",
-        saliencies: Mapping[str, Saliency] = SALIENCIES,
+        explainers: Mapping[str, Method] | None = None,
     ) -> None:
         for name, decoder in decoders.items():
             if (decoder.domain == "mel") != (domain == "mel"):
-                raise ValueError(
+                raise InputError(
                     f"{name} draws masks for the domain {decoder.domain}, "
                     f"and domain is {domain}"
                 )
-        self.clap, self.domain = clap, domain
-        self.direct = {name: by_decoder(d) for name, d in decoders.items()}
-        for name, saliency in saliencies.items():
-            self.direct[name] = by_saliency(saliency, domain == "mel")
-        self.main = next(iter(decoders))
-        self.names = [*self.direct, *CHANCE, "energy", KEEP_ALL]
+        self.clap, self.domain, self.decoders = clap, domain, dict(decoders)
+        self.methods = {name: decoder_method(name, d) for name, d in decoders.items()}
+        self.methods.update(EXPLAINERS if explainers is None else explainers)
+        self.names = list(self.methods)
 
-    def __call__(self, asked: Asked) -> dict[str, tuple[Tensor, float]]:
-        """Masks of every method, and what they took.
+    def __call__(self, batch: ExplainerInput) -> dict[str, Timed]:
+        """Explain a batch with every explainer.
 
         Parameters
         ----------
-        asked : Asked
-            A batch.
+        batch : ExplainerInput
+            Of this model and domain.
 
         Returns
         -------
         dict
-            Of each method its masks [B, F, T] (or [B, n_mels, T]) and seconds for one
+            Of each name its masks [B, F, T] (or [B, n_mels, T]) and the seconds for one
             clip, from log-mel to mask.
         """
-        given = (self.clap, asked.log_mel, asked.text, asked.seed)
-        found = {}
-        for name, explain in self.direct.items():
-            masks, seconds = timed(lambda e=explain: e(*given))
-            tiled = self.clap.front_end.tile_mask(masks, asked.samples)
-            found[name] = tiled, seconds
-        like = found[self.main][0]
-        cells = cell_power(self.clap.front_end, asked.spectrum, self.domain)
-        for name, shuffle in CHANCE.items():
-            rng = torch.Generator().manual_seed(asked.seed)
-            found[name] = timed(lambda s=shuffle, r=rng: s(like, r))
-        found["energy"] = timed(lambda: loudest_bins(cells, like))
-        found[KEEP_ALL] = timed(lambda: keep_all(like))
+        found: dict[str, Timed] = {}
+        for name, method in self.methods.items():
+            found[name] = timed(method, batch)
+            if batch.reference is None:  # the first one is a decoder
+                batch = replace(batch, reference=found[name][0])
         return found
 
 
-def timed(method: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """Masks, and what they took.
-
-    Parameters
-    ----------
-    method : callable
-        Returns masks [B, F, T].
-
-    Returns
-    -------
-    tuple
-        The masks, and seconds for one of them.
-    """
+def timed(method: Explainer, batch: ExplainerInput) -> Timed:
+    """Masks of a batch, and the seconds for one of them."""
     start = time.perf_counter()
-    masks = method()
+    masks = method(batch)
     if masks.is_cuda:
         torch.cuda.synchronize()
     return masks, (time.perf_counter() - start) / len(masks)
 
 
-CHANCE: dict[str, Callable[[Tensor, Generator], Tensor]] = {
-    "random patches": shuffled_patches,
-    "random bins": shuffled_bins,
-}
+def decoder_method(name: str, decoder: MaskDecoder) -> Method:
+    """Method of a trained decoder."""
 
+    def explain(batch: ExplainerInput) -> Tensor:
+        features = batch.clap.audio_features(batch.log_mel).features
+        masks = decoder(batch.text[:, None], features, batch.log_mel)
+        return batch.tiled(masks[:, 0])
 
-def by_decoder(decoder: MaskDecoder) -> Explainer:
-    """Explain with a decoder.
-
-    Parameters
-    ----------
-    decoder : MaskDecoder
-        Trained.
-
-    Returns
-    -------
-    Explainer
-    """
-
-    @torch.inference_mode()
-    def explain(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
-        features = clap.audio_features(log_mel).features
-        return decoder(text[:, None], features, log_mel)[:, 0]
-
-    return explain
-
-
-def by_saliency(saliency: Saliency, mel: bool = False) -> Explainer:
-    """Explain with a gradient method.
-
-    Parameters
-    ----------
-    saliency : Saliency
-        The method.
-    mel : bool
-        Whether masks are for the mel domain.
-
-    Returns
-    -------
-    Explainer
-    """
-
-    def explain(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
-        return mask_of(saliency(clap, log_mel, text, seed), clap.front_end, mel)
-
-    return explain
+    return Method(name, explain)

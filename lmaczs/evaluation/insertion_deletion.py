@@ -14,6 +14,13 @@ from torch import Tensor
 
 from lmaczs.evaluation.explainers import KEEP_ALL
 from lmaczs.evaluation.scoring import Explained
+from lmaczs.metrics.metric import Column
+
+AREAS = (
+    Column("insertion", better="higher", digits=3),
+    Column("deletion", better="lower", digits=3),
+)
+"""Columns of areas.csv."""
 
 
 def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
@@ -38,70 +45,46 @@ def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places).reshape(mask.shape)
 
 
-def top_cells(ranks: Tensor, share: float) -> Tensor:
-    """The cells that come first.
-
-    Parameters
-    ----------
-    ranks : Tensor [B, F, T]
-        From `cell_ranks`.
-    share : float
-        How many, in [0, 1].
-
-    Returns
-    -------
-    Tensor [B, F, T]
-        0 or 1, with the same number of ones in each clip.
-    """
-    return (ranks < round(share * ranks[0].numel())).float()
+def top_cells(ranks: Tensor, fraction: float) -> Tensor:
+    """1 for the first cells of `cell_ranks`, as many in each clip, 0 for the others."""
+    return (ranks < round(fraction * ranks[0].numel())).float()
 
 
-def area(values: Tensor, shares: Sequence[float]) -> Tensor:
-    """Area under a curve over shares from 0 to 1.
-
-    Parameters
-    ----------
-    values : Tensor [..., S]
-        At each share.
-    shares : sequence of float
-        Ascending.
-
-    Returns
-    -------
-    Tensor [...]
-        Trapezoidal; of a probability in [0, 1].
-    """
-    return torch.trapezoid(values, torch.tensor(shares, dtype=values.dtype))
+def area(values: Tensor, fractions: Sequence[float]) -> Tensor:
+    """Area [...] under a curve [..., S] over ascending fractions, by trapezoids."""
+    return torch.trapezoid(values, torch.tensor(fractions, dtype=values.dtype))
 
 
 @torch.no_grad()
-def draw_curves(explained: Explained, shares: Sequence[float]) -> pd.DataFrame:
+def insertion_deletion(
+    explained: Explained, fractions: Sequence[float]
+) -> pd.DataFrame:
     """Probability of the predicted class while cells are inserted or deleted.
 
     Parameters
     ----------
     explained : Explained
         A batch; keep-all ranks nothing and is left out.
-    shares : sequence of float
+    fractions : sequence of float
         Of the cells that are inserted (or deleted), ascending, from 0 to 1.
 
     Returns
     -------
     DataFrame
-        One row a clip, method and share: id, method, share, insertion, deletion.
+        One row a clip, method and fraction: id, method, share, insertion, deletion.
     """
-    cells, predicted = explained.cells, explained.unmasked.argmax(1, keepdim=True)
+    cells, predicted = explained.batch.cells, explained.unmasked.argmax(1, keepdim=True)
 
     def certainty(mask: Tensor) -> list[float]:
-        return explained.classify(mask).gather(1, predicted)[:, 0].tolist()
+        return explained.probabilities(mask).gather(1, predicted)[:, 0].tolist()
 
     # where nothing or all is kept, no method decides
-    ends = {share: certainty(torch.full_like(cells, share)) for share in (0.0, 1.0)}
+    ends = {end: certainty(torch.full_like(cells, end)) for end in (0.0, 1.0)}
 
-    def both(ranks: Tensor, share: float) -> dict[str, list[float]]:
-        if share in ends:
-            return {"insertion": ends[share], "deletion": ends[1 - share]}
-        kept = top_cells(ranks, share)
+    def both(ranks: Tensor, fraction: float) -> dict[str, list[float]]:
+        if fraction in ends:
+            return {"insertion": ends[fraction], "deletion": ends[1 - fraction]}
+        kept = top_cells(ranks, fraction)
         return {"insertion": certainty(kept), "deletion": certainty(1 - kept)}
 
     parts = []
@@ -109,9 +92,9 @@ def draw_curves(explained: Explained, shares: Sequence[float]) -> pd.DataFrame:
         if name == KEEP_ALL:
             continue
         ranks = cell_ranks(mask, cells)
-        for share in shares:
-            first = {"id": explained.batch["id"], "method": name, "share": share}
-            parts.append(pd.DataFrame({**first, **both(ranks, share)}))
+        for fraction in fractions:
+            first = {"id": explained.clips["id"], "method": name, "share": fraction}
+            parts.append(pd.DataFrame({**first, **both(ranks, fraction)}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -121,21 +104,17 @@ def areas(curves: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     curves : DataFrame
-        From `draw_curves`.
+        From `insertion_deletion`.
 
     Returns
     -------
     DataFrame
-        One row a clip and method: id, method, insertion (higher is better), deletion
-        (lower is better).
+        One row a clip and method: id, method, and the columns of `AREAS`.
     """
+    names = [column.name for column in AREAS]
     wide = curves.pivot_table(
-        index=["method", "id"],
-        columns="share",
-        values=["insertion", "deletion"],
-        sort=False,
+        index=["method", "id"], columns="share", values=names, sort=False
     ).sort_index(axis=1)
-    names = ("insertion", "deletion")
     found = {
         name: area(torch.tensor(wide[name].to_numpy()), list(wide[name].columns))
         for name in names

@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from lmaczs.clap import FrozenClap
-from lmaczs.evaluation.explainers import Explainer
+from lmaczs.evaluation.explainer import Explainer, ExplainerInput
+from lmaczs.metrics.similarity import soft_iou, ssim
 
 
 def stages_from_the_top(clap: FrozenClap) -> dict[str, list[nn.Module]]:
-    """Parts of the audio encoder, the last one first.
+    """Parts of the audio encoder by name, the last one first.
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model.
-
-    Returns
-    -------
-    dict
-        Of each name its modules. The input's normalisation is data, not learnt from
-        labels, and stays.
+    The input's normalisation is data, not learnt from labels, and is in none of them.
     """
     encoder = clap.model.audio_model.audio_encoder
     layers = list(encoder.layers)
@@ -67,7 +60,7 @@ def cascade(clap: FrozenClap, seed: int = 0) -> Iterator[tuple[str, FrozenClap]]
     randomised = copy.deepcopy(clap)
     stages = stages_from_the_top(randomised).items()
     for number, (name, modules) in enumerate(stages):
-        # not around the yield: who asks in between would draw from it
+        # not around the yield: callers would draw from the forked generator
         with torch.random.fork_rng():
             torch.manual_seed(seed + number)
             for module in modules:
@@ -85,84 +78,27 @@ def draw_weights(module: nn.Module) -> None:
         Linear, convolution and norm layers by their own rule; other parameters (tables
         of relative positions) from a normal distribution of deviation 0.02.
     """
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
+        reset()
         return
     for parameter in module.parameters(recurse=False):
         nn.init.normal_(parameter, std=0.02)
 
 
-def alike(first: Tensor, second: Tensor) -> float:
-    """Structural similarity of two masks (SSIM, Wang et al., 2004).
-
-    Parameters
-    ----------
-    first : Tensor [F, T]
-        In [0, 1].
-    second : Tensor [F, T]
-        In [0, 1].
-
-    Returns
-    -------
-    float
-        1 for equal masks; Gaussian windows of deviation 1.5, range 1.
-    """
-    from skimage.metrics import structural_similarity
-
-    return float(
-        structural_similarity(
-            first.cpu().numpy(),
-            second.cpu().numpy(),
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
-
-
-def overlap(first: Tensor, second: Tensor) -> float:
-    """What two masks have in common, of what either of them keeps.
-
-    SSIM is high where both masks are empty; this is not.
-
-    Parameters
-    ----------
-    first : Tensor [F, T]
-        In [0, 1].
-    second : Tensor [F, T]
-        In [0, 1].
-
-    Returns
-    -------
-    float
-        ``sum(min) / sum(max)``, in [0, 1]; 1 for two that keep nothing.
-    """
-    either = torch.maximum(first, second).sum()
-    return float(torch.minimum(first, second).sum() / either) if either > 0 else 1.0
-
-
+@torch.no_grad()
 def randomise(
-    clap: FrozenClap,
-    methods: Mapping[str, Explainer],
-    log_mel: Tensor,
-    text: Tensor,
-    seed: int = 0,
+    explainers: Mapping[str, Explainer], batch: ExplainerInput
 ) -> tuple[pd.DataFrame, dict[tuple[str, str], Tensor]]:
     """Compare masks of ever more random models with those of the trained one.
 
     Parameters
     ----------
-    clap : FrozenClap
-        The trained model.
-    methods : mapping of str to Explainer
+    explainers : mapping of str to Explainer
         What is compared.
-    log_mel : Tensor [B, C, T, n_mels]
-        Clips.
-    text : Tensor [B, D]
-        What is asked of each, for example its predicted class.
-    seed : int
-        Of the weights that are drawn.
+    batch : ExplainerInput
+        Clips, each with a prompt, for example its predicted class; its seed is that of
+        the weights, too.
 
     Returns
     -------
@@ -172,22 +108,20 @@ def randomise(
         ``empty`` is the SSIM of the trained model's mask with one that keeps nothing: a
         method that finds nothing in a random model comes out there, not at 0.
     """
-    masks = {
-        (name, "trained"): explain(clap, log_mel, text, seed)
-        for name, explain in methods.items()
-    }
-    empty = {
-        name: [alike(mask, torch.zeros_like(mask)) for mask in masks[name, "trained"]]
-        for name in methods
-    }
-    rows = []
-    for stage, randomised in cascade(clap, seed):
-        for name, explain in methods.items():
-            found = explain(randomised, log_mel, text, seed)
+    trained = {name: explain(batch) for name, explain in explainers.items()}
+    masks = {(name, "trained"): found for name, found in trained.items()}
+    empty = {name: ssim(found, 0 * found) for name, found in trained.items()}
+    parts = []
+    for stage, randomised in cascade(batch.clap, batch.seed):
+        for name, explain in explainers.items():
+            found = explain(replace(batch, clap=randomised))
             masks[name, stage] = found
-            for clip, mask in enumerate(found):
-                pair = masks[name, "trained"][clip], mask
-                found_alike = alike(*pair), overlap(*pair), empty[name][clip]
-                rows.append((clip, name, stage, *found_alike))
-    columns = ["clip", "method", "stage", "ssim", "overlap", "empty"]
-    return pd.DataFrame(rows, columns=columns), masks
+            figures = {
+                "ssim": ssim(trained[name], found),
+                "overlap": soft_iou(trained[name], found),
+                "empty": empty[name],
+            }
+            columns = {key: values.tolist() for key, values in figures.items()}
+            first = {"clip": range(len(found)), "method": name, "stage": stage}
+            parts.append(pd.DataFrame({**first, **columns}))
+    return pd.concat(parts, ignore_index=True), masks

@@ -1,19 +1,23 @@
-"""A table that grows on disk, so that what has been computed is not computed again."""
+"""Results CSV that is appended to, so that an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
 
-class KeptTable:
+class ResumableTable:
     """Rows of a CSV that were made under stated settings.
+
+    Rows that are added are appended; an addition that was cut off (no space left, the
+    process was killed) is completed when the table is opened again.
 
     Parameters
     ----------
@@ -21,6 +25,10 @@ class KeptTable:
         The CSV. Beside it stands ``<stem>.json`` with the settings.
     settings : mapping
         What the rows depend on, as JSON can hold it; None: nothing yet.
+    text_columns : sequence of str
+        Columns that are never read as numbers: an id may be "007" or "NA".
+    needed : sequence of str
+        Columns that the rows must have.
 
     Attributes
     ----------
@@ -29,22 +37,33 @@ class KeptTable:
 
     Raises
     ------
-    ValueError
-        If there are rows that were made under other settings.
+    InputError
+        If there are rows that were made under other settings, or without a column.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        text_columns: Sequence[str] = ("id",),
+        needed: Sequence[str] = (),
+    ) -> None:
         self.path = Path(path)
         self.rows = pd.DataFrame()
+        self._journal = self.path.with_suffix(".part")
+        self._complete()
         note = self.path.with_suffix(".json")
         wanted = json.loads(json.dumps(settings))
         if self.path.exists():
             found = json.loads(note.read_text()) if note.exists() else {}
             _require_same(found, wanted)
-            # an id may be "007" or "NA"
-            text = {"id": str, "other": str}
-            options = {"keep_default_na": False, "na_values": [""]}
-            self.rows = pd.read_csv(self.path, dtype=text, **options)
+            self.rows = pd.read_csv(
+                self.path,
+                dtype=dict.fromkeys(text_columns, str),
+                keep_default_na=False,
+                na_values=[""],
+            )
+            self._require(needed)
             wanted = {k: found[k] if v is None else v for k, v in wanted.items()}
             if wanted == found:
                 return
@@ -52,17 +71,7 @@ class KeptTable:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
 
     def has(self, **values: Any) -> bool:
-        """Whether there are rows with these values.
-
-        Parameters
-        ----------
-        **values : Any
-            Of columns.
-
-        Returns
-        -------
-        bool
-        """
+        """Whether there is a row with these values of columns."""
         if self.rows.empty:
             return False
         found = pd.Series(True, index=self.rows.index)
@@ -71,24 +80,45 @@ class KeptTable:
         return bool(found.any())
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Add rows and write the file, whole.
+        """Append rows, which must have the columns of those that there are."""
+        first = self.rows.empty
+        if not first:
+            if set(rows) != set(self.rows):
+                raise ValueError(f"rows have {list(rows)}, not {list(self.rows)}")
+            rows = rows[list(self.rows)]
+        entry = {
+            "offset": 0 if first else self.path.stat().st_size,
+            "text": rows.to_csv(index=False, header=first),
+        }
+        with atomic_write(self._journal) as part:
+            part.write_text(json.dumps(entry), encoding="utf-8")
+        self._complete()
+        self.rows = rows if first else pd.concat([self.rows, rows], ignore_index=True)
 
-        Parameters
-        ----------
-        rows : DataFrame
-            With the columns of those that there are.
-        """
-        parts = [self.rows, rows] if len(self.rows) else [rows]
-        self.rows = pd.concat(parts, ignore_index=True)
-        with atomic_write(self.path) as part:
-            self.rows.to_csv(part, index=False)
+    def _complete(self) -> None:
+        """Write what the journal holds to where it belongs in the CSV."""
+        if not self._journal.exists():
+            return
+        entry = json.loads(self._journal.read_text(encoding="utf-8"))
+        with self.path.open("ab") as file:
+            file.truncate(entry["offset"])
+            file.write(entry["text"].encode())
+        self._journal.unlink()
+
+    def _require(self, needed: Sequence[str]) -> None:
+        missing = [name for name in needed if name not in self.rows]
+        if missing:
+            raise InputError(
+                f"{self.path.name} in output_folder has no column {missing[0]}, which "
+                "was added since: choose another output_folder, or remove that one"
+            )
 
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     names = sorted(set(found) | set(wanted))
     other = [n for n in names if not _agree(n, found, wanted)]
     if other:
-        raise ValueError(
+        raise InputError(
             f"output_folder holds figures for another setting of {other[0]} "
             f"({found.get(other[0])}, now {wanted.get(other[0])}): choose another "
             "output_folder, or remove that one"

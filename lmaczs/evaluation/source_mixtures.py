@@ -1,7 +1,9 @@
-"""Sums and sequences of two clips: where the right answer of an explanation is known.
+"""Sums and sequences of two clips: mixtures whose sources are known.
 
-Each clip of a set is the target once; the other is drawn from the clips of another
-label. All fits the encoder's input, so that every method explains the same.
+Each clip of a set is the target once; the interference is drawn from the clips of
+another label. All fits the encoder's input, so that every explainer explains the same.
+This is the one experiment with known sources: recipes/evaluate.py scores every
+explainer by it, recipes/quality.py a decoder alone, with the same values.
 """
 
 from __future__ import annotations
@@ -18,27 +20,25 @@ from torch.utils.data import Dataset
 from lmaczs.audio.io import load_audio
 from lmaczs.audio.mixing import concatenate
 from lmaczs.clap import FrozenClap
-from lmaczs.evaluation.explainers import Asked, Methods
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import ExplainerSuite
+from lmaczs.evaluation.scoring import as_batch, method_rows
 from lmaczs.frontend import FrontEnd, power
-from lmaczs.metrics.localisation import (
-    mass_in_region,
-    mass_on_source,
-    pointing_game,
-    si_sdr_improvement,
-    temporal_iou,
-)
+from lmaczs.metrics.localisation import LOCALISATION, LocatedMasks
+from lmaczs.metrics.metric import Column, values_of
 from lmaczs.utils.seeds import seed_of
 
 Arrangement = Literal["sum", "sequence"]
-LOCALISATION = (
-    "mass_on_source",
-    "pointing_game",
-    "temporal_iou",
-    "si_sdr_improvement",
-)
+ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
+RMS = 0.05  # of each source: leaves room for the other one
 
 
-class KnownSources(Dataset):
+def localisation_columns() -> dict[str, Column]:
+    """Metrics of all arrangements by name, in the order of localisation.csv."""
+    return {n: m for metrics in LOCALISATION.values() for n, m in metrics.items()}
+
+
+class SourceMixtures(Dataset):
     """Pairs of clips at equal power, at once or one after the other.
 
     Parameters
@@ -66,7 +66,7 @@ class KnownSources(Dataset):
         arrangement: Arrangement,
         seed: int = 0,
     ) -> None:
-        if arrangement not in get_args(Arrangement):
+        if arrangement not in ARRANGEMENTS:
             raise ValueError(f"arrangement is {arrangement!r}, not sum or sequence")
         if clips.label.nunique() < 2:
             raise ValueError("two sources need clips of two labels, and there is one")
@@ -81,104 +81,134 @@ class KnownSources(Dataset):
         rng = np.random.default_rng(seed_of(self.seed, self.arrangement, clip.id))
         others = self.clips[self.clips.label != clip.label]
         other = others.iloc[int(rng.integers(len(others)))]
-        target, rest = self._clip(clip.path), self._clip(other.path)
+        target, interference = self._clip(clip.path), self._clip(other.path)
         if self.arrangement == "sequence":
             first_leads = not rng.integers(2)
-            target, rest = concatenate(target, rest, 0.5, 0.0, first_leads)
+            target, interference = concatenate(
+                target, interference, 0.5, 0.0, first_leads
+            )
         return {
             "id": clip.id,
             "label": clip.label,
             "other": other.id,
             "target": target,
-            "rest": rest,
+            "interference": interference,
             "samples": len(target),
         }
 
     def _clip(self, path: str) -> Tensor:
-        """At the length of the input and a mean power that leaves room for a second."""
+        """A clip at the length of the input and a mean power that does not clip."""
         wav = load_audio(path, self.front_end.sample_rate)
         wav = self.front_end.fit_length(wav[None])[0]
-        return 0.05 * wav / wav.square().mean().sqrt().clamp_min(1e-9)
+        return RMS * wav / wav.square().mean().sqrt().clamp_min(1e-9)
 
 
-def locate(
-    clap: FrozenClap,
-    methods: Methods,
+def score_source_mixtures(
+    suite: ExplainerSuite,
+    clips: pd.DataFrame,
     prompts: Mapping[str, Tensor],
-    batch: Mapping[str, Any],
-    arrangement: str,
     seed: int,
+    batch_size: int = 16,
 ) -> pd.DataFrame:
-    """Explain pairs of clips for the label of the first and see what the masks keep.
+    """Score explainers on every sum and sequence of a set of clips.
 
     Parameters
     ----------
-    clap : FrozenClap
-        The model that is explained.
-    methods : Methods
-        What is compared.
+    suite : ExplainerSuite
+        What is scored.
+    clips : DataFrame
+        id, path, label.
     prompts : mapping of str to Tensor [D]
         Embedding of each label's prompt.
-    batch : mapping
-        Of `KnownSources`: id, label, other, samples, target and rest [B, samples].
-    arrangement : {"sum", "sequence"}
-        How they were put together.
     seed : int
-        Of what methods draw.
+        Of what is drawn.
+    batch_size : int
+        Pairs that are explained at once.
 
     Returns
     -------
     DataFrame
-        One row a pair and method: id, other, method, `LOCALISATION`, seconds. Where
-        the two sound at once, the pointing game and the overlap in time are empty.
+        Rows of `score_localisation`, with a column condition: the arrangement.
     """
-    front_end = clap.front_end
-    target, rest = batch["target"].to(clap.device), batch["rest"].to(clap.device)
-    mixture = target + rest
-    spectrum = front_end.stft(mixture)
-    log_mel = front_end.stft_to_log_mel(spectrum)
-    text = torch.stack([prompts[label] for label in batch["label"]]).to(clap.device)
-    cut = slice(0, front_end.n_frames)
-    asked = Asked(spectrum[..., cut], log_mel, text, batch["samples"], seed)
     parts = []
-    for name, (mask, seconds) in methods(asked).items():
-        if methods.domain == "mel":
-            mask = front_end.expand_mask(mask)
-        if arrangement == "sum":
-            scores = _in_a_sum(front_end, mask, mixture, target, rest)
-        else:
-            scores = _in_a_sequence(front_end, mask, asked.spectrum, target)
-        columns = {k: v.tolist() for k, v in scores.items()}
-        first = {"id": batch["id"], "other": batch["other"], "method": name}
-        parts.append(pd.DataFrame({**first, **columns, "seconds": seconds}))
-    return pd.concat(parts, ignore_index=True).reindex(
-        columns=["id", "other", "method", *LOCALISATION, "seconds"]
+    for arrangement in ARRANGEMENTS:
+        data = SourceMixtures(clips, suite.clap.front_end, arrangement, seed)
+        for start in range(0, len(data), batch_size):
+            stop = min(start + batch_size, len(data))
+            pairs = as_batch([data[row] for row in range(start, stop)])
+            part_seed = seed_of(seed, arrangement, pairs["id"][0])
+            rows = score_localisation(suite, prompts, pairs, arrangement, part_seed)
+            rows.insert(0, "condition", arrangement)
+            parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+@torch.no_grad()
+def score_localisation(
+    suite: ExplainerSuite,
+    prompts: Mapping[str, Tensor],
+    pairs: Mapping[str, Any],
+    arrangement: Arrangement,
+    seed: int,
+) -> pd.DataFrame:
+    """Explain pairs of clips for the label of the target and score the masks.
+
+    Parameters
+    ----------
+    suite : ExplainerSuite
+        What is scored.
+    prompts : mapping of str to Tensor [D]
+        Embedding of each label's prompt.
+    pairs : mapping
+        Of `SourceMixtures`: id, label, other, samples, target and interference
+        [B, samples].
+    arrangement : {"sum", "sequence"}
+        Of the pairs.
+    seed : int
+        Of what explainers draw.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair and method: id, other, method, `localisation_columns`, seconds.
+        What an arrangement does not score is empty.
+    """
+    clap, front_end = suite.clap, suite.clap.front_end
+    target, interference = (
+        pairs[name].to(clap.device) for name in ("target", "interference")
     )
-
-
-def _in_a_sum(
-    front_end: FrontEnd, mask: Tensor, mixture: Tensor, target: Tensor, rest: Tensor
-) -> dict[str, Tensor]:
-    spectra = [
-        front_end.stft(wav)[..., : mask.shape[-1]] for wav in (mixture, target, rest)
-    ]
-    heard = front_end.istft(mask * spectra[0], mixture.shape[-1])
-    return {
-        "mass_on_source": mass_on_source(mask, power(spectra[1]), power(spectra[2])),
-        "si_sdr_improvement": si_sdr_improvement(heard, mixture, target),
-    }
-
-
-def _in_a_sequence(
-    front_end: FrontEnd, mask: Tensor, spectrum: Tensor, target: Tensor
-) -> dict[str, Tensor]:
-    inside = frames_of(front_end, target != 0, mask.shape[-1])
-    cells = power(spectrum)
-    return {
-        "mass_on_source": mass_in_region(mask, cells, inside),
-        "pointing_game": pointing_game(mask, cells, inside.float()),
-        "temporal_iou": temporal_iou(mask, inside.float()),
-    }
+    mixture = target + interference
+    spectrum, *sources = map(front_end.stft, (mixture, target, interference))
+    log_mel = front_end.stft_to_log_mel(spectrum)
+    spectrum = spectrum[..., : front_end.n_frames]
+    target_power, interference_power = (
+        power(source[..., : front_end.n_frames]) for source in sources
+    )
+    inside = frames_of(front_end, target != 0, front_end.n_frames)
+    text = torch.stack([prompts[label] for label in pairs["label"]]).to(clap.device)
+    batch = ExplainerInput(
+        clap, spectrum, log_mel, text, pairs["samples"], suite.domain, seed
+    )
+    parts = []
+    for name, (masks, seconds) in suite(batch).items():
+        if suite.domain == "mel":
+            masks = front_end.expand_mask(masks)
+        located = LocatedMasks(
+            masks=masks,
+            power=power(spectrum),
+            target_power=target_power,
+            interference_power=interference_power,
+            inside=inside,
+            explanations=front_end.istft(masks * spectrum, mixture.shape[-1]),
+            mixtures=mixture,
+            targets=target,
+        )
+        table = values_of(LOCALISATION[arrangement], located)
+        first = {"id": pairs["id"], "other": pairs["other"]}
+        parts.append(method_rows(name, first, table, seconds))
+    return pd.concat(parts, ignore_index=True).reindex(
+        columns=["id", "other", "method", *localisation_columns(), "seconds"]
+    )
 
 
 def frames_of(front_end: FrontEnd, sounding: Tensor, frames: int) -> Tensor:
@@ -209,20 +239,6 @@ def frames_of(front_end: FrontEnd, sounding: Tensor, frames: int) -> Tensor:
 def prompts_of(
     clap: FrozenClap, labels: Sequence[str], template: str
 ) -> dict[str, Tensor]:
-    """Embedding of every label's prompt.
-
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model.
-    labels : sequence of str
-        Names of sounds.
-    template : str
-        Makes prompts of them.
-
-    Returns
-    -------
-    dict of str to Tensor [D]
-    """
+    """Embedding [D] of every label's prompt, made by a template."""
     text = clap.encode_text([template.format(label) for label in labels])
     return dict(zip(labels, text, strict=True))

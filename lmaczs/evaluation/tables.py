@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
-from lmaczs.evaluation.scoring import METRICS
+from lmaczs.metrics.faithfulness import METRICS
+from lmaczs.metrics.metric import Better, Column
 
-HEADER = ("method", "condition", "n", *METRICS, "seconds_per_clip")
-BETTER = {
-    **dict.fromkeys(("AI", "AG", "FF", "Fid-In", "SPS"), "higher"),
-    **dict.fromkeys(("AD", "AD_sb", "COMP"), "lower"),
-    **dict.fromkeys(("mass_on_source", "pointing_game", "temporal_iou"), "higher"),
-    **dict.fromkeys(("si_sdr_improvement", "insertion"), "higher"),
-    "deletion": "lower",
-    "seconds": "lower",
-}
-ARROW = {"higher": " ↑", "lower": " ↓"}
+SECONDS = Column("seconds", better="lower", digits=4)
+ARROW = {"higher": " ↑", "lower": " ↓", None: ""}
 DRAWS = 2000
 
 
+def results_columns() -> list[str]:
+    """Columns of results.csv: what is named, every metric, and the time."""
+    return ["method", "condition", "n", *METRICS, "seconds_per_clip"]
+
+
 def summarise(per_clip: pd.DataFrame) -> pd.DataFrame:
-    """Means over clips, in the columns of results.csv.
+    """Means over the rows of per_clip.csv, in `results_columns`.
 
-    Parameters
-    ----------
-    per_clip : DataFrame
-        A row a clip, method and condition.
-
-    Returns
-    -------
-    DataFrame
-        A row a condition and method, in the order of first appearance.
+    A row a condition and method, in the order of first appearance.
     """
     groups = per_clip.groupby(["condition", "method"], sort=False)
     means = groups[list(METRICS)].mean()
     means["n"] = groups.size()
     means["seconds_per_clip"] = groups["seconds"].mean()
-    return means.reset_index()[list(HEADER)]
+    return means.reset_index()[results_columns()]
 
 
-def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def means_of(per_clip: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """Means over clips of each condition and method, a row each."""
+    groups = per_clip.groupby(["condition", "method"], sort=False)
+    return groups[[column.name for column in columns]].mean().reset_index()
+
+
+def interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of a mean over clips.
 
     Parameters
     ----------
-    values : sequence of float
+    values : iterable of float
         A value a clip.
     seed : int
         Of what is drawn.
@@ -60,18 +56,16 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """
     from scipy.stats import bootstrap  # of the extra eval
 
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2 or np.ptp(values) == 0:
-        return float(values.mean()), float(values.mean())
+    sample = np.asarray(list(values), dtype=float)
+    if len(sample) < 2 or np.ptp(sample) == 0:
+        return float(sample.mean()), float(sample.mean())
     found = bootstrap(
-        (values,), np.mean, n_resamples=DRAWS, method="percentile", rng=seed
+        (sample,), np.mean, n_resamples=DRAWS, method="percentile", rng=seed
     ).confidence_interval
     return float(found.low), float(found.high)
 
 
-def markdown_table(
-    rows: pd.DataFrame, columns: Sequence[str], digits: Mapping[str, int] | None = None
-) -> str:
+def markdown_table(rows: pd.DataFrame, columns: Sequence[Column]) -> str:
     """Methods against metrics: mean with its interval, the best in bold.
 
     Parameters
@@ -79,62 +73,54 @@ def markdown_table(
     rows : DataFrame
         A row a clip and method: method and `columns`. What a method has no value of
         is left blank.
-    columns : sequence of str
+    columns : sequence of Column
         Metrics.
-    digits : mapping of str to int, optional
-        After the point, of a metric; 2 without it.
 
     Returns
     -------
     str
         Markdown. Keeping everything is no competitor, so it is never in bold.
     """
-    digits = digits or {}
-    means = rows.groupby("method", sort=False)[list(columns)].mean()
-    lines = [
-        "| method | " + " | ".join(c + ARROW.get(BETTER.get(c), "") for c in columns),
-        "|---" + " | ---" * len(columns),
-    ]
+    names = [column.name for column in columns]
+    means = rows.groupby("method", sort=False)[names].mean()
+    header = [column.name + ARROW[column.better] for column in columns]
+    lines = ["| method | " + " | ".join(header), "|---" + " | ---" * len(columns)]
     for method in means.index:
-        cells = [
-            _cell(rows, means, method, column, digits.get(column, 2))
-            for column in columns
-        ]
+        cells = [_cell(rows, means, method, column) for column in columns]
         lines.append(f"| {method} | " + " | ".join(cells))
     return "\n".join(line + " |" for line in lines) + "\n"
 
 
-def _cell(
-    rows: pd.DataFrame, means: pd.DataFrame, method: str, column: str, digits: int
-) -> str:
-    mean = means.loc[method, column]
+def _cell(rows: pd.DataFrame, means: pd.DataFrame, method: str, column: Column) -> str:
+    mean = means.loc[method, column.name]
     if np.isnan(mean):
         return ""
-    low, high = interval(rows[rows.method == method][column].dropna())
-    text = _printed(mean, digits)
-    best = _best(means[column], BETTER.get(column))
-    if method != KEEP_ALL and best is not None and text == _printed(best, digits):
+    low, high = interval(rows[rows.method == method][column.name].dropna())
+    text = _printed(mean, column.digits)
+    best = _best(means[column.name], column.better)
+    if (
+        method != KEEP_ALL
+        and best is not None
+        and text == _printed(best, column.digits)
+    ):
         text = f"**{text}**"  # all that print alike are the best
-    return f"{text} [{_printed(low, digits)}, {_printed(high, digits)}]"
+    return f"{text} [{_printed(low, column.digits)}, {_printed(high, column.digits)}]"
 
 
 def _printed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"  # never -0.0
 
 
-def _best(means: pd.Series, better: str | None) -> float | None:
+def _best(means: pd.Series, better: Better | None) -> float | None:
     competitors = means.drop(KEEP_ALL, errors="ignore").dropna()
     if better is None or competitors.empty:
         return None
     return competitors.max() if better == "higher" else competitors.min()
 
 
-FIGURES = ("AI", "AD", "AG", "FF", "Fid-In", "SPS", "COMP", "MM", "seconds")
-DIGITS = {
-    **dict.fromkeys(("AI", "AD", "AG", "si_sdr_improvement"), 1),
-    **dict.fromkeys(("FF", "Fid-In", "SPS", "MM"), 3),
-    "seconds": 4,
-}
+def printed_metrics() -> list[Column]:
+    """Columns of results.md."""
+    return [*(metric for metric in METRICS.values() if metric.printed), SECONDS]
 
 
 def results_page(
@@ -161,7 +147,7 @@ def results_page(
         clips = rows.id.nunique()
         accuracy = rows.drop_duplicates("id").accuracy.mean()
         parts.append(f"## {condition}\n\n{clips} clips, accuracy {accuracy:.3f}\n")
-        parts.append(markdown_table(rows, FIGURES, DIGITS))
+        parts.append(markdown_table(rows, printed_metrics()))
     for heading, text in (more or {}).items():
         parts.append(f"## {heading}\n\n{text}")
     parts.append(

@@ -8,10 +8,39 @@ import torch
 from torch import Tensor
 
 
+def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
+    """Count the classes that are at least as likely as the right one.
+
+    Parameters
+    ----------
+    scores : Tensor [N, K]
+        Similarities or probabilities of K classes.
+    target : Tensor [N]
+        Index of the right one.
+
+    Returns
+    -------
+    Tensor [N]
+        0 where the right class is first. A tie and NaN count against the model: one
+        that gives every class the same score is never right.
+    """
+    less = scores < scores.gather(1, target[:, None])
+    return scores.shape[1] - 1 - less.sum(1)
+
+
+def top_k_hits(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:
+    """Whether the right class is among the first `k`: Tensor [N] of 0 and 1."""
+    return (rank_of_target(scores, target) < k).float()
+
+
 def accuracies(
-    similarities: Tensor, target: Tensor, labels: Sequence[str], subset: Sequence[str]
+    similarities: Tensor,
+    target: Tensor,
+    labels: Sequence[str],
+    subset: Sequence[str],
+    name: str = "esc10",
 ) -> dict[str, float]:
-    """Accuracy, that of a subset of the labels (ESC-10) among themselves.
+    """Accuracy of some labels' clips among these labels, and of the others among all.
 
     Parameters
     ----------
@@ -24,22 +53,26 @@ def accuracies(
     subset : sequence of str
         Labels whose clips are classified among themselves; ignored unless all of them
         are among `labels`.
+    name : str
+        Of the subset.
 
     Returns
     -------
     dict
-        accuracy_esc10 among the subset; top-1 and top-5 of the other clips (of all
-        clips where the labels are others) among all labels.
+        accuracy_<name> among the subset; accuracy_other and top5_other of the other
+        clips among all labels, called accuracy_all and top5_all where the subset is
+        ignored. Without clips there is no figure.
     """
     if not set(subset) <= set(labels):
         return hit_rates(similarities, target, "all")
-    ten = torch.tensor([list(labels).index(label) for label in subset])
-    in_ten = torch.isin(target, ten)
-    found = hit_rates(similarities[~in_ten], target[~in_ten], "other")
-    if not in_ten.any():
+    few = torch.tensor([list(labels).index(label) for label in subset])
+    inside = target[:, None] == few
+    rows = inside.any(1)
+    found = hit_rates(similarities[~rows], target[~rows], "other")
+    if not rows.any():
         return found
-    right = ten[similarities[in_ten][:, ten].argmax(1)] == target[in_ten]
-    return {"accuracy_esc10": float(right.float().mean()), **found}
+    hits = top_k_hits(similarities[rows][:, few], inside[rows].float().argmax(1))
+    return {f"accuracy_{name}": float(hits.double().mean()), **found}
 
 
 def hit_rates(similarities: Tensor, target: Tensor, name: str) -> dict[str, float]:
@@ -61,9 +94,7 @@ def hit_rates(similarities: Tensor, target: Tensor, name: str) -> dict[str, floa
     """
     if not len(target):
         return {}
-    best = similarities.topk(min(5, similarities.shape[1])).indices
-    hit = best == target[:, None]
     return {
-        f"accuracy_{name}": float(hit[:, 0].float().mean()),
-        f"top5_{name}": float(hit.any(1).float().mean()),
+        f"accuracy_{name}": float(top_k_hits(similarities, target).double().mean()),
+        f"top5_{name}": float(top_k_hits(similarities, target, 5).double().mean()),
     }

@@ -1,54 +1,88 @@
-"""How faithful, compact and well placed an explanation is: one value per clip.
+"""How faithful and compact an explanation is: one value per clip.
 
 Every function is pure and vectorised over the batch; no clip's value depends on the
 others'. Probabilities are p = softmax(logit_scale * similarities to the label prompts),
 and of the class that the model predicts on the input, ŷ = argmax p,
 
     c   is p[ŷ] on the input,
-    o   is p[ŷ] on what the mask keeps,
-    r   is p[ŷ] on what the mask removes.
+    o   is p[ŷ] on the masked-in signal, what the mask keeps,
+    r   is p[ŷ] on the masked-out signal, what the mask leaves out.
 
 A mask that is all zero or constant, a certain prediction and a silent signal have
 values that are stated below; NaN is never returned for finite arguments.
+
+`METRICS` is the one place where a metric is added: results.csv, per_clip.csv, the
+printed tables, the metrics of validation and test, and model cards follow it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from lmaczs.metrics.localisation import (
-    mass_in_region,
-    mass_on_source,
-    pointing_game,
+from lmaczs.metrics.classification import top_k_hits
+from lmaczs.metrics.metric import (
+    Metric,
+    by_name,
     ratio_or_zero,
     require_equal_shapes,
-    si_sdr,
-    si_sdr_improvement,
-    temporal_iou,
+    values_of,
 )
 
-__all__ = [
-    "accuracy",
-    "average_drop",
-    "average_drop_speechbrain",
-    "average_gain",
-    "average_increase",
-    "class_probabilities",
-    "complexity",
-    "faithfulness",
-    "faithfulness_table",
-    "input_fidelity",
-    "mask_mean",
-    "mass_in_region",
-    "mass_on_source",
-    "pointing_game",
-    "si_sdr",
-    "si_sdr_improvement",
-    "sparseness",
-    "temporal_iou",
-]
+
+@dataclass(frozen=True)
+class MaskedPredictions:
+    """Predictions of a batch, with and without its masks.
+
+    Attributes
+    ----------
+    input : Tensor [B, K]
+        Class probabilities on the input.
+    masked_in : Tensor [B, K]
+        On what the masks keep.
+    masked_out : Tensor [B, K]
+        On what they leave out.
+    masks : Tensor [B, F, T]
+        In [0, 1].
+    labels : Tensor [B], optional
+        True classes, integer in [0, K).
+
+    Raises
+    ------
+    ValueError
+        If these are not about the same clips and classes.
+    """
+
+    input: Tensor
+    masked_in: Tensor
+    masked_out: Tensor
+    masks: Tensor
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        require_equal_shapes(self.input, self.masked_in, self.masked_out)
+        require_equal_shapes(self.input[:, 0], self.masks[:, 0, 0], self.labels)
+
+    @property
+    def c(self) -> Tensor:
+        """Probability [B] of the predicted class on the input."""
+        return self._predicted(self.input)
+
+    @property
+    def o(self) -> Tensor:
+        """The same class's probability [B] on what the masks keep."""
+        return self._predicted(self.masked_in)
+
+    @property
+    def r(self) -> Tensor:
+        """The same class's probability [B] on what the masks leave out."""
+        return self._predicted(self.masked_out)
+
+    def _predicted(self, probs: Tensor) -> Tensor:
+        return probs.gather(1, self.input.argmax(1, keepdim=True)).squeeze(1)
 
 
 def class_probabilities(
@@ -77,174 +111,58 @@ def class_probabilities(
 
 
 def average_increase(c: Tensor, o: Tensor) -> Tensor:
-    """AI, 100 [o > c]: whether the model is surer of the explanation alone.
-
-    0 or 100, higher is better. Chattopadhay et al., "Grad-CAM++", WACV 2018.
-
-    Parameters
-    ----------
-    c : Tensor
-        Probability of the predicted class on the input, ``[B]``.
-    o : Tensor
-        The same class's probability under the mask, ``[B]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``, in per cent.
-    """
+    """AI, 100 [o > c]: whether the model is surer of the explanation alone. [B], %."""
     return 100.0 * (o > c).to(c.dtype)
 
 
 def average_drop(c: Tensor, o: Tensor) -> Tensor:
-    """AD, 100 relu(c - o) / c: the part of the confidence that is lost.
+    """AD, 100 relu(c - o) / c: the part of the confidence that is lost. [B], %.
 
-    0 to 100, lower is better. Where c = 0 there is nothing to lose: 0.
-    Chattopadhay et al., "Grad-CAM++", WACV 2018.
-
-    Parameters
-    ----------
-    c : Tensor
-        Probability of the predicted class on the input, ``[B]``.
-    o : Tensor
-        The same class's probability under the mask, ``[B]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``, in per cent.
+    Where c = 0 there is nothing to lose: 0.
     """
     return 100.0 * ratio_or_zero(relu(c - o), c)
 
 
 def average_drop_speechbrain(input_probs: Tensor, masked_probs: Tensor) -> Tensor:
-    """AD_sb, the drop as SpeechBrain's L-MAC recipe computes it.
+    """AD_sb, the drop as SpeechBrain's L-MAC recipe computes it. [B], %.
 
     The recipe (``compute_AD`` in recipes/ESC50/interpret/interpreter_brain.py) puts
     probabilities through a second softmax, q = softmax(p), and returns
     100 relu(q[ŷ] - q'[ŷ]) / q[ŷ]. That flattens them: losing all of a certain class
-    reads 100 (1 - 1/e) = 63.2 instead of 100. 0 to 63.2, lower is better; for
-    comparison with tables made by that recipe only.
-
-    Parameters
-    ----------
-    input_probs : Tensor
-        Class probabilities on the input, ``[B, K]``.
-    masked_probs : Tensor
-        Class probabilities under the mask, ``[B, K]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``, in per cent.
+    reads 100 (1 - 1/e) = 63.2 instead of 100. For comparison with tables made by that
+    recipe only.
     """
     flat_input, flat_masked = input_probs.softmax(1), masked_probs.softmax(1)
     # Its argmax comes after the second softmax, which may round two classes together.
-    predicted = flat_input.argmax(1)
-    c, o = _probability_of(predicted, flat_input, flat_masked)
+    predicted = flat_input.argmax(1, keepdim=True)
+    c, o = (flat.gather(1, predicted)[:, 0] for flat in (flat_input, flat_masked))
     return 100.0 * relu(c - o) / (c + 1e-10)
 
 
 def average_gain(c: Tensor, o: Tensor) -> Tensor:
-    """AG, 100 relu(o - c) / (1 - c): the part of the missing confidence won.
+    """AG, 100 relu(o - c) / (1 - c): the part of the missing confidence won. [B], %.
 
-    0 to 100, higher is better. Where c = 1 there is nothing to win: 0.
-    Zhang et al., "Opti-CAM", arXiv 2301.07002, 2023.
-
-    Parameters
-    ----------
-    c : Tensor
-        Probability of the predicted class on the input, ``[B]``.
-    o : Tensor
-        The same class's probability under the mask, ``[B]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``, in per cent.
+    Where c = 1 there is nothing to win: 0.
     """
     return 100.0 * ratio_or_zero(relu(o - c), 1.0 - c)
 
 
 def faithfulness(c: Tensor, r: Tensor) -> Tensor:
-    """FF, c - r: what confidence goes with the explanation.
-
-    -1 to 1, higher is better. Paissan et al., "Listenable Maps for Audio Classifiers"
-    (L-MAC), ICML 2024, arXiv 2403.13086.
-
-    Parameters
-    ----------
-    c : Tensor
-        Probability of the predicted class on the input, ``[B]``.
-    r : Tensor
-        The same class's probability on what the mask removes, ``[B]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-    """
+    """FF, c - r: what confidence goes with the explanation. [B]."""
     return c - r
 
 
 def input_fidelity(input_probs: Tensor, masked_probs: Tensor) -> Tensor:
-    """Fid-In, [argmax under the mask = ŷ]: whether the decision stays.
-
-    0 or 1, higher is better. Paissan et al., L-MAC, ICML 2024, arXiv 2403.13086.
-
-    Parameters
-    ----------
-    input_probs : Tensor
-        Class probabilities on the input, ``[B, K]``.
-    masked_probs : Tensor
-        Class probabilities under the mask, ``[B, K]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-    """
+    """Fid-In, [argmax under the mask = ŷ]: whether the decision stays. [B]."""
     return (masked_probs.argmax(1) == input_probs.argmax(1)).to(input_probs.dtype)
 
 
-def accuracy(input_probs: Tensor, labels: Tensor) -> Tensor:
-    """[ŷ = label]: whether the model is right about the input.
-
-    0 or 1, higher is better; a property of the model, not of the explanation.
-
-    Parameters
-    ----------
-    input_probs : Tensor
-        Class probabilities on the input, ``[B, K]``.
-    labels : Tensor
-        True classes, integer ``[B]`` in [0, K).
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-    """
-    return (input_probs.argmax(1) == labels).to(input_probs.dtype)
-
-
 def sparseness(mask: Tensor) -> Tensor:
-    """SPS, the mask's Gini index: how far it is concentrated on few cells.
+    """SPS, the Gini index of a mask [B, F, T]: whether few cells hold most of it. [B].
 
-    With the n cells sorted upwards, sum_i (2 i - n - 1) m_(i) / (n sum m). 0 (all
-    cells alike) to 1 - 1/n (one cell alone), higher is better. A constant mask has
-    0; so has the all-zero mask, whose cells are alike too, as in quantus.
-    Chalasani et al., "Concise Explanations of Neural Networks using Adversarial
-    Training", ICML 2020.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``[B]``; no other clip's scale enters, unlike quantus's batch maximum.
+    With the n cells sorted upwards, sum_i (2 i - n - 1) m_(i) / (n sum m). A constant
+    mask has 0; so has the all-zero mask, whose cells are alike too, as in quantus. No
+    other clip's scale enters, unlike quantus's batch maximum.
     """
     cells = mask.flatten(1).float().sort(dim=1).values
     n = cells.shape[1]
@@ -256,23 +174,11 @@ def sparseness(mask: Tensor) -> Tensor:
 
 
 def complexity(mask: Tensor) -> Tensor:
-    """COMP, the entropy of the mask as a distribution: how far it is spread.
+    """COMP, the entropy of a mask [B, F, T] as a distribution: how far it spreads. [B].
 
-    -sum q ln q with q = m / sum m, in nats. 0 (one cell alone) to ln n (all n cells
-    alike), lower is better. quantus has NaN for the all-zero mask; here it has ln n,
-    the value of every constant mask however faint, so that a mask that collapses is
-    neither dropped from an average nor rewarded. Bhatt et al., "Evaluating and
-    Aggregating Feature-based Model Explanations", IJCAI 2020.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
+    -sum q ln q with q = m / sum m, in nats. quantus has NaN for the all-zero mask;
+    here it has ln n, the value of every constant mask however faint, so that a mask
+    that collapses is neither dropped from an average nor rewarded.
     """
     cells = mask.flatten(1).float()
     cells = torch.where(cells.any(1, keepdim=True), cells, torch.ones_like(cells))
@@ -281,75 +187,142 @@ def complexity(mask: Tensor) -> Tensor:
 
 
 def mask_mean(mask: Tensor) -> Tensor:
-    """MM, the mean of the mask: how much it keeps.
+    """MM, the mean of a mask [B, F, T]: how much it keeps. [B].
 
-    0 to 1; of two equally faithful masks the one with the lower value says more.
-    Paissan et al., LMAC-ZS, NeurIPS 2024, arXiv 2405.17615.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
+    Of two equally faithful masks the one with the lower value says more.
     """
     return mask.mean((1, 2))
 
 
+def _accuracy(batch: MaskedPredictions) -> Tensor:
+    assert batch.labels is not None, "needs_labels"
+    return top_k_hits(batch.input, batch.labels)
+
+
+_LMAC = "Paissan et al., L-MAC, ICML 2024, arXiv 2403.13086"
+_GRAD_CAM_PP = 'Chattopadhay et al., "Grad-CAM++", WACV 2018'
+
+METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
+    # a property of the model, not of the explanation
+    Metric(
+        "accuracy",
+        _accuracy,
+        digits=3,
+        limits=(0, 1),
+        needs_labels=True,
+        printed=False,
+    ),
+    Metric(
+        "AI",
+        lambda x: average_increase(x.c, x.o),
+        better="higher",
+        digits=1,
+        source=_GRAD_CAM_PP,
+        limits=(0, 100),
+    ),
+    Metric(
+        "AD",
+        lambda x: average_drop(x.c, x.o),
+        better="lower",
+        digits=1,
+        source=_GRAD_CAM_PP,
+        limits=(0, 100),
+    ),
+    Metric(
+        "AD_sb",
+        lambda x: average_drop_speechbrain(x.input, x.masked_in),
+        better="lower",
+        digits=1,
+        source="SpeechBrain, recipes/ESC50/interpret",
+        limits=(0, 63.3),
+        printed=False,
+    ),
+    Metric(
+        "AG",
+        lambda x: average_gain(x.c, x.o),
+        better="higher",
+        digits=1,
+        source='Zhang et al., "Opti-CAM", arXiv 2301.07002, 2023',
+        limits=(0, 100),
+    ),
+    Metric(
+        "FF",
+        lambda x: faithfulness(x.c, x.r),
+        better="higher",
+        digits=3,
+        source=_LMAC,
+        limits=(-1, 1),
+    ),
+    Metric(
+        "Fid-In",
+        lambda x: input_fidelity(x.input, x.masked_in),
+        better="higher",
+        digits=3,
+        source=_LMAC,
+        limits=(0, 1),
+    ),
+    Metric(
+        "SPS",
+        lambda x: sparseness(x.masks),
+        better="higher",
+        digits=3,
+        source='Chalasani et al., "Concise Explanations of Neural Networks using '
+        'Adversarial Training", ICML 2020',
+        limits=(0, 1),
+    ),
+    Metric(
+        "COMP",
+        lambda x: complexity(x.masks),
+        better="lower",
+        source='Bhatt et al., "Evaluating and Aggregating Feature-based Model '
+        'Explanations", IJCAI 2020',
+        limits=(0, torch.inf),
+    ),
+    Metric(
+        "MM",
+        lambda x: mask_mean(x.masks),
+        digits=3,
+        source="Paissan et al., LMAC-ZS, NeurIPS 2024, arXiv 2405.17615",
+        limits=(0, 1),
+    ),
+)
+"""Columns of results.csv, in its order."""
+
+
 def faithfulness_table(
     input_probs: Tensor,
-    masked_probs: Tensor,
-    removed_probs: Tensor,
+    masked_in: Tensor,
+    masked_out: Tensor,
     masks: Tensor,
     labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Compute every column that does not need the sources, for a batch of clips.
+    """Compute every metric of `METRICS` for a batch of clips.
 
     Parameters
     ----------
-    input_probs : Tensor
-        Class probabilities on the input, ``[B, K]``.
-    masked_probs : Tensor
-        Class probabilities on what the mask keeps, ``[B, K]``.
-    removed_probs : Tensor
-        Class probabilities on what the mask removes, ``[B, K]``.
-    masks : Tensor
-        ``[B, F, T]`` in [0, 1].
-    labels : Tensor | None
-        True classes, integer ``[B]``; None where they are not known.
+    input_probs : Tensor [B, K]
+        Class probabilities on the input.
+    masked_in : Tensor [B, K]
+        On what the masks keep.
+    masked_out : Tensor [B, K]
+        On what they leave out.
+    masks : Tensor [B, F, T]
+        In [0, 1].
+    labels : Tensor [B], optional
+        True classes; without them there is no accuracy.
 
     Returns
     -------
-    dict[str, Tensor]
-        ``[B]`` each, under the names of results.csv: accuracy (with labels only),
-        AI, AD, AD_sb, AG, FF, Fid-In, SPS, COMP and MM.
+    dict of str to Tensor [B]
+        Under the names of results.csv.
 
     Raises
     ------
     ValueError
         If the arguments are not about the same clips and classes.
     """
-    all_probs = (input_probs, masked_probs, removed_probs)
-    require_equal_shapes(*all_probs)
-    require_equal_shapes(input_probs[:, 0], masks[:, 0, 0], labels)
-    c, o, r = _probability_of(input_probs.argmax(1), *all_probs)
-    table = {} if labels is None else {"accuracy": accuracy(input_probs, labels)}
-    return table | {
-        "AI": average_increase(c, o),
-        "AD": average_drop(c, o),
-        "AD_sb": average_drop_speechbrain(input_probs, masked_probs),
-        "AG": average_gain(c, o),
-        "FF": faithfulness(c, r),
-        "Fid-In": input_fidelity(input_probs, masked_probs),
-        "SPS": sparseness(masks),
-        "COMP": complexity(masks),
-        "MM": mask_mean(masks),
+    batch = MaskedPredictions(input_probs, masked_in, masked_out, masks, labels)
+    known = {
+        n: m for n, m in METRICS.items() if not m.needs_labels or labels is not None
     }
-
-
-def _probability_of(predicted: Tensor, *probs: Tensor) -> list[Tensor]:
-    """Pick the probability of one class per clip, [B] from each [B, K]."""
-    return [p.gather(1, predicted[:, None]).squeeze(1) for p in probs]
+    return values_of(known, batch)

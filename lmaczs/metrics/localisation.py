@@ -1,37 +1,82 @@
 """How well a mask finds a source whose place is known: one value per sample.
 
-In a mixture the sources are known as waveforms, in a sequence as stretches of time.
+In a sum the two sources are known as waveforms, in a sequence as stretches of time.
+The source that the prompt names is the target, the other one the interference.
+
+`LOCALISATION` is the one place where such a metric is added.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from lmaczs.metrics.metric import (
+    Metric,
+    by_name,
+    ratio_or_zero,
+    require_equal_shapes,
+)
 
 MAX_SI_SDR = 60.0
 """Bound of |SI-SDR| in dB: a millionth of the power is inaudible beside the rest."""
 
 
+@dataclass(frozen=True)
+class LocatedMasks:
+    """Masks of mixtures, and where the target of each is.
+
+    Attributes
+    ----------
+    masks : Tensor [B, F, T]
+        In [0, 1].
+    power : Tensor [B, F, T]
+        |STFT|^2 of the mixtures.
+    target_power : Tensor [B, F, T]
+        Of the targets alone.
+    interference_power : Tensor [B, F, T]
+        Of the interferences alone.
+    inside : Tensor [B, T]
+        True in the frames of the target.
+    explanations : Tensor [B, samples]
+        What the masks keep, as waveforms.
+    mixtures : Tensor [B, samples]
+        What was explained.
+    targets : Tensor [B, samples]
+        The targets alone.
+    """
+
+    masks: Tensor
+    power: Tensor
+    target_power: Tensor
+    interference_power: Tensor
+    inside: Tensor
+    explanations: Tensor
+    mixtures: Tensor
+    targets: Tensor
+
+
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Compute the scale-invariant signal-to-distortion ratio.
+    """Compute the scale-invariant signal-to-distortion ratio of waveforms.
 
     10 log10 (|a s|^2 / |e - a s|^2) with a = <e, s> / |s|^2, of the signals without
     their means. -60 to 60 dB, where it is cut so that a perfect or a silent estimate
-    keeps an average finite; higher is better. A silent (or constant) estimate or
-    reference has nothing in common with the other: -60 dB.
-    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
+    keeps an average finite. A silent (or constant) estimate or reference has nothing
+    in common with the other: -60 dB.
 
     Parameters
     ----------
-    estimate : Tensor
-        Waveforms, ``[B, samples]``, at any scale.
-    reference : Tensor
-        The true sources, ``[B, samples]``.
+    estimate : Tensor [B, samples]
+        At any scale.
+    reference : Tensor [B, samples]
+        The true sources.
 
     Returns
     -------
-    Tensor
-        ``[B]`` in dB.
+    Tensor [B]
+        dB.
 
     Raises
     ------
@@ -52,51 +97,18 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
 def si_sdr_improvement(estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
     """Compute by how much an explanation is nearer to a source than the mixture is.
 
-    si_sdr(estimate, reference) - si_sdr(mixture, reference): -120 to 120 dB, higher
-    is better, 0 for keeping everything.
-
-    Parameters
-    ----------
-    estimate : Tensor
-        Listenable explanations, ``[B, samples]``.
-    mixture : Tensor
-        What the model was given, ``[B, samples]``.
-    reference : Tensor
-        The source that the prompt names, ``[B, samples]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]`` in dB.
+    si_sdr(estimate, reference) - si_sdr(mixture, reference), of waveforms
+    [B, samples]: [B] in dB, 0 for keeping everything.
     """
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
 
 def mass_on_source(mask: Tensor, target_power: Tensor, other_power: Tensor) -> Tensor:
-    """Compute the share of the mask, weighted by power, that lies on the right source.
+    """Compute the fraction of the mask, weighted by power, that lies on the target.
 
-    sum(M P_target) / sum(M (P_target + P_other)): 0 to 1, higher is better. Keeping
-    everything has the target's share of the mixture's power. Where the mask keeps
-    no power, nothing lies on the source: 0.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-    target_power : Tensor
-        |STFT|^2 of the source that the prompt names, ``[B, F, T]``.
-    other_power : Tensor
-        |STFT|^2 of everything else, ``[B, F, T]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
+    sum(M P_target) / sum(M (P_target + P_other)), of tensors [B, F, T]: [B] in [0, 1].
+    Keeping everything has the target's fraction of the mixture's power. Where the mask
+    keeps no power, nothing lies on the target: 0.
     """
     require_equal_shapes(mask, target_power, other_power)
     on_target = (mask * target_power).sum((1, 2))
@@ -104,29 +116,10 @@ def mass_on_source(mask: Tensor, target_power: Tensor, other_power: Tensor) -> T
 
 
 def mass_in_region(mask: Tensor, power: Tensor, region: Tensor) -> Tensor:
-    """Compute the share of the mask, weighted by power, in the right stretch of time.
+    """Compute the fraction of the mask, weighted by power, in the target's frames.
 
-    sum over the region (M P) / sum(M P): 0 to 1, higher is better; for sequences, in
-    which one source follows the other. Where the mask keeps no power: 0.
-
-    Parameters
-    ----------
-    mask : Tensor
-        ``[B, F, T]`` in [0, 1].
-    power : Tensor
-        |STFT|^2 of the sequence, ``[B, F, T]``.
-    region : Tensor
-        True in the frames of the source that the prompt names, bool ``[B, T]``.
-
-    Returns
-    -------
-    Tensor
-        ``[B]``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
+    sum over the region (M P) / sum(M P), of M and P [B, F, T] and a region [B, T] that
+    is True where the target is: [B] in [0, 1]. Where the mask keeps no power: 0.
     """
     require_equal_shapes(mask[:, 0], region)
     inside = region[:, None]
@@ -134,71 +127,39 @@ def mass_in_region(mask: Tensor, power: Tensor, region: Tensor) -> Tensor:
 
 
 def pointing_game(mask: Tensor, power: Tensor, inside: Tensor) -> Tensor:
-    """Whether the frame that the mask keeps most energy of is the source's.
+    """Whether the frame that the mask keeps most energy of is the target's.
 
-    Parameters
-    ----------
-    mask : Tensor [B, F, T]
-        In [0, 1].
-    power : Tensor [B, F, T]
-        Power spectrogram of what was explained.
-    inside : Tensor [B, T]
-        1 in frames of the source, 0 elsewhere.
-
-    Returns
-    -------
-    Tensor [B]
-        0 or 1, higher is better; 0 where the mask keeps nothing.
-
-    References
-    ----------
-    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016.
+    Of a mask and the mixture's power [B, F, T] and the target's frames [B, T]: [B], 0
+    or 1; 0 where the mask keeps nothing.
     """
     kept = (mask * power).sum(1)
     hit = inside.gather(1, kept.argmax(1, keepdim=True))[:, 0] > 0.5
     return (hit & (kept.amax(1) > 0)).float()
 
 
-def temporal_iou(mask: Tensor, inside: Tensor, share: float = 0.5) -> Tensor:
-    """Overlap in time of what the mask keeps and where the source is.
+def temporal_iou(mask: Tensor, inside: Tensor, fraction: float = 0.5) -> Tensor:
+    """Intersection over union in time of what the mask keeps and where the target is.
 
     Parameters
     ----------
     mask : Tensor [B, F, T]
         In [0, 1].
     inside : Tensor [B, T]
-        1 in frames of the source, 0 elsewhere.
-    share : float
-        A frame counts as kept where the mask's mean over frequency exceeds this share
-        of its highest value over time.
+        1 in frames of the target, 0 elsewhere.
+    fraction : float
+        A frame counts as kept where the mask's mean over frequency exceeds this
+        fraction of its highest value over time.
 
     Returns
     -------
     Tensor [B]
-        Intersection over union, 0 to 1, higher is better; 0 for an empty mask.
+        0 to 1; 0 for an empty mask.
     """
     level = mask.mean(1)
-    kept = (level > share * level.amax(1, keepdim=True)) & (level > 0)
+    kept = (level > fraction * level.amax(1, keepdim=True)) & (level > 0)
     real = inside > 0.5
     union = (kept | real).sum(1)
     return torch.where(union > 0, (kept & real).sum(1) / union.clamp_min(1), 0.0)
-
-
-def ratio_or_zero(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide, and answer 0 where the whole is 0.
-
-    Parameters
-    ----------
-    part : Tensor
-        Numerator.
-    whole : Tensor
-        Denominator, at least 0.
-
-    Returns
-    -------
-    Tensor
-    """
-    return part / torch.where(whole > 0, whole, 1.0) * (whole > 0)
 
 
 def _unit_energy(wavs: Tensor) -> Tensor:
@@ -208,19 +169,44 @@ def _unit_energy(wavs: Tensor) -> Tensor:
     return torch.nn.functional.normalize(centred, dim=1)
 
 
-def require_equal_shapes(*tensors: Tensor | None) -> None:
-    """Refuse tensors that would be broadcast without a word.
-
-    Parameters
-    ----------
-    *tensors : Tensor or None
-        None is left out.
-
-    Raises
-    ------
-    ValueError
-        If two shapes differ.
-    """
-    shapes = {tuple(t.shape) for t in tensors if t is not None}
-    if len(shapes) > 1:
-        raise ValueError(f"These shapes must be equal: {sorted(shapes)}.")
+LOCALISATION: dict[str, dict[str, Metric[LocatedMasks]]] = {
+    "sequence": by_name(
+        Metric(
+            "mass_on_source",
+            lambda x: mass_in_region(x.masks, x.power, x.inside),
+            better="higher",
+            limits=(0, 1),
+        ),
+        Metric(
+            "pointing_game",
+            lambda x: pointing_game(x.masks, x.power, x.inside.float()),
+            better="higher",
+            source='Zhang et al., "Top-down Neural Attention by Excitation Backprop", '
+            "ECCV 2016",
+            limits=(0, 1),
+        ),
+        Metric(
+            "temporal_iou",
+            lambda x: temporal_iou(x.masks, x.inside.float()),
+            better="higher",
+            limits=(0, 1),
+        ),
+    ),
+    "sum": by_name(
+        Metric(
+            "mass_on_source",
+            lambda x: mass_on_source(x.masks, x.target_power, x.interference_power),
+            better="higher",
+            limits=(0, 1),
+        ),
+        Metric(
+            "si_sdr_improvement",
+            lambda x: si_sdr_improvement(x.explanations, x.mixtures, x.targets),
+            better="higher",
+            digits=1,
+            source='Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019',
+            limits=(-2 * MAX_SI_SDR, 2 * MAX_SI_SDR),
+        ),
+    ),
+}
+"""For each arrangement of two sources its metrics: columns of localisation.csv."""

@@ -9,7 +9,7 @@ from lmaczs.utils.errors import LmaczsError
 
 __all__ = ["EVALUATION", "MissingExtraError", "require_packages"]
 
-EVALUATION = ("captum", "scipy.stats", "skimage.metrics")
+EVALUATION = ("captum", "scipy.stats")
 
 
 class MissingExtraError(LmaczsError, ImportError):

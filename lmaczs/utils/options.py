@@ -30,6 +30,7 @@ RENAMED: dict[str, str] = {
     "best_metric": "checkpoint_metric",
     "best_mode": "checkpoint_mode",
     "peak_lr": "lr",
+    "saliency": "explainers",
 }
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 

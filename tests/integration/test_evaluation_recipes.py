@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -17,10 +18,22 @@ import pytest
 import soundfile
 from PIL import Image
 
-from lmaczs.evaluation import attribution
-from lmaczs.evaluation.explainers import KEEP_ALL, MAIN, Methods
-from lmaczs.evaluation.source_mixtures import LOCALISATION
-from lmaczs.evaluation.tables import HEADER
+from lmaczs.evaluation.attribution import (
+    gradient_explainer,
+    integrated_gradients,
+    smooth_grad,
+)
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import (
+    EXPLAINERS,
+    KEEP_ALL,
+    MAIN,
+    ExplainerSuite,
+    Method,
+)
+from lmaczs.evaluation.tables import results_columns
+from lmaczs.metrics.faithfulness import METRICS as FIGURES
+from lmaczs.metrics.metric import Metric
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]
@@ -48,8 +61,12 @@ def data(write_esc50: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def two_steps() -> Iterator[None]:
     """Gradient methods of two steps: what they find is tested elsewhere."""
+    slow = {"SmoothGrad": smooth_grad, "Integrated Gradients": integrated_gradients}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attribution, "GRADIENT_STEPS", 2)
+        for name, attribution in slow.items():
+            quick = gradient_explainer(partial(attribution, steps=2))
+            method = Method(name, quick, needs_gradient=True)
+            patch.setitem(EXPLAINERS, name, method)
         yield
 
 
@@ -89,13 +106,13 @@ def test_every_clip_method_and_condition_is_scored(evaluated: Path) -> None:
     conditions = ["clean", "mixture", "white noise", "speech"]
     assert list(dict.fromkeys(results.condition)) == conditions
     assert list(results.method) == METHODS * 4
-    assert tuple(results.columns) == HEADER
+    assert list(results.columns) == results_columns()
     assert (results.n == 3).all()
     assert not per_clip.duplicated(["id", "method", "condition"]).any()
     means = per_clip.groupby(["condition", "method"]).FF.mean()
     for row in results.itertuples():
         assert row.FF == pytest.approx(means[row.condition, row.method])
-    assert np.isfinite(results[list(HEADER[2:])].to_numpy(float)).all()
+    assert np.isfinite(results[results_columns()[2:]].to_numpy(float)).all()
 
 
 def test_known_sources_and_curves_are_scored(evaluated: Path) -> None:
@@ -104,7 +121,11 @@ def test_known_sources_and_curves_are_scored(evaluated: Path) -> None:
     assert list(located.loc["sum", "method"]) == METHODS
     assert located.loc["sum", "temporal_iou"].isna().all()
     assert located.loc["sequence", "si_sdr_improvement"].isna().all()
-    assert located.loc["sequence", list(LOCALISATION[:3])].notna().all(axis=None)
+    assert (
+        located.loc["sequence", ["mass_on_source", "pointing_game", "temporal_iou"]]
+        .notna()
+        .all(axis=None)
+    )
     areas = pd.read_csv(evaluated / "areas.csv")
     assert set(areas.method) == set(METHODS) - {KEEP_ALL}
     assert areas[["insertion", "deletion"]].stack().between(0, 1).all()
@@ -129,13 +150,13 @@ def test_nothing_is_computed_twice(
     evaluate: Callable[..., pd.DataFrame],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A complete folder asks no method; speech is left out without a folder of it."""
+    """A complete folder runs no explainer; speech is left out without its folder."""
     before = (evaluated / "per_clip.csv").read_bytes()
 
     def refuse(*_: object) -> None:
-        raise AssertionError("a method was asked")
+        raise AssertionError("an explainer was run")
 
-    monkeypatch.setattr(Methods, "__call__", refuse)
+    monkeypatch.setattr(ExplainerSuite, "__call__", refuse)
     again = evaluate(evaluated)
     assert list(dict.fromkeys(again.condition)) == ["clean", "mixture", "white noise"]
     assert (evaluated / "per_clip.csv").read_bytes() == before
@@ -148,16 +169,16 @@ def test_an_interrupted_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that was cut off and went on writes what one without a break did."""
-    ask, calls = Methods.__call__, []
+    explain, calls = ExplainerSuite.__call__, []
 
-    def twice(self: Methods, asked: object) -> object:
-        calls.append(asked)
+    def twice(self: ExplainerSuite, batch: ExplainerInput) -> object:
+        calls.append(batch)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return ask(self, asked)
+        return explain(self, batch)
 
     options = ("--conditions=[clean, mixture]", "--localisation=False")
-    monkeypatch.setattr(Methods, "__call__", twice)
+    monkeypatch.setattr(ExplainerSuite, "__call__", twice)
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path, *options)
     evaluate(tmp_path, *options)
@@ -200,15 +221,48 @@ def test_folder_of_the_old_name_is_not_mixed(
     assert (old / "per_clip.csv").read_bytes() == before
 
 
+def test_a_metric_and_an_explainer_are_one_entry_each(
+    evaluate: Callable[..., pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is added to the registries is in every table and on the page."""
+    options = ("--conditions=[clean]",)
+    for name in list(EXPLAINERS):
+        if name != KEEP_ALL:
+            monkeypatch.delitem(EXPLAINERS, name)
+    evaluate(tmp_path / "before", *options)
+    toy = Metric("toy", lambda batch: batch.masks.amax((1, 2)), better="higher")
+    monkeypatch.setitem(FIGURES, "toy", toy)
+    half = Method("half", lambda batch: 0.5 * batch.like)
+    monkeypatch.setitem(EXPLAINERS, "half", half)
+    evaluate(tmp_path / "out", *options)
+    for table in ("results", "per_clip"):
+        found = pd.read_csv(tmp_path / "out" / f"{table}.csv").set_index("method")
+        assert found.loc["half", "MM"].max() <= 0.5
+        assert (found.loc["half", "toy"] <= 0.5).all()
+        assert (found.loc[KEEP_ALL, "toy"] == 1).all()
+    for table in ("localisation", "localisation_per_clip", "areas"):
+        found = pd.read_csv(tmp_path / "out" / f"{table}.csv")
+        assert "half" in set(found.method)
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "| toy ↑ |" in page
+    assert page.count("| half |") == 1 + 2 + 1
+    with pytest.raises(ValueError, match="another setting of explainers"):
+        evaluate(tmp_path / "before", *options)
+    monkeypatch.delitem(EXPLAINERS, "half")
+    with pytest.raises(ValueError, match="per_clip.csv .* has no column toy"):
+        evaluate(tmp_path / "before", *options)
+
+
 @pytest.mark.parametrize("recipe_name", ["evaluate", "figures"])
-@pytest.mark.parametrize("package", ["captum", "skimage"])
 def test_package_that_is_missing_is_one_line(
-    recipe_name: str, package: str, data: Path, tmp_path: Path
+    recipe_name: str, data: Path, tmp_path: Path
 ) -> None:
     """It is said before any work, with the extra to install."""
-    (tmp_path / "path" / package).mkdir(parents=True)
-    broken = tmp_path / "path" / package / "__init__.py"
-    broken.write_text(f"raise ImportError('no {package}')\n")
+    (tmp_path / "path" / "captum").mkdir(parents=True)
+    broken = tmp_path / "path" / "captum" / "__init__.py"
+    broken.write_text("raise ImportError('no captum')\n")
     places = [str(tmp_path / "path"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     out = tmp_path / "out"
     done = subprocess.run(
@@ -227,7 +281,7 @@ def test_package_that_is_missing_is_one_line(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        f"{recipe_name}.py: {package} cannot be imported (no {package}): install what "
+        f"{recipe_name}.py: captum cannot be imported (no captum): install what "
         'the extra eval needs, pip install -e ".[eval]"'
     )
     assert not out.exists()

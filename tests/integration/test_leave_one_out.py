@@ -10,6 +10,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
+from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.training.export import export_run
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,8 @@ def test_every_label_is_learnt_by_itself(
         figures = json.loads((tmp_path / "sea_waves" / names[row.stage]).read_text())
         assert row.FF == figures["FF"]
         assert row.MM == figures["MM"]
+        assert row.MM_absent == figures["MM_absent"]
+    assert list(table) == ["label", "clips", "stage", *METRICS, "MM_absent"]
     clips = pd.read_csv(tmp_path / "sea_waves.csv")
     assert clips.label.eq("sea waves").all()
     assert clips.split.value_counts().to_dict() == {"train": 3, "valid": 1, "test": 1}

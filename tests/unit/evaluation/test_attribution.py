@@ -1,129 +1,89 @@
-"""Masks that LMAC-ZS+ is compared with."""
+"""Gradient methods against slow loops over their definitions."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.attribution import (
     NOISE,
-    SALIENCIES,
     grad_cam,
     grad_cam_pp,
+    gradient_explainer,
     integrated_gradients,
-    keep_all,
-    loudest_bins,
-    mask_of,
-    shuffled_bins,
-    shuffled_patches,
+    normalise_attribution,
     similarity_of,
     smooth_grad,
 )
+from lmaczs.evaluation.explainer import ExplainerInput
 
-MASK = torch.rand(3, 65, 70, generator=torch.Generator().manual_seed(0))
+METHODS = (grad_cam, grad_cam_pp, smooth_grad, integrated_gradients)
 
 
 def _rng() -> torch.Generator:
     return torch.Generator().manual_seed(1)
 
 
-def test_keep_all_leaves_a_spectrogram_as_it_is() -> None:
-    """Multiplying by it changes nothing."""
-    assert torch.equal(keep_all(MASK) * MASK, MASK)
-
-
-def test_shuffles_keep_each_clips_values() -> None:
-    """Histogram, and so the mean, of each clip's mask stay."""
-    for shuffle in (shuffled_bins, shuffled_patches):
-        shuffled = shuffle(MASK, _rng())
-        assert shuffled.shape == MASK.shape
-        assert not torch.equal(shuffled, MASK)
-        for before, after in zip(MASK, shuffled, strict=True):
-            assert torch.equal(before.flatten().sort()[0], after.flatten().sort()[0])
-
-
-def test_shuffles_repeat_under_one_seed() -> None:
-    """The same source of chance gives the same mask."""
-    for shuffle in (shuffled_bins, shuffled_patches):
-        assert torch.equal(shuffle(MASK, _rng()), shuffle(MASK, _rng()))
-
-
-def test_shuffled_patches_moves_whole_rectangles() -> None:
-    """A mask that is constant in each rectangle still is so afterwards."""
-    values = torch.rand(1, 8, 8, generator=_rng())
-    mask = values.repeat_interleave(4, 1).repeat_interleave(3, 2)
-    shuffled = shuffled_patches(mask, _rng(), patches=8)
-    tiles = shuffled.reshape(1, 8, 4, 8, 3)
-    assert torch.equal(tiles, tiles[:, :, :1, :, :1].expand_as(tiles))
-    assert torch.equal(
-        tiles[:, :, 0, :, 0].flatten().sort()[0], values.flatten().sort()[0]
-    )
-
-
-def test_loudest_bins_is_a_sort() -> None:
-    """The loudest cells of each clip are kept, as many as make the same mean."""
-    power = torch.rand(3, 65, 70, generator=_rng())
-    kept = loudest_bins(power, MASK)
-    for one, own, given in zip(power, kept, MASK, strict=True):
-        count = round(float(given.mean()) * given.numel())
-        cells = sorted(one.flatten().tolist(), reverse=True)
-        assert int(own.sum()) == count
-        assert float(one[own == 1].min()) == pytest.approx(cells[count - 1])
-
-
-# --- gradient methods ---------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
-def case(tiny_clap: FrozenClap) -> tuple[FrozenClap, Tensor, Tensor]:
-    """A CLAP, the log-mel of two clips of noise and tone, and a prompt for each."""
+def case(tiny_clap: FrozenClap) -> ExplainerInput:
+    """Two clips, a tone and noise, and a prompt for each."""
     time = torch.arange(160000) / 32000
     tone = 0.3 * torch.sin(2 * torch.pi * 1500 * time) * (time % 1 < 0.5)
     noise = 0.1 * torch.randn(160000, generator=_rng())
-    log_mel = tiny_clap.front_end.log_mel(torch.stack([tone, noise]))
-    return tiny_clap, log_mel, tiny_clap.encode_text(["a tone", "white noise"])
+    front_end = tiny_clap.front_end
+    spectrum = front_end.stft(torch.stack([tone, noise]))
+    return ExplainerInput(
+        tiny_clap,
+        spectrum[..., : front_end.n_frames],
+        front_end.stft_to_log_mel(spectrum),
+        tiny_clap.encode_text(["a tone", "white noise"]),
+        torch.tensor([160000, 160000]),
+    )
 
 
-@pytest.mark.parametrize("name", SALIENCIES)
-def test_saliencies_become_masks(
-    case: tuple[FrozenClap, Tensor, Tensor], name: str
-) -> None:
+def alone(case: ExplainerInput, row: int) -> ExplainerInput:
+    """One clip with its prompt."""
+    return case.with_prompts(row, case.text[row : row + 1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_attributions_become_masks(case: ExplainerInput, method: object) -> None:
     """Every method gives a mask in [0, 1] on the STFT; no clip depends on another."""
-    clap, log_mel, text = case
-    saliency = SALIENCIES[name](clap, log_mel, text, 0)
-    mask = mask_of(saliency, clap.front_end)
-    front_end = clap.front_end
+    front_end = case.clap.front_end
+    found = method(case)
+    mask = gradient_explainer(lambda batch: found)(case)
     assert mask.shape == (2, front_end.n_freqs, front_end.n_frames)
     assert mask.min() >= 0 and mask.max() <= 1
     assert not mask.requires_grad
-    mel = mask_of(saliency, front_end, mel=True)
+    mel = gradient_explainer(lambda batch: found)(replace(case, domain="mel"))
     assert mel.shape == (2, front_end.n_mels, front_end.n_frames)
     assert all(peak in (0, 1) for peak in mel.amax((1, 2)).tolist())
-    if name != "SmoothGrad":  # its noise is drawn for the batch
-        alone = SALIENCIES[name](clap, log_mel[1:], text[1:], 0)
-        torch.testing.assert_close(alone, saliency[1:], rtol=1e-3, atol=1e-7)
+    if method is not smooth_grad:  # its noise is drawn for the batch
+        torch.testing.assert_close(
+            method(alone(case, 1)), found[1:], rtol=1e-3, atol=1e-7
+        )
 
 
-def test_mask_of_its_rule(case: tuple[FrozenClap, Tensor, Tensor]) -> None:
+def test_rule_of_masks(case: ExplainerInput) -> None:
     """Negative is zero, the highest is one, nothing positive is an empty mask."""
-    front_end = case[0].front_end
+    front_end = case.clap.front_end
     grid = torch.full((2, front_end.n_mels, front_end.n_frames), -3.0)
     grid[0, 5, 7], grid[0, 9, 9] = 4.0, 1.0
-    mask = mask_of(grid, front_end, mel=True)
+    mask = normalise_attribution(grid, front_end, mel=True)
     assert mask[0, 5, 7] == 1 and mask[0, 9, 9] == 0.25
     assert int((mask > 0).sum()) == 2
-    whole = mask_of(grid, front_end)
+    whole = normalise_attribution(grid, front_end)
     torch.testing.assert_close(whole, front_end.expand_mask(mask))
 
 
-def _slow_cams(
-    clap: FrozenClap, log_mel: Tensor, text: Tensor
-) -> tuple[np.ndarray, ...]:
+def _slow_cams(one: ExplainerInput) -> tuple[np.ndarray, ...]:
     """Grad-CAM and Grad-CAM++ of one clip, cell by cell."""
-    maps = clap.audio_features(log_mel).last[0].detach().double()
+    clap, text = one.clap, one.text
+    maps = clap.audio_features(one.log_mel).last[0].detach().double()
     project = clap.model.audio_projection.double()
     leaf = maps.clone().requires_grad_(True)
     embedding = torch.nn.functional.normalize(project(leaf.mean((1, 2))[None]), dim=-1)
@@ -144,23 +104,21 @@ def _slow_cams(
     return np.maximum(cam, 0), np.maximum(cam_pp, 0)
 
 
-def test_cams_are_their_definitions(case: tuple[FrozenClap, Tensor, Tensor]) -> None:
+def test_cams_are_their_definitions(case: ExplainerInput) -> None:
     """Weights by the mean gradient, or by eq. 19 of Grad-CAM++, then a sum."""
-    clap, log_mel, text = case
-    slow = _slow_cams(clap, log_mel[:1], text[:1])
+    one = alone(case, 0)
+    slow = _slow_cams(one)
     for method, expected in zip((grad_cam, grad_cam_pp), slow, strict=True):
-        found = method(clap, log_mel[:1], text[:1])[0].numpy()
+        found = method(one)[0].numpy()
         scale = max(1e-9, expected.max())
         np.testing.assert_allclose(found, expected, atol=2e-3 * scale)
 
 
-def test_integrated_gradients_are_a_path_integral(
-    case: tuple[FrozenClap, Tensor, Tensor],
-) -> None:
+def test_integrated_gradients_are_a_path_integral(case: ExplainerInput) -> None:
     """Mean gradient on the way from silence, by midpoints, times the way."""
-    clap, log_mel, text = case
-    one, words = log_mel[:1], text[:1]
-    found = integrated_gradients(clap, one, words)[0]
+    clip = alone(case, 0)
+    clap, one, words = clip.clap, clip.log_mel, clip.text
+    found = integrated_gradients(clip)[0]
     silence = torch.full_like(one, -100.0)
     total = torch.zeros_like(one)
     for step in range(50):
@@ -176,17 +134,15 @@ def test_integrated_gradients_are_a_path_integral(
     assert float(found.sum()) == pytest.approx(float(gained), abs=0.03)
 
 
-def test_smooth_grad_is_a_mean_over_noise(
-    case: tuple[FrozenClap, Tensor, Tensor],
-) -> None:
+def test_smooth_grad_is_a_mean_over_noise(case: ExplainerInput) -> None:
     """Like a mean over other draws; repeatable; the global generator is left alone."""
-    clap, log_mel, text = case
-    one, words = log_mel[:1], text[:1]
+    clip = replace(alone(case, 0), seed=3)
+    clap, one, words = clip.clap, clip.log_mel, clip.text
     state = torch.random.get_rng_state()
-    found = smooth_grad(clap, one, words, seed=3)
+    found = smooth_grad(clip)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(smooth_grad(clap, one, words, seed=3), found)
-    assert not torch.equal(smooth_grad(clap, one, words, seed=4), found)
+    assert torch.equal(smooth_grad(clip), found)
+    assert not torch.equal(smooth_grad(replace(clip, seed=4)), found)
     rng, spread = _rng(), NOISE * (one.max() - one.min())
     total = torch.zeros_like(one)
     for _ in range(50):

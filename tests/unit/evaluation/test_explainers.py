@@ -1,4 +1,4 @@
-"""Methods: what each makes of a batch, on the same grid and under the same seed."""
+"""Explainers: what each makes of a batch, on the same grid and under the same seed."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation import explainers as methods_module
-from lmaczs.evaluation.attribution import SALIENCIES, grad_cam, mask_of
+from lmaczs.evaluation import explainers
+from lmaczs.evaluation.attribution import gradient_explainer, normalise_attribution
+from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import (
-    CHANCE,
+    EXPLAINERS,
     KEEP_ALL,
     MAIN,
-    Asked,
-    Methods,
-    by_decoder,
-    by_saliency,
+    ExplainerSuite,
+    Method,
+    chosen,
+    decoder_method,
 )
 from lmaczs.frontend import DOMAINS, Domain, power
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PROMPTS = ["a tone", "white noise", "a click"]
 OTHER = "L-MAC"
+RANDOM = ("random patches", "random bins")
+BASELINES = (*RANDOM, "energy", KEEP_ALL)
 Found = dict[str, tuple[Tensor, float]]
 
 
@@ -41,16 +44,18 @@ def decoder_of(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> Mask
     return decoder.eval()
 
 
-def ask(clap: FrozenClap, wavs: Tensor, seed: int = 3) -> Asked:
-    """Ask each of some clips for a prompt of its own."""
+def batch_of(clap: FrozenClap, wavs: Tensor, domain: Domain = "stft") -> ExplainerInput:
+    """Give each of some clips a prompt of its own."""
     front_end = clap.front_end
     spectrum = front_end.stft(front_end.fit_length(wavs))
-    return Asked(
+    return ExplainerInput(
+        clap=clap,
         spectrum=spectrum,
         log_mel=front_end.stft_to_log_mel(spectrum),
         text=clap.encode_text(PROMPTS[: len(wavs)]),
         samples=torch.full((len(wavs),), wavs.shape[-1]),
-        seed=seed,
+        domain=domain,
+        seed=3,
     )
 
 
@@ -62,23 +67,26 @@ def sounds(samples: int = SIZE) -> Tensor:
     return torch.stack([tone, noise[0], noise[1] * 10**-time])
 
 
-def methods_of(clap: FrozenClap, domain: Domain) -> Methods:
+def suite_of(clap: FrozenClap, domain: Domain) -> ExplainerSuite:
     """Two decoders and one gradient method."""
     own = "mel" if domain == "mel" else "stft"
     decoders = {MAIN: decoder_of(clap, own), OTHER: decoder_of(clap, own, 1)}
-    return Methods(clap, decoders, domain, {"Grad-CAM": grad_cam})
+    return ExplainerSuite(clap, decoders, domain, chosen(["Grad-CAM", *BASELINES]))
 
 
 @pytest.fixture(scope="module")
-def asked(tiny_clap: FrozenClap) -> Asked:
+def batch(tiny_clap: FrozenClap) -> ExplainerInput:
     """Three clips as long as the encoder's input."""
-    return ask(tiny_clap, sounds())
+    return batch_of(tiny_clap, sounds())
 
 
 @pytest.fixture(scope="module")
-def every(tiny_clap: FrozenClap, asked: Asked) -> dict[str, Found]:
-    """What the methods of each domain make of them."""
-    return {domain: methods_of(tiny_clap, domain)(asked) for domain in DOMAINS}
+def every(tiny_clap: FrozenClap, batch: ExplainerInput) -> dict[str, Found]:
+    """What the explainers of each domain make of them."""
+    return {
+        domain: suite_of(tiny_clap, domain)(replace(batch, domain=domain))
+        for domain in DOMAINS
+    }
 
 
 # --- names --------------------------------------------------------------------------
@@ -87,19 +95,45 @@ def every(tiny_clap: FrozenClap, asked: Asked) -> dict[str, Found]:
 def test_names_are_in_the_order_of_the_tables(
     tiny_clap: FrozenClap, every: dict[str, Found]
 ) -> None:
-    """Decoders as given, gradients, chance, energy, keep-all; masks come likewise."""
+    """Decoders as given, then the registry; masks have the same order."""
     names = [MAIN, OTHER, "Grad-CAM", "random patches", "random bins", "energy"]
     for domain, found in every.items():
-        assert methods_of(tiny_clap, domain).names == [*names, "keep-all"]
+        assert suite_of(tiny_clap, domain).names == [*names, "keep-all"]
         assert list(found) == [*names, "keep-all"]
 
 
-def test_gradient_methods_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
-    """Every saliency by default, none of an empty choice."""
+def test_explainers_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
+    """The registry by default, none of an empty choice; a misspelt one is named."""
     decoders = {MAIN: decoder_of(tiny_clap)}
-    rest = [*CHANCE, "energy", KEEP_ALL]
-    assert Methods(tiny_clap, decoders).names == [MAIN, *SALIENCIES, *rest]
-    assert Methods(tiny_clap, decoders, saliencies={}).names == [MAIN, *rest]
+    gradient = ["Grad-CAM", "Grad-CAM++", "SmoothGrad", "Integrated Gradients"]
+    assert list(EXPLAINERS) == [*gradient, *BASELINES]
+    assert [m.needs_gradient for m in EXPLAINERS.values()] == [True] * 4 + [False] * 4
+    assert ExplainerSuite(tiny_clap, decoders).names == [MAIN, *EXPLAINERS]
+    assert ExplainerSuite(tiny_clap, decoders, explainers={}).names == [MAIN]
+    with pytest.raises(ValueError, match="^explainers names 'GradCAM'; there are Grad"):
+        chosen(["energy", "GradCAM"])
+
+
+def test_an_explainer_is_one_entry(
+    tiny_clap: FrozenClap, batch: ExplainerInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added to the registry explains with the others, from the same batch."""
+    toy = Method("toy", lambda given: 0.5 * given.like)
+    monkeypatch.setitem(EXPLAINERS, "toy", toy)
+    suite = ExplainerSuite(
+        tiny_clap, {MAIN: decoder_of(tiny_clap)}, explainers=chosen(["toy"])
+    )
+    found = suite(batch)
+    assert list(found) == suite.names == [MAIN, "toy"]
+    assert torch.equal(found["toy"][0], 0.5 * found[MAIN][0])
+    assert ExplainerSuite(tiny_clap, {}).names[-1] == "toy"
+
+
+def test_baselines_need_a_decoder(batch: ExplainerInput) -> None:
+    """Without masks to be like there is nothing to keep as much as."""
+    for name in BASELINES:
+        with pytest.raises(ValueError, match="needs the masks of a decoder"):
+            EXPLAINERS[name](batch)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -112,11 +146,11 @@ def test_decoder_of_another_domain_is_refused(
         if domain == "mel":
             decoders[MAIN] = decoder_of(tiny_clap, "mel")
         if (own == "mel") == (domain == "mel"):
-            assert Methods(tiny_clap, decoders, domain).domain == domain
+            assert ExplainerSuite(tiny_clap, decoders, domain).domain == domain
             continue
         message = f"^L-MAC draws masks for the domain {own}, and domain is {domain}$"
         with pytest.raises(ValueError, match=message):
-            Methods(tiny_clap, decoders, domain)
+            ExplainerSuite(tiny_clap, decoders, domain)
 
 
 # --- masks --------------------------------------------------------------------------
@@ -136,7 +170,7 @@ def test_masks_are_on_the_grid_of_the_domain(
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_chance_has_the_values_of_the_first_decoder(
+def test_random_masks_have_the_values_of_the_first_decoder(
     every: dict[str, Found], domain: Domain
 ) -> None:
     """So it has its mean, clip by clip; the second decoder has another one."""
@@ -144,7 +178,7 @@ def test_chance_has_the_values_of_the_first_decoder(
     means = masks[MAIN].mean((1, 2))
     assert (masks[OTHER].mean((1, 2)) - means).abs().min() > 0.02
     assert (means[:, None] - means).abs().sum() > 0.02
-    for name in CHANCE:
+    for name in RANDOM:
         assert not torch.equal(masks[name], masks[MAIN])
         for clip, given in zip(masks[name], masks[MAIN], strict=True):
             assert torch.equal(clip.flatten().sort()[0], given.flatten().sort()[0])
@@ -152,10 +186,13 @@ def test_chance_has_the_values_of_the_first_decoder(
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_energy_keeps_the_loudest_cells(
-    tiny_clap: FrozenClap, asked: Asked, every: dict[str, Found], domain: Domain
+    tiny_clap: FrozenClap,
+    batch: ExplainerInput,
+    every: dict[str, Found],
+    domain: Domain,
 ) -> None:
     """Zeros and ones with the first decoder's mean; no cell left out is louder."""
-    cells = power(asked.spectrum)
+    cells = power(batch.spectrum)
     if domain == "mel":
         cells = tiny_clap.front_end.mel_power(cells)
     given, kept = every[domain][MAIN][0], every[domain]["energy"][0]
@@ -172,80 +209,95 @@ def test_keep_all_keeps_all(every: dict[str, Found]) -> None:
 
 @pytest.mark.parametrize("domain", ["mel", "stft"])
 def test_decoders_mask_is_that_of_the_clip_alone(
-    tiny_clap: FrozenClap, asked: Asked, every: dict[str, Found], domain: Domain
+    tiny_clap: FrozenClap,
+    batch: ExplainerInput,
+    every: dict[str, Found],
+    domain: Domain,
 ) -> None:
     """Each decoder is given the clip's features, log-mel and prompt."""
     for name, seed in ((MAIN, 0), (OTHER, 1)):
         decoder = decoder_of(tiny_clap, domain, seed)
         for row, mask in enumerate(every[domain][name][0]):
-            log_mel = asked.log_mel[row : row + 1]
+            log_mel = batch.log_mel[row : row + 1]
             features = tiny_clap.audio_features(log_mel).features
             with torch.no_grad():
-                alone = decoder(asked.text[None, row : row + 1], features, log_mel)
+                alone = decoder(batch.text[None, row : row + 1], features, log_mel)
             torch.testing.assert_close(mask, alone[0, 0], atol=1e-4, rtol=0)
 
 
 def test_mask_of_a_short_clip_is_repeated_with_it(tiny_clap: FrozenClap) -> None:
     """Two seconds of the mask, the same again, and then its last column."""
-    asked = ask(tiny_clap, sounds(2 * RATE))
+    batch = batch_of(tiny_clap, sounds(2 * RATE))
     decoder = decoder_of(tiny_clap)
-    found = Methods(tiny_clap, {MAIN: decoder}, saliencies={})(asked)
-    given = (tiny_clap, asked.log_mel, asked.text, asked.seed)
-    explained = by_decoder(decoder)(*given)
-    mask = found[MAIN][0]
+    mask = decoder_method(MAIN, decoder)(batch)
+    whole = replace(batch, samples=torch.full((3,), SIZE))
+    explained = decoder_method(MAIN, decoder)(whole)
     assert torch.equal(mask[..., :101], explained[..., :101])  # of 640 samples each
     assert not torch.equal(mask[..., 101:], explained[..., 101:])
     torch.testing.assert_close(mask[..., 101:200], mask[..., 1:100])
     torch.testing.assert_close(mask[..., 200:], mask[..., 100:101].expand(-1, -1, 51))
 
 
-@pytest.mark.parametrize("mel", [False, True])
-def test_by_saliency_makes_a_mask_of_what_it_is_given(
-    tiny_clap: FrozenClap, asked: Asked, mel: bool
+@pytest.mark.parametrize("domain", ["stft", "mel"])
+def test_gradient_explainer_makes_a_mask_of_an_attribution(
+    tiny_clap: FrozenClap, batch: ExplainerInput, domain: Domain
 ) -> None:
-    """The saliency gets model, log-mel, prompts and seed; `mask_of` does the rest."""
+    """It is computed from the batch; `normalise_attribution` does the rest."""
     grid = torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
     calls = []
 
-    def saliency(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
-        calls.append((clap, log_mel, text, seed))
+    def attribution(given: ExplainerInput) -> Tensor:
+        calls.append((given, torch.is_grad_enabled()))
         return grid
 
-    domain: Domain = "mel" if mel else "stft"
-    decoders = {MAIN: decoder_of(tiny_clap, domain)}
-    found = Methods(tiny_clap, decoders, domain, {"own": saliency})(asked)["own"][0]
-    expected = mask_of(grid, tiny_clap.front_end, mel)
+    method = Method("own", gradient_explainer(attribution), needs_gradient=True)
+    batch = replace(batch, domain=domain)
+    with torch.no_grad():
+        found = method(batch)
+    expected = normalise_attribution(grid, tiny_clap.front_end, domain == "mel")
     assert torch.equal(found, expected)
-    given = (tiny_clap, asked.log_mel, asked.text, 3)
-    assert torch.equal(by_saliency(saliency, mel)(*given), expected)
-    assert calls == [given, given]
+    assert calls == [(batch, True)]
 
 
 # --- seeds and seconds --------------------------------------------------------------
 
 
-def test_seed_decides_what_chance_draws(tiny_clap: FrozenClap, asked: Asked) -> None:
-    """The same seed gives the same masks, another one other ones of chance alone."""
+def test_seed_decides_what_is_drawn(
+    tiny_clap: FrozenClap, batch: ExplainerInput
+) -> None:
+    """The same seed gives the same masks, another one other random masks alone."""
+    batch = replace(batch, domain="mel")
     decoders = {MAIN: decoder_of(tiny_clap, "mel")}
-    methods = Methods(tiny_clap, decoders, "mel", {})
+    suite = ExplainerSuite(tiny_clap, decoders, "mel", chosen(BASELINES))
     state = torch.random.get_rng_state()
-    first, again = methods(asked), methods(asked)
+    first, again = suite(batch), suite(batch)
     assert torch.equal(torch.random.get_rng_state(), state)
-    other = methods(replace(asked, seed=4))
-    for name in methods.names:
+    other = suite(replace(batch, seed=4))
+    for name in suite.names:
         assert torch.equal(first[name][0], again[name][0]), name
         same = torch.equal(first[name][0], other[name][0])
-        assert same == (name not in CHANCE), name
+        assert same == (name not in RANDOM), name
 
 
 def test_seconds_are_of_one_clip(
-    tiny_clap: FrozenClap, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    tiny_clap: FrozenClap, batch: ExplainerInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a batch of three took is divided by three, for every method by itself."""
     ticks = itertools.accumulate(itertools.count())  # 0, 1, 3, 6, 10, ...
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
-    monkeypatch.setattr(methods_module, "time", clock)
+    monkeypatch.setattr(explainers, "time", clock)
     decoders = {MAIN: decoder_of(tiny_clap, "mel")}
-    found = Methods(tiny_clap, decoders, "mel", {})(asked)
+    suite = ExplainerSuite(tiny_clap, decoders, "mel", chosen(BASELINES))
+    found = suite(replace(batch, domain="mel"))
     seconds = [seconds for _, seconds in found.values()]
     assert seconds == pytest.approx([1 / 3, 3 / 3, 5 / 3, 7 / 3, 9 / 3])
+
+
+def test_one_clip_with_several_prompts(batch: ExplainerInput) -> None:
+    """As many copies of the clip, each with its prompt."""
+    text = batch.text.flip(0)[:2]
+    several = batch.with_prompts(1, text)
+    for name in ("spectrum", "log_mel", "samples"):
+        assert torch.equal(getattr(several, name), getattr(batch, name)[[1, 1]]), name
+    assert torch.equal(several.text, text)
+    assert (several.seed, several.domain) == (batch.seed, batch.domain)

@@ -13,12 +13,20 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation.explainers import KEEP_ALL, MAIN, Asked, Methods
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import (
+    EXPLAINERS,
+    KEEP_ALL,
+    MAIN,
+    ExplainerSuite,
+    Method,
+    chosen,
+)
 from lmaczs.evaluation.insertion_deletion import (
     area,
     areas,
     cell_ranks,
-    draw_curves,
+    insertion_deletion,
     top_cells,
 )
 from lmaczs.evaluation.scoring import as_batch, explain_predicted
@@ -148,20 +156,20 @@ def class_text(tiny_clap: FrozenClap) -> Tensor:
     return tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
 
 
-def methods_of(clap: FrozenClap, domain: Domain) -> Any:
+def suite_of(clap: FrozenClap, domain: Domain) -> ExplainerSuite:
     """A decoder, chance and energy; on the STFT, where sorts are slow, one mask."""
     if domain == "mel":
         torch.manual_seed(0)
         decoder = MaskDecoder(clap, domain, width=8)
         torch.nn.init.zeros_(decoder.draw.bias)
-        return Methods(clap, {MAIN: decoder}, domain, saliencies={})
+        rest = chosen(["random patches", "random bins", "energy", KEEP_ALL])
+        return ExplainerSuite(clap, {MAIN: decoder}, domain, rest)
 
-    def explain(asked: Asked) -> dict[str, tuple[Tensor, float]]:
-        mask = draw(*asked.spectrum.shape, levels=5, seed=asked.seed)
-        return {"drawn": (mask, 0.0), KEEP_ALL: (torch.ones_like(mask), 0.0)}
+    def explain(batch: ExplainerInput) -> Tensor:
+        return draw(*batch.spectrum.shape, levels=5, seed=batch.seed)
 
-    explain.domain = domain  # type: ignore[attr-defined]
-    return explain
+    own = {"drawn": Method("drawn", explain), KEEP_ALL: EXPLAINERS[KEEP_ALL]}
+    return ExplainerSuite(clap, {}, domain, own)
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +178,10 @@ def curves_of(tiny_clap: FrozenClap, class_text: Tensor, batch: dict[str, Any]) 
 
     @cache
     def drawn(domain: Domain) -> pd.DataFrame:
-        methods = methods_of(tiny_clap, domain)
-        explained = explain_predicted(tiny_clap, methods, class_text, batch, SEED)
-        return draw_curves(explained, SHARES)
+        explained = explain_predicted(
+            suite_of(tiny_clap, domain), class_text, batch, SEED
+        )
+        return insertion_deletion(explained, SHARES)
 
     return drawn
 
@@ -197,7 +206,7 @@ def test_curves_have_a_row_a_clip_method_and_share(
     """Keep-all ranks nothing and is left out."""
     table = curves_of("mel")
     assert list(table) == ["id", "method", "share", "insertion", "deletion"]
-    names = methods_of(tiny_clap, "mel").names
+    names = suite_of(tiny_clap, "mel").names
     expected = [
         (clip, name, share)
         for name in names
@@ -222,9 +231,9 @@ def test_curves_begin_and_end_with_the_clip_or_silence(
     """All cells are the clip, none is silence, whichever method ranks them."""
     log_mel = tiny_clap.front_end.log_mel(batch["wav"])
     silence = tiny_clap.front_end.log_mel(torch.zeros_like(batch["wav"]))
-    chosen = predicted_of(tiny_clap, class_text, log_mel)
-    whole = certainty(tiny_clap, class_text, log_mel, chosen)
-    nothing = certainty(tiny_clap, class_text, silence, chosen)
+    best = predicted_of(tiny_clap, class_text, log_mel)
+    whole = certainty(tiny_clap, class_text, log_mel, best)
+    nothing = certainty(tiny_clap, class_text, silence, best)
     assert np.abs(np.subtract(whole, nothing)).min() > 1e-3
     for _, rows in curves_of(domain).groupby("method"):
         ends = rows.set_index("share")
@@ -246,20 +255,23 @@ def test_curves_between_are_of_the_first_cells(
     front_end = tiny_clap.front_end
     spectrum = front_end.stft(batch["wav"]).contiguous()
     log_mel = front_end.stft_to_log_mel(spectrum)
-    chosen = predicted_of(tiny_clap, class_text, log_mel)
-    asked = Asked(spectrum, log_mel, class_text[chosen], batch["samples"], SEED)
+    best = predicted_of(tiny_clap, class_text, log_mel)
+    text = class_text[best]
+    given = ExplainerInput(
+        tiny_clap, spectrum, log_mel, text, batch["samples"], domain, SEED
+    )
     cells = power(spectrum)
     cells = front_end.mel_power(cells) if domain == "mel" else cells
     table = curves_of(domain)
     values = set()
-    for name, (mask, _) in methods_of(tiny_clap, domain)(asked).items():
+    for name, (mask, _) in suite_of(tiny_clap, domain)(given).items():
         if name == KEEP_ALL:
             continue
         rows = table[(table.method == name) & (table["share"] == 0.1)]
         kept = top_cells(cell_ranks(mask, cells), 0.1)
         for column, heard in (("insertion", kept), ("deletion", 1 - kept)):
             masked = front_end.input_tf(spectrum, heard, domain)
-            expected = certainty(tiny_clap, class_text, masked, chosen)
+            expected = certainty(tiny_clap, class_text, masked, best)
             assert rows[column].tolist() == pytest.approx(expected, abs=1e-4)
             values.update(round(value, 2) for value in expected)
     assert len(values) > 3

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import math
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation.explainers import by_decoder
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import decoder_method
 from lmaczs.evaluation.randomisation import (
-    alike,
     cascade,
     draw_weights,
-    overlap,
     randomise,
     stages_from_the_top,
 )
+from lmaczs.metrics.similarity import soft_iou, ssim
 
 STAGES = ["stage 3", "stage 2", "stage 1", "patch embedding"]
 ENCODER = "model.audio_model.audio_encoder"
@@ -180,7 +179,7 @@ def test_tables_are_drawn_from_a_normal_distribution() -> None:
     assert torch.equal(module.part.weight, part)
 
 
-# --- similarity of masks ------------------------------------------------------------
+# --- a comparison -------------------------------------------------------------------
 
 
 def mask_like(seed: int, *shape: int) -> Tensor:
@@ -188,81 +187,31 @@ def mask_like(seed: int, *shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def slow_ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """SSIM window by window: Gaussian of 11 by 11 cells, wherever it fits."""
-    radius = 5
-    taps = [math.exp(-((k / 1.5) ** 2) / 2) for k in range(-radius, radius + 1)]
-    window = np.outer(taps, taps) / sum(taps) ** 2
-    rows, columns = one.shape
-    found = []
-    for row in range(radius, rows - radius):
-        for column in range(radius, columns - radius):
-            where = np.s_[
-                row - radius : row + radius + 1, column - radius : column + radius + 1
-            ]
-            a, b = one[where], other[where]
-            mean_a, mean_b = (window * a).sum(), (window * b).sum()
-            var_a = (window * (a - mean_a) ** 2).sum()
-            var_b = (window * (b - mean_b) ** 2).sum()
-            both = (window * (a - mean_a) * (b - mean_b)).sum()
-            means = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
-            found.append(means * (2 * both + 9e-4) / (var_a + var_b + 9e-4))
-    return float(np.mean(found))
-
-
-def test_alike_is_its_definition() -> None:
-    """A mean over windows, with the constants of the paper for a range of 1."""
-    one = mask_like(0, 14, 17)
-    for other in (mask_like(1, 14, 17), 1 - one, 0.5 * one + 0.1, one.square()):
-        expected = slow_ssim(one.double().numpy(), other.double().numpy())
-        assert alike(one, other) == pytest.approx(expected, abs=1e-4)
-
-
-def test_alike_is_one_for_equal_masks_only() -> None:
-    """It falls the more a mask is changed, and is symmetric."""
-    one, noise = mask_like(0, 20, 30), mask_like(1, 20, 30)
-    assert alike(one, one) == pytest.approx(1, abs=1e-6)
-    assert alike(torch.zeros(20, 30), torch.zeros(20, 30)) == pytest.approx(1)
-    found = [alike(one, (1 - w) * one + w * noise) for w in (0.0, 0.2, 0.5, 1.0)]
-    assert found == sorted(found, reverse=True)
-    assert found[1] < 0.99
-    assert found[-1] < 0.2
-    assert alike(noise, one) == pytest.approx(alike(one, noise), abs=1e-6)
-    assert alike(one, 1 - one) < 0
-
-
-def test_overlap_is_a_loop_over_cells() -> None:
-    """Common part of what either keeps; empty places do not count."""
-    one, other = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(4))
-    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
-    expected = sum(map(min, pairs)) / sum(map(max, pairs))
-    assert overlap(one, other) == pytest.approx(expected)
-    around = [torch.nn.functional.pad(x, (0, 9, 0, 9)) for x in (one, other)]
-    assert overlap(*around) == pytest.approx(expected)
-    assert overlap(one, one) == 1
-    assert overlap(one, torch.zeros_like(one)) == 0
-    assert overlap(torch.zeros(3, 3), torch.zeros(3, 3)) == 1
-
-
-# --- a comparison -------------------------------------------------------------------
-
-
-def fixed(clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int) -> Tensor:
+def fixed(batch: ExplainerInput) -> Tensor:
     """Explain without a look at the model, by the text and the seed alone."""
-    return torch.stack([mask_like(seed, 12, 15) * row.square().sum() for row in text])
+    mask = mask_like(batch.seed, 12, 15)
+    return torch.stack([mask * row.square().sum() for row in batch.text])
 
 
 @pytest.fixture(scope="module")
-def asked(tiny_clap: FrozenClap) -> tuple[Tensor, Tensor]:
-    """Log-mels of two clips, and a prompt for each."""
+def batch(tiny_clap: FrozenClap) -> ExplainerInput:
+    """Two clips, and a prompt for each."""
     wavs = 0.1 * torch.randn(2, 160000, generator=torch.Generator().manual_seed(0))
     wavs[1, :80000] = 0
-    text = tiny_clap.encode_text(["a dog barking", "heavy rain"])
-    return tiny_clap.front_end.log_mel(wavs), text
+    front_end = tiny_clap.front_end
+    spectrum = front_end.stft(wavs)
+    return ExplainerInput(
+        tiny_clap,
+        spectrum[..., : front_end.n_frames],
+        front_end.stft_to_log_mel(spectrum),
+        tiny_clap.encode_text(["a dog barking", "heavy rain"]),
+        torch.tensor([160000, 160000]),
+        seed=2,
+    )
 
 
 def test_randomise_compares_each_stage_with_the_trained_model(
-    tiny_clap: FrozenClap, asked: tuple[Tensor, Tensor]
+    tiny_clap: FrozenClap, batch: ExplainerInput
 ) -> None:
     """A row a clip, method and stage; only what looks at the model changes with it."""
     torch.manual_seed(0)
@@ -271,8 +220,8 @@ def test_randomise_compares_each_stage_with_the_trained_model(
         decoder.draw.weight.mul_(3)
         decoder.draw.bias.zero_()
     before = weights(tiny_clap)
-    methods = {"decoder": by_decoder(decoder), "fixed": fixed}
-    table, masks = randomise(tiny_clap, methods, *asked, seed=2)
+    methods = {"decoder": decoder_method("decoder", decoder), "fixed": fixed}
+    table, masks = randomise(methods, batch)
     assert not changed(tiny_clap, before)
     assert list(table) == ["clip", "method", "stage", "ssim", "overlap", "empty"]
     expected = [
@@ -281,36 +230,37 @@ def test_randomise_compares_each_stage_with_the_trained_model(
     columns = (table["clip"], table["method"], table["stage"])
     assert list(zip(*columns, strict=True)) == expected
     assert masks.keys() == {(n, s) for n in methods for s in ("trained", *STAGES)}
-    assert torch.equal(masks["fixed", "trained"], fixed(tiny_clap, *asked, seed=2))
-    own = by_decoder(decoder)(tiny_clap, *asked, 2)
-    assert torch.equal(masks["decoder", "trained"], own)
+    for name, explain in methods.items():
+        assert torch.equal(masks[name, "trained"], explain(batch))
     for _, row in table.iterrows():
-        stages = ("trained", row["stage"])
-        pair = [masks[row["method"], stage][row["clip"]] for stage in stages]
-        assert row["ssim"] == pytest.approx(alike(*pair), abs=1e-9)
-        assert row["overlap"] == pytest.approx(overlap(*pair), abs=1e-9)
-        nothing = torch.zeros_like(pair[0])
-        assert row["empty"] == pytest.approx(alike(pair[0], nothing), abs=1e-9)
+        one, other = (
+            masks[row["method"], stage][row["clip"]][None]
+            for stage in ("trained", row["stage"])
+        )
+        assert row["ssim"] == pytest.approx(float(ssim(one, other)), abs=1e-9)
+        assert row["overlap"] == pytest.approx(float(soft_iou(one, other)), abs=1e-6)
+        assert row["empty"] == pytest.approx(float(ssim(one, 0 * one)), abs=1e-9)
     assert table[table.method == "fixed"].ssim.tolist() == pytest.approx([1] * 8)
     assert table[table.method == "decoder"].ssim.max() < 0.999
 
 
-def test_randomise_asks_the_models_of_the_cascade(
-    trained: FrozenClap, asked: tuple[Tensor, Tensor]
+def test_randomise_explains_the_models_of_the_cascade(
+    trained: FrozenClap, batch: ExplainerInput
 ) -> None:
     """Masks of a stage are those of its weights, clip and seed."""
 
-    def of_weights(
-        clap: FrozenClap, log_mel: Tensor, text: Tensor, seed: int
-    ) -> Tensor:
-        weight = clap.model.audio_model.audio_encoder.layers[1].blocks[0]
-        return weight.intermediate.dense.weight[None, :20, :20].sigmoid() * (seed / 9)
+    def of_weights(given: ExplainerInput) -> Tensor:
+        weight = given.clap.model.audio_model.audio_encoder.layers[1].blocks[0]
+        cells = weight.intermediate.dense.weight[None, :20, :20]
+        return cells.sigmoid() * (given.seed / 9)
 
-    table, masks = randomise(trained, {"weights": of_weights}, *asked, seed=7)
+    batch = replace(batch, clap=trained, seed=7)
+    table, masks = randomise({"weights": of_weights}, batch)
     models = {stage: copy.deepcopy(clap) for stage, clap in cascade(trained, 7)}
     for stage, clap in {"trained": trained, **models}.items():
-        assert torch.equal(masks["weights", stage], of_weights(clap, *asked, seed=7))
-    ssim = table.ssim.tolist()
-    assert ssim[0] == pytest.approx(1)  # the second stage has its turn after the third
-    assert ssim[1] < 0.99
-    assert ssim[1:] == pytest.approx([ssim[1]] * 3)
+        expected = of_weights(replace(batch, clap=clap))
+        assert torch.equal(masks["weights", stage], expected)
+    found = table.ssim.tolist()
+    assert found[0] == pytest.approx(1)  # the second stage is drawn after the third
+    assert found[1] < 0.99
+    assert found[1:] == pytest.approx([found[1]] * 3)

@@ -1,8 +1,11 @@
-"""kept_table.py: what was computed is there again, and nothing else is taken for it."""
+"""What was computed is there again, and nothing else is taken for it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmaczs.evaluation.result_table import KeptTable
+from lmaczs.evaluation.result_table import ResumableTable
 
+WHOLE = ["whole.csv", "whole.json"]
 SETTINGS = {"model": "0f3a", "clips": ["007", "b"], "seed": 0, "share": 0.2}
 
 
@@ -40,20 +44,20 @@ def files(path: Path) -> list[str]:
 
 def test_rows_survive(path: Path) -> None:
     """A new object has the rows of all that were added before, in their order."""
-    assert KeptTable(path, SETTINGS).rows.empty
-    KeptTable(path, SETTINGS).add(rows("clean"))
-    table = KeptTable(path, SETTINGS)
+    assert ResumableTable(path, SETTINGS).rows.empty
+    ResumableTable(path, SETTINGS).add(rows("clean"))
+    table = ResumableTable(path, SETTINGS)
     table.add(rows("speech"))
     table.add(rows("white noise"))
     parts = [rows("clean"), rows("speech"), rows("white noise")]
     expected = pd.concat(parts, ignore_index=True)
-    for found in (table.rows, KeptTable(path, SETTINGS).rows):
+    for found in (table.rows, ResumableTable(path, SETTINGS).rows):
         pd.testing.assert_frame_equal(found, expected, rtol=1e-14)
 
 
 def test_every_batch_is_written(path: Path) -> None:
     """What was added is on disk at once, and nothing but the table and its settings."""
-    table = KeptTable(path, SETTINGS)
+    table = ResumableTable(path, SETTINGS)
     for count, condition in enumerate(("clean", "speech"), 1):
         table.add(rows(condition))
         assert len(pd.read_csv(path)) == 2 * count
@@ -64,19 +68,19 @@ def test_ids_stay_strings(path: Path) -> None:
     """Names that look like numbers keep their zeros, however often they are read."""
     ids = ("007", "1e3", "12")
     for _ in range(3):
-        table = KeptTable(path, SETTINGS)
+        table = ResumableTable(path, SETTINGS)
         table.add(rows(ids=ids))
-    found = KeptTable(path, SETTINGS).rows.id
+    found = ResumableTable(path, SETTINGS).rows.id
     assert found.tolist() == [*ids] * 3
 
 
 def test_has(path: Path) -> None:
     """Values count together, in one row, before and after reading."""
-    table = KeptTable(path, SETTINGS)
+    table = ResumableTable(path, SETTINGS)
     assert not table.has(condition="clean")
     table.add(rows("clean"))
     table.add(rows("speech", ids=("c",)).assign(batch=8))
-    for found in (table, KeptTable(path, SETTINGS)):
+    for found in (table, ResumableTable(path, SETTINGS)):
         assert found.has(condition="clean") and found.has(id="007")
         assert found.has(condition="clean", batch=0)
         assert found.has(condition="speech", batch=8, id="c")
@@ -85,28 +89,85 @@ def test_has(path: Path) -> None:
         assert not found.has(condition="speech", id="007")
 
 
-def test_an_exception_loses_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A write that fails half-way leaves the older rows, no remains, and can go on."""
-    table = KeptTable(path, SETTINGS)
+@contextlib.contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """As on a full disk, a file that grows beyond so many bytes is cut off there."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_addition_that_cannot_begin_loses_nothing(path: Path) -> None:
+    """Without space for it the older rows stay as they are, and nothing remains."""
+    table = ResumableTable(path, SETTINGS)
     table.add(rows("clean"))
     before = path.read_bytes()
-
-    def to_csv(self: pd.DataFrame, part: Path, **options: Any) -> None:
-        Path(part).write_text("condition,id\nspee")
-        raise OSError("the disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_csv", to_csv)
-        with pytest.raises(OSError, match="the disk is full"):
-            table.add(rows("speech"))
+    with no_file_beyond(20), pytest.raises(OSError, match="too large"):
+        table.add(rows("speech"))
     assert path.read_bytes() == before
     assert files(path) == ["per_clip.csv", "per_clip.json"]
-    again = KeptTable(path, SETTINGS)
-    assert again.has(condition="clean") and not again.has(condition="speech")
-    again.add(rows("speech"))
-    assert len(KeptTable(path, SETTINGS).rows) == 4
+    assert not table.has(condition="speech")
+    table.add(rows("speech"))
+    assert len(ResumableTable(path, SETTINGS).rows) == 4
+
+
+def test_an_addition_that_was_cut_off_is_completed(path: Path) -> None:
+    """Of rows that were written in part nothing is lost, and none is there twice."""
+    whole = ResumableTable(path.with_name("whole.csv"), SETTINGS)
+    table = ResumableTable(path, SETTINGS)
+    for condition in ("clean", "mixture", "white noise"):
+        table.add(rows(condition))
+        whole.add(rows(condition))
+    size = path.stat().st_size
+    with no_file_beyond(size + 40), pytest.raises(OSError, match="too large"):
+        table.add(rows("speech"))
+    assert path.stat().st_size == size + 40
+    again = ResumableTable(path, SETTINGS)
+    assert again.has(condition="speech")
+    for found in (again, whole):
+        found.add(rows("rain"))
+    again_rows = ResumableTable(path, SETTINGS).rows
+    assert len(again_rows) == 10
+    expected = whole.rows.condition.tolist()
+    assert again_rows[again_rows.condition != "speech"].condition.tolist() == expected
+    assert files(path) == sorted(["per_clip.csv", "per_clip.json", *WHOLE])
+
+
+def test_additions_are_appended(path: Path) -> None:
+    """What is there already is not written again."""
+    table = ResumableTable(path, SETTINGS)
+    table.add(rows("clean"))
+    node = path.stat().st_ino
+    table.add(rows("speech"))
+    assert path.stat().st_ino == node
+
+
+def test_rows_without_a_column_are_refused(path: Path) -> None:
+    """A metric that was added since is named, and so is the way out."""
+    ResumableTable(path, SETTINGS).add(rows())
+    assert len(ResumableTable(path, SETTINGS, needed=["AI", "seconds"]).rows) == 2
+    message = (
+        "^per_clip.csv in output_folder has no column toy, which was added since: "
+        "choose another output_folder, or remove that one$"
+    )
+    with pytest.raises(ValueError, match=message):
+        ResumableTable(path, SETTINGS, needed=["AI", "toy"])
+    with pytest.raises(ValueError, match="rows have"):
+        ResumableTable(path, SETTINGS).add(rows().assign(toy=1.0))
+
+
+def test_text_columns_are_never_numbers(path: Path) -> None:
+    """Other columns than the id may hold names, too."""
+    options = {"text_columns": ("id", "other")}
+    table = ResumableTable(path, SETTINGS, **options)
+    table.add(rows().assign(other=["008", "NA"]))
+    assert ResumableTable(path, SETTINGS, **options).rows.other.tolist() == [
+        "008",
+        "NA",
+    ]
 
 
 # --- settings -----------------------------------------------------------------------
@@ -114,7 +175,7 @@ def test_an_exception_loses_nothing(
 
 def test_settings_stand_beside_the_rows(path: Path) -> None:
     """They are written as JSON before there is a row."""
-    KeptTable(path, SETTINGS)
+    ResumableTable(path, SETTINGS)
     assert json.loads(path.with_suffix(".json").read_text()) == SETTINGS
 
 
@@ -129,65 +190,65 @@ def test_settings_stand_beside_the_rows(path: Path) -> None:
 )
 def test_other_settings_are_refused(path: Path, name: str, now: Any, told: str) -> None:
     """Rows of other settings are not gone on with; the setting is named."""
-    KeptTable(path, SETTINGS).add(rows())
+    ResumableTable(path, SETTINGS).add(rows())
     before = {file: (path.parent / file).read_bytes() for file in files(path)}
     message = (
         f"^output_folder holds figures for another setting of {name} {told}: "
         "choose another output_folder, or remove that one$"
     )
     with pytest.raises(ValueError, match=message):
-        KeptTable(path, {**SETTINGS, name: now})
+        ResumableTable(path, {**SETTINGS, name: now})
     assert {file: (path.parent / file).read_bytes() for file in files(path)} == before
 
 
 def test_a_setting_that_nothing_depends_on_yet(path: Path) -> None:
     """None stands for it: it may be added to the rows there are, and then counts."""
-    KeptTable(path, {**SETTINGS, "speech": None}).add(rows())
-    KeptTable(path, {**SETTINGS, "speech": "a"})
-    KeptTable(path, {**SETTINGS, "speech": None})
+    ResumableTable(path, {**SETTINGS, "speech": None}).add(rows())
+    ResumableTable(path, {**SETTINGS, "speech": "a"})
+    ResumableTable(path, {**SETTINGS, "speech": None})
     assert json.loads(path.with_suffix(".json").read_text())["speech"] == "a"
     with pytest.raises(ValueError, match=r"another setting of speech \(a, now b\)"):
-        KeptTable(path, {**SETTINGS, "speech": "b"})
+        ResumableTable(path, {**SETTINGS, "speech": "b"})
 
 
 def test_a_setting_that_is_gone_is_refused(path: Path) -> None:
     """Rows that depend on a setting which there no longer is are not gone on with."""
-    KeptTable(path, SETTINGS).add(rows())
+    ResumableTable(path, SETTINGS).add(rows())
     fewer = {k: v for k, v in SETTINGS.items() if k != "share"}
     with pytest.raises(ValueError, match=r"another setting of share \(0.2, now None\)"):
-        KeptTable(path, fewer)
+        ResumableTable(path, fewer)
 
 
 def test_rows_of_unknown_settings_are_refused(path: Path) -> None:
     """A table without its settings may be of any."""
-    KeptTable(path, SETTINGS).add(rows())
+    ResumableTable(path, SETTINGS).add(rows())
     path.with_suffix(".json").unlink()
     with pytest.raises(
         ValueError, match=r"another setting of clips \(None, now \['007', 'b'\]\)"
     ):
-        KeptTable(path, SETTINGS)
+        ResumableTable(path, SETTINGS)
 
 
 def test_settings_are_compared_as_they_are_written(path: Path) -> None:
     """Neither order nor what JSON has no word for makes settings different."""
-    KeptTable(path, {**SETTINGS, "shares": [0.1, 0.2]}).add(rows())
+    ResumableTable(path, {**SETTINGS, "shares": [0.1, 0.2]}).add(rows())
     again = {"shares": (0.1, 0.2), **dict(reversed(SETTINGS.items()))}
-    assert len(KeptTable(path, again).rows) == 2
+    assert len(ResumableTable(path, again).rows) == 2
 
 
 def test_settings_without_rows_are_replaced(path: Path) -> None:
     """A run that ended before its first batch binds nobody."""
-    KeptTable(path, SETTINGS)
+    ResumableTable(path, SETTINGS)
     other = {**SETTINGS, "seed": 1}
-    KeptTable(path, other).add(rows())
-    assert len(KeptTable(path, other).rows) == 2
+    ResumableTable(path, other).add(rows())
+    assert len(ResumableTable(path, other).rows) == 2
     with pytest.raises(ValueError, match=r"another setting of seed \(1, now 0\)"):
-        KeptTable(path, SETTINGS)
+        ResumableTable(path, SETTINGS)
 
 
 def test_tables_of_one_folder_do_not_meet(path: Path) -> None:
     """Each table has settings of its own."""
-    KeptTable(path, SETTINGS).add(rows())
-    other = KeptTable(path.with_name("curves.csv"), {"seed": 5})
+    ResumableTable(path, SETTINGS).add(rows())
+    other = ResumableTable(path.with_name("curves.csv"), {"seed": 5})
     assert other.rows.empty
-    assert len(KeptTable(path, SETTINGS).rows) == 2
+    assert len(ResumableTable(path, SETTINGS).rows) == 2

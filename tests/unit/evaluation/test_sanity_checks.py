@@ -15,45 +15,19 @@ import pytest
 import soundfile
 import torch
 import yaml
-from torch import Tensor, nn
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.data.esc50 import ESC10, ESC50_LABELS
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation import sanity_checks as quality
+from lmaczs.evaluation import sanity_checks as checks
 from lmaczs.explanation import explain, similarities
 
 ROOT = Path(__file__).resolve().parents[3]
 TEACHERS = Path(os.environ.get("LMACZS_TEACHERS", ROOT.parent / "shared" / "teachers"))
-RATE, HOP = 32000, 640  # of the tiny CLAP
+RATE = 32000  # of the tiny CLAP
 TEMPLATE = "This is a sound of {}."
 HERTZ = {"dog": 300, "rain": 900, "siren": 6000}
-SPLIT_HERTZ = 2500  # between rain and siren
-
-
-class LowPass(nn.Module):
-    """Stand-in for a decoder: keeps what lies below `SPLIT_HERTZ`, whatever is asked.
-
-    Parameters
-    ----------
-    clap : FrozenClap
-        Gives the grid.
-    """
-
-    domain = "stft"
-
-    def __init__(self, clap: FrozenClap) -> None:
-        super().__init__()
-        self.front_end = clap.front_end
-
-    def forward(
-        self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
-    ) -> Tensor:
-        """Make the same mask for every prompt of every clip."""
-        hertz = torch.linspace(0, RATE / 2, self.front_end.n_freqs)
-        keep = (hertz < SPLIT_HERTZ).float()[:, None]
-        return keep.expand(*text.shape[:2], -1, self.front_end.n_frames)
 
 
 def random_decoder(clap: FrozenClap) -> MaskDecoder:
@@ -63,14 +37,6 @@ def random_decoder(clap: FrozenClap) -> MaskDecoder:
     with torch.no_grad():
         decoder.draw.weight.mul_(20)
         decoder.draw.bias.zero_()
-    return decoder.eval()
-
-
-def constant_decoder(clap: FrozenClap, value: float) -> MaskDecoder:
-    """Make a decoder whose masks are one value everywhere."""
-    decoder = MaskDecoder(clap, width=8)
-    nn.init.zeros_(decoder.draw.weight)
-    decoder.draw.bias.data = torch.tensor([value, 0.5]).logit()
     return decoder.eval()
 
 
@@ -102,7 +68,7 @@ def test_presence_equals_one_explanation_at_a_time(
 ) -> None:
     """A row a pair, with what an explanation of this pair alone says."""
     decoder, labels = random_decoder(tiny_clap), [*HERTZ, *ESC50_LABELS[11:26]]
-    table = quality.presence(tiny_clap, decoder, clips[1:3], labels, TEMPLATE)
+    table = checks.presence(tiny_clap, decoder, clips[1:3], labels, TEMPLATE)
     names = ["id", "label", "prompt", "present", "similarity", "mask_mean"]
     assert list(table) == [*names, "power_kept"]
     assert len(table) == 2 * len(labels)
@@ -125,107 +91,9 @@ def test_presence_equals_one_explanation_at_a_time(
     assert table.power_kept.nunique() > 20
 
 
-def test_known_sources_draws_partners_of_other_labels(
-    tiny_clap: FrozenClap, clips: pd.DataFrame
-) -> None:
-    """A row a clip; the seed decides on partners and values, and nothing else does."""
-    ask = (tiny_clap, random_decoder(tiny_clap), clips, TEMPLATE)
-    table = quality.known_sources(*ask, seed=1)
-    names = ["id", "label", "other", "si_sdr_improvement", "mass_on_source"]
-    assert list(table) == names
-    assert table.id.tolist() == clips.id.tolist()
-    assert table.label.tolist() == clips.label.tolist()
-    label_of = dict(zip(clips.id, clips.label, strict=True))
-    assert (table.other.map(label_of) != table.label).all()
-    assert table.mass_on_source.between(0, 1).all()
-    assert np.isfinite(table.si_sdr_improvement).all()
-    torch.rand(1), np.random.rand()
-    pd.testing.assert_frame_equal(quality.known_sources(*ask, seed=1), table)
-    assert (quality.known_sources(*ask, seed=2).other != table.other).any()
-
-
-def test_known_sources_of_a_mask_that_chooses_nothing(
-    tiny_clap: FrozenClap, tmp_path: Path
-) -> None:
-    """A constant mask gains 0 dB and keeps of a sequence each clip's share of time."""
-    short = write_clips(tmp_path, seconds=1.0, each=1)
-    (tmp_path / "long").mkdir()
-    long = write_clips(tmp_path / "long", seconds=3.0, each=1)
-    clips = pd.concat([short[short.label == "dog"], long[long.label == "siren"]])
-    decoder = constant_decoder(tiny_clap, 0.4)
-    table = quality.known_sources(tiny_clap, decoder, clips, TEMPLATE, seed=0)
-    assert table.si_sdr_improvement.tolist() == pytest.approx([0, 0], abs=0.05)
-    assert table.mass_on_source.tolist() == pytest.approx([1 / 4, 3 / 4], abs=0.02)
-
-
-def test_known_sources_of_a_mask_that_finds_them(
-    tiny_clap: FrozenClap, clips: pd.DataFrame
-) -> None:
-    """What keeps low sounds finds those beside a high one, and loses the high ones."""
-    found = quality.known_sources(tiny_clap, LowPass(tiny_clap), clips, TEMPLATE, 3)
-    other = found.other.str.split("-").str[0]
-    low = found[(found.label != "siren") & (other == "siren")]
-    high = found[found.label == "siren"]
-    assert len(low) and len(high)
-    assert (low.si_sdr_improvement > 20).all() and (low.mass_on_source > 0.98).all()
-    assert (high.si_sdr_improvement < -20).all() and (high.mass_on_source < 0.02).all()
-
-
-@pytest.mark.parametrize("second_first", [False, True])
-def test_sequences_in_both_orders(
-    tiny_clap: FrozenClap, clips: pd.DataFrame, second_first: bool
-) -> None:
-    """A source is found wherever in the sequence it is."""
-    low, high = (load_audio(path, RATE) for path in (clips.path[0], clips.path[5]))
-    for first, second, expected in ((low, high, 1), (high, low, 0)):
-        share = quality._in_a_sequence(
-            tiny_clap, LowPass(tiny_clap), [first, second], "a dog", second_first
-        )
-        assert share == pytest.approx(expected, abs=0.02)
-
-
-def test_known_sources_of_silent_clips(tiny_clap: FrozenClap, tmp_path: Path) -> None:
-    """A silent clip, on either side, makes no NaN."""
-    clips = write_clips(tmp_path, seconds=0.5, each=1)[:2]
-    soundfile.write(clips.path[0], np.zeros(RATE // 2), RATE)
-    decoder = random_decoder(tiny_clap)
-    table = quality.known_sources(tiny_clap, decoder, clips, TEMPLATE, seed=0)
-    assert np.isfinite(table.si_sdr_improvement).all()
-    assert table.si_sdr_improvement[0] == 0.0
-    assert table.mass_on_source[0] == pytest.approx(0.0, abs=0.1)
-    assert table.mass_on_source[1] == pytest.approx(1.0, abs=0.1)
-
-
-@pytest.mark.parametrize("samples", [20 * HOP, 20 * HOP + 100])
-def test_share_of_stretch_at_its_ends(tiny_clap: FrozenClap, samples: int) -> None:
-    """A mask on one half alone lies on it wholly, and on the other not at all."""
-    front_end, half = tiny_clap.front_end, 10 * HOP
-    wav = torch.randn(samples, generator=torch.Generator().manual_seed(0))
-    front = torch.zeros(front_end.n_freqs, front_end.clip_frames(samples))
-    front[:, :10] = 0.7
-    for mask, shares in ((front, [1.0, 0.0]), (0.7 - front, [0.0, 1.0])):
-        stretches = [(0, half), (half, samples - half)]
-        found = [
-            float(quality.share_of_stretch(front_end, mask, wav, *stretch))
-            for stretch in stretches
-        ]
-        assert found == pytest.approx(shares, abs=1e-6)
-
-
-def test_share_of_stretch_is_by_energy(tiny_clap: FrozenClap) -> None:
-    """Half the time with nine parts in ten of the energy has this share."""
-    front_end, samples = tiny_clap.front_end, 200 * HOP
-    wav = torch.randn(samples, generator=torch.Generator().manual_seed(0))
-    wav[: samples // 2] *= 3
-    mask = torch.full((front_end.n_freqs, front_end.clip_frames(samples)), 0.2)
-    share = quality.share_of_stretch(front_end, mask, wav, 0, samples // 2)
-    assert float(share) == pytest.approx(0.9, abs=0.02)
-    assert quality.share_of_stretch(front_end, 0 * mask, wav, 0, samples).item() == 0
-
-
 def test_silence_is_that_of_the_encoders_length(tiny_clap: FrozenClap) -> None:
     """A row a label: the similarity of nothing but zeros."""
-    table = quality.silence(tiny_clap, list(HERTZ), TEMPLATE)
+    table = checks.silence(tiny_clap, list(HERTZ), TEMPLATE)
     assert list(table) == ["prompt", "similarity"]
     assert table.prompt.tolist() == list(HERTZ)
     text = tiny_clap.encode_text([TEMPLATE.format(label) for label in HERTZ])
@@ -240,7 +108,7 @@ def test_paraphrase_hits_choose_the_nearest(
 ) -> None:
     """A row a clip whose label has a paraphrase; a hit where its own is the nearest."""
     paraphrases = {"dog": "a puppy", "rain": "a downpour", "cow": "cattle lowing"}
-    table = quality.paraphrase_hits(tiny_clap, clips, paraphrases)
+    table = checks.paraphrase_hits(tiny_clap, clips, paraphrases)
     assert list(table) == ["id", "label", "chosen", "hit"]
     asked = clips[clips.label != "siren"]
     assert table.id.tolist() == asked.id.tolist()
@@ -253,9 +121,9 @@ def test_paraphrase_hits_choose_the_nearest(
                 heard[label] = float(similarities(tiny_clap, wav, text))
         assert chosen == max(heard, key=heard.__getitem__)
     renamed = asked.assign(label=table.chosen.to_numpy())
-    assert quality.paraphrase_hits(tiny_clap, renamed, paraphrases).hit.all()
+    assert checks.paraphrase_hits(tiny_clap, renamed, paraphrases).hit.all()
     wrong = asked.assign(label=["rain" if c == "dog" else "dog" for c in table.chosen])
-    assert not quality.paraphrase_hits(tiny_clap, wrong, paraphrases).hit.any()
+    assert not checks.paraphrase_hits(tiny_clap, wrong, paraphrases).hit.any()
 
 
 # --- figures ------------------------------------------------------------------------
@@ -278,7 +146,11 @@ def hand_made(seed: int = 0) -> dict[str, pd.DataFrame]:
     presence["mask_mean"] = rng.random(len(pairs)) + 0.2 * presence.similarity.abs()
     presence["power_kept"] = rng.random(len(pairs))
     known = pd.DataFrame(
-        {"si_sdr_improvement": [1.0, -2.5, 6.0], "mass_on_source": [0.2, 0.9, 0.7]}
+        {
+            "condition": ["sum"] * 3 + ["sequence"] * 3,
+            "si_sdr_improvement": [1.0, -2.5, 6.0, *[math.nan] * 3],
+            "mass_on_source": [0.4, 0.5, 0.6, 0.2, 0.9, 0.7],
+        }
     )
     return {
         "presence": presence,
@@ -302,7 +174,7 @@ def slow_top(
 def test_summary_equals_slow_computation() -> None:
     """Each figure is what a loop over clips makes of the tables."""
     tables = hand_made()
-    figures, pairs = quality.summary(tables, FREQUENT), tables["presence"]
+    figures, pairs = checks.summary(tables, FREQUENT), tables["presence"]
     others = LABELS[2:]
     present, absent, ratios, heard, unasked = [], [], [], [], []
     for _, rows in pairs.groupby("id"):
@@ -335,7 +207,7 @@ def test_summary_equals_slow_computation() -> None:
     assert 0 < figures["accuracy_other"] < figures["top5_other"] < 1
     for seed in range(1, 6):
         pairs = hand_made(seed)["presence"]
-        found = quality.summary(hand_made(seed), FREQUENT)
+        found = checks.summary(hand_made(seed), FREQUENT)
         assert found["accuracy_frequent"] == slow_top(pairs, FREQUENT, FREQUENT, 1)
         assert found["accuracy_other"] == slow_top(pairs, LABELS, others, 1)
         assert found["top5_other"] == slow_top(pairs, LABELS, others, 5)
@@ -345,8 +217,8 @@ def test_summary_does_not_depend_on_the_order_of_rows() -> None:
     """Rows belong together by id, not by place."""
     tables = hand_made()
     shuffled = {k: table.sample(frac=1, random_state=3) for k, table in tables.items()}
-    expected = quality.summary(tables, FREQUENT)
-    assert quality.summary(shuffled, FREQUENT) == pytest.approx(expected)
+    expected = checks.summary(tables, FREQUENT)
+    assert checks.summary(shuffled, FREQUENT) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("nothing_present", [False, True])
@@ -355,7 +227,7 @@ def test_masks_of_zero_make_finite_figures(nothing_present: bool) -> None:
     tables = hand_made()
     pairs = tables["presence"]
     pairs.loc[~pairs.present | nothing_present, "mask_mean"] = 0.0
-    figures = quality.summary(tables, FREQUENT)
+    figures = checks.summary(tables, FREQUENT)
     assert all(math.isfinite(value) for value in figures.values())
     assert figures["mask_absent"] == 0
     ratio = figures["present_to_absent"]
@@ -367,7 +239,7 @@ def test_a_model_that_is_blind_is_never_right(value: float) -> None:
     """The same similarity for everything, or none, names nothing."""
     tables = hand_made()
     tables["presence"]["similarity"] = value
-    figures = quality.summary(tables, FREQUENT)
+    figures = checks.summary(tables, FREQUENT)
     names = ("accuracy_frequent", "accuracy_other", "top5_other")
     assert [figures[name] for name in names] == [0, 0, 0]
     assert "correlation" not in figures
@@ -379,9 +251,9 @@ def test_what_no_clip_tells_is_left_out() -> None:
     pairs = tables["presence"]
     tables["presence"] = pairs[pairs.label.isin(FREQUENT)]
     tables["paraphrases"] = tables["paraphrases"][:0]
-    figures = quality.summary(tables, FREQUENT)
+    figures = checks.summary(tables, FREQUENT)
     missing = {"accuracy_other", "top5_other", "paraphrase_accuracy"}
-    assert set(quality.summary(hand_made(), FREQUENT)) - set(figures) == missing
+    assert set(checks.summary(hand_made(), FREQUENT)) - set(figures) == missing
 
 
 # --- paraphrases --------------------------------------------------------------------

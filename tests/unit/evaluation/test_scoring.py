@@ -1,10 +1,9 @@
-"""Scoring of explanations, on a random tiny CLAP, and the table that it fills."""
+"""Scoring of explanations, on a random tiny CLAP."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -14,20 +13,20 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.evaluation.attribution import grad_cam
-from lmaczs.evaluation.explainers import CHANCE, KEEP_ALL, MAIN, Asked, Methods
-from lmaczs.evaluation.result_table import KeptTable
-from lmaczs.evaluation.scoring import (
-    METRICS,
-    Task,
-    as_batch,
-    explain_predicted,
-    fill_tables,
-    score_batch,
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import (
+    KEEP_ALL,
+    MAIN,
+    ExplainerSuite,
+    Method,
+    chosen,
 )
+from lmaczs.evaluation.scoring import as_batch, explain_predicted, score_batch
 from lmaczs.frontend import DOMAINS, Domain, power
+from lmaczs.metrics.faithfulness import METRICS
 
 LABELS = ["dog", "rain", "siren"]
+BASELINES = ["random patches", "random bins", "energy"]
 DETERMINISTIC = [MAIN, "Grad-CAM", "energy", KEEP_ALL]
 
 
@@ -51,49 +50,46 @@ def class_text(tiny_clap: FrozenClap) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def methods(tiny_clap: FrozenClap) -> Methods:
+def suite(tiny_clap: FrozenClap) -> ExplainerSuite:
     """A random decoder and what it is compared with, one gradient method among it."""
     torch.manual_seed(0)
     decoder = MaskDecoder(tiny_clap, "mel", width=8)
     with torch.no_grad():
         decoder.draw.weight.mul_(2)
         decoder.draw.bias.fill_(-0.5)
-    return Methods(tiny_clap, {MAIN: decoder}, "mel", {"Grad-CAM": grad_cam})
+    rest = chosen(["Grad-CAM", *BASELINES, KEEP_ALL])
+    return ExplainerSuite(tiny_clap, {MAIN: decoder}, "mel", rest)
 
 
-def scored(
-    clap: FrozenClap, methods: Methods, class_text: Tensor, size: int
-) -> pd.DataFrame:
+def scored(suite: ExplainerSuite, class_text: Tensor, size: int) -> pd.DataFrame:
     """Score three clips in batches of a size."""
-    items = clips(clap)
+    items = clips(suite.clap)
     batches = [as_batch(items[i : i + size]) for i in range(0, len(items), size)]
     parts = [
-        score_batch(explain_predicted(clap, methods, class_text, batch, 7), LABELS)
+        score_batch(explain_predicted(suite, class_text, batch, 7), LABELS)
         for batch in batches
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
-def per_clip(
-    tiny_clap: FrozenClap, methods: Methods, class_text: Tensor
-) -> pd.DataFrame:
+def per_clip(suite: ExplainerSuite, class_text: Tensor) -> pd.DataFrame:
     """Scores of three clips in batches of two and one."""
-    return scored(tiny_clap, methods, class_text, 2)
+    return scored(suite, class_text, 2)
 
 
 # --- a batch ------------------------------------------------------------------------
 
 
 def test_every_method_scores_every_clip_once(
-    per_clip: pd.DataFrame, methods: Methods
+    per_clip: pd.DataFrame, suite: ExplainerSuite
 ) -> None:
     """One row a clip and method, methods in the order of the tables."""
     assert list(per_clip) == ["id", "method", *METRICS, "seconds"]
     expected = [
         (f"clip{clip}", name)
         for batch in ((0, 1), (2,))
-        for name in methods.names
+        for name in suite.names
         for clip in batch
     ]
     found = list(zip(per_clip.id, per_clip.method, strict=True))
@@ -112,19 +108,16 @@ def test_keeping_everything_changes_nothing(per_clip: pd.DataFrame) -> None:
     assert per_clip[per_clip.method == MAIN]["AD"].max() > 1e-2
 
 
-def test_chance_and_energy_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
+def test_baselines_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
     """They are given as much of the spectrogram as LMAC-ZS+ takes, clip by clip."""
     means = per_clip.pivot(index="id", columns="method", values="MM")
     assert means[MAIN].nunique() == 3
-    for name in (*CHANCE, "energy"):
+    for name in BASELINES:
         assert means[name].tolist() == pytest.approx(means[MAIN].tolist(), abs=4e-5)
 
 
 def test_scores_do_not_depend_on_the_batch(
-    tiny_clap: FrozenClap,
-    methods: Methods,
-    class_text: Tensor,
-    per_clip: pd.DataFrame,
+    suite: ExplainerSuite, class_text: Tensor, per_clip: pd.DataFrame
 ) -> None:
     """Whatever draws nothing gives the same for all clips at once."""
 
@@ -134,7 +127,7 @@ def test_scores_do_not_depend_on_the_batch(
         table.loc[KEEP_ALL, "AI"] = 0.0
         return table[list(METRICS)]
 
-    found = of_deterministic(scored(tiny_clap, methods, class_text, 3))
+    found = of_deterministic(scored(suite, class_text, 3))
     pd.testing.assert_frame_equal(
         found, of_deterministic(per_clip), atol=2e-2, rtol=5e-3
     )
@@ -153,18 +146,24 @@ def probability(
     return math.exp(logits[index]) / sum(math.exp(x) for x in logits), index
 
 
-def fixed_methods(
-    masks: Tensor, domain: Domain, seen: list[Asked] | None = None
-) -> Any:
-    """Stand-in for `Methods`: two masks that are given, whatever is asked."""
+def fixed_suite(
+    clap: FrozenClap,
+    masks: Tensor,
+    domain: Domain,
+    seen: list[ExplainerInput] | None = None,
+) -> ExplainerSuite:
+    """Two masks that are given, whatever the batch is."""
 
-    def explain(asked: Asked) -> dict[str, tuple[Tensor, float]]:
+    def explain(batch: ExplainerInput) -> Tensor:
         if seen is not None:
-            seen.append(asked)
-        return {"one": (masks, 0.25), "other": (1 - masks, 0.5)}
+            seen.append(batch)
+        return masks
 
-    explain.domain = domain  # type: ignore[attr-defined]
-    return explain
+    methods = {
+        "one": Method("one", explain),
+        "other": Method("other", lambda batch: 1 - masks),
+    }
+    return ExplainerSuite(clap, {}, domain, methods)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -182,11 +181,12 @@ def test_scores_are_those_of_probabilities_by_hand(
     mask = torch.rand(1, bins, front_end.n_frames, generator=rng).round(decimals=1)
     mask[:, bins // 4 :] = 0
     batch = as_batch(clips(tiny_clap, 1))
-    methods = fixed_methods(mask, domain)
-    explained = explain_predicted(tiny_clap, methods, class_text, batch, 0)
+    suite = fixed_suite(tiny_clap, mask, domain)
+    explained = explain_predicted(suite, class_text, batch, 0)
     table = score_batch(explained, LABELS)
     assert table.method.tolist() == ["one", "other"]
-    assert table.seconds.tolist() == [0.25, 0.5]
+    seconds = [seconds for _, seconds in explained.masks.values()]
+    assert table.seconds.tolist() == seconds
     c, predicted = probability(tiny_clap, front_end.log_mel(batch["wav"]), class_text)
     drops = []
     for (_, row), own in zip(table.iterrows(), (mask, 1 - mask), strict=True):
@@ -207,190 +207,34 @@ def test_scores_are_those_of_probabilities_by_hand(
     assert max(drops) > 1e-3
 
 
-def test_predicted_classes_are_asked_for(
+def test_predicted_classes_are_explained(
     tiny_clap: FrozenClap, class_text: Tensor
 ) -> None:
-    """Methods get the prompts that the model chooses, labels only count as right."""
+    """Explainers get the predicted classes' prompts; labels decide on accuracy."""
     front_end, seen = tiny_clap.front_end, []
     items = clips(tiny_clap)
     log_mel = front_end.log_mel(torch.stack([item["wav"] for item in items]))
-    chosen = (tiny_clap.audio_embedding(log_mel) @ class_text.T).argmax(1).tolist()
-    for row, (item, index) in enumerate(zip(items, chosen, strict=True)):
+    best = (tiny_clap.audio_embedding(log_mel) @ class_text.T).argmax(1).tolist()
+    for row, (item, index) in enumerate(zip(items, best, strict=True)):
         item["label"] = LABELS[(index + row % 2) % 3]
     batch = as_batch(items)
-    methods = fixed_methods(
-        torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5), "stft", seen
-    )
-    explained = explain_predicted(tiny_clap, methods, class_text, batch, 11)
+    masks = torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5)
+    suite = fixed_suite(tiny_clap, masks, "stft", seen)
+    explained = explain_predicted(suite, class_text, batch, 11)
     table = score_batch(explained, LABELS)
     assert table.accuracy.tolist() == [1, 0, 1] * 2
-    (asked,) = seen
-    assert torch.equal(asked.text, class_text[chosen])
-    assert asked.seed == 11
-    assert asked.samples.tolist() == [front_end.max_samples] * 3
+    (given,) = seen
+    assert torch.equal(given.text, class_text[best])
+    assert given.seed == 11
+    assert given.samples.tolist() == [front_end.max_samples] * 3
     spectrum = front_end.stft(batch["wav"])[..., : front_end.n_frames]
-    assert torch.equal(asked.spectrum, spectrum)
-    torch.testing.assert_close(asked.log_mel, log_mel)
-    assert explained.asked is asked
-    torch.testing.assert_close(explained.cells, power(spectrum))
+    assert torch.equal(given.spectrum, spectrum)
+    torch.testing.assert_close(given.log_mel, log_mel)
+    assert explained.batch is given
+    torch.testing.assert_close(given.cells, power(spectrum))
 
 
-# --- a table ------------------------------------------------------------------------
-
-CONDITIONS = ("noisy", "clean")  # not in alphabetical order
-
-
-def numbers(condition: str) -> list[dict[str, Any]]:
-    """Five items, another set for each condition."""
-    first = 10 * CONDITIONS.index(condition)
-    return [{"id": f"{i:03}", "number": float(i)} for i in range(first, first + 5)]
-
-
-DATASETS = {condition: numbers(condition) for condition in CONDITIONS}
-Numbers = list[tuple[str, float]]
-
-
-def explain(batch: dict[str, Any]) -> Numbers:
-    """What the scorers below take: names and numbers."""
-    return list(zip(batch["id"], batch["number"].tolist(), strict=True))
-
-
-def rows_of(explained: Numbers, **divisors: int) -> pd.DataFrame:
-    """Rows of methods, with values that no decimal number equals."""
-    rows = [
-        {"id": name, "method": method, "value": number / by}
-        for method, by in divisors.items()
-        for name, number in explained
-    ]
-    return pd.DataFrame(rows)
-
-
-def two_methods(explained: Numbers) -> pd.DataFrame:
-    """Two rows an item."""
-    return rows_of(explained, third=3, seventh=7)
-
-
-def one_method(explained: Numbers) -> pd.DataFrame:
-    """One row an item."""
-    return rows_of(explained, ninth=9)
-
-
-def tasks_of(
-    *conditions: str, explain: Callable[[dict[str, Any]], Numbers] = explain
-) -> dict[str, Task]:
-    """Both conditions fill a table, the clean one another one, too."""
-    scorers = {"noisy": {"rows": two_methods}}
-    scorers["clean"] = {"rows": two_methods, "more": one_method}
-    return {c: Task(DATASETS[c], explain, scorers[c]) for c in conditions or CONDITIONS}
-
-
-def filled(folder: Path) -> dict[str, KeptTable]:
-    """Both tables in a folder."""
-    return {name: KeptTable(folder / f"{name}.csv", {}) for name in ("rows", "more")}
-
-
-def test_tables_hold_every_batch_in_order(tmp_path: Path) -> None:
-    """Conditions in the order they are given, then batches, then what scores them."""
-    tables = filled(tmp_path)
-    fill_tables(tables, tasks_of(), 2)
-    methods = {"rows": {"third": 3, "seventh": 7}, "more": {"ninth": 9}}
-    for name, table in tables.items():
-        assert list(table.rows) == ["condition", "id", "method", "value", "batch"]
-        expected = [
-            (condition, item["id"], method, item["number"] / by, start)
-            for condition in (CONDITIONS if name == "rows" else ["clean"])
-            for start in (0, 2, 4)
-            for method, by in methods[name].items()
-            for item in numbers(condition)[start : start + 2]
-        ]
-        assert list(table.rows.itertuples(index=False, name=None)) == expected
-
-
-def test_batches_that_are_there_are_skipped(tmp_path: Path) -> None:
-    """A second run explains nothing and leaves the files as they are."""
-    fill_tables(filled(tmp_path), tasks_of(), 2)
-    before = contents(tmp_path)
-
-    def refuse(batch: dict[str, Any]) -> Numbers:
-        raise AssertionError(f"{batch['id']} was explained again")
-
-    tables = filled(tmp_path)
-    fill_tables(tables, tasks_of(explain=refuse), 2)
-    assert len(tables["rows"].rows) == 20
-    assert contents(tmp_path) == before
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_batch_is_explained_once_for_all_tables(tmp_path: Path) -> None:
-    """The last batch is smaller."""
-    seen = []
-
-    def watched(batch: dict[str, Any]) -> Numbers:
-        seen.append((batch["id"], batch["number"].tolist()))
-        return explain(batch)
-
-    fill_tables(filled(tmp_path), tasks_of("clean", explain=watched), 3)
-    assert seen == [
-        (["010", "011", "012"], [10.0, 11.0, 12.0]),
-        (["013", "014"], [13.0, 14.0]),
-    ]
-
-
-@pytest.mark.parametrize("fails_at", range(6))
-def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, fails_at: int) -> None:
-    """What is left is explained once, and files are those of one run, byte by byte."""
-    fill_tables(filled(tmp_path / "whole"), tasks_of(), 2)
-    calls: list[str] = []
-
-    def fail_once(batch: dict[str, Any]) -> Numbers:
-        calls.append(batch["id"][0] if len(calls) != fails_at else "failed")
-        if calls[-1] == "failed":
-            raise KeyboardInterrupt
-        return explain(batch)
-
-    folder = tmp_path / "parts"
-    with pytest.raises(KeyboardInterrupt):
-        fill_tables(filled(folder), tasks_of(explain=fail_once), 2)
-    fill_tables(filled(folder), tasks_of(explain=fail_once), 2)
-    assert contents(folder) == contents(tmp_path / "whole")
-    calls.remove("failed")
-    assert calls == [numbers(c)[i]["id"] for c in CONDITIONS for i in (0, 2, 4)]
-
-
-def test_what_one_table_lacks_is_not_added_to_the_other(tmp_path: Path) -> None:
-    """A run that ends between the tables of a batch goes on with the second one."""
-    fill_tables(filled(tmp_path / "whole"), tasks_of(), 2)
-    folder, tasks = tmp_path / "parts", tasks_of()
-
-    def stop(explained: Numbers) -> pd.DataFrame:
-        raise KeyboardInterrupt
-
-    broken = Task(DATASETS["clean"], explain, {"rows": two_methods, "more": stop})
-    with pytest.raises(KeyboardInterrupt):
-        fill_tables(filled(folder), {**tasks, "clean": broken}, 2)
-    fill_tables(filled(folder), tasks, 2)
-    assert contents(folder) == contents(tmp_path / "whole")
-
-
-def test_a_condition_is_added_to_those_that_are_there(tmp_path: Path) -> None:
-    """Only the new condition's batches are left, and progress is told of them."""
-    fill_tables(filled(tmp_path), tasks_of("clean"), 2)
-    told: list[int] = []
-
-    def progress(left: Iterable) -> Iterable:
-        told.append(len(list(left)))
-        return left
-
-    tables = filled(tmp_path)
-    fill_tables(tables, tasks_of(), 2, progress)
-    assert told == [3]
-    rows = tables["rows"].rows
-    assert rows.condition.drop_duplicates().tolist() == ["clean", "noisy"]
-    assert rows.groupby("condition").size().to_dict() == {"clean": 10, "noisy": 10}
+# --- batches ----
 
 
 def test_as_batch_puts_clips_beside_each_other() -> None:

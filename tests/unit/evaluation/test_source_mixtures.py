@@ -18,47 +18,38 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
-from lmaczs.evaluation.explainers import Asked
+from lmaczs.decoder import MaskDecoder
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, Method
 from lmaczs.evaluation.scoring import as_batch
 from lmaczs.evaluation.source_mixtures import (
-    LOCALISATION,
-    KnownSources,
+    SourceMixtures,
     frames_of,
-    locate,
+    localisation_columns,
     prompts_of,
+    score_localisation,
+    score_source_mixtures,
 )
-from lmaczs.frontend import FrontEnd, power
+from lmaczs.frontend import Domain, FrontEnd, power
+from lmaczs.metrics.localisation import LOCALISATION
+from lmaczs.metrics.metric import Metric
 
 RATE, SIZE, HALF = 32000, 160000, 80000  # of the tiny CLAP
 PITCH = {"dog": 300, "rain": 900, "siren": 6000}  # Hz
 ARRANGEMENTS = ("sum", "sequence")
-Draw = Callable[[Asked], Tensor]
+COLUMNS = ["mass_on_source", "pointing_game", "temporal_iou", "si_sdr_improvement"]
+Draw = Callable[[ExplainerInput], Tensor]
 
 
-class Given:
-    """Stand-in for `Methods`: masks that a test makes.
-
-    Parameters
-    ----------
-    domain : str
-        Of the masks.
-    **draws : callable
-        Of each method: from what is asked to masks.
-    """
-
-    def __init__(self, domain: str = "stft", **draws: Draw) -> None:
-        self.domain, self.draws = domain, draws
-
-    def __call__(self, asked: Asked) -> dict[str, tuple[Tensor, float]]:
-        """Make the masks; the first method takes 1 s, the second one 2 s."""
-        self.asked = asked
-        draws = enumerate(self.draws.items(), 1)
-        return {name: (draw(asked), float(count)) for count, (name, draw) in draws}
+def given(clap: FrozenClap, domain: Domain = "stft", **draws: Draw) -> ExplainerSuite:
+    """Explainers that a test makes."""
+    methods = {name: Method(name, draw) for name, draw in draws.items()}
+    return ExplainerSuite(clap, {}, domain, methods)
 
 
-def keep_all(asked: Asked) -> Tensor:
+def keep_all(batch: ExplainerInput) -> Tensor:
     """Ones."""
-    return torch.ones(asked.spectrum.shape)
+    return torch.ones(batch.spectrum.shape)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +79,14 @@ def prompts(tiny_clap: FrozenClap) -> dict[str, Tensor]:
     return prompts_of(tiny_clap, list(PITCH), "This is a sound of {}.")
 
 
-def items(data: KnownSources) -> list[dict[str, Any]]:
+def items(data: SourceMixtures) -> list[dict[str, Any]]:
     """All pairs of a data set."""
     return [data[index] for index in range(len(data))]
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two pairs are equal, bit by bit."""
-    waves = ("target", "rest")
+    waves = ("target", "interference")
     rest = [{k: v for k, v in pair.items() if k not in waves} for pair in (one, other)]
     return rest[0] == rest[1] and all(torch.equal(one[x], other[x]) for x in waves)
 
@@ -112,23 +103,22 @@ def low_beside_high(
 ) -> dict[str, Any]:
     """Make a batch of a dog and a siren, each of them the target once."""
     two = clips[clips.id.isin(["dog-0", "siren-1"])]
-    return as_batch(items(KnownSources(two, front_end, arrangement, seed=2)))
+    return as_batch(items(SourceMixtures(two, front_end, arrangement, seed=2)))
 
 
 def located(
-    clap: FrozenClap,
     prompts: dict[str, Tensor],
-    batch: dict[str, Any],
+    pairs: dict[str, Any],
     arrangement: str,
-    methods: Given,
+    suite: ExplainerSuite,
 ) -> pd.DataFrame:
-    """Call `locate` and look at the form of what it returns."""
-    table = locate(clap, methods, prompts, batch, arrangement, seed=5)
-    assert list(table) == ["id", "other", "method", *LOCALISATION, "seconds"]
-    assert table.id.tolist() == batch["id"] * len(methods.draws)
-    assert table.other.tolist() == batch["other"] * len(methods.draws)
-    names = [name for name in methods.draws for _ in batch["id"]]
-    assert table.method.tolist() == names
+    """Call `score_localisation` and look at the form of what it returns."""
+    table = score_localisation(suite, prompts, pairs, arrangement, seed=5)
+    assert list(table) == ["id", "other", "method", *COLUMNS, "seconds"]
+    assert list(localisation_columns()) == COLUMNS
+    assert table.id.tolist() == pairs["id"] * len(suite.names)
+    assert table.other.tolist() == pairs["other"] * len(suite.names)
+    assert table.method.tolist() == [name for name in suite.names for _ in pairs["id"]]
     return table
 
 
@@ -148,13 +138,18 @@ def test_pairs_are_of_two_labels(
     label_of = dict(zip(clips.id, clips.label, strict=True))
     others = set()
     for seed in range(3):
-        found = items(KnownSources(clips, front_end, arrangement, seed))
+        found = items(SourceMixtures(clips, front_end, arrangement, seed))
         assert [item["id"] for item in found] == clips.id.tolist()
         for item in found:
             assert item["label"] == label_of[item["id"]] == pitch_of(item["target"])
-            assert label_of[item["other"]] == pitch_of(item["rest"])
+            assert label_of[item["other"]] == pitch_of(item["interference"])
             assert label_of[item["other"]] != item["label"]
-            assert item["samples"] == len(item["target"]) == len(item["rest"]) == SIZE
+            assert (
+                item["samples"]
+                == len(item["target"])
+                == len(item["interference"])
+                == SIZE
+            )
             others.add((item["label"], label_of[item["other"]]))
     assert others == {(a, b) for a in PITCH for b in PITCH if a != b}
 
@@ -164,17 +159,17 @@ def test_sources_have_equal_power(
     clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
 ) -> None:
     """However weak a clip is, both sources have the same power, and do not clip."""
-    for item in items(KnownSources(clips, front_end, arrangement)):
-        powers = [float(item[x].square().mean()) for x in ("target", "rest")]
+    for item in items(SourceMixtures(clips, front_end, arrangement)):
+        powers = [float(item[x].square().mean()) for x in ("target", "interference")]
         assert powers[0] == pytest.approx(powers[1], rel=1e-4)
         assert powers[0] > 1e-4
-        assert (item["target"] + item["rest"]).abs().max() < 1
+        assert (item["target"] + item["interference"]).abs().max() < 1
 
 
 def test_sums_sound_all_along(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """In a sum both sources are there from the beginning to the end."""
-    for item in items(KnownSources(clips, front_end, "sum")):
-        for source in (item["target"], item["rest"]):
+    for item in items(SourceMixtures(clips, front_end, "sum")):
+        for source in (item["target"], item["interference"]):
             assert source.view(50, -1).norm(dim=1).min() > 0.5 * source.norm() / 50**0.5
 
 
@@ -182,8 +177,8 @@ def test_sequences_have_a_half_each(clips: pd.DataFrame, front_end: FrontEnd) ->
     """The sources share no sample, each has a half, and which is first is drawn."""
     leads = []
     for seed in range(3):
-        for item in items(KnownSources(clips, front_end, "sequence", seed)):
-            target, rest = item["target"] != 0, item["rest"] != 0
+        for item in items(SourceMixtures(clips, front_end, "sequence", seed)):
+            target, rest = item["target"] != 0, item["interference"] != 0
             assert not (target & rest).any()
             assert target.sum() > 0.99 * HALF and rest.sum() > 0.99 * HALF
             first = target[:HALF].sum() > 0
@@ -197,7 +192,7 @@ def test_pairs_depend_on_seed_and_clip(
     clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
 ) -> None:
     """Neither order nor a global seed changes a pair; another seed does."""
-    make = [KnownSources(clips, front_end, arrangement, seed) for seed in (7, 7, 8)]
+    make = [SourceMixtures(clips, front_end, arrangement, seed) for seed in (7, 7, 8)]
     torch.manual_seed(0)
     np.random.seed(0)
     ahead = items(make[0])
@@ -222,12 +217,19 @@ def test_silent_clips(
     two = pd.DataFrame(
         {"id": ["a", "b"], "path": [silent, clips.path[0]], "label": ["rain", "dog"]}
     )
-    batch = as_batch(items(KnownSources(two, tiny_clap.front_end, arrangement)))
-    assert torch.isfinite(batch["target"]).all() and torch.isfinite(batch["rest"]).all()
-    assert batch["target"][0].count_nonzero() == batch["rest"][1].count_nonzero() == 0
-    methods = Given(all=keep_all, nothing=lambda asked: 0 * keep_all(asked))
-    table = located(tiny_clap, prompts, batch, arrangement, methods)
-    named = [c for c in LOCALISATION if table[c].notna().any()]
+    batch = as_batch(items(SourceMixtures(two, tiny_clap.front_end, arrangement)))
+    assert (
+        torch.isfinite(batch["target"]).all()
+        and torch.isfinite(batch["interference"]).all()
+    )
+    assert (
+        batch["target"][0].count_nonzero()
+        == batch["interference"][1].count_nonzero()
+        == 0
+    )
+    suite = given(tiny_clap, all=keep_all, nothing=lambda batch: 0 * keep_all(batch))
+    table = located(prompts, batch, arrangement, suite)
+    named = [c for c in COLUMNS if table[c].notna().any()]
     assert np.isfinite(table[named]).all(axis=None)
     assert figures(table, "all", "mass_on_source") == pytest.approx([0, 1], abs=0.02)
     assert figures(table, "nothing", "mass_on_source") == [0, 0]
@@ -237,14 +239,14 @@ def test_unknown_arrangements(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """There are two arrangements."""
     message = "^arrangement is 'chord', not sum or sequence$"
     with pytest.raises(ValueError, match=message):
-        KnownSources(clips, front_end, "chord")
+        SourceMixtures(clips, front_end, "chord")
 
 
 def test_clips_of_one_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """Two sources of one label could not be told apart."""
     message = "^two sources need clips of two labels, and there is one$"
     with pytest.raises(ValueError, match=message):
-        KnownSources(clips[clips.label == "dog"], front_end, "sum")
+        SourceMixtures(clips[clips.label == "dog"], front_end, "sum")
 
 
 # --- frames -------------------------------------------------------------------------
@@ -284,14 +286,17 @@ def test_perfect_masks_in_a_sum(
     tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
 ) -> None:
     """The ideal mask finds the source; its opposite loses it."""
-    batch = low_beside_high(clips, tiny_clap.front_end, "sum")
+    pairs = low_beside_high(clips, tiny_clap.front_end, "sum")
 
-    def oracle(asked: Asked) -> Tensor:
-        parts = [power(tiny_clap.front_end.stft(batch[x])) for x in ("target", "rest")]
+    def oracle(batch: ExplainerInput) -> Tensor:
+        parts = [
+            power(tiny_clap.front_end.stft(pairs[x]))
+            for x in ("target", "interference")
+        ]
         return (parts[0] > parts[1]).float()
 
-    methods = Given(oracle=oracle, opposite=lambda asked: 1 - oracle(asked))
-    table = located(tiny_clap, prompts, batch, "sum", methods)
+    suite = given(tiny_clap, oracle=oracle, opposite=lambda batch: 1 - oracle(batch))
+    table = located(prompts, pairs, "sum", suite)
     ideal = figures(table, "oracle", "mass_on_source")
     assert ideal == pytest.approx([1, 1], abs=1e-4)
     assert min(figures(table, "oracle", "si_sdr_improvement")) > 30
@@ -305,17 +310,17 @@ def test_keeping_everything_of_a_sum(
 ) -> None:
     """Any constant mask has the target's share of the power, and gains nothing."""
     front_end = tiny_clap.front_end
-    batch = as_batch(items(KnownSources(clips, front_end, "sum"))[:3])
-    methods = Given(all=keep_all, some=lambda asked: 0.3 * keep_all(asked))
-    table = located(tiny_clap, prompts, batch, "sum", methods)
+    batch = as_batch(items(SourceMixtures(clips, front_end, "sum"))[:3])
+    suite = given(tiny_clap, all=keep_all, some=lambda batch: 0.3 * keep_all(batch))
+    table = located(prompts, batch, "sum", suite)
     expected = []
-    for target, rest in zip(batch["target"], batch["rest"], strict=True):
+    for target, rest in zip(batch["target"], batch["interference"], strict=True):
         parts = [
             front_end.stft(x).abs().double().square().sum() for x in (target, rest)
         ]
         expected.append(float(parts[0] / (parts[0] + parts[1])))
     assert expected == pytest.approx([0.5] * 3, abs=0.05)
-    for name in methods.draws:
+    for name in suite.names:
         mass = figures(table, name, "mass_on_source")
         assert mass == pytest.approx(expected, abs=1e-4)
         gain = figures(table, name, "si_sdr_improvement")
@@ -327,20 +332,20 @@ def test_perfect_masks_in_a_sequence(
 ) -> None:
     """The frames of the target are found whether it is first or last."""
     front_end = tiny_clap.front_end
-    pairs = items(KnownSources(clips, front_end, "sequence"))
-    first = [bool(item["target"][:HALF].any()) for item in pairs]
-    batch = as_batch([pairs[first.index(True)], pairs[first.index(False)]])
+    every = items(SourceMixtures(clips, front_end, "sequence"))
+    first = [bool(item["target"][:HALF].any()) for item in every]
+    pairs = as_batch([every[first.index(True)], every[first.index(False)]])
 
-    def oracle(asked: Asked) -> Tensor:
-        mask = torch.zeros(asked.spectrum.shape)
+    def oracle(batch: ExplainerInput) -> Tensor:
+        mask = torch.zeros(batch.spectrum.shape)
         mask[0, :, :124], mask[1, :, 126:] = 0.7, 0.7  # frame 125 is in the middle
         return mask
 
-    def opposite(asked: Asked) -> Tensor:
-        return oracle(asked).flip(0)
+    def opposite(batch: ExplainerInput) -> Tensor:
+        return oracle(batch).flip(0)
 
-    methods = Given(oracle=oracle, opposite=opposite)
-    table = located(tiny_clap, prompts, batch, "sequence", methods)
+    suite = given(tiny_clap, oracle=oracle, opposite=opposite)
+    table = located(prompts, pairs, "sequence", suite)
     for column in ("mass_on_source", "pointing_game"):
         assert figures(table, "oracle", column) == [1, 1]
         assert figures(table, "opposite", column) == [0, 0]
@@ -353,10 +358,10 @@ def test_keeping_everything_of_a_sequence(
 ) -> None:
     """It has each source's share of power and time, and the loudest frame."""
     front_end = tiny_clap.front_end
-    batch = as_batch(items(KnownSources(clips, front_end, "sequence"))[::2])
-    table = located(tiny_clap, prompts, batch, "sequence", Given(all=keep_all))
+    batch = as_batch(items(SourceMixtures(clips, front_end, "sequence"))[::2])
+    table = located(prompts, batch, "sequence", given(tiny_clap, all=keep_all))
     for row, target, rest in zip(
-        table.itertuples(), batch["target"], batch["rest"], strict=True
+        table.itertuples(), batch["target"], batch["interference"], strict=True
     ):
         sounding = np.flatnonzero(target.numpy())
         middles = np.minimum(np.arange(251) * 640, SIZE - 1)
@@ -383,11 +388,11 @@ def test_what_does_not_apply_is_empty(
 ) -> None:
     """Figures that an arrangement has no meaning for are NaN; all others are there."""
     batch = low_beside_high(clips, tiny_clap.front_end, arrangement)
-    methods = Given(all=keep_all, again=keep_all)
-    table = located(tiny_clap, prompts, batch, arrangement, methods)
+    suite = given(tiny_clap, all=keep_all, again=keep_all)
+    table = located(prompts, batch, arrangement, suite)
     assert table[empty].isna().all(axis=None)
     assert table.drop(columns=empty).notna().all(axis=None)
-    assert table.seconds.tolist() == [1, 1, 2, 2]
+    assert (table.seconds > 0).all()
 
 
 def test_masks_of_mel_bands_are_carried_to_bins(
@@ -397,36 +402,75 @@ def test_masks_of_mel_bands_are_carried_to_bins(
     front_end = tiny_clap.front_end
     bands = torch.rand(2, 64, 251, generator=torch.Generator().manual_seed(0))
     for arrangement in ARRANGEMENTS:
-        batch = low_beside_high(clips, front_end, arrangement)
-        given = (tiny_clap, prompts, batch, arrangement)
-        found = located(*given, Given("mel", one=lambda asked: bands))
+        pairs = low_beside_high(clips, front_end, arrangement)
+        mel = given(tiny_clap, "mel", one=lambda batch: bands)
+        found = located(prompts, pairs, arrangement, mel)
         bins = torch.stack([front_end.mel_to_freq @ mask for mask in bands])
-        expected = located(*given, Given(one=lambda asked, bins=bins: bins))
+        stft = given(tiny_clap, one=lambda batch, bins=bins: bins)
+        expected = located(prompts, pairs, arrangement, stft)
+        columns = found.columns.drop("seconds")
+        found, expected = found[columns], expected[columns]
         pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_what_methods_are_asked(
+def test_what_explainers_get(
     tiny_clap: FrozenClap,
     clips: pd.DataFrame,
     prompts: dict[str, Tensor],
     arrangement: str,
 ) -> None:
-    """They hear both sources and are asked for the label of the first."""
-    batch = low_beside_high(clips, tiny_clap.front_end, arrangement)
-    methods = Given(all=keep_all)
-    located(tiny_clap, prompts, batch, arrangement, methods)
-    asked, mixture = methods.asked, batch["target"] + batch["rest"]
-    assert asked.spectrum.shape == (2, 1025, 251)
+    """The mixture of both sources, and the prompt of the target."""
+    pairs, seen = low_beside_high(clips, tiny_clap.front_end, arrangement), []
+
+    def watch(batch: ExplainerInput) -> Tensor:
+        seen.append(batch)
+        return keep_all(batch)
+
+    located(prompts, pairs, arrangement, given(tiny_clap, all=watch))
+    (batch,), mixture = seen, pairs["target"] + pairs["interference"]
+    assert batch.spectrum.shape == (2, 1025, 251)
     torch.testing.assert_close(
-        tiny_clap.front_end.istft(asked.spectrum, SIZE), mixture, rtol=0, atol=1e-5
+        tiny_clap.front_end.istft(batch.spectrum, SIZE), mixture, rtol=0, atol=1e-5
     )
     torch.testing.assert_close(
-        asked.log_mel, tiny_clap.front_end.log_mel(mixture), rtol=0, atol=1e-2
+        batch.log_mel, tiny_clap.front_end.log_mel(mixture), rtol=0, atol=1e-2
     )
-    assert torch.equal(asked.text, torch.stack([prompts["dog"], prompts["siren"]]))
-    assert asked.samples.tolist() == [SIZE, SIZE]
-    assert asked.seed == 5
+    assert torch.equal(batch.text, torch.stack([prompts["dog"], prompts["siren"]]))
+    assert batch.samples.tolist() == [SIZE, SIZE]
+    assert batch.seed == 5
+
+
+def test_a_metric_is_one_entry(
+    tiny_clap: FrozenClap,
+    clips: pd.DataFrame,
+    prompts: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is added for an arrangement is in its table, and empty in the other one."""
+    toy = Metric("toy", lambda located: located.inside.float().mean(1))
+    monkeypatch.setitem(LOCALISATION["sequence"], "toy", toy)
+    suite = given(tiny_clap, all=keep_all)
+    found = score_source_mixtures(suite, clips, prompts, seed=3).set_index("condition")
+    assert found.loc["sum", "toy"].isna().all()
+    assert found.loc["sequence", "toy"].tolist() == pytest.approx([0.5] * 6, abs=0.01)
+
+
+def test_scores_do_not_depend_on_the_batch(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """A decoder has the same values alone and beside others, in batches of any size."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(tiny_clap, width=8)
+    alone = ExplainerSuite(tiny_clap, {MAIN: decoder}, explainers={})
+    beside = {"all": Method("all", keep_all)}
+    both = ExplainerSuite(tiny_clap, {MAIN: decoder}, explainers=beside)
+    one = score_source_mixtures(alone, clips, prompts, seed=3, batch_size=4)
+    other = score_source_mixtures(both, clips, prompts, seed=3)
+    other = other[other.method == MAIN].reset_index(drop=True)
+    assert one.condition.tolist() == ["sum"] * 6 + ["sequence"] * 6
+    columns = one.columns.drop("seconds")
+    pd.testing.assert_frame_equal(one[columns], other[columns], atol=1e-3)
 
 
 def test_prompts_are_made_of_labels(tiny_clap: FrozenClap) -> None:

@@ -9,17 +9,22 @@ import pandas as pd
 import pytest
 
 from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
-from lmaczs.evaluation.scoring import METRICS
+from lmaczs.evaluation.insertion_deletion import AREAS
+from lmaczs.evaluation.source_mixtures import localisation_columns
 from lmaczs.evaluation.tables import (
-    ARROW,
-    BETTER,
-    FIGURES,
-    HEADER,
+    SECONDS,
     interval,
     markdown_table,
+    printed_metrics,
+    results_columns,
     results_page,
     summarise,
 )
+from lmaczs.metrics.faithfulness import METRICS
+from lmaczs.metrics.metric import Column, Metric
+
+EVERY = [*METRICS.values(), *localisation_columns().values(), *AREAS, SECONDS]
+DIRECTED = [column for column in EVERY if column.better]
 
 CONDITIONS = ("white noise", "clean")
 NAMES = (MAIN, "energy", KEEP_ALL)
@@ -67,8 +72,14 @@ def test_summary_is_the_mean() -> None:
     """A row a condition and method, as they come, with the mean of every figure."""
     rows = per_clip()
     found = summarise(rows)
-    assert tuple(found) == HEADER
-    assert HEADER == ("method", "condition", "n", *METRICS, "seconds_per_clip")
+    assert list(found) == results_columns()
+    assert (
+        results_columns()
+        == (
+            "method condition n accuracy AI AD AD_sb AG FF Fid-In SPS COMP MM "
+            "seconds_per_clip"
+        ).split()
+    )
     order = [(c, m) for c in CONDITIONS for m in NAMES]
     assert list(zip(found.condition, found.method, strict=True)) == order
     for row, (condition, method) in zip(found.to_dict("records"), order, strict=True):
@@ -140,7 +151,12 @@ def test_table_is_markdown() -> None:
             "MM": [0.5, 0.75, 1.0] * 2,
         }
     )
-    table = markdown_table(rows, ["AI", "deletion", "MM"], {"deletion": 3})
+    columns = [
+        Column("AI", better="higher"),
+        Column("deletion", better="lower", digits=3),
+        Column("MM"),
+    ]
+    table = markdown_table(rows, columns)
     header, rule, *lines = table.splitlines()
     assert table.endswith("|\n")
     assert header == "| method | AI ↑ | deletion ↓ | MM |"
@@ -158,52 +174,53 @@ def test_cells_hold_mean_and_interval() -> None:
     values = {"a": rng.normal(size=30), "b": 5 + rng.normal(size=20)}
     rows = [(method, value) for method, some in values.items() for value in some]
     rows = pd.DataFrame(rows, columns=["method", "x"]).sample(frac=1, random_state=0)
-    table = markdown_table(rows, ["x"], {"x": 1})
+    table = markdown_table(rows, [Column("x", digits=1)])
     for method, some in values.items():
         low, high = interval(rows[rows.method == method].x)
         assert f"| {method} | {some.mean():.1f} [{low:.1f}, {high:.1f}] |\n" in table
 
 
-@pytest.mark.parametrize("column", list(BETTER))
-def test_the_best_is_bold(column: str) -> None:
+@pytest.mark.parametrize("column", DIRECTED, ids=lambda column: column.name)
+def test_the_best_is_bold(column: Column) -> None:
     """The highest or the lowest, by the metric's direction, which the header tells."""
     means = {"a": 0.2, "b": 0.9, "c": 0.4, "d": -0.3}
-    table = markdown_table(constant(column, means), [column])
-    assert bold(table) == {"b" if BETTER[column] == "higher" else "d"}
-    arrow = "↑" if BETTER[column] == "higher" else "↓"
-    assert table.startswith(f"| method | {column} {arrow} |\n")
+    table = markdown_table(constant(column.name, means), [column])
+    assert bold(table) == {"b" if column.better == "higher" else "d"}
+    arrow = "↑" if column.better == "higher" else "↓"
+    assert table.startswith(f"| method | {column.name} {arrow} |\n")
 
 
 def test_directions() -> None:
     """Every metric that is no mere description has the direction of its definition."""
     lower = {"AD", "AD_sb", "COMP", "deletion", "seconds"}
-    assert {name for name, better in BETTER.items() if better == "lower"} == lower
-    assert set(BETTER.values()) == set(ARROW)
-    assert set(METRICS) - set(BETTER) == {"accuracy", "MM"}
+    assert {column.name for column in EVERY if column.better == "lower"} == lower
+    undirected = {column.name for column in EVERY if column.better is None}
+    assert undirected == {"accuracy", "MM"}
 
 
-@pytest.mark.parametrize("column", ["AI", "AD"])
-def test_keeping_everything_is_never_bold(column: str) -> None:
+@pytest.mark.parametrize("name", ["AI", "AD"])
+def test_keeping_everything_is_never_bold(name: str) -> None:
     """It is no competitor, neither as the best nor as the only one."""
-    best = 9.0 if BETTER[column] == "higher" else -9.0
+    column = METRICS[name]
+    best = 9.0 if column.better == "higher" else -9.0
     means = {"a": 0.2, KEEP_ALL: best, "b": 0.2 + best / 9}
-    assert bold(markdown_table(constant(column, means), [column])) == {"b"}
-    assert bold(markdown_table(constant(column, {KEEP_ALL: 1.0}), [column])) == set()
+    assert bold(markdown_table(constant(name, means), [column])) == {"b"}
+    assert bold(markdown_table(constant(name, {KEEP_ALL: 1.0}), [column])) == set()
 
 
 @pytest.mark.parametrize(("digits", "best"), [(1, {"a", "b"}), (2, {"b"})])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_ties_are_all_bold(digits: int, best: set[str], sign: int) -> None:
     """Who prints the same as the best is in bold, too, but for keeping everything."""
-    column = "FF" if sign > 0 else "COMP"
+    column = Column("x", better="higher" if sign > 0 else "lower", digits=digits)
     means = {"a": 0.32, KEEP_ALL: 0.34, "b": 0.34, "c": 0.11}
-    rows = constant(column, {name: sign * mean for name, mean in means.items()})
-    assert bold(markdown_table(rows, [column], {column: digits})) == best
+    rows = constant("x", {name: sign * mean for name, mean in means.items()})
+    assert bold(markdown_table(rows, [column])) == best
 
 
 def test_no_best_without_a_direction() -> None:
     """A mean mask is neither good nor bad."""
-    table = markdown_table(constant("MM", {"a": 0.1, "b": 0.8}), ["MM"])
+    table = markdown_table(constant("MM", {"a": 0.1, "b": 0.8}), [METRICS["MM"]])
     assert table.startswith("| method | MM |\n")
     assert bold(table) == set()
 
@@ -217,12 +234,13 @@ def test_missing_values_are_blank() -> None:
             "FF": [0.75, 0.75, 0.5, 0.5, np.nan, np.nan],
         }
     )
-    assert markdown_table(rows, ["AI", "FF"]).splitlines()[2:] == [
+    columns = [Column("AI", better="higher"), Column("FF", better="higher")]
+    assert markdown_table(rows, columns).splitlines()[2:] == [
         "| a |  | **0.75** [0.75, 0.75] |",
         "| b | **1.00** [1.00, 1.00] | 0.50 [0.50, 0.50] |",
         "| c | 0.50 [0.50, 0.50] |  |",
     ]
-    nobody = markdown_table(rows.assign(AI=np.nan), ["AI"])
+    nobody = markdown_table(rows.assign(AI=np.nan), columns[:1])
     assert nobody.splitlines()[2:] == ["| a |  |", "| b |  |", "| c |  |"]
 
 
@@ -243,12 +261,14 @@ def test_page_has_a_section_a_condition() -> None:
         )
         header, _, *lines = [x for x in section.splitlines() if x.startswith("|")]
         named = [cell.split()[0] for cell in header.split("|")[1:-1]]
-        assert named == ["method", *FIGURES]
+        printed = [column.name for column in printed_metrics()]
+        assert printed == "AI AD AG FF Fid-In SPS COMP MM seconds".split()
+        assert named == ["method", *printed]
         assert [line.split("|")[1].strip() for line in lines] == list(NAMES)
         for line, method in zip(lines, NAMES, strict=True):
             own = rows[(rows.condition == condition) & (rows.method == method)]
             cells = [cell.strip(" *") for cell in line.split("|")[2:-1]]
-            for cell, name in zip(cells, FIGURES, strict=True):
+            for cell, name in zip(cells, printed, strict=True):
                 digits = len(cell.split("[")[0].strip(" *").partition(".")[2])
                 assert cell.startswith(f"{own[name].mean():.{digits}f}")
                 assert digits >= 1
@@ -271,3 +291,16 @@ def test_page_ends_with_more_sections() -> None:
 def test_page_is_repeatable() -> None:
     """The same rows make the same page."""
     assert results_page(per_clip(), "T") == results_page(per_clip(), "T")
+
+
+def test_a_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added to the registry is a column of results.csv and of the page."""
+    toy = Metric("toy", lambda batch: batch.o, better="lower", digits=4)
+    monkeypatch.setitem(METRICS, "toy", toy)
+    rows = per_clip()
+    assert list(summarise(rows))[-2:] == ["toy", "seconds_per_clip"]
+    page = results_page(rows, "T")
+    assert "| MM | toy ↓ | seconds ↓ |" in page
+    means = rows[rows.condition == "clean"].groupby("method").toy.mean()
+    best = means.drop(KEEP_ALL).min()
+    assert f"| **{best:.4f}** [" in page

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.metrics import faithfulness as metrics
+from lmaczs.metrics.metric import Metric
 
 BATCH, CLASSES, FREQ, TIME, SAMPLES = 12, 5, 7, 11, 800
 KEEP_ALL, NOTHING = torch.ones(1, FREQ, TIME), torch.zeros(1, FREQ, TIME)
@@ -81,14 +82,6 @@ def slow_entropy(mask: Tensor) -> float:
     return -sum(share * math.log(share) for share in shares)
 
 
-def slow_si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Compute SI-SDR from its definition in float64."""
-    estimate, reference = estimate - estimate.mean(), reference - reference.mean()
-    target = (estimate @ reference) / (reference @ reference) * reference
-    distortion = estimate - target
-    return 10 * math.log10((target @ target) / (distortion @ distortion))
-
-
 def quantus_value(metric: Callable, cells: Tensor) -> np.ndarray:
     """Score masks with a metric of quantus, as its users call it."""
     attributions = cells[:, None].numpy().copy()
@@ -137,9 +130,34 @@ def test_without_labels_there_is_no_accuracy() -> None:
 
 
 def test_accuracy_compares_with_the_label() -> None:
-    """1 where the argmax on the input is the label, else 0."""
+    """1 where the predicted class is the label, else 0."""
     p = torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.4, 0.6]])
-    assert metrics.accuracy(p, torch.tensor([0, 1, 1])).tolist() == [1.0, 0.0, 1.0]
+    found = metrics.faithfulness_table(p, p, p, masks()[:3], torch.tensor([0, 1, 1]))
+    assert found["accuracy"].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_values_are_within_the_limits_of_their_metric() -> None:
+    """Every entry of the registry states its range, and what is better."""
+    assert list(table()) == list(metrics.METRICS)
+    for name, values in table().items():
+        low, high = metrics.METRICS[name].limits
+        assert low <= values.min() and values.max() <= high, name
+    undirected = {n for n, m in metrics.METRICS.items() if m.better is None}
+    lower = {n for n, m in metrics.METRICS.items() if m.better == "lower"}
+    assert undirected == {"accuracy", "MM"}
+    assert lower == {"AD", "AD_sb", "COMP"}
+
+
+def test_a_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added to the registry is in the table, from the same batch."""
+    toy = Metric("toy", lambda batch: batch.o - batch.r)
+    monkeypatch.setitem(metrics.METRICS, "toy", toy)
+    found = table()
+    assert list(found)[-1] == "toy"
+    probs = table_arguments()
+    predicted = probs[0].argmax(1)
+    expected = (probs[1] - probs[2])[range(BATCH), predicted]
+    assert torch.equal(found["toy"], expected)
 
 
 def test_duplicating_the_batch_changes_nothing() -> None:
@@ -284,112 +302,3 @@ def test_a_single_cell_is_as_sparse_as_can_be() -> None:
     assert metrics.sparseness(mask).item() == pytest.approx(1 - 1 / n)
     assert metrics.complexity(mask).item() == pytest.approx(0.0, abs=1e-6)
     assert metrics.mask_mean(mask).item() == pytest.approx(0.2 / n)
-
-
-def test_si_sdr_equals_the_definition() -> None:
-    """Projection on the true source, means removed, in dB."""
-    estimate, reference = noise(1) + noise(0), noise(0)
-    expected = [
-        slow_si_sdr(e, r)
-        for e, r in zip(
-            estimate.double().numpy(), reference.double().numpy(), strict=True
-        )
-    ]
-    found = metrics.si_sdr(estimate, reference).tolist()
-    assert found == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize("gain", [1e-4, -1.0, 30.0])
-def test_si_sdr_ignores_scale_and_offset(gain: float) -> None:
-    """Neither the estimate's level nor a constant in it counts."""
-    estimate, reference = noise(1) + noise(0), noise(0)
-    torch.testing.assert_close(
-        metrics.si_sdr(gain * estimate + 2 * gain, reference),
-        metrics.si_sdr(estimate, reference),
-        rtol=0,
-        atol=1e-3,
-    )
-
-
-def test_si_sdr_is_bounded() -> None:
-    """A perfect estimate has 60 dB; silence on either side has -60 dB."""
-    wavs, silence = noise(0), torch.zeros(BATCH, SAMPLES)
-    assert metrics.si_sdr(wavs, wavs).tolist() == [60.0] * BATCH
-    for pair in ((silence, wavs), (wavs, silence), (silence, silence)):
-        assert metrics.si_sdr(*pair).tolist() == [-60.0] * BATCH
-
-
-def test_si_sdr_of_unrelated_sounds_is_its_floor() -> None:
-    """Two tones without overlap have nothing in common."""
-    time = torch.arange(SAMPLES) / SAMPLES
-    tones = [torch.sin(2 * torch.pi * cycles * time)[None] for cycles in (5, 40)]
-    assert metrics.si_sdr(*tones).item() == pytest.approx(-60.0, abs=1e-3)
-
-
-def test_improvement_is_the_gain_over_the_mixture() -> None:
-    """Keeping everything gains 0 dB; removing half of the other's amplitude 6 dB."""
-    source, other = noise(0), noise(1)
-    other = other - other.mean(1, keepdim=True)
-    centred = source - source.mean(1, keepdim=True)
-    other -= (other * centred).sum(1, True) / centred.square().sum(1, True) * centred
-    mixture = source + other
-    assert not metrics.si_sdr_improvement(mixture, mixture, source).any()
-    better = metrics.si_sdr_improvement(source + 0.5 * other, mixture, source)
-    assert better.tolist() == pytest.approx([20 * math.log10(2)] * BATCH, abs=1e-3)
-
-
-def test_waveforms_of_different_length_are_refused() -> None:
-    """An explanation is as long as its source."""
-    with pytest.raises(ValueError, match="shapes"):
-        metrics.si_sdr(noise(0)[:, 1:], noise(0))
-
-
-def test_mass_on_source_equals_the_definition() -> None:
-    """The share is a ratio of sums over cells."""
-    target, other = masks(1), masks(2)
-    found = metrics.mass_on_source(masks(), target, other)
-    for m, t, o, value in zip(masks(), target, other, found, strict=True):
-        cells = list(zip(*(x.flatten().tolist() for x in (m, t, o)), strict=True))
-        on_target = sum(a * b for a, b, _ in cells)
-        assert value.item() == pytest.approx(
-            on_target / sum(a * (b + c) for a, b, c in cells), abs=1e-6
-        )
-
-
-def test_mass_on_source_at_its_ends() -> None:
-    """The ideal mask has 1, its complement 0, and an empty mask or silence 0."""
-    target = NOTHING.clone()
-    target[:, :3] = 2.0
-    other = 2.0 - target
-    ideal = (target > 0).float()
-    assert metrics.mass_on_source(ideal, target, other).item() == 1.0
-    assert metrics.mass_on_source(1 - ideal, target, other).item() == 0.0
-    assert metrics.mass_on_source(NOTHING, target, other).item() == 0.0
-    assert metrics.mass_on_source(KEEP_ALL, NOTHING, NOTHING).item() == 0.0
-
-
-def test_mass_in_region_equals_the_definition() -> None:
-    """The share is the sum over the region's frames by the sum over all."""
-    power = masks(1)
-    region = torch.rand(BATCH, TIME, generator=generator(2)) < 0.5
-    found = metrics.mass_in_region(masks(), power, region)
-    for m, p, frames, value in zip(masks(), power, region, found, strict=True):
-        per_frame = (m * p).sum(0).tolist()
-        inside = sum(
-            x for x, is_in in zip(per_frame, frames.tolist(), strict=True) if is_in
-        )
-        assert value.item() == pytest.approx(inside / sum(per_frame), abs=1e-6)
-
-
-def test_mass_in_region_at_its_ends() -> None:
-    """The whole clip has 1, no region 0, and an empty mask 0."""
-    everywhere, nowhere = torch.ones(1, TIME).bool(), torch.zeros(1, TIME).bool()
-    assert metrics.mass_in_region(KEEP_ALL, KEEP_ALL, everywhere).item() == 1.0
-    assert metrics.mass_in_region(KEEP_ALL, KEEP_ALL, nowhere).item() == 0.0
-    assert metrics.mass_in_region(NOTHING, KEEP_ALL, everywhere).item() == 0.0
-
-
-def test_regions_of_another_length_are_refused() -> None:
-    """A region has the mask's frames."""
-    with pytest.raises(ValueError, match="shapes"):
-        metrics.mass_in_region(KEEP_ALL, KEEP_ALL, torch.ones(1, TIME + 1).bool())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from speechbrain.nnet.losses import cal_si_snr
 from torch import Tensor
 
 from lmaczs.metrics.localisation import (
+    LOCALISATION,
     mass_in_region,
+    mass_on_source,
     pointing_game,
     si_sdr,
     si_sdr_improvement,
@@ -76,7 +81,81 @@ def slow_iou(mask: np.ndarray, inside: np.ndarray, share: float) -> float:
     return len(kept & real) / len(kept | real)
 
 
+def slow_si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """Compute SI-SDR from its definition in float64."""
+    estimate, reference = estimate - estimate.mean(), reference - reference.mean()
+    target = (estimate @ reference) / (reference @ reference) * reference
+    distortion = estimate - target
+    return 10 * math.log10((target @ target) / (distortion @ distortion))
+
+
 # --- waveforms ----------------------------------------------------------------------
+
+
+def test_si_sdr_equals_the_definition() -> None:
+    """Projection on the true source, means removed, in dB."""
+    estimate, reference = noise(1) + noise(0), noise(0)
+    expected = [
+        slow_si_sdr(e, r)
+        for e, r in zip(
+            estimate.double().numpy(), reference.double().numpy(), strict=True
+        )
+    ]
+    found = si_sdr(estimate, reference).tolist()
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("gain", [1e-4, -1.0, 30.0])
+def test_si_sdr_ignores_scale_and_offset(gain: float) -> None:
+    """Neither the estimate's level nor a constant in it counts."""
+    estimate, reference = noise(1) + noise(0), noise(0)
+    torch.testing.assert_close(
+        si_sdr(gain * estimate + 2 * gain, reference),
+        si_sdr(estimate, reference),
+        rtol=0,
+        atol=1e-3,
+    )
+
+
+def test_si_sdr_is_bounded() -> None:
+    """A perfect estimate has 60 dB; silence on either side has -60 dB."""
+    wavs, silence = noise(0), torch.zeros(BATCH, SAMPLES)
+    assert si_sdr(wavs, wavs).tolist() == [60.0] * BATCH
+    for pair in ((silence, wavs), (wavs, silence), (silence, silence)):
+        assert si_sdr(*pair).tolist() == [-60.0] * BATCH
+
+
+def test_si_sdr_of_unrelated_sounds_is_its_floor() -> None:
+    """Two tones without overlap have nothing in common."""
+    time = torch.arange(SAMPLES) / SAMPLES
+    tones = [torch.sin(2 * torch.pi * cycles * time)[None] for cycles in (5, 40)]
+    assert si_sdr(*tones).item() == pytest.approx(-60.0, abs=1e-3)
+
+
+def test_improvement_is_the_gain_over_the_mixture() -> None:
+    """Keeping everything gains 0 dB; removing half of the other's amplitude 6 dB."""
+    source, other = noise(0), noise(1)
+    other = other - other.mean(1, keepdim=True)
+    centred = source - source.mean(1, keepdim=True)
+    other -= (other * centred).sum(1, True) / centred.square().sum(1, True) * centred
+    mixture = source + other
+    assert not si_sdr_improvement(mixture, mixture, source).any()
+    better = si_sdr_improvement(source + 0.5 * other, mixture, source)
+    assert better.tolist() == pytest.approx([20 * math.log10(2)] * BATCH, abs=1e-3)
+
+
+def test_waveforms_of_different_length_are_refused() -> None:
+    """An explanation is as long as its source."""
+    with pytest.raises(ValueError, match="shapes"):
+        si_sdr(noise(0)[:, 1:], noise(0))
+
+
+def test_si_sdr_equals_speechbrains() -> None:
+    """Speechbrain's loss is its negative, of [samples, B, sources]."""
+    estimate, reference = noise(1) + noise(0), noise(0)
+    loss = cal_si_snr(reference.T[..., None], estimate.T[..., None])
+    expected = -loss.flatten()
+    torch.testing.assert_close(si_sdr(estimate, reference), expected, rtol=0, atol=1e-3)
 
 
 def test_improvement_with_silence() -> None:
@@ -88,6 +167,36 @@ def test_improvement_with_silence() -> None:
 
 
 # --- spectrograms -------------------------------------------------------------------
+
+
+def test_mass_on_source_equals_the_definition() -> None:
+    """The share is a ratio of sums over cells."""
+    target, other = masks(1), masks(2)
+    found = mass_on_source(masks(), target, other)
+    for m, t, o, value in zip(masks(), target, other, found, strict=True):
+        cells = list(zip(*(x.flatten().tolist() for x in (m, t, o)), strict=True))
+        on_target = sum(a * b for a, b, _ in cells)
+        assert value.item() == pytest.approx(
+            on_target / sum(a * (b + c) for a, b, c in cells), abs=1e-6
+        )
+
+
+def test_mass_on_source_at_its_ends() -> None:
+    """The ideal mask has 1, its complement 0, and an empty mask or silence 0."""
+    target = NOTHING.clone()
+    target[:, :3] = 2.0
+    other = 2.0 - target
+    ideal = (target > 0).float()
+    assert mass_on_source(ideal, target, other).item() == 1.0
+    assert mass_on_source(1 - ideal, target, other).item() == 0.0
+    assert mass_on_source(NOTHING, target, other).item() == 0.0
+    assert mass_on_source(KEEP_ALL, NOTHING, NOTHING).item() == 0.0
+
+
+def test_regions_of_another_length_are_refused() -> None:
+    """A region has the mask's frames."""
+    with pytest.raises(ValueError, match="shapes"):
+        mass_in_region(KEEP_ALL, KEEP_ALL, torch.ones(1, TIME + 1).bool())
 
 
 def test_mass_in_region_equals_the_definition() -> None:
@@ -108,12 +217,12 @@ def test_pointing_game_equals_the_definition() -> None:
     assert set(expected) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_temporal_iou_equals_the_definition(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
+def test_temporal_iou_equals_the_definition(fraction: float) -> None:
     """Common frames by all frames that the mask or the source has."""
     rows = zip(masks().numpy(), regions().numpy(), strict=True)
-    expected = [slow_iou(*row, share) for row in rows]
-    found = temporal_iou(masks(), regions(), share).tolist()
+    expected = [slow_iou(*row, fraction) for row in rows]
+    found = temporal_iou(masks(), regions(), fraction).tolist()
     assert found == pytest.approx(expected, abs=1e-6)
     assert len(set(expected)) > 2
 
@@ -178,3 +287,14 @@ def test_one_by_one_equals_the_batch() -> None:
         )
         for one, values in zip(alone, whole, strict=True):
             torch.testing.assert_close(one, values[i : i + 1])
+
+
+def test_metrics_of_an_arrangement() -> None:
+    """Time is scored in sequences alone, waveforms in sums alone; more is better."""
+    names = {kind: list(metrics) for kind, metrics in LOCALISATION.items()}
+    assert names == {
+        "sequence": ["mass_on_source", "pointing_game", "temporal_iou"],
+        "sum": ["mass_on_source", "si_sdr_improvement"],
+    }
+    every = [m for metrics in LOCALISATION.values() for m in metrics.values()]
+    assert {metric.better for metric in every} == {"higher"}

@@ -1,0 +1,98 @@
+"""What every explainer gets, and what it gives: a batch of clips in, masks out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.frontend import Domain, cell_power
+
+
+@dataclass(frozen=True)
+class ExplainerInput:
+    """A batch of clips on the encoder's input grid, with a prompt for each.
+
+    Attributes
+    ----------
+    clap : FrozenClap
+        The model that is explained.
+    spectrum : Tensor [B, F, T], complex64
+        STFT.
+    log_mel : Tensor [B, C, T, n_mels]
+        The encoder's input.
+    text : Tensor [B, D]
+        Embedding of each clip's prompt.
+    samples : Tensor [B]
+        Length of the clips themselves.
+    domain : {"mel", "stft", "waveform"}
+        Where masks are applied.
+    seed : int
+        Of what an explainer draws.
+    reference : Tensor [B, F, T] (or [B, n_mels, T]), optional
+        Masks of the first decoder: baselines keep as much as these.
+    """
+
+    clap: FrozenClap
+    spectrum: Tensor
+    log_mel: Tensor
+    text: Tensor
+    samples: Tensor
+    domain: Domain = "stft"
+    seed: int = 0
+    reference: Tensor | None = None
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Power on the masks' grid: [B, F, T], or [B, n_mels, T] in the mel domain."""
+        return cell_power(self.clap.front_end, self.spectrum, self.domain)
+
+    @property
+    def like(self) -> Tensor:
+        """The reference masks, which must be there."""
+        if self.reference is None:
+            raise ValueError("this explainer needs the masks of a decoder as reference")
+        return self.reference
+
+    def rng(self) -> Generator:
+        """A random generator (on the CPU) that depends on the seed alone."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def tiled(self, masks: Tensor) -> Tensor:
+        """Repeat masks with clips that are shorter than the encoder's input."""
+        return self.clap.front_end.tile_mask(masks, self.samples)
+
+    def with_prompts(self, row: int, text: Tensor) -> ExplainerInput:
+        """One clip of the batch, once for each prompt of `text` [P, D]."""
+        return replace(
+            self,
+            spectrum=self.spectrum[row].expand(len(text), -1, -1),
+            log_mel=self.log_mel[row].expand(len(text), -1, -1, -1),
+            text=text,
+            samples=self.samples[row].expand(len(text)),
+            reference=None,
+        )
+
+
+class Explainer(Protocol):
+    """A method that explains the similarity of each clip and its prompt by a mask."""
+
+    def __call__(self, batch: ExplainerInput) -> Tensor:
+        """Explain a batch.
+
+        Parameters
+        ----------
+        batch : ExplainerInput
+            Clips and prompts.
+
+        Returns
+        -------
+        Tensor [B, F, T], or [B, n_mels, T] in the mel domain
+            Masks in [0, 1], without a gradient. No clip's mask depends on the others,
+            unless an explainer draws at random.
+        """
+        ...

@@ -1,0 +1,290 @@
+"""One evaluation: clips under conditions, mixtures with known sources, and the tables.
+
+What an output folder holds already is not computed again. Batches are the same whether
+a run was interrupted or not, and each is kept when it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from lmaczs.data.lists import recordings_in
+from lmaczs.evaluation import tables
+from lmaczs.evaluation.conditions import HeardUnder
+from lmaczs.evaluation.explainers import ExplainerSuite
+from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
+from lmaczs.evaluation.result_table import ResumableTable
+from lmaczs.evaluation.scoring import as_batch, explain_predicted, score_batch
+from lmaczs.evaluation.source_mixtures import (
+    ARRANGEMENTS,
+    SourceMixtures,
+    localisation_columns,
+    prompts_of,
+    score_localisation,
+)
+from lmaczs.metrics.faithfulness import METRICS
+from lmaczs.metrics.localisation import LOCALISATION
+from lmaczs.utils.digests import clips_digest, fingerprint
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.files import atomic_write
+from lmaczs.utils.seeds import seed_of
+
+logger = logging.getLogger(__name__)
+
+FAITHFULNESS, CURVES, LOCATED = (
+    "per_clip",
+    "curves_per_clip",
+    "localisation_per_clip",
+)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is evaluated, apart from models and clips.
+
+    Attributes
+    ----------
+    conditions : sequence of str
+        Of `lmaczs.evaluation.conditions`; speech is left out without its folder.
+    share : float
+        Of the sound that is added, see `HeardUnder`.
+    speech_folder : str or Path, optional
+        Recordings of speech.
+    localisation : bool
+        Whether sums and sequences of two clips are scored.
+    fractions : sequence of float
+        Of insertion and deletion curves; empty for none.
+    batch_size : int
+        Clips that are explained at once.
+    seed : int
+        Of all that is drawn.
+    """
+
+    conditions: Sequence[str] = ("clean",)
+    share: float = 0.2
+    speech_folder: str | Path | None = None
+    localisation: bool = True
+    fractions: Sequence[float] = ()
+    batch_size: int = 16
+    seed: int = 1234
+
+
+class Evaluation:
+    """Explainers, clips, and the tables of one output folder.
+
+    Parameters
+    ----------
+    suite : ExplainerSuite
+        What is compared.
+    clips : DataFrame
+        id, path, label.
+    labels : sequence of str
+        Classes of the zero-shot classifier.
+    template : str
+        Makes prompts of labels.
+    plan : EvaluationPlan
+        What is evaluated.
+    output_folder : str or Path
+        Gets the tables.
+    """
+
+    def __init__(
+        self,
+        suite: ExplainerSuite,
+        clips: pd.DataFrame,
+        labels: Sequence[str],
+        template: str,
+        plan: EvaluationPlan,
+        output_folder: str | Path,
+    ) -> None:
+        self.suite, self.clips, self.labels = suite, clips, list(labels)
+        self.plan, self.folder = plan, Path(output_folder)
+        folder = plan.speech_folder
+        self.speech = recordings_in(folder) if folder is not None else []
+        self.prompts = prompts_of(suite.clap, labels, template)
+        self.settings = {
+            "model": fingerprint(suite.clap),
+            "decoders": {name: fingerprint(d) for name, d in suite.decoders.items()},
+            "explainers": [n for n in suite.names if n not in suite.decoders],
+            "clips": clips_digest(clips),
+            "speech": self._speech_digest(),
+            "labels": self.labels,
+            "template": template,
+            "domain": suite.domain,
+            "seed": plan.seed,
+            "batch_size": plan.batch_size,
+            "share": plan.share,
+            "fractions": list(plan.fractions),
+        }
+        self._tables: dict[str, ResumableTable] = {}
+
+    def run(self) -> dict[str, pd.DataFrame]:
+        """Compute what the output folder lacks.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            per_clip: every clip, method and condition; localisation_per_clip: every
+            sum and sequence, and method; curves_per_clip: every clip, method and
+            fraction of cells; the last two where the plan has them. Each is a CSV, too.
+
+        Raises
+        ------
+        InputError
+            If the plan has no condition, or speech alone and no folder of it.
+        """
+        wanted = self._conditions()
+        mixtures = ARRANGEMENTS if self.plan.localisation else ()
+        needed = {FAITHFULNESS: list(METRICS), LOCATED: list(localisation_columns())}
+        names = {n for tables_of in wanted.values() for n in tables_of}
+        for name in (FAITHFULNESS, CURVES, LOCATED):
+            if name in names or (name == LOCATED and mixtures):
+                self._tables[name] = ResumableTable(
+                    self.folder / f"{name}.csv",
+                    self.settings,
+                    text_columns=("id", "other"),
+                    needed=needed.get(name, ()),
+                )
+        self._score_conditions(wanted)
+        self._score_mixtures(mixtures)
+        used = {
+            FAITHFULNESS: [c for c, t in wanted.items() if FAITHFULNESS in t],
+            CURVES: [c for c, t in wanted.items() if CURVES in t],
+            LOCATED: list(mixtures),
+        }
+        return {
+            name: table.rows[table.rows.condition.isin(used[name])]
+            for name, table in self._tables.items()
+        }
+
+    def _conditions(self) -> dict[str, list[str]]:
+        """Tables that each condition fills; curves are those of clean clips."""
+        conditions = list(self.plan.conditions)
+        if "speech" in conditions and not self.speech:
+            logger.warning("condition speech is left out: it needs --speech_folder")
+            conditions.remove("speech")
+        if not conditions:
+            raise InputError(
+                "conditions names none that can be evaluated: add clean to it, or give "
+                "--speech_folder"
+            )
+        wanted = {condition: [FAITHFULNESS] for condition in conditions}
+        if self.plan.fractions:
+            wanted.setdefault("clean", []).append(CURVES)
+        return wanted
+
+    def _score_conditions(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        plan, front_end = self.plan, self.suite.clap.front_end
+        class_text = torch.stack(list(self.prompts.values()))
+        data = {
+            name: HeardUnder(
+                self.clips, front_end, name, plan.share, plan.seed, self.speech
+            )
+            for name in wanted
+        }
+        for condition, start, names in self._pending(wanted, "conditions"):
+            clips = self._batch(data[condition], start)
+            seed = seed_of(plan.seed, condition, clips["id"][0])
+            explained = explain_predicted(self.suite, class_text, clips, seed)
+            if FAITHFULNESS in names:
+                rows = score_batch(explained, self.labels)
+                self._add(FAITHFULNESS, condition, start, rows)
+            if CURVES in names:
+                rows = insertion_deletion(explained, plan.fractions)
+                self._add(CURVES, condition, start, rows)
+
+    def _score_mixtures(self, arrangements: Sequence[Any]) -> None:
+        front_end, seed = self.suite.clap.front_end, self.plan.seed
+        data = {a: SourceMixtures(self.clips, front_end, a, seed) for a in arrangements}
+        wanted = {arrangement: [LOCATED] for arrangement in arrangements}
+        for arrangement, start, _ in self._pending(wanted, "known sources"):
+            pairs = self._batch(data[arrangement], start)
+            part_seed = seed_of(seed, arrangement, pairs["id"][0])
+            rows = score_localisation(
+                self.suite, self.prompts, pairs, arrangement, part_seed
+            )
+            self._add(LOCATED, arrangement, start, rows)
+
+    def _pending(
+        self, wanted: Mapping[str, Sequence[str]], title: str
+    ) -> Iterator[tuple[Any, int, list[str]]]:
+        """Yield condition, first clip and tables of each batch that a table lacks."""
+        left = [
+            (condition, start, lacking)
+            for condition, names in wanted.items()
+            for start in range(0, len(self.clips), self.plan.batch_size)
+            if (
+                lacking := [
+                    name
+                    for name in names
+                    if not self._tables[name].has(condition=condition, batch=start)
+                ]
+            )
+        ]
+        yield from tqdm(left, desc=title, unit="batch", disable=None if left else True)
+
+    def _batch(self, data: HeardUnder | SourceMixtures, start: int) -> dict[str, Any]:
+        stop = min(start + self.plan.batch_size, len(data))
+        return as_batch([data[row] for row in range(start, stop)])
+
+    def _add(self, name: str, condition: str, start: int, rows: pd.DataFrame) -> None:
+        rows.insert(0, "condition", condition)
+        self._tables[name].add(rows.assign(batch=start))
+
+    def _speech_digest(self) -> str | None:
+        """Names and sizes of the recordings of speech; None where none is needed."""
+        folder = self.plan.speech_folder
+        if folder is None or not self.speech or "speech" not in self.plan.conditions:
+            return None
+        names = [str(path.relative_to(folder)) for path in self.speech]
+        return clips_digest(pd.DataFrame({"id": names, "path": self.speech}))
+
+
+def write_results(
+    found: Mapping[str, pd.DataFrame], title: str, folder: str | Path
+) -> pd.DataFrame:
+    """Write results.csv, localisation.csv, areas.csv and results.md.
+
+    Parameters
+    ----------
+    found : mapping of str to DataFrame
+        From `Evaluation.run`.
+    title : str
+        Heading of results.md.
+    folder : str or Path
+        Where to write.
+
+    Returns
+    -------
+    DataFrame
+        results.csv.
+    """
+    results = tables.summarise(found[FAITHFULNESS])
+    written, sections = {"results": results}, {}
+    if LOCATED in found:
+        columns = [*localisation_columns().values(), tables.SECONDS]
+        written["localisation"] = tables.means_of(found[LOCATED], columns)
+        for arrangement, rows in found[LOCATED].groupby("condition", sort=False):
+            names = LOCALISATION[str(arrangement)]
+            columns = [c for n, c in localisation_columns().items() if n in names]
+            text = tables.markdown_table(rows, columns)
+            sections[f"Known sources: {arrangement}"] = text
+    if CURVES in found:
+        under = areas(found[CURVES]).assign(condition="clean")
+        written["areas"] = tables.means_of(under, AREAS)
+        text = tables.markdown_table(under, AREAS)
+        sections["Areas under insertion and deletion curves"] = text
+    for name, table in written.items():
+        with atomic_write(Path(folder) / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+    with atomic_write(Path(folder) / "results.md") as part:
+        part.write_text(tables.results_page(found[FAITHFULNESS], title, sections))
+    return results

@@ -1,0 +1,81 @@
+"""What a metric is: a name, a direction, a function of a batch and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+Batch = TypeVar("Batch")
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column of figures is printed and compared.
+
+    Attributes
+    ----------
+    name : str
+        As CSV files and tables have it.
+    better : {"higher", "lower"}, optional
+        Which of two values is the better one; None for what only describes.
+    digits : int
+        After the point, in printed tables.
+    printed : bool
+        Whether results.md has it; CSV files have every column.
+    """
+
+    name: str
+    _: KW_ONLY
+    better: Better | None = None
+    digits: int = 2
+    printed: bool = True
+
+
+@dataclass(frozen=True)
+class Metric(Column, Generic[Batch]):
+    """A column that is computed from a batch of masks.
+
+    Attributes
+    ----------
+    compute : callable
+        From a batch, one value per sample: Tensor [B].
+    source : str
+        Where the literature defines it.
+    limits : tuple of float
+        Lowest and highest value.
+    needs_labels : bool
+        Whether it can be computed of labelled clips only.
+    """
+
+    compute: Callable[[Batch], Tensor]
+    _: KW_ONLY
+    source: str = ""
+    limits: tuple[float, float] = (-torch.inf, torch.inf)
+    needs_labels: bool = False
+
+
+def by_name(*metrics: Metric[Batch]) -> dict[str, Metric[Batch]]:
+    """Registry of metrics: add to it what is to appear in every table."""
+    return {metric.name: metric for metric in metrics}
+
+
+def values_of(metrics: Mapping[str, Metric[Batch]], batch: Batch) -> dict[str, Tensor]:
+    """Compute every metric of a registry: name to Tensor [B]."""
+    return {name: metric.compute(batch) for name, metric in metrics.items()}
+
+
+def ratio_or_zero(part: Tensor, whole: Tensor) -> Tensor:
+    """Divide by what is at least 0; the ratio to 0 is 0."""
+    return part / torch.where(whole > 0, whole, 1.0) * (whole > 0)
+
+
+def require_equal_shapes(*tensors: Tensor | None) -> None:
+    """Raise ValueError where shapes differ: nothing is broadcast. None is left out."""
+    shapes = {tuple(t.shape) for t in tensors if t is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"These shapes must be equal: {sorted(shapes)}.")
