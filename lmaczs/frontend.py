@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from transformers import ClapFeatureExtractor
 from transformers.audio_utils import hertz_to_mel
 
+from lmaczs.audio.scales import power_to_db
+
 Domain = Literal["mel", "stft", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
 
@@ -323,8 +325,7 @@ class FrontEnd(nn.Module):
         Tensor [B, C, T, n_mels]
             dB re 1, floored at -100 dB; four equal channels for a fused checkpoint.
         """
-        decibels = 10 * mel_power.clamp_min(MEL_FLOOR).log10()
-        laid_out = decibels.transpose(-1, -2)[:, None]
+        laid_out = power_to_db(mel_power, MEL_FLOOR).transpose(-1, -2)[:, None]
         # contiguous: on transposed input, torch 2.11's CPU backward of CLAP's input
         # BatchNorm and bicubic stretch is wrong by a factor of 100, without a word
         return laid_out.expand(-1, self.n_channels, -1, -1).contiguous()

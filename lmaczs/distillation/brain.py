@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import ClapModel, PreTrainedTokenizerBase
 
+from lmaczs.audio.scales import power_to_db
 from lmaczs.clap import FrozenClap
 from lmaczs.data.esc50 import ESC10
 from lmaczs.distillation.batches import STEPS, SoundDrawer
@@ -211,7 +212,7 @@ class ClapBrain(sb.Brain):
 
     def _encode(self, modules: Any, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of clips [B, D] and of S stretches of each [B, S, D]."""
-        decibels = 10 * mel.to(self.device).clamp_min(1e-10).log10()
+        decibels = power_to_db(mel.to(self.device))
         log_mel = decibels.transpose(1, 2)[:, None].contiguous()
         out = modules["audio_model"](log_mel)
         in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]

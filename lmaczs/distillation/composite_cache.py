@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lmaczs.audio.io import load_audio
 from lmaczs.audio.resampling import resample
+from lmaczs.audio.scales import db_to_power, power_to_db
 from lmaczs.distillation import yamnet as audioset_teacher
 from lmaczs.distillation.clip_cache import NO_LABEL, ClipBank, label_weights
 from lmaczs.distillation.composites import Composer
@@ -73,7 +74,7 @@ class CompositeBank:
             float32; 0 where there is none.
         """
         decibels = self.decibels[rows].float()
-        return 10 ** (decibels / 10) * (decibels > FLOOR_DB)
+        return db_to_power(decibels) * (decibels > FLOOR_DB)
 
 
 class TeacherMap:
@@ -175,7 +176,7 @@ class Composites(Dataset):
         """
         front_end = self.front_end
         mel = front_end.mel_power(power(front_end.stft(wav[None])))[0]
-        decibels = 10 * mel[:, : front_end.n_frames].clamp_min(1e-10).log10()
+        decibels = power_to_db(mel[:, : front_end.n_frames])
         heard = resample(wav, front_end.sample_rate, audioset_teacher.SAMPLE_RATE)
         scores, embedding = open_tagger(*self.tagger).hear(heard)
         summary = torch.cat([embedding.mean(0), embedding.amax(0)])

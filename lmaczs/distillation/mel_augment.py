@@ -13,27 +13,13 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from lmaczs.audio.scales import db_to_power
+
 SILENT = 1e-12  # factor that brings any cell of real sound to the extractor's floor
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, rng: Generator) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=rng)
-
-
-def decibel_gain(gain: Tensor) -> Tensor:
-    """Factor on power of a gain.
-
-    Parameters
-    ----------
-    gain : Tensor
-        dB.
-
-    Returns
-    -------
-    Tensor
-        ``10 ** (gain / 10)``.
-    """
-    return 10 ** (gain / 10)
 
 
 def random_gain(mel: Tensor, rng: Generator, low: float, high: float) -> Tensor:
@@ -54,7 +40,7 @@ def random_gain(mel: Tensor, rng: Generator, low: float, high: float) -> Tensor:
     -------
     Tensor [B, n_mels, T]
     """
-    return mel * decibel_gain(_uniform((len(mel), 1, 1), low, high, rng))
+    return mel * db_to_power(_uniform((len(mel), 1, 1), low, high, rng))
 
 
 def rotate(mel: Tensor, shift: Tensor) -> Tensor:
@@ -126,7 +112,7 @@ def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:
     curve = torch.nn.functional.interpolate(
         points, size=mel.shape[1], mode="linear", align_corners=True
     )
-    return mel * decibel_gain(curve.transpose(1, 2))
+    return mel * db_to_power(curve.transpose(1, 2))
 
 
 def random_stripes(mel: Tensor, rng: Generator, axis: int, share: float) -> Tensor:
@@ -227,12 +213,12 @@ def mix(first: Tensor, second: Tensor, level: Tensor) -> Tensor:
         At the level of the first. A silent partner leaves the first as it is.
     """
     ratio = first.mean((1, 2)) / second.mean((1, 2)).clamp_min(1e-20)
-    return first + second * (ratio / decibel_gain(level))[:, None, None]
+    return first + second * (ratio / db_to_power(level))[:, None, None]
 
 
 def _random_attenuation(batch: int, rng: Generator) -> Tensor:
     """Factors [B, 1, 1] on power of -5 to -120 dB."""
-    return decibel_gain(_uniform((batch, 1, 1), -120, -5, rng))
+    return db_to_power(_uniform((batch, 1, 1), -120, -5, rng))
 
 
 def _on_some(mel: Tensor, changed: Tensor, rng: Generator, chance: float) -> Tensor:

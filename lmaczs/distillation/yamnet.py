@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaczs.audio.scales import hz_to_mel
+
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -40,22 +42,6 @@ PATCH_HOP_FRAMES = 48  # 0.48 s
 PATCH_SAMPLES = WIN_LENGTH + (PATCH_FRAMES - 1) * HOP_LENGTH
 PATCH_HOP_SAMPLES = PATCH_HOP_FRAMES * HOP_LENGTH
 EMBEDDING_SIZE = 1024  # of what the last layer makes the scores of
-
-
-def hz_to_mel(frequencies: Tensor) -> Tensor:
-    """Map Hz to the HTK mel scale.
-
-    Parameters
-    ----------
-    frequencies : Tensor
-        Frequencies in Hz, any shape.
-
-    Returns
-    -------
-    Tensor
-        1127 ln(1 + f / 700), the same shape.
-    """
-    return 1127.0 * torch.log1p(frequencies / 700.0)
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from lmaczs.audio.scales import hz_to_mel, mel_to_hz, power_to_db
 from lmaczs.utils.files import atomic_write
 
 ROWS = 256
@@ -158,18 +159,13 @@ def mel_bands(n_freqs: int, sample_rate: int) -> Tensor:
         the nearest bin.
     """
     hertz = torch.linspace(0, sample_rate / 2, n_freqs)
-    edges = torch.linspace(0, float(_mel(hertz[-1])), ROWS + 1)
-    mel = _mel(hertz)
+    edges = torch.linspace(0, float(hz_to_mel(hertz[-1])), ROWS + 1)
+    mel = hz_to_mel(hertz)
     inside = (mel >= edges[:-1, None]) & (mel < edges[1:, None])
-    centres = 700 * torch.expm1((edges[:-1] + edges[1:]) / 2 / 1127)
+    centres = mel_to_hz((edges[:-1] + edges[1:]) / 2)
     nearest = (hertz - centres[:, None]).abs().argmin(1)
     inside[torch.arange(ROWS), nearest] |= ~inside.any(1)
     return inside.float() / inside.sum(1, keepdim=True)
-
-
-def _mel(hertz: Tensor) -> Tensor:
-    """Map Hz to the HTK mel scale."""
-    return 1127 * torch.log1p(hertz / 700)
 
 
 def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
@@ -189,8 +185,8 @@ def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
 def decibel(power: Tensor, loudest: Tensor | None = None) -> Tensor:
     """Power in dB re its loudest point, or a given one, within the colour scale."""
     loudest = power.max() if loudest is None else loudest
-    ratio = power.clamp_min(1e-20) / loudest.clamp_min(1e-10)
-    return (10 * torch.log10(ratio)).clamp(-RANGE_DB, 0)
+    ratio = power / loudest.clamp_min(1e-10)
+    return power_to_db(ratio, 10 ** (-RANGE_DB / 10)).clamp_max(0)
 
 
 def draw_bands(
@@ -233,7 +229,8 @@ def _label_frequencies(ax: Axes, sample_rate: int) -> None:
     """Put round numbers of Hz on the mel axis."""
     nyquist = torch.tensor(sample_rate / 2)
     shown = [hertz for hertz in TICKS_HZ if hertz <= nyquist]
-    places = _mel(torch.tensor(shown, dtype=torch.float)) / _mel(nyquist) * ROWS
+    mel = hz_to_mel(torch.tensor(shown, dtype=torch.float))
+    places = mel / hz_to_mel(nyquist) * ROWS
     labels = [f"{h // 1000}k" if h >= 1000 else str(h) for h in shown]
     ax.set_yticks(places.tolist(), labels)
     ax.set_ylabel("Frequency (Hz)")

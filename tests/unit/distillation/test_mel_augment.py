@@ -11,7 +11,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lmaczs.distillation.mel_augment import (
-    decibel_gain,
     mix,
     random_band,
     random_filter,
@@ -79,12 +78,6 @@ def test_clips_are_drawn_for_one_by_one(name: str) -> None:
     mel = mel_power()[:1].expand(BATCH, -1, -1)
     augmented = AUGMENTATIONS[name](mel, rng())
     assert len({tuple(clip.flatten().tolist()) for clip in augmented}) > BATCH // 3
-
-
-def test_decibel_gain_is_of_power() -> None:
-    """10 dB are a factor of ten, 0 dB none."""
-    gains = decibel_gain(torch.tensor([-20.0, 0.0, 10.0]))
-    assert torch.allclose(gains, torch.tensor([0.01, 1.0, 10.0]))
 
 
 def test_gain_is_one_number_for_a_clip() -> None:
