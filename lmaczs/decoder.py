@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from lmaczs.clap import FrozenClap
 from lmaczs.frontend import Domain
+from lmaczs.utils.errors import InputError
 
 GROUPS = 8
 PLACE = 4  # mel bands and frames that share what is drawn
@@ -157,14 +158,14 @@ def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If the weights are those of another architecture.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     try:
         decoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} holds weights of another decoder (was it trained for another "
             f"CLAP, or with another width?): {str(error).splitlines()[-1].strip()}"
         ) from error

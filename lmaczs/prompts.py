@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lmaczs.utils.errors import InputError
+
 DEFAULT_TEMPLATE = "This is a sound of {}."
 BARE_WORDS = 3
 OPENERS = frozenset(
@@ -35,14 +37,14 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
 
     Raises
     ------
-    ValueError
+    InputError
         If the prompt is empty, or the template has no ``{}``.
     """
     words = prompt.split()
     if not words:
-        raise ValueError("a prompt is empty; say what to listen for, e.g. 'a dog'")
+        raise InputError("a prompt is empty; say what to listen for, e.g. 'a dog'")
     if "{}" not in template:
-        raise ValueError(f"the template {template!r} has no {{}} for the label")
+        raise InputError(f"the template {template!r} has no {{}} for the label")
     sentence = (
         len(words) > BARE_WORDS
         or words[0].lower() in OPENERS

@@ -31,7 +31,7 @@ from lmaczs.evaluation.randomisation import randomise
 from lmaczs.evaluation.scoring import as_batch
 from lmaczs.report import paper_figures
 from lmaczs.report.figures import save_figure
-from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import parse_options
@@ -84,19 +84,19 @@ def require_curves(evaluation: Path) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If it holds no curves, or none of `MAIN`.
     """
     path = evaluation / CURVES
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"--evaluation={evaluation} holds no {CURVES}: run recipes/evaluate.py "
             "with the condition clean and without --curve_shares=[], or leave "
             "--evaluation out"
         )
     table = pd.read_csv(path)
     if "method" not in table or MAIN not in set(table.method):
-        raise ValueError(
+        raise InputError(
             f"--evaluation={evaluation}: {CURVES} has no row of {MAIN}: run "
             "recipes/evaluate.py again with another --output_folder"
         )
@@ -203,14 +203,14 @@ class Drawing:
 
         Raises
         ------
-        ValueError
+        InputError
             If there is no clip of a label.
         """
         rows = []
         for label in self.hparams["figure_labels"]:
             found = self.table.index[self.table.label == label]
             if found.empty:
-                raise ValueError(f"figure_labels: no clip of split test is {label!r}")
+                raise InputError(f"figure_labels: no clip of split test is {label!r}")
             rows.append(int(found[0]))
         return rows
 

@@ -25,7 +25,7 @@ import pandas as pd
 from lmaczs.data.build import read_splits
 from lmaczs.data.splits import Splits
 from lmaczs.metrics.faithfulness import METRICS
-from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    InputError
         If a label is none of ESC-50's.
     """
     parser = argparse.ArgumentParser(description=__doc__)
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     args, options = parser.parse_known_args(argv)
     splits = read_splits(args.data_folder)
     if unknown := sorted(set(args.labels) - set(splits.labels)):
-        raise ValueError(f"--labels names {unknown}, which ESC-50 does not have")
+        raise InputError(f"--labels names {unknown}, which ESC-50 does not have")
     options = [f"--source={args.source}", *options]
     rows = [
         row

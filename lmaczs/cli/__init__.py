@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # What may end the work on one file: the next one may be readable, or shorter.
-FILE_ERRORS = (LmaczsError, OSError, ValueError, RuntimeError, MemoryError)
+FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
 
 
 class CommandError(LmaczsError):

@@ -16,7 +16,7 @@ import requests
 from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import InputError, LmaczsError
 
 __all__ = ["DownloadError", "download", "ensure_esc50", "unpack"]
 
@@ -212,7 +212,7 @@ def unpack(
     ------
     FileExistsError
         If the folder has content; it is not touched.
-    ValueError
+    InputError
         If the archive is damaged, or a member would land outside the folder.
     """
     folder = Path(folder).resolve()  # what a link points to is replaced, not the link
@@ -243,12 +243,12 @@ def _extract(archive: Path, folder: Path) -> Path:
                 # zipfile would put it somewhere inside: an archive that says
                 # otherwise is not the one that was meant.
                 if not (folder / name).resolve().is_relative_to(folder):
-                    raise ValueError(
+                    raise InputError(
                         f"{archive} would write outside its folder: {name}"
                     )
             members.extractall(folder)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is not a whole zip archive ({error})") from error
+        raise InputError(f"{archive} is not a whole zip archive ({error})") from error
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
@@ -329,11 +329,11 @@ def _require_clips(content: Path, clips: int) -> None:
     """Refuse an archive that is not all of ESC-50."""
     meta = content / "meta" / "esc50.csv"
     if not meta.is_file():
-        raise ValueError("the archive has no meta/esc50.csv")
+        raise InputError("the archive has no meta/esc50.csv")
     names = pd.read_csv(meta).filename
     there = sum((content / "audio" / name).is_file() for name in names)
     if len(names) != clips or there != clips:
-        raise ValueError(
+        raise InputError(
             f"the archive lists {len(names)} clips and holds {there} of them, not "
             f"{clips}"
         )

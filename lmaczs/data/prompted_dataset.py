@@ -23,6 +23,7 @@ from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_texts import Phrase, PhrasePool, holders_of, phrases_of
 from lmaczs.data.segments import Cut, cuts_of
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.errors import InputError
 
 
 class PromptedClips(Dataset):
@@ -70,7 +71,7 @@ class PromptedClips(Dataset):
 
     Raises
     ------
-    ValueError
+    InputError
         If there are too few labels or captions for `negatives_per_clip`.
     """
 
@@ -122,7 +123,7 @@ class PromptedClips(Dataset):
         most = sorted((len(row) for row in self.phrases), reverse=True)[:2]
         left = min(len(self.pool) - most[0], len(self.pool) - sum(most) + 1)
         if negatives > 0 and left < negatives:
-            raise ValueError(
+            raise InputError(
                 f"negatives_per_clip is {negatives}, but there are only "
                 f"{len(self.pool)} labels and captions to ask for what is not there"
             )

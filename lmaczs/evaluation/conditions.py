@@ -23,6 +23,7 @@ from lmaczs.audio.effects import tile_or_crop
 from lmaczs.audio.io import load_audio
 from lmaczs.audio.mixing import mix_at_snr, scale_to_peak
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.seeds import seed_of
 
 CONDITIONS = ("clean", "mixture", "white noise", "speech")
@@ -49,7 +50,7 @@ class HeardUnder(Dataset):
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such condition, or nothing to add.
     """
 
@@ -63,11 +64,11 @@ class HeardUnder(Dataset):
         speech: Sequence[Path] = (),
     ) -> None:
         if condition not in CONDITIONS:
-            raise ValueError(f"condition is {condition!r}, not one of {CONDITIONS}")
+            raise InputError(f"condition is {condition!r}, not one of {CONDITIONS}")
         if condition == "speech" and not speech:
-            raise ValueError("condition speech needs recordings: give --speech_folder")
+            raise InputError("condition speech needs recordings: give --speech_folder")
         if condition == "mixture" and clips.label.nunique() < 2:
-            raise ValueError("condition mixture needs clips of two labels")
+            raise InputError("condition mixture needs clips of two labels")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.condition = front_end, condition
         self.snr_db = 20 * math.log10((1 - share) / share)

@@ -84,7 +84,7 @@ class ResumableTable:
         first = self.rows.empty
         if not first:
             if set(rows) != set(self.rows):
-                raise ValueError(f"rows have {list(rows)}, not {list(self.rows)}")
+                raise InputError(f"rows have {list(rows)}, not {list(self.rows)}")
             rows = rows[list(self.rows)]
         entry = {
             "offset": 0 if first else self.path.stat().st_size,

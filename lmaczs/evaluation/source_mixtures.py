@@ -26,6 +26,7 @@ from lmaczs.evaluation.scoring import as_batch, method_rows
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.metrics.localisation import LOCALISATION, LocatedMasks
 from lmaczs.metrics.metric import Column, values_of
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.seeds import seed_of
 
 Arrangement = Literal["sum", "sequence"]
@@ -55,7 +56,7 @@ class SourceMixtures(Dataset):
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such arrangement, or all clips have one label.
     """
 
@@ -67,9 +68,9 @@ class SourceMixtures(Dataset):
         seed: int = 0,
     ) -> None:
         if arrangement not in ARRANGEMENTS:
-            raise ValueError(f"arrangement is {arrangement!r}, not sum or sequence")
+            raise InputError(f"arrangement is {arrangement!r}, not sum or sequence")
         if clips.label.nunique() < 2:
-            raise ValueError("two sources need clips of two labels, and there is one")
+            raise InputError("two sources need clips of two labels, and there is one")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.arrangement, self.seed = front_end, arrangement, seed
 

@@ -47,7 +47,7 @@ def run_recipe(
         show_debug_messages()
     try:
         show(main(argv))
-    except (LmaczsError, OSError, ValueError) as error:
+    except (LmaczsError, OSError) as error:
         if verbose:
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}")

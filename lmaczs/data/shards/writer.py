@@ -23,6 +23,7 @@ from lmaczs.audio.io import load_audio
 from lmaczs.data.manifest import OWN
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
 from lmaczs.data.splits import SPLITS, Splits
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
 PLAN = ".plan.json"  # what the shards of a folder are made of
@@ -204,7 +205,7 @@ def write_shard(path: Path, clips: Iterable[Clip]) -> None:
     ------
     AudioError
         If a recording cannot be used.
-    ValueError
+    InputError
         If a clip has no samples.
     """
     with atomic_write(path) as part, open(part, "wb") as file:
@@ -234,7 +235,7 @@ def stored(clip: Clip) -> tuple[str, bytes]:
     ------
     AudioError
         If the recording cannot be used.
-    ValueError
+    InputError
         If the clip has no samples.
     """
     path = Path(clip.path)
@@ -246,7 +247,7 @@ def stored(clip: Clip) -> tuple[str, bytes]:
         first = round((clip.start or 0) * rate)
         last = frames if clip.stop is None else min(frames, round(clip.stop * rate))
         if first >= last:
-            raise ValueError(
+            raise InputError(
                 f"{path}: clip {clip.about['id']} has no sample between its start and "
                 "its stop; mend them in the manifest"
             )

@@ -18,7 +18,7 @@ def main(argv):
     if argv == ["missing"]:
         open("there/is/none")
     if argv == ["bug"]:
-        raise KeyError("a bug")
+        raise ValueError("a bug")
     return argv
 
 run_recipe(main, print)
