@@ -49,10 +49,10 @@ def main(argv: list[str]) -> pd.DataFrame:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
     plan = EvaluationPlan(
         conditions=hparams["conditions"],
-        share=hparams["share"],
+        contamination_snr_db=hparams["contamination_snr_db"],
         speech_folder=hparams["speech_folder"],
         localisation=hparams["localisation"],
-        fractions=hparams["curve_shares"],
+        insertion_fractions=hparams["insertion_fractions"],
         batch_size=hparams["batch_size"],
         seed=hparams["seed"],
     )

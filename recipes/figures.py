@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.evaluation.conditions import HeardUnder
+from lmaczs.evaluation.conditions import ContaminatedClips
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.evaluation.explainers import MAIN, chosen, decoder_method
 from lmaczs.evaluation.randomisation import randomise
@@ -91,7 +91,7 @@ def require_curves(evaluation: Path) -> None:
     if not path.is_file():
         raise InputError(
             f"--evaluation={evaluation} holds no {CURVES}: run recipes/evaluate.py "
-            "with the condition clean and without --curve_shares=[], or leave "
+            "with the condition clean and without --insertion_fractions=[], or leave "
             "--evaluation out"
         )
     table = pd.read_csv(path)
@@ -118,7 +118,7 @@ class Drawing:
         self.clap = interpreter.clap
         self.template = interpreter.hparams.template
         clips, self.labels = hparams["test_clips"]()
-        self.data = HeardUnder(clips, self.clap.front_end, "clean")
+        self.data = ContaminatedClips(clips, self.clap.front_end, "clean")
         self.table = self.data.clips
         self.text = self.encode(self.labels)
         self.methods: dict[str, Explainer] = {
@@ -266,7 +266,7 @@ class Drawing:
         -------
         dict of str to Figure
         """
-        count, size = self.hparams["cascade_clips"], self.hparams["batch_size"]
+        count, size = self.hparams["randomisation_clips"], self.hparams["batch_size"]
         step = max(1, len(self.data) // count)
         rows = list(range(0, len(self.data), step))[:count]
         parts, first = [], {}

@@ -1,13 +1,12 @@
-"""What clips are heard under: clean, or with another clip, noise or speech on top.
+"""Evaluation conditions: clean, or contaminated with another clip, noise or speech.
 
 What is added to a clip depends on the seed, the condition, the clip and the list that
-another clip or a recording is drawn from: every method hears the same, and so does a
-run that goes on after an interruption.
+another clip or a recording is drawn from: every explainer gets the same clips, and so
+does a run that resumes after an interruption.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,10 +25,11 @@ from lmaczs.frontend import FrontEnd
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.seeds import seed_of
 
+CONTAMINATION_SNR_DB = 12.0412  # four times the amplitude
 CONDITIONS = ("clean", "mixture", "white noise", "speech")
 
 
-class HeardUnder(Dataset):
+class ContaminatedClips(Dataset):
     """Clips under one condition, fitted to the encoder's length.
 
     Parameters
@@ -41,8 +41,8 @@ class HeardUnder(Dataset):
     condition : str
         One of `CONDITIONS`. In ``mixture`` the other clip has another label; in
         ``speech`` it is a stretch of a recording.
-    share : float
-        Of the added sound at unit energy, in (0, 1): 0.2 puts it 12 dB below the clip.
+    snr_db : float
+        Level of the clip above the added sound in dB, by energy.
     seed : int
         Of what is added.
     speech : sequence of Path
@@ -59,7 +59,7 @@ class HeardUnder(Dataset):
         clips: pd.DataFrame,
         front_end: FrontEnd,
         condition: str,
-        share: float = 0.2,
+        snr_db: float = CONTAMINATION_SNR_DB,
         seed: int = 0,
         speech: Sequence[Path] = (),
     ) -> None:
@@ -71,8 +71,7 @@ class HeardUnder(Dataset):
             raise InputError("condition mixture needs clips of two labels")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.condition = front_end, condition
-        self.snr_db = 20 * math.log10((1 - share) / share)
-        self.seed, self.speech = seed, list(speech)
+        self.snr_db, self.seed, self.speech = snr_db, seed, list(speech)
         self.read = partial(load_audio, sample_rate=front_end.sample_rate)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from lmaczs.data.lists import recordings_in
 from lmaczs.evaluation import tables
-from lmaczs.evaluation.conditions import HeardUnder
+from lmaczs.evaluation.conditions import CONTAMINATION_SNR_DB, ContaminatedClips
 from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
@@ -54,14 +54,14 @@ class EvaluationPlan:
     ----------
     conditions : sequence of str
         Of `lmaczs.evaluation.conditions`; speech is left out without its folder.
-    share : float
-        Of the sound that is added, see `HeardUnder`.
+    contamination_snr_db : float
+        Level of a clip above the sound that is added, see `ContaminatedClips`.
     speech_folder : str or Path, optional
         Recordings of speech.
     localisation : bool
         Whether sums and sequences of two clips are scored.
-    fractions : sequence of float
-        Of insertion and deletion curves; empty for none.
+    insertion_fractions : sequence of float
+        Of the cells, for insertion and deletion curves; empty for none.
     batch_size : int
         Clips that are explained at once.
     seed : int
@@ -69,10 +69,10 @@ class EvaluationPlan:
     """
 
     conditions: Sequence[str] = ("clean",)
-    share: float = 0.2
+    contamination_snr_db: float = CONTAMINATION_SNR_DB
     speech_folder: str | Path | None = None
     localisation: bool = True
-    fractions: Sequence[float] = ()
+    insertion_fractions: Sequence[float] = ()
     batch_size: int = 16
     seed: int = 1234
 
@@ -121,8 +121,8 @@ class Evaluation:
             "domain": suite.domain,
             "seed": plan.seed,
             "batch_size": plan.batch_size,
-            "share": plan.share,
-            "fractions": list(plan.fractions),
+            "contamination_snr_db": plan.contamination_snr_db,
+            "insertion_fractions": list(plan.insertion_fractions),
         }
         self._tables: dict[str, ResumableTable] = {}
 
@@ -177,7 +177,7 @@ class Evaluation:
                 "--speech_folder"
             )
         wanted = {condition: [FAITHFULNESS] for condition in conditions}
-        if self.plan.fractions:
+        if self.plan.insertion_fractions:
             wanted.setdefault("clean", []).append(CURVES)
         return wanted
 
@@ -185,8 +185,13 @@ class Evaluation:
         plan, front_end = self.plan, self.suite.clap.front_end
         class_text = torch.stack(list(self.prompts.values()))
         data = {
-            name: HeardUnder(
-                self.clips, front_end, name, plan.share, plan.seed, self.speech
+            name: ContaminatedClips(
+                self.clips,
+                front_end,
+                name,
+                plan.contamination_snr_db,
+                plan.seed,
+                self.speech,
             )
             for name in wanted
         }
@@ -198,7 +203,7 @@ class Evaluation:
                 rows = score_batch(explained, self.labels)
                 self._add(FAITHFULNESS, condition, start, rows)
             if CURVES in names:
-                rows = insertion_deletion(explained, plan.fractions)
+                rows = insertion_deletion(explained, plan.insertion_fractions)
                 self._add(CURVES, condition, start, rows)
 
     def _score_mixtures(self, arrangements: Sequence[Any]) -> None:
@@ -231,7 +236,9 @@ class Evaluation:
         ]
         yield from tqdm(left, desc=title, unit="batch", disable=None if left else True)
 
-    def _batch(self, data: HeardUnder | SourceMixtures, start: int) -> dict[str, Any]:
+    def _batch(
+        self, data: ContaminatedClips | SourceMixtures, start: int
+    ) -> dict[str, Any]:
         stop = min(start + self.plan.batch_size, len(data))
         return as_batch([data[row] for row in range(start, stop)])
 

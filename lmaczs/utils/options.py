@@ -31,6 +31,9 @@ RENAMED: dict[str, str] = {
     "best_mode": "checkpoint_mode",
     "peak_lr": "lr",
     "saliency": "explainers",
+    "share": "contamination_snr_db",
+    "curve_shares": "insertion_fractions",
+    "cascade_clips": "randomisation_clips",
 }
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 

@@ -79,7 +79,7 @@ def evaluate(
     def run(folder: Path, *options: str) -> pd.DataFrame:
         places = [f"--data_folder={data}", f"--output_folder={folder}"]
         yaml = str(ROOT / "hparams/evaluate.yaml")
-        shares = f"--curve_shares={SHARES}"
+        shares = f"--insertion_fractions={SHARES}"
         arguments = [yaml, *places, shares, "--batch_size=2", *options]
         return recipe("evaluate").main(arguments)
 
@@ -367,7 +367,7 @@ def test_figures(
         f"--evaluation={evaluated}",
         "--no_diversity_source=" + str(ROOT / "pretrained/lmaczs_small"),
         "--figure_labels=[dog, rain]",
-        "--cascade_clips=2",
+        "--randomisation_clips=2",
     ]
     written = recipe("figures").main([str(ROOT / "hparams/figures.yaml"), *options])
     names = {"similarity", "prompts", "cascade", "ssim", "diversity", "curves"}

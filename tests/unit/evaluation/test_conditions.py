@@ -18,7 +18,7 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.conditions import (
     CONDITIONS,
-    HeardUnder,
+    ContaminatedClips,
     contaminate,
 )
 from lmaczs.frontend import FrontEnd
@@ -26,7 +26,7 @@ from lmaczs.frontend import FrontEnd
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PITCH = {"bell": 500, "cat": 1100, "dog": 2300}  # Hz
 SPEECH = {"one": 4100, "two": 7000}
-DOWN = 20 * np.log10(0.8 / 0.2)  # 12 dB
+DOWN = 20 * np.log10(0.8 / 0.2)  # 12 dB, unless stated otherwise
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / f"{name}.wav" for name in SPEECH]
 
 
-def items(data: HeardUnder) -> list[dict[str, Any]]:
+def items(data: ContaminatedClips) -> list[dict[str, Any]]:
     """All items of a data set."""
     return [data[index] for index in range(len(data))]
 
@@ -135,12 +135,12 @@ def test_contamination_with_silence() -> None:
     assert torch.equal(contaminate(nothing, nothing, 12.0), nothing)
 
 
-# --- HeardUnder ---------------------------------------------------------------------
+# --- ContaminatedClips --------------------------------------------------------------
 
 
 def test_clean_clips_are_as_they_are(clips: pd.DataFrame, front_end: FrontEnd) -> None:
-    """Clean clips are read, fitted and told of, and nothing else happens to them."""
-    data = HeardUnder(clips, front_end, "clean", seed=3)
+    """Clean clips are read and fitted, and nothing else happens to them."""
+    data = ContaminatedClips(clips, front_end, "clean", seed=3)
     assert len(data) == len(clips)
     for item, row in zip(items(data), clips.itertuples(), strict=True):
         wav = torch.from_numpy(soundfile.read(row.path, dtype="float32")[0])
@@ -151,11 +151,11 @@ def test_clean_clips_are_as_they_are(clips: pd.DataFrame, front_end: FrontEnd) -
 
 
 @pytest.mark.parametrize("condition", CONDITIONS[1:])
-def test_heard_sounds_have_a_peak_of_1(
+def test_contaminated_clips_have_a_peak_of_1(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
 ) -> None:
     """Whatever is added and however weak a clip is, the peak is 1 in every copy."""
-    for item in items(HeardUnder(clips, front_end, condition, speech=speech)):
+    for item in items(ContaminatedClips(clips, front_end, condition, speech=speech)):
         copies = item["wav"].view(5, RATE)
         assert item["samples"] == RATE
         assert copies.abs().amax(1).tolist() == pytest.approx([1] * 5, abs=1e-6)
@@ -166,7 +166,7 @@ def test_partners_have_another_label(clips: pd.DataFrame, front_end: FrontEnd) -
     """A mixture holds its clip and, 12 dB below, one of any other label."""
     pairs = set()
     for seed in range(6):
-        for item in items(HeardUnder(clips, front_end, "mixture", seed=seed)):
+        for item in items(ContaminatedClips(clips, front_end, "mixture", seed=seed)):
             (other,) = heard(item["wav"]) - {item["label"]}
             found = levels(item["wav"])
             assert found[item["label"]] - found[other] == pytest.approx(DOWN, abs=0.05)
@@ -174,11 +174,12 @@ def test_partners_have_another_label(clips: pd.DataFrame, front_end: FrontEnd) -
     assert pairs == {(a, b) for a in PITCH for b in PITCH if a != b}
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5])
-def test_level_of_noise(clips: pd.DataFrame, front_end: FrontEnd, share: float) -> None:
-    """What is left without the clip has the stated share, and is white."""
-    down = 20 * np.log10((1 - share) / share)
-    data = HeardUnder(clips, front_end, "white noise", share)
+@pytest.mark.parametrize("snr_db", [12, 0])
+def test_level_of_noise(
+    clips: pd.DataFrame, front_end: FrontEnd, snr_db: float
+) -> None:
+    """What is left without the clip has the stated level, and is white."""
+    data = ContaminatedClips(clips, front_end, "white noise", snr_db)
     rests = []
     for item, path in zip(items(data), clips.path, strict=True):
         wav = item["wav"][:RATE].double()
@@ -186,7 +187,7 @@ def test_level_of_noise(clips: pd.DataFrame, front_end: FrontEnd, share: float) 
         own = (wav @ clip) / (clip @ clip) * clip
         rests.append(wav - own)
         ratio = 20 * (own.norm() / rests[-1].norm()).log10()
-        assert ratio.item() == pytest.approx(down, abs=0.2)
+        assert ratio.item() == pytest.approx(snr_db, abs=0.2)
         power = torch.fft.rfft(rests[-1]).abs().square()[1:].view(8, -1).mean(1)
         assert (power.max() / power.min()).item() < 1.3
     units = torch.stack([rest / rest.norm() for rest in rests])
@@ -199,7 +200,7 @@ def test_speech_is_drawn_from_the_recordings(
     """Each recording is heard, 12 dB below the clip, and no other clip is."""
     drawn = set()
     for seed in range(4):
-        data = HeardUnder(clips, front_end, "speech", seed=seed, speech=speech)
+        data = ContaminatedClips(clips, front_end, "speech", seed=seed, speech=speech)
         for item in items(data):
             (other,) = heard(item["wav"]) - {item["label"]}
             found = levels(item["wav"])
@@ -212,7 +213,7 @@ def test_short_speech_is_repeated(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path]
 ) -> None:
     """Speech shorter than a clip fills all of it."""
-    data = HeardUnder(clips, front_end, "speech", share=0.99, speech=speech[:1])
+    data = ContaminatedClips(clips, front_end, "speech", snr_db=-40, speech=speech[:1])
     for item in items(data):
         parts = item["wav"][:RATE].view(10, -1)  # each as long as the speech
         assert float(parts.norm(dim=1).min() / parts.norm(dim=1).max()) > 0.95
@@ -226,7 +227,9 @@ def test_long_speech_gives_a_drawn_stretch(
     path = write(tmp_path / "long.wav", whole.numpy())
     windows = torch.nn.functional.normalize(whole.unfold(0, 50, 1), dim=1)
     starts = set()
-    for item in items(HeardUnder(clips, front_end, "speech", 0.9999, speech=[path])):
+    for item in items(
+        ContaminatedClips(clips, front_end, "speech", -80, speech=[path])
+    ):
         wav = item["wav"][:RATE]
         start = int((windows @ wav[:50]).argmax())
         stretch = whole[start : start + RATE]
@@ -242,7 +245,9 @@ def test_items_depend_on_seed_and_clip(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
 ) -> None:
     """Neither order nor a global seed changes an item; another seed does."""
-    make = [HeardUnder(clips, front_end, condition, 0.2, s, speech) for s in (7, 7, 8)]
+    make = [
+        ContaminatedClips(clips, front_end, condition, 12, s, speech) for s in (7, 7, 8)
+    ]
     torch.manual_seed(0)
     np.random.seed(0)
     ahead = items(make[0])
@@ -257,12 +262,12 @@ def test_items_depend_on_seed_and_clip(
 def test_items_do_not_depend_on_other_clips(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
 ) -> None:
-    """A clip is heard under the same sound whatever else is in the data set."""
+    """The same sound is added to a clip whatever else is in the data set."""
     some = clips.iloc[[4, 1, 3]]
     for few in (some, some[:1]):
-        data = HeardUnder(clips, front_end, condition, speech=speech)
+        data = ContaminatedClips(clips, front_end, condition, speech=speech)
         whole = {item["id"]: item for item in items(data)}
-        found = items(HeardUnder(few, front_end, condition, speech=speech))
+        found = items(ContaminatedClips(few, front_end, condition, speech=speech))
         assert [item["id"] for item in found] == few.id.tolist()
         assert all(same(item, whole[item["id"]]) for item in found)
 
@@ -274,12 +279,12 @@ def test_silent_clips(
     """Silence makes no NaN, as a clip, as a partner and as both."""
     paths = [write(tmp_path / f"{i}.wav", np.zeros(RATE)) for i in range(2)]
     clips = pd.DataFrame({"id": ["a", "b"], "path": paths, "label": ["cat", "dog"]})
-    for item in items(HeardUnder(clips, front_end, condition, speech=speech)):
+    for item in items(ContaminatedClips(clips, front_end, condition, speech=speech)):
         assert torch.isfinite(item["wav"]).all()
         silent = condition in ("clean", "mixture")
         assert item["wav"].abs().max().item() == pytest.approx(0 if silent else 1)
     write(tmp_path / "1.wav", tone(500))
-    for item in items(HeardUnder(clips, front_end, "mixture")):
+    for item in items(ContaminatedClips(clips, front_end, "mixture")):
         assert heard(item["wav"]) == {"bell"}
         assert item["wav"].abs().max().item() == pytest.approx(1)
 
@@ -288,10 +293,10 @@ def test_silent_clips(
 def test_long_clips(
     front_end: FrontEnd, speech: list[Path], tmp_path: Path, condition: str
 ) -> None:
-    """Of a clip beyond the encoder's length as many samples are told as are read."""
+    """The samples of a clip beyond the encoder's length are those that it keeps."""
     paths = [write(tmp_path / f"{s}.wav", tone(500, s)) for s in (5.5, 0.5)]
     clips = pd.DataFrame({"id": ["a", "b"], "path": paths, "label": ["cat", "dog"]})
-    found = items(HeardUnder(clips, front_end, condition, speech=speech))
+    found = items(ContaminatedClips(clips, front_end, condition, speech=speech))
     assert [item["samples"] for item in found] == [SIZE, RATE // 2]
     assert [item["wav"].shape for item in found] == [(SIZE,), (SIZE,)]
 
@@ -302,19 +307,19 @@ def test_long_clips(
 def test_unknown_conditions(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """A condition that there is not is refused, and those that there are are named."""
     with pytest.raises(ValueError, match="^condition is 'rain', not one of .*'speech'"):
-        HeardUnder(clips, front_end, "rain")
+        ContaminatedClips(clips, front_end, "rain")
 
 
 def test_speech_without_recordings(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """Speech that is nowhere cannot be added."""
     message = "^condition speech needs recordings: give --speech_folder$"
     with pytest.raises(ValueError, match=message):
-        HeardUnder(clips, front_end, "speech")
+        ContaminatedClips(clips, front_end, "speech")
 
 
 def test_mixtures_of_one_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """Where all clips have one label, a mixture is refused and noise is not."""
     cats = clips[clips.label == "cat"]
     with pytest.raises(ValueError, match="^condition mixture needs clips of two label"):
-        HeardUnder(cats, front_end, "mixture")
-    assert len(HeardUnder(cats, front_end, "white noise")) == 2
+        ContaminatedClips(cats, front_end, "mixture")
+    assert len(ContaminatedClips(cats, front_end, "white noise")) == 2
