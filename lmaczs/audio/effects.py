@@ -188,7 +188,7 @@ def add_reverb(
     tail = torch.from_numpy(rng.standard_normal(count) * decay)
     tail = (tail if curve is None else equalise(tail, sample_rate, curve)).to(wav)
     samples = wav.shape[-1]
-    size = samples + count
+    size = 1 << (samples + count).bit_length()  # others can take ten times as long
     spectrum = torch.fft.rfft(wav, size) * torch.fft.rfft(tail / tail.norm(), size)
     return wav + level * torch.fft.irfft(spectrum, size)[..., :samples]
 
