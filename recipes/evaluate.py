@@ -4,8 +4,8 @@
         [--source=DIR] [--lmac_source=DIR] [--speech_folder=DIR] [--output_folder=DIR]
 
 Needs the extra eval: pip install -e ".[eval]".
-Writes results.csv (a row a method and condition), localisation.csv and areas.csv
-(likewise), a CSV with a row a clip for each, and results.md. What the output folder
+Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
+with a row a clip for each, and results.md. What the output folder
 holds already is not computed again.
 """
 

@@ -6,10 +6,10 @@ r"""Fine-tune a decoder on classes that it does not know: what is gained on each
     python recipes/leave_one_out.py --data_folder=ESC50 --source=without \
         --labels dog rain
 
-Each label is learnt from its own clips alone (hparams/finetune.yaml), all others to be
-asked for; tested are its clips of the split test, among all classes. What is not named
-below goes to recipes/train.py. What was killed goes on when the same line is given
-again.
+Each label is learnt from its own clips alone (hparams/finetune.yaml), all others being
+prompts; tested are its clips of the split test, among all classes. What is not named
+below is passed to recipes/train.py. A run that was killed resumes when the same line is
+given again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(argv: list[str]) -> pd.DataFrame:
-    """Fine-tune on each label, and say how it was before.
+    """Fine-tune on each label, and compare with the metrics before.
 
     Parameters
     ----------
@@ -42,9 +42,8 @@ def main(argv: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a label and stage (before, after): clips, every metric of the
-        test; also in
-        OUTPUT_FOLDER/leave_one_out.csv.
+        One row a label and stage (before, after): clips, and every metric of the test;
+        also in OUTPUT_FOLDER/leave_one_out.csv.
 
     Raises
     ------

@@ -72,11 +72,8 @@ def cascade(clap: FrozenClap, seed: int = 0) -> Iterator[tuple[str, FrozenClap]]
 def draw_weights(module: nn.Module) -> None:
     """Draw a module's own weights as if it had never been trained.
 
-    Parameters
-    ----------
-    module : Module
-        Linear, convolution and norm layers by their own rule; other parameters (tables
-        of relative positions) from a normal distribution of deviation 0.02.
+    Linear, convolution and norm layers by their own rule; other parameters (tables of
+    relative positions) from a normal distribution of deviation 0.02.
     """
     reset = getattr(module, "reset_parameters", None)
     if reset is not None:

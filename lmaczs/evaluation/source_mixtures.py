@@ -111,25 +111,9 @@ def score_source_mixtures(
     seed: int,
     batch_size: int = 16,
 ) -> pd.DataFrame:
-    """Score explainers on every sum and sequence of a set of clips.
+    """Score explainers on every sum and sequence of a set of clips (id, path, label).
 
-    Parameters
-    ----------
-    suite : ExplainerSuite
-        What is scored.
-    clips : DataFrame
-        id, path, label.
-    prompts : mapping of str to Tensor [D]
-        Embedding of each label's prompt.
-    seed : int
-        Of what is drawn.
-    batch_size : int
-        Pairs that are explained at once.
-
-    Returns
-    -------
-    DataFrame
-        Rows of `score_localisation`, with a column condition: the arrangement.
+    Rows are those of `score_localisation`, with a column condition: the arrangement.
     """
     parts = []
     for arrangement in ARRANGEMENTS:

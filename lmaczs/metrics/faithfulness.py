@@ -205,12 +205,7 @@ _GRAD_CAM_PP = 'Chattopadhay et al., "Grad-CAM++", WACV 2018'
 METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
     # a property of the model, not of the explanation
     Metric(
-        "accuracy",
-        _accuracy,
-        digits=3,
-        limits=(0, 1),
-        needs_labels=True,
-        printed=False,
+        "accuracy", _accuracy, digits=3, limits=(0, 1), needs_labels=True, printed=False
     ),
     Metric(
         "AI",
@@ -296,30 +291,9 @@ def faithfulness_table(
     masks: Tensor,
     labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Compute every metric of `METRICS` for a batch of clips.
+    """Every metric [B] of `METRICS`, of the parts of a `MaskedPredictions`.
 
-    Parameters
-    ----------
-    input_probs : Tensor [B, K]
-        Class probabilities on the input.
-    masked_in : Tensor [B, K]
-        On what the masks keep.
-    masked_out : Tensor [B, K]
-        On what they leave out.
-    masks : Tensor [B, F, T]
-        In [0, 1].
-    labels : Tensor [B], optional
-        True classes; without them there is no accuracy.
-
-    Returns
-    -------
-    dict of str to Tensor [B]
-        Under the names of results.csv.
-
-    Raises
-    ------
-    ValueError
-        If the arguments are not about the same clips and classes.
+    Without labels there is no accuracy.
     """
     batch = MaskedPredictions(input_probs, masked_in, masked_out, masks, labels)
     known = {
