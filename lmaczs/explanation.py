@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lmaczs import __version__
 from lmaczs.audio.io import save_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
+from lmaczs.frontend import FrontEnd
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
-
-WINDOWS_AT_ONCE = 8
 
 SILENCE = 1e-6
 """Highest peak of what counts as digital silence: -120 dB re full scale, a thirtieth
@@ -142,12 +142,9 @@ def explain(
     text: Tensor,
     verify: bool = True,
     model: str = "",
+    windows_at_once: int = 8,
 ) -> list[Interpretation]:
-    """Explain one clip for some prompts; the clip is encoded once.
-
-    A clip that is longer than the encoder's input is taken in windows that overlap
-    by half; their masks are cross-faded, and a similarity is the highest of the
-    windows'. At most `WINDOWS_AT_ONCE` windows are in work at a time.
+    """Explain one clip for some prompts: `explain_batch` of one clip.
 
     Parameters
     ----------
@@ -162,41 +159,94 @@ def explain(
     text : Tensor [P, D]
         Embeddings of the prompts.
     verify : bool
-        Whether explanation and residual are encoded again.
+        See `explain_batch`.
     model : str
-        Name to be noted.
+        See `explain_batch`.
+    windows_at_once : int
+        See `explain_batch`.
 
     Returns
     -------
     list of Interpretation
         One for each prompt, in their order.
     """
+    (explained,) = explain_batch(
+        clap, decoder, [wav], [prompts], [text], verify, model, windows_at_once
+    )
+    return explained
+
+
+@torch.no_grad()
+def explain_batch(
+    clap: FrozenClap,
+    decoder: MaskDecoder,
+    wavs: Sequence[Tensor],
+    prompts: Sequence[Sequence[str]],
+    texts: Sequence[Tensor],
+    verify: bool = True,
+    model: str = "",
+    windows_at_once: int = 8,
+) -> list[list[Interpretation]]:
+    """Explain clips, each for prompts of its own; every clip is encoded once.
+
+    A clip that is longer than the encoder's input is taken in windows that overlap
+    by half; their masks are cross-faded, and a similarity is the highest of the
+    windows'.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model to be explained.
+    decoder : MaskDecoder
+        Trained for it.
+    wavs : sequence of Tensor [samples]
+        Clips of any lengths, at ``clap.front_end.sample_rate``.
+    prompts : sequence of sequence of str
+        For each clip its prompts, as they are shown.
+    texts : sequence of Tensor [P, D]
+        For each clip the embeddings of its prompts.
+    verify : bool
+        Whether explanations and residuals are encoded again.
+    model : str
+        Name of the model, written into the results.
+    windows_at_once : int
+        Most windows, of whatever clips or sounds, in one batch of the encoder.
+
+    Returns
+    -------
+    list of list of Interpretation
+        For each clip one for each of its prompts, in their order.
+    """
     front_end = clap.front_end
-    wav = wav.to(clap.device)
-    masks, similarity = masks_of_clip(clap, decoder, wav, text)
-    spectrum = front_end.stft(wav[None])[0]
-    results = []
-    for row, prompt in enumerate(prompts):
-        kept = masks[row] * spectrum
-        waveform = front_end.istft(kept[None], len(wav))[0]
-        residual = front_end.istft(((1 - masks[row]) * spectrum)[None], len(wav))[0]
-        heard: list[float | None] = [None, None]
-        if verify:
-            heard = [
-                _similarity(clap, sound, text[row : row + 1])
-                for sound in (waveform, residual)
-            ]
-        results.append(
+    wavs = [wav.to(clap.device) for wav in wavs]
+    spectra = [front_end.stft(wav[None])[0] for wav in wavs]
+    masks, similarity = _masks(clap, decoder, wavs, texts, windows_at_once, spectra)
+    drafts = []
+    for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
+        for row, prompt in enumerate(prompts[number]):
+            masked_stft = masks[number][row] * spectrum
+            kept = front_end.istft(masked_stft[None], len(wav))[0]
+            sounds = kept, wav - kept  # the ISTFT is linear
+            drafts.append((number, row, prompt, masked_stft, sounds))
+    scores: list[float | None] = [None for _ in range(2 * len(drafts))]
+    if verify:
+        sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
+        rows = [texts[n][row] for n, row, *_ in drafts for _ in range(2)]
+        scores = _verified(clap, sounds_of_all, rows, windows_at_once)
+    results: list[list[Interpretation]] = [[] for _ in wavs]
+    for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
+        number, row, prompt, masked_stft, (waveform, residual) = draft
+        results[number].append(
             Interpretation(
                 prompt=prompt,
-                masked_stft=kept.cpu(),
+                masked_stft=masked_stft.cpu(),
                 waveform=waveform.cpu(),
                 residual=residual.cpu(),
-                mask=masks[row].cpu(),
+                mask=masks[number][row].cpu(),
                 sample_rate=front_end.sample_rate,
-                similarity=float(similarity[row]),
-                masked_similarity=heard[0],
-                residual_similarity=heard[1],
+                similarity=float(similarity[number][row]),
+                masked_similarity=masked,
+                residual_similarity=left,
                 hop_length=front_end.hop_length,
                 model=model,
             )
@@ -205,7 +255,11 @@ def explain(
 
 
 def masks_of_clip(
-    clap: FrozenClap, decoder: MaskDecoder, wav: Tensor, text: Tensor
+    clap: FrozenClap,
+    decoder: MaskDecoder,
+    wav: Tensor,
+    text: Tensor,
+    windows_at_once: int = 8,
 ) -> tuple[Tensor, Tensor]:
     """Masks of a clip of any length, and its similarity to the prompts.
 
@@ -219,39 +273,50 @@ def masks_of_clip(
         On the model's device.
     text : Tensor [P, D]
         Embeddings of the prompts.
+    windows_at_once : int
+        See `explain_batch`.
 
     Returns
     -------
     tuple of Tensor
         Masks [P, F, T] on the clip's grid and similarities [P].
     """
+    masks, similarity = _masks(clap, decoder, [wav], [text], windows_at_once)
+    return masks[0], similarity[0]
+
+
+def _masks(
+    clap: FrozenClap,
+    decoder: MaskDecoder,
+    wavs: Sequence[Tensor],
+    texts: Sequence[Tensor],
+    windows_at_once: int,
+    spectra: Sequence[Tensor] | None = None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """For each clip masks [P, F, T] and similarities [P]."""
     front_end = clap.front_end
-    frames = front_end.clip_frames(len(wav))
-    total = torch.zeros(len(text), front_end.n_freqs, frames, device=wav.device)
-    weight = torch.zeros(frames, device=wav.device)
-    best = torch.full((len(text),), -1.0, device=wav.device)
-    for starts, windows in _windows(wav, front_end.max_samples, front_end.hop_length):
-        log_mel = front_end.log_mel(windows)
+    padded = pad_sequence(list(texts), batch_first=True)
+    sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
+    fades = [_CrossFade(len(t), *n, t) for t, n in zip(texts, sizes, strict=True)]
+    best = [text.new_full((len(text),), -1.0) for text in texts]
+    for places, log_mel in _windows(front_end, wavs, windows_at_once, spectra):
         encoding = clap.audio_features(log_mel)
-        per_window = text.expand(len(windows), -1, -1)
-        masks = decoder(per_window, encoding.features, log_mel)
+        text = padded[[clip for clip, _ in places]]
+        masks = decoder(text, encoding.features, log_mel)
         if decoder.domain == "mel":
             masks = front_end.expand_mask(masks)
-        masks = front_end.crop_mask(masks, windows.shape[-1])
-        fade = _cross_fade(masks.shape[-1], wav.device)
-        for start, mask in zip(starts, masks, strict=True):
-            first = start // front_end.hop_length
-            # where the hop does not divide the length, the last window has one more
-            inside = min(mask.shape[-1], frames - first)
-            span = slice(first, first + inside)
-            total[..., span] += mask[..., :inside] * fade[:inside]
-            weight[span] += fade[:inside]
-        best = torch.maximum(best, (encoding.embedding @ text.T).amax(0))
-    # rounding may lift a weighted mean of ones above one
-    return (total / weight).clamp_(0, 1), best
+        cosines = (text @ encoding.embedding[..., None])[..., 0]
+        for (clip, start), mask, cosine in zip(places, masks, cosines, strict=True):
+            prompts = len(texts[clip])
+            mask = front_end.crop_mask(mask[:prompts], len(wavs[clip]))
+            fades[clip].add(start // front_end.hop_length, mask)
+            best[clip] = torch.maximum(best[clip], cosine[:prompts])
+    return [fade.mean() for fade in fades], best
 
 
-def similarities(clap: FrozenClap, wav: Tensor, text: Tensor) -> Tensor:
+def similarities(
+    clap: FrozenClap, wav: Tensor, text: Tensor, windows_at_once: int = 8
+) -> Tensor:
     """Similarity of a clip of any length to prompts: the highest of its windows'.
 
     Parameters
@@ -262,51 +327,52 @@ def similarities(clap: FrozenClap, wav: Tensor, text: Tensor) -> Tensor:
         At its sampling rate, on its device.
     text : Tensor [P, D]
         Embeddings of the prompts.
+    windows_at_once : int
+        See `explain_batch`.
 
     Returns
     -------
     Tensor [P]
         In [-1, 1].
     """
-    front_end = clap.front_end
-    best = torch.full((len(text),), -1.0, device=wav.device)
-    for _, windows in _windows(wav, front_end.max_samples, front_end.hop_length):
-        embedding = clap.audio_embedding(front_end.log_mel(windows))
+    best = text.new_full((len(text),), -1.0)
+    for _, log_mel in _windows(clap.front_end, [wav], windows_at_once):
+        embedding = clap.audio_embedding(log_mel)
         best = torch.maximum(best, (embedding @ text.T).amax(0))
     return best
 
 
 def is_silent(wav: Tensor) -> bool:
-    """Whether a waveform is digital silence, but for what rounding leaves.
-
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        Full scale is 1.
-
-    Returns
-    -------
-    bool
-        Whether no sample exceeds `SILENCE`.
-    """
+    """Whether no sample of a waveform [samples] exceeds `SILENCE`."""
     return float(wav.abs().max()) <= SILENCE
 
 
-def _similarity(clap: FrozenClap, wav: Tensor, text: Tensor) -> float | None:
-    """Similarity to one prompt, or None where there is nothing to be encoded."""
-    if is_silent(wav) or not _reaches(clap, wav):
-        return None
-    return float(similarities(clap, wav, text)[0])
+def _verified(
+    clap: FrozenClap,
+    sounds: Sequence[Tensor],
+    texts: Sequence[Tensor],
+    windows_at_once: int,
+) -> list[float | None]:
+    """Similarity of each sound to its prompt [D]; None where the model gets silence.
 
-
-def _reaches(clap: FrozenClap, wav: Tensor) -> bool:
-    """Whether the model's input differs from that of silence: sound in its band."""
+    That is digital silence, or sound of which nothing lies in the model's band.
+    """
+    found = [number for number, sound in enumerate(sounds) if not is_silent(sound)]
+    present, best = set(), [-1.0] * len(sounds)
     front_end = clap.front_end
-    silence = front_end.log_mel(wav.new_zeros(1, 1)).max()
-    return any(
-        bool((front_end.log_mel(windows) > silence).any())
-        for _, windows in _windows(wav, front_end.max_samples, front_end.hop_length)
-    )
+    nothing = torch.zeros(1, front_end.n_mels, 1, device=clap.device)
+    silence = front_end.to_log_mel(nothing).max()
+    audible = [sounds[number] for number in found]
+    for places, log_mel in _windows(front_end, audible, windows_at_once):
+        numbers = [found[place] for place, _ in places]
+        text = torch.stack([texts[number] for number in numbers])
+        cosines = (clap.audio_embedding(log_mel) * text).sum(1).tolist()
+        reaches = (log_mel > silence).flatten(1).any(1).tolist()
+        for number, cosine, reached in zip(numbers, cosines, reaches, strict=True):
+            best[number] = max(best[number], cosine)
+            if reached:
+                present.add(number)
+    return [best[n] if n in present else None for n in range(len(sounds))]
 
 
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
@@ -333,18 +399,53 @@ def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
     return [*range(0, last, step), last]
 
 
-def _windows(wav: Tensor, size: int, hop_length: int) -> Iterator[tuple]:
-    """Chunks of (starts, windows [n, samples]); the last window is padded by a hop."""
-    starts = window_starts(len(wav), size, hop_length)
-    length = min(len(wav), size)
-    for i in range(0, len(starts), WINDOWS_AT_ONCE):
-        chunk = starts[i : i + WINDOWS_AT_ONCE]
-        cut = [wav[s : s + length] for s in chunk]
-        padded = [torch.nn.functional.pad(c, (0, length - len(c))) for c in cut]
-        yield chunk, torch.stack(padded)
+def _windows(
+    front_end: FrontEnd,
+    wavs: Sequence[Tensor],
+    at_once: int,
+    spectra: Sequence[Tensor] | None = None,
+) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+    """Batches of windows: (clip, first sample) of each, log-mel [n, C, T, n_mels].
+
+    `spectra` are the clips' STFTs, if they are known.
+    """
+    size, hop_length = front_end.max_samples, front_end.hop_length
+
+    def log_mel(clip: int, start: int) -> Tensor:
+        wav = wavs[clip]
+        if spectra is not None and len(wav) == size:
+            return front_end.stft_to_log_mel(spectra[clip][None])
+        window = wav[start : start + size]
+        lacking = min(len(wav), size) - len(window)
+        return front_end.log_mel(torch.nn.functional.pad(window, (0, lacking))[None])
+
+    places = [
+        (clip, start)
+        for clip, wav in enumerate(wavs)
+        for start in window_starts(len(wav), size, hop_length)
+    ]
+    for first in range(0, len(places), at_once):
+        batch = places[first : first + at_once]
+        yield batch, torch.cat([log_mel(*place) for place in batch])
 
 
-def _cross_fade(frames: int, device: torch.device) -> Tensor:
-    """Triangle, positive everywhere: windows at half overlap sum to a constant."""
-    ramp = torch.arange(1, frames + 1, device=device, dtype=torch.float32)
-    return torch.minimum(ramp, ramp.flip(0))
+class _CrossFade:
+    """Mean of the masks of a clip's windows, weighted with triangles."""
+
+    def __init__(self, prompts: int, n_freqs: int, frames: int, like: Tensor) -> None:
+        self.total = like.new_zeros(prompts, n_freqs, frames)
+        self.weight = like.new_zeros(frames)
+
+    def add(self, first: int, masks: Tensor) -> None:
+        """Add masks [P, F, T] of a window that starts at the clip's column `first`."""
+        ramp = torch.arange(1, masks.shape[-1] + 1, device=masks.device)
+        # positive everywhere: windows at half overlap sum to a constant
+        fade = torch.minimum(ramp, ramp.flip(0)).to(masks.dtype)
+        # where the hop does not divide the length, the last window has one more
+        inside = min(masks.shape[-1], len(self.weight) - first)
+        self.total[..., first : first + inside] += masks[..., :inside] * fade[:inside]
+        self.weight[first : first + inside] += fade[:inside]
+
+    def mean(self) -> Tensor:
+        """Masks [P, F, T] in [0, 1]: rounding may lift a mean of ones above one."""
+        return (self.total / self.weight).clamp_(0, 1)

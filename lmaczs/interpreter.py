@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
 from lmaczs.audio.io import load_audio
-from lmaczs.explanation import Interpretation, explain, similarities
+from lmaczs.clap import FrozenClap
+from lmaczs.explanation import Interpretation, explain_batch, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
-from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentences
+from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
 
 __all__ = ["Interpretation", "ZeroShotInterpreter"]
 
@@ -56,7 +59,7 @@ class ZeroShotInterpreter(Pretrained):
         self.eval()
 
     @classmethod
-    def from_hparams(  # type: ignore[override]
+    def from_hparams(
         cls,
         source: str | Path | None = None,
         savedir: str | Path | None = None,
@@ -106,12 +109,13 @@ class ZeroShotInterpreter(Pretrained):
         run_opts = dict(run_opts or {})
         if run_opts.get("device") is not None:
             run_opts["device"] = str(run_opts["device"])  # SpeechBrain knows no other
-        return super().from_hparams(
+        interpreter: ZeroShotInterpreter = super().from_hparams(
             source=str(folder),
             overrides={**(overrides or {}), "source_folder": str(folder.resolve())},
             run_opts=run_opts,
             **kwargs,
         )
+        return interpreter
 
     # ------------------------------------------------------------------ files
 
@@ -137,11 +141,18 @@ class ZeroShotInterpreter(Pretrained):
         """
         return load_audio(path, self.sample_rate)
 
+    @overload
+    def interpret_file(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
+        self, path: str | Path, prompts: str, verify: bool = True
+    ) -> Interpretation: ...
+
+    @overload
     def interpret_file(
-        self,
-        path: str | Path,
-        prompts: str | Sequence[str],
-        verify: bool = True,
+        self, path: str | Path, prompts: Sequence[str], verify: bool = True
+    ) -> list[Interpretation]: ...
+
+    def interpret_file(
+        self, path: str | Path, prompts: str | Sequence[str], verify: bool = True
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
 
@@ -165,7 +176,9 @@ class ZeroShotInterpreter(Pretrained):
         AudioError
             If the recording cannot be read.
         """
-        return self._interpret(self.load_audio(path), prompts, verify)
+        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        (results,) = self._explain([self.load_audio(path)], [several], verify)
+        return results[0] if isinstance(prompts, str) else results
 
     def classify_file(
         self,
@@ -217,21 +230,39 @@ class ZeroShotInterpreter(Pretrained):
 
     # ---------------------------------------------------------------- batches
 
+    @overload
     def interpret_batch(
         self,
-        wavs: Tensor,
+        wavs: Tensor | npt.NDArray[np.floating[Any]],
         prompts: str | Sequence[str],
         wav_lens: Tensor | None = None,
         verify: bool = True,
-    ) -> list[Interpretation]:
-        """Interpret each clip of a batch for its prompt.
+    ) -> list[Interpretation]: ...
+
+    @overload
+    def interpret_batch(
+        self,
+        wavs: Tensor | npt.NDArray[np.floating[Any]],
+        prompts: list[list[str]],
+        wav_lens: Tensor | None = None,
+        verify: bool = True,
+    ) -> list[list[Interpretation]]: ...
+
+    def interpret_batch(
+        self,
+        wavs: Tensor | npt.NDArray[np.floating[Any]],
+        prompts: str | Sequence[str] | list[list[str]],
+        wav_lens: Tensor | None = None,
+        verify: bool = True,
+    ) -> list[Interpretation] | list[list[Interpretation]]:
+        """Interpret each clip of a batch for its prompt, or for several.
 
         Parameters
         ----------
-        wavs : Tensor [B, samples]
-            At ``sample_rate``.
-        prompts : str or sequence of str
-            One for all clips, or B.
+        wavs : Tensor or ndarray [B, samples], floating point
+            At ``sample_rate``, full scale 1.
+        prompts : str, sequence of str, or list of list of str
+            One for all clips, B, or B lists of them.
         wav_lens : Tensor [B], optional
             Length of each clip relative to `samples`, as everywhere in SpeechBrain.
         verify : bool
@@ -239,86 +270,84 @@ class ZeroShotInterpreter(Pretrained):
 
         Returns
         -------
-        list of Interpretation
+        list of Interpretation, or list of list of Interpretation
             B of them, each as long as its clip; equal to interpreting the clips one
-            by one.
+            by one. A list for each clip whose prompts are a list.
 
         Raises
         ------
+        TypeError
+            If `wavs` is no array of floating-point numbers.
         ValueError
             If the numbers of clips, prompts and lengths differ.
         """
-        if wavs.dim() != 2:
-            raise ValueError(f"wavs is [B, samples], not {tuple(wavs.shape)}")
+        wavs = _as_batch(wavs)
         each = [prompts] * len(wavs) if isinstance(prompts, str) else list(prompts)
         if len(each) != len(wavs):
             raise ValueError(f"{len(wavs)} clips, but {len(each)} prompts")
-        lengths = self._lengths(wavs, wav_lens)
-        return [
-            self._interpret(wav[:length], prompt, verify)
-            for wav, length, prompt in zip(wavs, lengths, each, strict=True)
+        clips = [
+            wav[:length]
+            for wav, length in zip(wavs, _lengths(wavs, wav_lens), strict=True)
         ]
+        several = [[one] if isinstance(one, str) else list(one) for one in each]
+        results = self._explain(clips, several, verify)
+        pairs = zip(each, results, strict=True)
+        return [one[0] if isinstance(given, str) else one for given, one in pairs]  # type: ignore[return-value]
 
-    def forward(
-        self,
-        wavs: Tensor,
-        prompts: str | Sequence[str],
-        wav_lens: Tensor | None = None,
-        verify: bool = True,
-    ) -> list[Interpretation]:
-        """Do as `interpret_batch`.
-
-        Parameters
-        ----------
-        wavs : Tensor [B, samples]
-            At ``sample_rate``.
-        prompts : str or sequence of str
-            One for all clips, or B.
-        wav_lens : Tensor [B], optional
-            Relative lengths.
-        verify : bool
-            See `interpret_file`.
-
-        Returns
-        -------
-        list of Interpretation
-        """
-        return self.interpret_batch(wavs, prompts, wav_lens, verify)
+    forward = interpret_batch
 
     # ------------------------------------------------------------------ inside
 
     @property
-    def clap(self) -> Any:
-        """The frozen CLAP (`lmaczs.clap.FrozenClap`)."""
-        return self.mods["clap"]
+    def clap(self) -> FrozenClap:
+        """The model that is explained."""
+        return cast(FrozenClap, self.mods["clap"])
 
     @property
     def sample_rate(self) -> int:
         """Hz, of all sound that goes in and comes out."""
         return self.clap.front_end.sample_rate
 
-    def _interpret(
-        self, wav: Tensor, prompts: str | Sequence[str], verify: bool
-    ) -> Interpretation | list[Interpretation]:
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not several:
-            return []
-        text = self.clap.encode_text(to_sentences(several, self.hparams.template))
-        results = explain(
+    def _explain(
+        self, wavs: Sequence[Tensor], prompts: Sequence[Sequence[str]], verify: bool
+    ) -> list[list[Interpretation]]:
+        if not any(prompts):
+            return [[] for _ in wavs]
+        template = self.hparams.template
+        flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
+        return explain_batch(
             self.clap,
             self.mods["decoder"],
-            wav,
-            several,
-            text,
+            wavs,
+            prompts,
+            self.clap.encode_text(flat).split([len(own) for own in prompts]),
             verify=verify,
             model=self.hparams.model_name,
         )
-        return results[0] if isinstance(prompts, str) else results
 
-    @staticmethod
-    def _lengths(wavs: Tensor, wav_lens: Tensor | None) -> list[int]:
-        if wav_lens is None:
-            return [wavs.shape[1]] * len(wavs)
-        if len(wav_lens) != len(wavs):
-            raise ValueError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
-        return [int(n) for n in (wav_lens.cpu().double() * wavs.shape[1]).round()]
+
+def _as_batch(wavs: Any) -> Tensor:
+    """Waveforms [B, samples] as a tensor; anything else is refused with the reason."""
+    given = torch.from_numpy(wavs) if isinstance(wavs, np.ndarray) else wavs
+    if not isinstance(given, Tensor):
+        raise TypeError(
+            f"wavs is a {type(wavs).__name__}; give a tensor or an array [B, samples]: "
+            "clips of different lengths are padded, and wav_lens says how long each is"
+        )
+    if not given.is_floating_point():
+        raise TypeError(
+            f"wavs holds {given.dtype}; give floating-point numbers, full scale 1"
+        )
+    if given.dim() != 2:
+        raise ValueError(f"wavs is [B, samples], not {tuple(given.shape)}")
+    return given.float()
+
+
+def _lengths(wavs: Tensor, wav_lens: Tensor | None) -> list[int]:
+    """Samples of each clip of a batch."""
+    if wav_lens is None:
+        return [wavs.shape[1]] * len(wavs)
+    if len(wav_lens) != len(wavs):
+        raise ValueError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
+    lengths = wav_lens.cpu().double() * wavs.shape[1]
+    return [round(length) for length in lengths.tolist()]

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import ClapFeatureExtractor
 
-from lmaczs import __version__, explanation
+from lmaczs import __version__
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import (
-    WINDOWS_AT_ONCE,
     Interpretation,
     explain,
+    explain_batch,
     masks_of_clip,
     similarities,
     window_starts,
@@ -141,6 +142,10 @@ def test_parts_sum_to_the_input(
     (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
     assert one.waveform.shape == one.residual.shape == wav.shape
     torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
+    torch.testing.assert_close(one.input, wav, atol=1e-6, rtol=0)
+    front_end = tiny_clap.front_end
+    masked_out = front_end.istft((1 - one.mask) * front_end.stft(wav), samples)
+    torch.testing.assert_close(one.residual, masked_out, atol=1e-5, rtol=0)
     assert one.waveform.dtype == one.residual.dtype == torch.float32
     assert (one.sample_rate, one.hop_length) == (RATE, HOP)
 
@@ -298,23 +303,21 @@ def test_fused_checkpoint(tiny_fused_clap: FrozenClap) -> None:
 # --- windows ------------------------------------------------------------------------
 
 
-def test_window_starts() -> None:
+@given(hop=st.integers(1, 50), size=st.integers(2, 2000), samples=st.integers(1, 20000))
+@settings(max_examples=200, deadline=None)
+def test_window_starts(hop: int, size: int, samples: int) -> None:
     """Windows cover the clip, overlap by half, lie on frames, end within a hop."""
-    rng = random.Random(0)
-    for _ in range(500):
-        hop = rng.randint(1, 50)
-        size = rng.randint(2 * hop, 40 * hop)
-        samples = rng.randint(1, 10 * size)
-        starts = window_starts(samples, size, hop)
-        assert starts[0] == 0
-        assert all(start % hop == 0 for start in starts)
-        if samples <= size:
-            assert starts == [0]
-            continue
-        assert samples <= starts[-1] + size < samples + hop
-        steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
-        assert all(0 < step <= size / 2 for step in steps)
-        assert len(starts) <= 2 + (samples - size) / (size // 2 // hop * hop)
+    assume(size >= 2 * hop)
+    starts = window_starts(samples, size, hop)
+    assert starts[0] == 0
+    assert all(start % hop == 0 for start in starts)
+    if samples <= size:
+        assert starts == [0]
+        return
+    assert samples <= starts[-1] + size < samples + hop
+    steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    assert all(0 < step <= size / 2 for step in steps)
+    assert len(starts) <= 2 + (samples - size) / (size // 2 // hop * hop)
 
 
 @pytest.mark.parametrize("samples", [SIZE + 1, SIZE + HOP, 240000, 592000])
@@ -381,27 +384,48 @@ def test_hop_that_does_not_divide_the_length(
     torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 8])
 def test_windows_in_work_are_bounded(
-    tiny_clap: FrozenClap, decoder: MaskDecoder, monkeypatch: pytest.MonkeyPatch
+    tiny_clap: FrozenClap, decoder: MaskDecoder, at_once: int
 ) -> None:
-    """However long the clip, at most WINDOWS_AT_ONCE windows are encoded at a time."""
+    """However long the clip, at most `windows_at_once` are encoded at a time."""
     batches: list[int] = []
-    audio = FrozenClap._audio
-
-    def spy(self: FrozenClap, log_mel: Tensor, *args: bool, **options: bool) -> object:
-        batches.append(len(log_mel))
-        return audio(self, log_mel, *args, **options)
-
-    monkeypatch.setattr(FrozenClap, "_audio", spy)
-    windows = 2 * WINDOWS_AT_ONCE + 1
-    wav = noise((windows + 1) * SIZE // 2)
-    (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
-    assert max(batches) == WINDOWS_AT_ONCE <= 8
+    tower = tiny_clap.model.audio_model
+    hook = tower.register_forward_pre_hook(
+        lambda module, args, kwargs: batches.append(len(kwargs["input_features"])),
+        with_kwargs=True,
+    )
+    windows = 9
+    wav, text = noise((windows + 1) * SIZE // 2), tiny_clap.encode_text(["a dog"])
+    given = tiny_clap, decoder, wav, ["a dog"], text
+    (one,) = explain(*given, windows_at_once=at_once)
+    hook.remove()
+    assert max(batches) == at_once
     assert sum(batches) == 3 * windows  # input, explanation, residual
+    (other,) = explain(*given, verify=False, windows_at_once=2)
+    torch.testing.assert_close(one.mask, other.mask, atol=1e-5, rtol=0)
 
-    monkeypatch.setattr(explanation, "WINDOWS_AT_ONCE", 1)
-    (again,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
-    torch.testing.assert_close(again.mask, one.mask, atol=1e-5, rtol=0)
+
+def test_clips_of_a_batch_do_not_disturb_each_other(
+    tiny_clap: FrozenClap, faint_decoder: MaskDecoder
+) -> None:
+    """Clips of any length, each with prompts of its own, as if they came alone."""
+    wavs = [noise(n, seed) for seed, n in enumerate([SIZE, 1600, 300000, 39487, SIZE])]
+    prompts = [PROMPTS[:1], PROMPTS, PROMPTS[1:], [], PROMPTS[2:]]
+    texts = [tiny_clap.encode_text(own) for own in prompts]
+    batch = explain_batch(tiny_clap, faint_decoder, wavs, prompts, texts)
+    assert [[one.prompt for one in own] for own in batch] == prompts
+    for wav, own, found in zip(wavs, prompts, batch, strict=True):
+        if not own:
+            continue
+        alone = explain_all(tiny_clap, faint_decoder, wav, own)
+        for one, other in zip(found, alone, strict=True):
+            for name in ("mask", "waveform", "residual"):
+                got, expected = getattr(one, name), getattr(other, name)
+                torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+            for name in ("similarity", "masked_similarity", "residual_similarity"):
+                expected = pytest.approx(getattr(other, name), abs=1e-5)
+                assert getattr(one, name) == expected
 
 
 def test_similarity_of_a_long_clip_is_that_of_its_best_window(

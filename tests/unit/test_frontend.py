@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from transformers import ClapFeatureExtractor
 
@@ -210,8 +212,10 @@ def test_masked_clips_are_refused_with_the_reason() -> None:
 # --- STFT pair ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("samples", [1, 2, 100, 257, 511, 513, 4801, 7999, 8000, 12345])
-@pytest.mark.parametrize("hop", [160, 255, 256])
+@given(hop=st.integers(100, 256), samples=st.integers(1, 12345))
+@example(hop=256, samples=8000)
+@example(hop=160, samples=257)
+@settings(max_examples=60, deadline=None)
 def test_istft_inverts_stft(hop: int, samples: int) -> None:
     """At any length and hop, to 1e-6, and the clip comes back as long as it was."""
     front_end = toy(hop_length=hop)
@@ -222,6 +226,18 @@ def test_istft_inverts_stft(hop: int, samples: int) -> None:
     back = front_end.istft(spectrum, samples)
     assert back.shape == wav.shape
     assert (back - wav).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("hop", [160, 256])
+def test_istft_of_a_masked_spectrogram_is_that_of_torch(hop: int) -> None:
+    """Equal to torch.istft for any spectrogram, consistent or not."""
+    front_end = toy(hop_length=hop)
+    spectrum = torch.randn(2, 257, 1 + 8000 // hop + 1, dtype=torch.complex64)
+    expected = torch.istft(
+        spectrum, 512, hop, window=torch.hann_window(512), length=8000
+    )
+    actual = front_end.istft(spectrum, 8000)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("samples", [1, 255, 4801, 8000])
@@ -438,15 +454,19 @@ def slow_tile(front_end: FrontEnd, mask: Tensor, samples: int) -> Tensor:
     return torch.stack(columns, -1)
 
 
-@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
-@pytest.mark.parametrize("samples", [1, 100, 160, 800, 1111, 4000, 5000, 7999, 8000])
-def test_tile_mask_walks_with_the_clip(samples: int, padding: str) -> None:
+@given(
+    padding=st.sampled_from(["repeatpad", "repeat", "pad"]),
+    samples=st.integers(1, 8000),
+)
+@example(padding="repeat", samples=8000)
+@settings(max_examples=40, deadline=None)
+def test_tile_mask_walks_with_the_clip(padding: str, samples: int) -> None:
     """Each frame of the input takes the mask of the place it shows; crop undoes it."""
     front_end = toy(padding=padding)
     generator = torch.Generator().manual_seed(samples)
     mask = torch.rand(2, 5, front_end.clip_frames(samples), generator=generator)
     tiled = front_end.tile_mask(mask, samples)
-    assert torch.allclose(tiled, slow_tile(front_end, mask, samples), atol=1e-5)
+    assert torch.allclose(tiled, slow_tile(front_end, mask, samples), atol=1e-4)
     assert tiled.shape == (2, 5, front_end.n_frames)
     assert torch.equal(front_end.crop_mask(tiled, samples), mask)
 

@@ -274,6 +274,32 @@ def test_batch_equals_singles(interpreter: ZeroShotInterpreter) -> None:
         assert_same(one, single)
 
 
+def test_several_prompts_a_clip(interpreter: ZeroShotInterpreter) -> None:
+    """Lists of prompts give lists of explanations, in their order."""
+    wavs = torch.from_numpy(noise(2 * 9000)).view(2, 9000)
+    prompts = [["a dog", "rain"], ["siren"]]
+    batch = interpreter.interpret_batch(wavs, prompts)
+    assert [[one.prompt for one in own] for own in batch] == prompts
+    for wav, own in zip(wavs, batch, strict=True):
+        for one in own:
+            assert_same(one, interpreter.interpret_batch(wav[None], one.prompt)[0])
+    assert interpreter.interpret_batch(wavs, [[], []]) == [[], []]
+
+
+def test_a_batch_is_a_tensor_or_an_array(interpreter: ZeroShotInterpreter) -> None:
+    """NumPy's floats are taken; lists and integers are refused with what to give."""
+    samples = noise(2 * 9000).reshape(2, 9000)
+    expected = interpreter.interpret_batch(torch.from_numpy(samples), "a dog")
+    for given in (samples, samples.astype(np.float64)):
+        batch = interpreter.interpret_batch(given, "a dog")
+        for one, other in zip(batch, expected, strict=True):
+            assert_same(one, other)
+    with pytest.raises(TypeError, match="wavs is a list; give a tensor or an array"):
+        interpreter.interpret_batch(list(torch.from_numpy(samples)), "a dog")
+    with pytest.raises(TypeError, match="wavs holds torch.int16; give floating-point"):
+        interpreter.interpret_batch((samples * 32767).astype(np.int16), "a dog")
+
+
 def test_one_prompt_for_all(interpreter: ZeroShotInterpreter) -> None:
     """A string is the prompt of every clip; verify=False reaches each of them."""
     wavs = torch.rand(2, 9000) - 0.5
