@@ -27,7 +27,6 @@ from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
-from lmaczs.training.finetuning import comparison
 from lmaczs.training.run_identity import (
     begin_run,
     clap_digest,
@@ -44,6 +43,7 @@ OBJECTIVE = (
     *("absent_cosine", "same_prompt_cosine"),
 )
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
+COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
 SPLITS = ("train", "valid", "test")
 
 
@@ -93,18 +93,7 @@ def main(argv: list[str]) -> dict[str, float]:
 
 
 def require_a_batch(hparams: dict[str, Any]) -> None:
-    """Refuse a training of which no epoch would have a step.
-
-    Parameters
-    ----------
-    hparams : dict
-        Of a training YAML.
-
-    Raises
-    ------
-    InputError
-        If a batch has more clips than there are to train on.
-    """
+    """Raise an InputError if an epoch would have no step."""
     clips, batch_size = len(hparams["train_data"]), hparams["batch_size"]
     if clips < batch_size:
         raise InputError(
@@ -114,18 +103,7 @@ def require_a_batch(hparams: dict[str, Any]) -> None:
 
 
 def digests(hparams: dict[str, Any]) -> dict[str, str]:
-    """What a training learns from: its CLAP, the decoder it starts from, its clips.
-
-    Parameters
-    ----------
-    hparams : dict
-        Of a training YAML.
-
-    Returns
-    -------
-    dict of str to str
-        See `lmaczs.training.run_identity`.
-    """
+    """What a training depends on: its CLAP, the decoder it starts from, its clips."""
     found = {"CLAP": clap_digest(hparams["clap"])}
     if "start" in hparams:
         found["starting decoder"] = start_digest(hparams["start"])
@@ -172,22 +150,10 @@ def is_fine_tuning(hparams: Mapping[str, Any]) -> bool:
 def measure_before(
     brain: InterpreterBrain, hparams: dict[str, Any], loader: dict[str, Any]
 ) -> dict[str, float]:
-    """Test the decoder that a fine-tuning starts from, once in all of a run.
+    """Test a fine-tuning's starting point, once in all of a run.
 
-    Parameters
-    ----------
-    brain : InterpreterBrain
-        Before training.
-    hparams : dict
-        Of the training YAML.
-    loader : dict
-        Arguments of the DataLoader.
-
-    Returns
-    -------
-    dict
-        Metrics, also in <output_folder>/before.json unless this is --debug; empty
-        where the YAML does not ask for them.
+    Its metrics go to <output_folder>/before.json; they are empty where the YAML does
+    not ask for them.
     """
     if not is_fine_tuning(hparams):
         return {}
@@ -203,15 +169,7 @@ def measure_before(
 
 
 def write_metrics(brain: InterpreterBrain, path: Path) -> None:
-    """Write what was tested, from one process and not from --debug.
-
-    Parameters
-    ----------
-    brain : InterpreterBrain
-        After a test.
-    path : Path
-        The file.
-    """
+    """Write what was tested, from one process and not with --debug."""
     if not brain.debug and sb.utils.distributed.if_main_process():
         with atomic_write(path) as part:
             part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
@@ -220,26 +178,22 @@ def write_metrics(brain: InterpreterBrain, path: Path) -> None:
 def test(
     brain: InterpreterBrain, hparams: dict[str, Any], loader: dict[str, Any]
 ) -> dict[str, float]:
-    """Test the best checkpoint and write its metrics.
-
-    Parameters
-    ----------
-    brain : InterpreterBrain
-        After training.
-    hparams : dict
-        Of the training YAML.
-    loader : dict
-        Arguments of the DataLoader.
-
-    Returns
-    -------
-    dict
-        Metrics, also in <output_folder>/test.json unless this is --debug.
-    """
+    """Test the best checkpoint; its metrics go to <output_folder>/test.json, too."""
     key = {f"{hparams['checkpoint_mode']}_key": hparams["checkpoint_metric"]}
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
     write_metrics(brain, Path(hparams["output_folder"], "test.json"))
     return brain.test_stats
+
+
+def comparison(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Metrics before and after a training: a header and two lines."""
+    names = [name for name in COMPARED if name in before and name in after]
+    header = " " * 6 + "".join(f"{name:>10}" for name in names)
+    lines = [
+        f"{title:<6}" + "".join(f"{values[name]:>10.3f}" for name in names)
+        for title, values in (("before", before), ("after", after))
+    ]
+    return "\n".join([header, *lines])
 
 
 def show(metrics: dict[str, float]) -> None:

@@ -23,12 +23,12 @@ PART = f".{METAFNAME}.part"
 
 
 class AtomicCheckpointer(Checkpointer):
-    """A checkpointer for which a checkpoint exists when all of it is written.
+    """A checkpointer whose checkpoints exist only when they are complete.
 
-    SpeechBrain knows a checkpoint by its file CKPT.yaml, and writes that first: a
+    SpeechBrain recognises a checkpoint by its file CKPT.yaml, and writes that first: a
     process that is killed before the weights are written leaves a newest checkpoint
-    that cannot be loaded, and the run cannot go on. Here the file gets its name last,
-    and what earlier kills left unfinished is removed.
+    that cannot be loaded, and the run cannot resume. Here the file gets its name last,
+    and incomplete checkpoints of earlier kills are removed.
 
     Parameters
     ----------
@@ -48,20 +48,7 @@ class AtomicCheckpointer(Checkpointer):
                     shutil.rmtree(folder, ignore_errors=True)
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
-        """Save a checkpoint.
-
-        Parameters
-        ----------
-        *args : Any
-            As for SpeechBrain's Checkpointer.
-        **kwargs : Any
-            As for SpeechBrain's Checkpointer.
-
-        Returns
-        -------
-        Checkpoint or None
-            None in processes other than the main one.
-        """
+        """Save a checkpoint; None in processes other than the main one."""
         saved = super().save_checkpoint(*args, **kwargs)
         if saved is not None:
             os.replace(saved.path / PART, saved.path / METAFNAME)
@@ -70,7 +57,7 @@ class AtomicCheckpointer(Checkpointer):
         return saved
 
     def recover_if_possible(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
-        """Load a checkpoint, in all processes the same one.
+        """Load a checkpoint, the same one in all processes; None if there is none yet.
 
         Parameters
         ----------
@@ -82,13 +69,12 @@ class AtomicCheckpointer(Checkpointer):
         Returns
         -------
         Checkpoint or None
-            None if there is none yet.
 
         Raises
         ------
         TrainingError
-            If some processes see another one, or none: they would go on from different
-            weights.
+            If some processes find another one, or none: they would resume from
+            different weights.
         """
         chosen = self.find_checkpoint(*args, **kwargs)
         names = gather(chosen.path.name if chosen else "none")

@@ -1,10 +1,9 @@
-"""Processes that train one decoder together: how they meet, share the work and part.
+"""Processes that train one decoder together, started by torchrun.
 
-torchrun starts them. In a process that it did not start nothing here does anything.
-
-What is drawn at random is drawn for each clip, and the terms of the loss are means over
-clips. So a batch that is dealt out in equal parts has the gradient of the whole one,
-and the number of processes does not change what is learnt.
+In a process that torchrun did not start nothing here has an effect. Random draws are
+made for each clip, and the terms of the loss are means over clips. So a batch that is
+split in equal parts has the gradient of the whole one, and the number of processes does
+not change what is learnt.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ class TrainingError(LmaczsError, RuntimeError):
 
 
 def join_group(run_opts: RunOptions) -> RunOptions:
-    """Meet the other processes of a run that torchrun started.
+    """Join the process group of a run that torchrun started.
 
     SpeechBrain's own ``ddp_init_group`` waits two hours for a process that is gone;
-    here it is half an hour, or what the environment's LMACZS_GROUP_TIMEOUT says.
+    here it is half an hour, or the environment's LMACZS_GROUP_TIMEOUT in seconds.
 
     Parameters
     ----------
@@ -79,19 +78,9 @@ def join_group(run_opts: RunOptions) -> RunOptions:
 
 
 def fill_device_and_backend(run_opts: RunOptions, local_rank: int) -> RunOptions:
-    """Device and backend of one process.
+    """Fill in device and backend of the process with this rank on its machine.
 
-    Parameters
-    ----------
-    run_opts : RunOptions
-        From the command line.
-    local_rank : int
-        Number of the process on its machine.
-
-    Returns
-    -------
-    RunOptions
-        What is not given is filled in; ``cuda`` becomes the process's own GPU.
+    ``cuda`` becomes the process's own GPU.
     """
     device, backend = run_opts.device, run_opts.distributed_backend
     if device is None:
@@ -107,10 +96,7 @@ def fill_device_and_backend(run_opts: RunOptions, local_rank: int) -> RunOptions
 
 
 def leave_group() -> None:
-    """Let all processes of a run end together.
-
-    One that still talks to another that is gone would be aborted.
-    """
+    """Let all processes end together: one that waits for another would be aborted."""
     if dist.is_initialized():
         gc.collect()  # a wrapped module keeps the connections open
         dist.barrier()
@@ -144,7 +130,7 @@ def run_together(program: Callable[[Sequence[str]], T], argv: Sequence[str]) -> 
         if dist.is_initialized():
             logger.error(
                 "Process %d of %d ends: %s: %s. A run ends with the first of its "
-                "processes; the same command goes on from the last checkpoint.",
+                "processes; the same command resumes from the last checkpoint.",
                 dist.get_rank(),
                 dist.get_world_size(),
                 type(error).__name__,
@@ -155,18 +141,7 @@ def run_together(program: Callable[[Sequence[str]], T], argv: Sequence[str]) -> 
 
 
 def gather(value: T) -> list[T]:
-    """Value of every process, the same list in all of them.
-
-    Parameters
-    ----------
-    value : Any
-        This process's; it must be picklable, and on the CPU.
-
-    Returns
-    -------
-    list
-        By rank.
-    """
+    """Values of all processes by rank; a value must be picklable and on the CPU."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -175,18 +150,9 @@ def gather(value: T) -> list[T]:
 
 
 def rank_indices(size: int) -> range:
-    """Indices that fall to this process, none of them to another one, too.
+    """Indices of this process's part of `size` clips; no other process has them.
 
-    torch's DistributedSampler would repeat some so that all parts are as long.
-
-    Parameters
-    ----------
-    size : int
-        How many there are.
-
-    Returns
-    -------
-    range
+    torch's DistributedSampler would repeat some to make all parts equally long.
     """
     if not dist.is_initialized():
         return range(size)
@@ -194,16 +160,16 @@ def rank_indices(size: int) -> range:
 
 
 class DistributedBatchSampler(Sampler[list[int]]):
-    """Part of each batch that falls to this process: the parts make the whole one.
+    """The part of each batch that this process has; together they are the batch.
 
-    A last batch that is not full is left out: parts that differ in size would weigh
+    A last batch that is not full is left out: parts of different size would weigh
     differently.
 
     Parameters
     ----------
     order : iterable of int
-        Indices in the order of a single process; one with ``set_epoch`` is told the
-        epoch.
+        Indices in the order of a single process; its ``set_epoch`` is called, where it
+        has one.
     batch_size : int
         Of the whole batch.
 
@@ -232,13 +198,7 @@ class DistributedBatchSampler(Sampler[list[int]]):
             yield [indices[start + index] for index in part]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order.
-
-        Parameters
-        ----------
-        epoch : int
-            Number of the epoch.
-        """
+        """Choose the order of an epoch."""
         if hasattr(self.order, "set_epoch"):
             self.order.set_epoch(epoch)
 

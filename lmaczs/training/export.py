@@ -7,7 +7,7 @@ checkpoints. An exported folder is self-contained::
     DEST/decoder.ckpt       the decoder's weights at the best checkpoint
     DEST/clap/              the CLAP, unless it is one of the Hub
     DEST/README.md          model card
-    DEST/run.json           digest of the run: that run alone may replace the folder
+    DEST/run.json           digest of the run: only that run may replace the folder
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CLAP_PATTERNS = (
 )
 EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", RUN_FILE}
 
+# The three names of lmaczs in it are a file format: every exported folder has them.
 INFERENCE_YAML = """\
 source_folder: . # set by from_hparams to the folder of this file
 clap_source: {clap_source} # folder relative to this file, or a Hub id
@@ -67,7 +68,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 class ExportError(LmaczsError, ValueError):
-    """A run that cannot be exported: which folder, the reason, the mend."""
+    """A run that cannot be exported: which folder, the reason, the fix."""
 
 
 def inference_yaml(
@@ -167,15 +168,15 @@ def write_run_card(
 
 
 def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) -> Path:
-    """Write the best decoder of a training run as a folder that can be loaded.
+    """Export the best decoder of a training run as a folder that can be loaded.
 
     Parameters
     ----------
     run_folder : str or Path
         `output_folder` of the run.
     dest : str or Path
-        Made when missing; it appears whole or not at all. An earlier export of the
-        same run is replaced, any other folder that holds something is left alone.
+        Made when missing; written whole or not at all. An earlier export of the same
+        run is replaced, any other folder that is not empty is left alone.
     force : bool
         Replace an export of another run, too.
 
@@ -187,8 +188,9 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     Raises
     ------
     ExportError
-        If the run is none, has no checkpoint yet, is damaged or lost its CLAP, or if
-        `dest` holds something else or, without `force`, an export of another run.
+        If there is no such run, it has no checkpoint yet, is damaged or its CLAP is
+        missing; or if `dest` holds something else or, without `force`, an export of
+        another run.
     """
     run_folder, dest = Path(run_folder), Path(dest)
     card = _read_run_card(run_folder)

@@ -1,8 +1,7 @@
-"""Where fine-tuning starts: a decoder that is trained, and the CLAP it belongs to."""
+"""The pretrained decoder that a fine-tuning starts from, with the CLAP it explains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.errors import InputError
 
-COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
-
 
 @dataclass(frozen=True)
-class StartingPoint:
+class PretrainedDecoder:
     """A pretrained decoder, ready to be trained on.
 
     Attributes
@@ -25,7 +22,7 @@ class StartingPoint:
     clap : FrozenClap
         The model that it explains.
     decoder : MaskDecoder
-        With its weights, which can be trained.
+        With its weights, trainable.
     clap_source : str
         Folder of the CLAP, absolute, or a Hub id.
     domain : {"mel", "stft", "waveform"}
@@ -33,7 +30,7 @@ class StartingPoint:
     width : int
         Of the decoder.
     template : str
-        That labels were put into.
+        Of its training's labels.
     """
 
     clap: FrozenClap
@@ -44,7 +41,7 @@ class StartingPoint:
     template: str
 
 
-def load_starting_point(source: str | Path | None = None) -> StartingPoint:
+def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecoder:
     """Load a pretrained decoder and its CLAP.
 
     Parameters
@@ -55,7 +52,7 @@ def load_starting_point(source: str | Path | None = None) -> StartingPoint:
 
     Returns
     -------
-    StartingPoint
+    PretrainedDecoder
 
     Raises
     ------
@@ -64,41 +61,17 @@ def load_starting_point(source: str | Path | None = None) -> StartingPoint:
     """
     interpreter = ZeroShotInterpreter.from_hparams(source, run_opts={"device": "cpu"})
     hparams = vars(interpreter.hparams)
-    asked = ("clap_source", "domain", "width", "template")
-    missing = [name for name in asked if name not in hparams]
+    needed = ("clap_source", "domain", "width", "template")
+    missing = [name for name in needed if name not in hparams]
     if missing:
         raise InputError(
             f"--source={source}: its hyperparams.yaml has no {missing[0]}: give a "
             "folder that `lmaczs export` wrote"
         )
-    return StartingPoint(
+    return PretrainedDecoder(
         clap=interpreter.mods["clap"],
         # SpeechBrain froze it for inference
         decoder=interpreter.mods["decoder"].requires_grad_(True),
         clap_source=resolve(hparams["clap_source"], hparams["source_folder"]),
-        **{name: hparams[name] for name in asked[1:]},
+        **{name: hparams[name] for name in needed[1:]},
     )
-
-
-def comparison(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Metrics before and after a training, as a table of two lines below its header.
-
-    Parameters
-    ----------
-    before : mapping
-        From names to values.
-    after : mapping
-        Likewise.
-
-    Returns
-    -------
-    str
-        Without a line break at its end.
-    """
-    names = [name for name in COMPARED if name in before and name in after]
-    header = " " * 6 + "".join(f"{name:>10}" for name in names)
-    lines = [
-        f"{title:<6}" + "".join(f"{values[name]:>10.3f}" for name in names)
-        for title, values in (("before", before), ("after", after))
-    ]
-    return "\n".join([header, *lines])

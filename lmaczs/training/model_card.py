@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lmaczs import __version__
 
-FOLDS = {"train_folds", "valid_folds", "test_folds"}
-NO_METRIC = {"unixtime", "end-of-epoch"}
+FOLDS = {"train_folds": "training", "valid_folds": "validation", "test_folds": "test"}
+NO_METRIC = {"unixtime", "end-of-epoch", "epoch"}
+TAGS = ["audio", "clap", "interpretability", "lmac-zs", "speechbrain"]
 
+# Jinja, as ModelCard.from_template reads it.
 MODEL_CARD = """\
 ---
-library_name: lmaczs
-tags: [audio, clap, interpretability, lmac-zs, speechbrain]
+{{ card_data }}
 ---
 
-# {model_name}
+# {{ model_name }}
 
-A mask decoder for the CLAP model {clap}, {method}.
+A mask decoder for the CLAP model {{ clap }}, {{ method }}.
 Given a recording and a text prompt it masks the recording's spectrogram, and what is
 left is what the CLAP model listened to.
 
@@ -31,26 +33,27 @@ left is what the CLAP model listened to.
     interpreter = ZeroShotInterpreter.from_hparams(source="<this folder>")
     explanation = interpreter.interpret_file("street.wav", "a dog barking")
 
-Masks are in the {domain} domain; a bare label is put into "{template}". Loading this
-folder runs what its hyperparams.yaml names, as with every SpeechBrain model: read that
-file before you load a folder of somebody else's.
+Masks are in the {{ domain }} domain; a bare label is put into "{{ template }}".
+Loading this folder runs what its hyperparams.yaml names, as with every SpeechBrain
+model: read that file before you load somebody else's folder.
 
 ## Metrics
 
-Of {chosen}:
+Of {{ chosen }}{{ folds }}:
 
-{metrics}
+{{ metrics }}
 
 ## Training
 
-Trained with `recipes/train.py` of lmaczs {version}{recipe}. Values, without paths:
+Trained with `recipes/train.py` of lmaczs {{ version }}{{ recipe }}.
+Values, without paths:
 
 ```yaml
-{hyperparameters}```
+{{ hyperparameters }}```
 
 ## Licence
 
-{licence}
+{{ licence }}
 """
 LMAC_ZS_PLUS = (
     "trained as LMAC-ZS+: the method is that of\nLMAC-ZS (arXiv 2405.17615), the "
@@ -78,7 +81,7 @@ def model_card(
     meta: Mapping[str, Any],
     clap_is_copied: bool,
 ) -> str:
-    """Describe the decoder of a training run for those who are to use it.
+    """Describe the decoder of a training run for its users.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def model_card(
         `output_folder` of the run. Its hyperparams.yaml and test.json are read where
         they are; nothing in them is executed.
     run_card : Mapping
-        What `lmaczs.training.export.write_run_card` noted.
+        From `lmaczs.training.export.write_run_card`.
     meta : Mapping
         Metadata of the checkpoint that is exported.
     clap_is_copied : bool
@@ -100,23 +103,48 @@ def model_card(
     run_folder = Path(run_folder)
     recipe, values = _training_values(run_folder / "hyperparams.yaml")
     values = _as_split(values, run_card.get("split", ""))
-    names = ("model_name", "domain", "template")
-    return MODEL_CARD.format(
-        **{name: run_card[name] for name in names},
+    test = _test_metrics(run_folder, meta)
+    data = ModelCardData(
+        library_name="lmaczs",
+        tags=TAGS,
+        model_name=run_card["model_name"],
+        eval_results=_results(test, values),
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=MODEL_CARD,
+        **{name: run_card[name] for name in ("model_name", "domain", "template")},
         clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
         method=LMAC if values.get("objective") == "lmac" else LMAC_ZS_PLUS,
         chosen=_which_checkpoint(
             run_card["checkpoint_metric"], run_card["checkpoint_mode"]
         ),
-        metrics=_metric_table(
-            {key: value for key, value in meta.items() if key not in NO_METRIC},
-            _test_metrics(run_folder, meta),
-        ),
+        folds=_which_folds(values),
+        metrics=_metric_table(meta, test),
         version=__version__,
         recipe=recipe,
         hyperparameters=yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
         licence=f"{COPIED_CLAP if clap_is_copied else HUB_CLAP}\n{DECODER_LICENCE}",
     )
+    return str(card)
+
+
+def _results(
+    test: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[EvalResult] | None:
+    """Metrics of the test split as the Hub shows them; None where it has none."""
+    name = values.get("dataset", "own recordings")
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=name,
+            dataset_name=name,
+            dataset_split="test",
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in test.items()
+    ] or None
 
 
 def _which_checkpoint(metric: str, mode: str) -> str:
@@ -126,10 +154,25 @@ def _which_checkpoint(metric: str, mode: str) -> str:
     return f"the checkpoint with the {extreme} {metric} on the validation split"
 
 
+def _which_folds(values: Mapping[str, Any]) -> str:
+    """Name the folds of the three splits, if folds chose them."""
+    if not FOLDS.keys() <= values.keys():
+        return ""
+    named = [f"{FOLDS[key]}: {_listed(values[key])}" for key in FOLDS]
+    return f" (folds, {'; '.join(named)})"
+
+
+def _listed(folds: Sequence[int]) -> str:
+    return ", ".join(map(str, folds))
+
+
 def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """Return metrics as a Markdown table, those of the test split where there are."""
-    rows = [
-        f"| {key} | {_cell(valid[key])} | {_cell(test.get(key))} |" for key in valid
+    """Metrics as a Markdown table, those of the test split where there are any."""
+    rows = [f"| epoch | {valid['epoch']} |  |"] if "epoch" in valid else []
+    rows += [
+        f"| {key} | {_cell(valid[key])} | {_cell(test.get(key))} |"
+        for key in valid
+        if key not in NO_METRIC
     ]
     return "\n".join(["| metric | validation | test |", "|---|---|---|", *rows])
 
@@ -141,9 +184,9 @@ def _cell(value: Any) -> str:
 
 
 def _test_metrics(run_folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the run measured with this checkpoint on its test split."""
+    """Metrics that the run measured with this checkpoint on its test split."""
     path = run_folder / "test.json"
-    # a file from before the checkpoint speaks of another one
+    # a file older than the checkpoint is of another one
     if not path.is_file() or path.stat().st_mtime < meta.get("unixtime", 0):
         return {}
     return json.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +200,7 @@ _PlainLoader.add_multi_constructor("", lambda loader, suffix, node: None)
 
 
 def _training_values(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return recipe file and plain values of a run, without this machine's paths."""
+    """Recipe file and plain values of a run, without this machine's paths."""
     if not path.is_file():
         return "", {}
     text = path.read_text(encoding="utf-8")
@@ -169,7 +212,7 @@ def _training_values(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _as_split(values: dict[str, Any], split: str) -> dict[str, Any]:
-    """Return values with the split that was used; folds only where they chose it."""
+    """Values with the split that was used; folds only where they chose it."""
     if not split:
         return values
     used = {**values, "split": split}

@@ -23,7 +23,7 @@ from lmaczs.utils.options import plain_values
 
 if TYPE_CHECKING:
     from lmaczs.clap import FrozenClap
-    from lmaczs.training.finetuning import StartingPoint
+    from lmaczs.training.finetuning import PretrainedDecoder
 
 RUN_FILE = "run.json"
 
@@ -119,7 +119,7 @@ def clap_digest(clap: FrozenClap) -> str:
     return digest([fingerprint(clap.model), settings])
 
 
-def start_digest(start: StartingPoint) -> str:
+def start_digest(start: PretrainedDecoder) -> str:
     """Digest of the decoder that a fine-tuning starts from."""
     kind = start.domain, start.width, start.template
     return digest([fingerprint(start.decoder), kind])

@@ -118,7 +118,7 @@ def test_program_that_ends() -> None:
 
 
 def test_program_that_fails(as_rank: AsRank, caplog: pytest.LogCaptureFixture) -> None:
-    """The process says which one it was, and how the run goes on."""
+    """The process says which one it was, and how the run resumes."""
 
     def program(argv: list[str]) -> None:
         raise KeyError("lost")
@@ -127,7 +127,7 @@ def test_program_that_fails(as_rank: AsRank, caplog: pytest.LogCaptureFixture) -
     with pytest.raises(KeyError):
         run_together(program, [])
     assert "Process 2 of 4 ends: KeyError: 'lost'." in caplog.text
-    assert "goes on from the last checkpoint" in caplog.text
+    assert "resumes from the last checkpoint" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,20 @@ def test_run_card_that_lacks_keys_is_refused(run_folder: Path, tmp_path: Path) -
         export_run(run_folder, tmp_path / "dest")
 
 
+def test_run_card_with_former_names_is_read(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """A run that noted best_metric and best_mode is exported by them."""
+    path = run_folder / "save" / "interpreter.yaml"
+    text = path.read_text()
+    former = text.replace("checkpoint_metric", "best_metric")
+    path.write_text(former.replace("checkpoint_mode", "best_mode"))
+    best = save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    save_checkpoint(run_folder, tiny_clap, loss=2.0)
+    dest = export_run(run_folder, tmp_path / "dest")
+    assert same(weights(dest), best.state_dict())
+
+
 def test_run_without_checkpoint_is_refused(
     run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts, and the table of what it changed."""
+"""The decoder that a fine-tuning starts from."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from lmaczs import default_source
-from lmaczs.training.finetuning import comparison, load_starting_point
+from lmaczs.training.finetuning import load_pretrained_decoder
 
 
 def test_the_embedded_default() -> None:
     """Its own weights, free to learn; the CLAP is frozen and its folder known."""
-    start = load_starting_point()
+    start = load_pretrained_decoder()
     folder = Path(default_source())
     saved = torch.load(folder / "decoder.ckpt", weights_only=True)
     state = start.decoder.state_dict()
@@ -32,7 +32,7 @@ def test_the_embedded_default() -> None:
 def test_folders_that_are_none(tmp_path: Path) -> None:
     """A folder without a decoder, and one whose YAML lacks what is needed."""
     with pytest.raises(FileNotFoundError, match=r"holds no hyperparams\.yaml"):
-        load_starting_point(tmp_path)
+        load_pretrained_decoder(tmp_path)
     default = Path(default_source())
     shutil.copytree(default, tmp_path / "decoder")
     text = (default / "hyperparams.yaml").read_text().replace("width: 32\n", "")
@@ -40,16 +40,4 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     text = text.replace("../clap_small", str(default.parent / "clap_small"))
     (tmp_path / "decoder/hyperparams.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"--source=.*has no width.*lmaczs export"):
-        load_starting_point(tmp_path / "decoder")
-
-
-def test_comparison() -> None:
-    """A line before, a line after, a column for each metric that both have."""
-    before = {"FF": 0.25, "AD": 12.3456, "loss": 1.0, "MM": 0.5}
-    lines = comparison(before, {"AD": 10.0, "FF": 0.5, "loss": 0.875}).splitlines()
-    assert [line.split() for line in lines] == [
-        ["AD", "FF", "loss"],
-        ["before", "12.346", "0.250", "1.000"],
-        ["after", "10.000", "0.500", "0.875"],
-    ]
-    assert len({len(line) for line in lines}) == 1
+        load_pretrained_decoder(tmp_path / "decoder")

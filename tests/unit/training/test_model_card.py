@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from lmaczs import default_source
 from lmaczs.training.model_card import model_card
@@ -98,6 +99,31 @@ def test_card_states_the_split_that_was_used(
     assert [x for x in lines if x.startswith(("split:", "train_folds:"))] == sorted(
         shown, key=lines.index
     )
+
+
+def test_card_names_the_folds_that_were_used(run_folder: Path) -> None:
+    """Above the metrics; none where another split was used."""
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text() + "valid_folds: [3]\ntest_folds: [4, 5]\n")
+    card = model_card(run_folder, {**CARD, "split": "folds"}, META, True)
+    assert "(folds, training: 1, 2; validation: 3; test: 4, 5):" in card
+    card = model_card(run_folder, {**CARD, "split": "development"}, META, True)
+    assert "folds" not in card.split("## Training")[0]
+
+
+def test_hub_shows_the_metrics_of_the_test(run_folder: Path) -> None:
+    """As results of the model, with the data set's name; none without a test."""
+    assert ModelCard(model_card(run_folder, CARD, META, True)).data.eval_results is None
+    hyperparams = run_folder / "hyperparams.yaml"
+    hyperparams.write_text(hyperparams.read_text() + "dataset: esc50\n")
+    path = run_folder / "test.json"
+    path.write_text(json.dumps({"loss": 0.5, "AI": 25.0}))
+    os.utime(path, (META["unixtime"] + 1,) * 2)
+    data = ModelCard(model_card(run_folder, CARD, META, True)).data
+    found = {one.metric_type: one.metric_value for one in data.eval_results}
+    assert found == {"loss": 0.5, "AI": 25.0}
+    assert {one.dataset_name for one in data.eval_results} == {"esc50"}
+    assert data.library_name == "lmaczs"
 
 
 def test_test_metrics_stand_beside_if_they_are_this_checkpoints(
