@@ -67,6 +67,8 @@ class AveragedBrain(sb.Brain):
         SpeechBrain's run options, which take precedence.
     checkpointer : Checkpointer, optional
         Of the checkpoints.
+    use_buffers : bool
+        Whether buffers (of a BatchNorm) are averaged, too, or copied.
 
     Attributes
     ----------
@@ -87,11 +89,13 @@ class AveragedBrain(sb.Brain):
         hparams: Mapping[str, Any] | None = None,
         run_opts: Any = None,
         checkpointer: Checkpointer | None = None,
+        use_buffers: bool = False,
     ) -> None:
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         self.trained = trained
+        decay = get_ema_multi_avg_fn(ema_decay)
         self.average = AveragedModel(
-            trained, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)
+            trained, multi_avg_fn=decay, use_buffers=use_buffers
         ).eval()
         self.epoch_counter = EpochCounter(number_of_epochs)
         if self.checkpointer is not None:
