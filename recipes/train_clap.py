@@ -2,10 +2,10 @@
 
     python recipes/train_clap.py hparams/clap_small.yaml --data_folder=ESC50
         [--text_tower=DIR] [--tagger_model=F --tagger_class_map=F]
-        [--unlabelled_folder=DIR] [--source=CLAP] [--debug]
+        [--unlabelled_folder=DIR] [--clap_source=CLAP] [--debug]
 
---manifest=FILE.csv instead of --data_folder trains on clips of one's own
-(lmaczs.data.manifest). --source starts from a CLAP; its text tower stays as it is.
+--manifest=FILE.csv instead of --data_folder trains on your own clips
+(lmaczs.data.manifest). --clap_source starts from a CLAP; its text tower stays as it is.
 Writes <output_folder>/save/clap, a Hugging Face folder with a model card. A run that
 was killed resumes from its last checkpoint (every `valid_every` epochs) when the same
 line is given again; another run needs another --output_folder. With --debug nothing is
@@ -15,163 +15,179 @@ saved.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from torch import Tensor
+from transformers import ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
 
-from lmaczs.distillation.brain import ClapBrain
-from lmaczs.distillation.clip_cache import ClipBank, load_clips, load_table
+from lmaczs.clap import FrozenClap
+from lmaczs.distillation.batches import BatchBuilder
+from lmaczs.distillation.brain import ClapDistillationBrain, DistillationOptions
+from lmaczs.distillation.clip_cache import ClipFeatures, clip_table, load_clips
 from lmaczs.distillation.composite_cache import (
-    CompositeBank,
-    Composites,
+    CompositeDataset,
+    CompositeFeatures,
     load_composites,
 )
 from lmaczs.distillation.model import build_clap, load_clap, save_clap
 from lmaczs.distillation.model_card import write_clap_card
+from lmaczs.distillation.prompt_bank import PromptBank, embed_prompts
+from lmaczs.distillation.yamnet import YAMNet
 from lmaczs.frontend import FrontEnd
-from lmaczs.training.run_identity import (
-    begin_run,
-    settings_of,
-)
+from lmaczs.training.checkpoints import AtomicCheckpointer
+from lmaczs.training.run_identity import begin_run, settings_of
 from lmaczs.utils.digests import clips_digest, files_digest
-from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.options import parse_options
 
+Parts = tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]
 
-def main(argv: list[str]) -> dict[str, Any]:
-    """Train, test and save.
 
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    dict
-        Figures on the test clips.
-    """
+def main(argv: list[str]) -> dict[str, float]:
+    """Train, test and save: metrics on the test clips."""
     hparams_file, run_opts, overrides = parse_options(argv)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
+    source = {name: hparams[name] for name in ("data_folder", "manifest", "split")}
+    table = clip_table(hparams["unlabelled_folder"], **source)
     begin_run(
         hparams["output_folder"],
         hparams["save_folder"],
-        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
+        lambda: {
+            **settings_of(hparams_file, overrides, run_opts),
+            **digests(hparams, table),
+        },
         debug=run_opts.debug,
     )
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     torch.set_num_threads(hparams["num_threads"])
-    extractor = hparams["feature_extractor"]
-    if hparams["source"] is None:
-        parts = hparams["audio_config"], extractor, hparams["text_tower"]
-        model, tokenizer = build_clap(*parts)
-    else:
-        model, tokenizer = load_clap(hparams["source"], extractor)
-    clips = load_clips(hparams)
-    brain = ClapBrain(model, tokenizer, clips, hparams, run_opts)
-    if hparams.get("composites"):
-        brain.hear_composites(*composites_of(clips, hparams))
-    brain.fit(hparams["epoch_counter"], brain.train_loader())
-    figures = brain.test()
+    parts = clap_of(hparams)
+    brain = brain_of(hparams, parts, table, run_opts)
+    brain.fit(brain.epoch_counter, brain.train_loader())
+    metrics = brain.test()
     if brain.debug:
-        return figures
+        return metrics
+    _, extractor, tokenizer = parts
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), extractor, tokenizer)
-    facts = facts_of(hparams, Path(hparams_file).name)
     write_clap_card(
         folder,
-        figures,
-        facts,
-        clips.table,
+        metrics,
+        facts_of(hparams, extractor, Path(hparams_file).name),
+        table,
         hparams["attribution"],
-        with_tagger=bool(clips.class_names),
+        with_tagger=bool(brain.clips.class_names),
         composites=hparams.get("composites", 0),
     )
-    return figures
+    return metrics
 
 
-def digests(hparams: dict[str, Any]) -> dict[str, str]:
-    """What a training learns from: clips, tagger, and the model that it starts from.
+def clap_of(hparams: dict[str, Any]) -> Parts:
+    """The CLAP to train: that of clap_source, or a new one on the text tower."""
+    if hparams["clap_source"] is not None:
+        return load_clap(hparams["clap_source"])
+    extractor = hparams["feature_extractor"]
+    model, tokenizer = build_clap(
+        hparams["audio_config"], extractor, hparams["text_tower"]
+    )
+    return model, extractor, tokenizer
 
-    Parameters
-    ----------
-    hparams : dict
-        Of hparams/clap_small.yaml.
 
-    Returns
-    -------
-    dict of str to str
-        See `lmaczs.training.run_identity`.
-    """
-    tagger = hparams["tagger_model"], hparams["tagger_class_map"]
-    start = {"source": hparams["source"]}
-    if hparams["source"] is None:
-        start = {"text_tower": hparams["text_tower"]}
-    return {
-        **{name: files_digest([place]) for name, place in start.items()},
-        "tagger": files_digest(tagger),
-        "clips": clips_digest(load_table(hparams)),
-    }
+def brain_of(
+    hparams: dict[str, Any], parts: Parts, table: pd.DataFrame, run_opts: Any
+) -> ClapDistillationBrain:
+    """Read clips and composites, or compute their features, and make the Brain."""
+    model, extractor, _ = parts
+    front_end, tagger = FrontEnd(extractor), tagger_of(hparams)
+    cache = Path(hparams["output_folder"]) / "clips.pt"
+    clips = load_clips(table, front_end, hparams["speeds"], tagger, cache)
+    prompts = embed_prompts(FrozenClap(*parts), clips, hparams["templates"])
+    composites = composites_of(hparams, clips, front_end, tagger, prompts)
+    batches = BatchBuilder(
+        clips,
+        composites,
+        composites_in_batch=hparams.get("composites_in_batch", 0),
+        augment=hparams["augment"],
+        mix_prob=hparams["mix_prob"],
+        mix_snr_db=hparams["mix_snr_db"],
+        silent_prob=hparams["silent_prob"],
+    )
+    options = {field.name: hparams[field.name] for field in fields(DistillationOptions)}
+    return ClapDistillationBrain(
+        model,
+        front_end,
+        prompts,
+        batches,
+        DistillationOptions(**options),
+        run_opts,
+        AtomicCheckpointer(hparams["save_folder"]),
+        hparams["train_logger"],
+    )
+
+
+def tagger_of(hparams: dict[str, Any]) -> YAMNet | None:
+    """The audio tagger, if the options name its files."""
+    files = hparams["tagger_model"], hparams["tagger_class_map"]
+    if files == (None, None):
+        if hparams.get("composites"):
+            raise InputError(
+                "composites need a tagger: give --tagger_model and --tagger_class_map"
+            )
+        return None
+    if None in files:
+        raise InputError("give both --tagger_model and --tagger_class_map, or neither")
+    return YAMNet(*files)
 
 
 def composites_of(
-    clips: ClipBank, hparams: dict[str, Any]
-) -> tuple[CompositeBank, Tensor]:
-    """Make the composites that a YAML asks for, or read them.
-
-    Parameters
-    ----------
-    clips : ClipBank
-        What they are made of.
-    hparams : dict
-        Of hparams/clap_composites.yaml.
-
-    Returns
-    -------
-    tuple
-        See `lmaczs.distillation.composite_cache.load_composites`.
-
-    Raises
-    ------
-    ValueError
-        If there is no tagger to hear them.
-    """
-    tagger = hparams["tagger_model"], hparams["tagger_class_map"]
-    if None in tagger:
-        raise ValueError(
-            "composites need a tagger: give --tagger_model and --tagger_class_map"
-        )
-    front_end = FrontEnd(hparams["feature_extractor"])
-    parts = clips, front_end, hparams["composer"], tagger, hparams
+    hparams: dict[str, Any],
+    clips: ClipFeatures,
+    front_end: FrontEnd,
+    tagger: YAMNet | None,
+    prompts: PromptBank,
+) -> CompositeFeatures | None:
+    """The composites that the YAML wants, read or made."""
+    if tagger is None or not hparams.get("composites"):
+        return None
+    dataset = CompositeDataset(
+        clips,
+        front_end,
+        hparams["composer"],
+        tagger,
+        hparams["composites"],
+        hparams["class_balance"],
+        hparams["seed"],
+    )
     folder = Path(hparams["output_folder"]) / "composites"
-    return load_composites(Composites(*parts), folder, hparams["num_workers"])
+    text = prompts.labels[0].cpu()
+    return load_composites(dataset, folder, text, hparams["num_workers"])
 
 
-def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
-    """What the model card says of a run beyond its figures.
+def digests(hparams: dict[str, Any], table: pd.DataFrame) -> dict[str, str]:
+    """Digests of clips, tagger, and the model that the training starts from."""
+    tagger = hparams["tagger_model"], hparams["tagger_class_map"]
+    start = "text_tower" if hparams["clap_source"] is None else "clap_source"
+    return {
+        start: files_digest([hparams[start]]),
+        "tagger": files_digest(tagger),
+        "clips": clips_digest(table),
+    }
 
-    Parameters
-    ----------
-    hparams : dict
-        Of hparams/clap_small.yaml.
-    yaml : str
-        Name of the file that they come from.
 
-    Returns
-    -------
-    dict
-        See `lmaczs.distillation.model_card.write_clap_card`.
-    """
-    extractor, manifest = hparams["feature_extractor"], hparams["manifest"]
+def facts_of(
+    hparams: dict[str, Any], extractor: ClapFeatureExtractor, yaml: str
+) -> dict[str, Any]:
+    """Facts of the model card, see `write_clap_card`; `yaml` is the file's name."""
+    manifest = hparams["manifest"]
     options = ["--data_folder=ESC50" if manifest is None else "--manifest=FILE.csv"]
     if hparams["tagger_model"] is not None:
         options.append("--tagger_model=F --tagger_class_map=F")
-    for name in ("unlabelled_folder", "source"):
+    for name in ("unlabelled_folder", "clap_source"):
         if hparams[name] is not None:
             options.append(f"--{name}=DIR")
     recipe = f"python recipes/train_clap.py hparams/{yaml}"
@@ -186,4 +202,4 @@ def facts_of(hparams: dict[str, Any], yaml: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_recipe(main, lambda figures: print(json.dumps(figures, indent=1)))
+    run_recipe(main, lambda metrics: print(json.dumps(metrics, indent=1)))

@@ -30,7 +30,12 @@ from transformers import (
 )
 
 from lmaczs.clap import FrozenClap
-from lmaczs.distillation.text_tower import TextTower, save_text_tower, train_tokenizer
+from lmaczs.distillation.text_tower import (
+    TextTower,
+    clap_tokenizer,
+    save_text_tower,
+    train_bpe,
+)
 from lmaczs.frontend import Domain, FrontEnd
 
 # hypothesis reads __file__ of every module; a redirect would import its target for it,
@@ -200,7 +205,7 @@ def laion_like_clap(make_clap_folder: Callable[..., Path]) -> FrozenClap:
 @pytest.fixture(scope="session")
 def tiny_text_tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random text tower, as recipes/train_text.py writes one; embeddings of 32."""
-    tokenizer = train_tokenizer(SENTENCES * 20, vocab_size=330, max_tokens=24)
+    tokenizer = clap_tokenizer(train_bpe(SENTENCES * 20, vocab_size=330), max_tokens=24)
     torch.manual_seed(0)
     tower = TextTower(
         ClapTextConfig(

@@ -1,28 +1,23 @@
-"""The Brain that trains a small CLAP's audio tower.
-
-The losses are in `lmaczs.distillation.losses`, the sounds of a step in
-`lmaczs.distillation.batches`, the data in `lmaczs.distillation.clip_cache` and
-`lmaczs.distillation.composite_cache`.
-"""
+"""The Brain that trains a small CLAP's audio tower; the text tower stays as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.train_logger import TrainLogger
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import ClapModel, PreTrainedTokenizerBase
+from transformers import ClapModel
 
-from lmaczs.audio.scales import power_to_db
-from lmaczs.clap import FrozenClap
 from lmaczs.data.esc50 import ESC10
-from lmaczs.distillation.batches import STEPS, SoundDrawer
-from lmaczs.distillation.clip_cache import NO_LABEL, ClipBank, label_weights
-from lmaczs.distillation.composite_cache import CompositeBank, TeacherMap
+from lmaczs.distillation.batches import BatchBuilder, SoundBatch
+from lmaczs.distillation.clip_cache import label_weights
 from lmaczs.distillation.losses import (
     clip_level,
     contrastive_loss,
@@ -30,107 +25,135 @@ from lmaczs.distillation.losses import (
     silence_loss,
     tagger_loss,
 )
+from lmaczs.distillation.prompt_bank import PromptBank
+from lmaczs.frontend import FrontEnd
 from lmaczs.metrics.classification import accuracies
-from lmaczs.training.checkpoints import AtomicCheckpointer
+from lmaczs.training.brain import AveragedBrain
+from lmaczs.training.schedule import cosine_decay
+from lmaczs.utils.errors import InputError
+
+FIRST_SCALE = 2.66  # logarithm of both logit scales before training
 
 
-class ClapBrain(sb.Brain):
-    """Trains the audio tower; the text tower is only asked, before training.
+@dataclass(frozen=True)
+class DistillationOptions:
+    """Settings of a training, under the names of hparams/clap_small.yaml.
+
+    Attributes
+    ----------
+    seed : int
+        Of sampling and augmentation.
+    number_of_epochs : int
+        Length of the training.
+    batch_size : int
+        Clips in a batch, composites aside.
+    lr : float
+        Highest learning rate.
+    warmup_epochs : int
+        Epochs until it is reached; after them it falls to 0 as half a cosine.
+    weight_decay : float
+        Of AdamW.
+    ema_decay : float
+        Of the exponential moving average of the weights, which is tested and saved.
+    class_balance : float
+        See `label_weights`.
+    augment_strength : float
+        Of the augmentations at the end, in [0, 1].
+    max_logit_scale : float
+        Limit of both logit scales.
+    loss_weights : mapping of str to float
+        Of the terms contrastive, tagger, tagger_steps, silence, alignment and, with
+        composites, teacher_embedding.
+    valid_every : int
+        Epochs between validations, after each of which a checkpoint is saved.
+    """
+
+    seed: int
+    number_of_epochs: int
+    batch_size: int
+    lr: float
+    warmup_epochs: int
+    weight_decay: float
+    ema_decay: float
+    class_balance: float
+    augment_strength: float
+    max_logit_scale: float
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
+    valid_every: int = 10
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings: of sounds [B, D], and of S stretches of time of each [B, S, D]."""
+
+    pooled: Tensor
+    stretches: Tensor
+
+
+class ClapDistillationBrain(AveragedBrain):
+    """Trains the audio tower of a CLAP against its text tower and an audio tagger.
 
     Parameters
     ----------
     model : ClapModel
-        With a trained text tower.
-    tokenizer : PreTrainedTokenizerBase
-        Its tokenizer.
-    clips : ClipBank
-        The data.
-    hparams : dict
-        Of hparams/clap_small.yaml.
-    run_opts : dict
+        The CLAP; only its audio tower and projection learn.
+    front_end : FrontEnd
+        Of that CLAP.
+    prompts : PromptBank
+        Embeddings of the labels of the clips by its text tower.
+    batches : BatchBuilder
+        Clips, composites and their augmentation.
+    options : DistillationOptions
+        Numbers of the training.
+    run_opts : mapping
         SpeechBrain's run options.
+    checkpointer : Checkpointer, optional
+        Saves audio tower, logit scales, their moving average and the epoch.
+    train_logger : TrainLogger, optional
+        Gets loss, terms and metrics of every validation.
     """
 
     def __init__(
         self,
         model: ClapModel,
-        tokenizer: PreTrainedTokenizerBase,
-        clips: ClipBank,
-        hparams: dict[str, Any],
-        run_opts: dict[str, Any],
+        front_end: FrontEnd,
+        prompts: PromptBank,
+        batches: BatchBuilder,
+        options: DistillationOptions,
+        run_opts: Mapping[str, Any],
+        checkpointer: Checkpointer | None = None,
+        train_logger: TrainLogger | None = None,
     ) -> None:
-        scales = nn.ParameterDict(
-            {"contrastive": torch.tensor(2.66), "tagger": torch.tensor(2.66)}
-        )
+        model.requires_grad_(False)
+        first = torch.tensor(FIRST_SCALE)
         modules = {
-            "audio_model": model.audio_model,
-            "audio_projection": model.audio_projection,
-            "scales": scales,
+            "audio_model": model.audio_model.requires_grad_(True),
+            "audio_projection": model.audio_projection.requires_grad_(True),
+            "scales": nn.ParameterDict({"contrastive": first, "tagger": first.clone()}),
         }
         optimizer = partial(
-            torch.optim.AdamW,
-            lr=hparams["peak_lr"],
-            weight_decay=hparams["weight_decay"],
+            torch.optim.AdamW, lr=options.lr, weight_decay=options.weight_decay
         )
-        checkpointer = AtomicCheckpointer(hparams["save_folder"])
-        run_opts = {**run_opts, "skip_nonfinite_grads": True}
-        super().__init__(modules, optimizer, hparams, run_opts, checkpointer)
-        self.clap, self.clips = model, clips
-        self.average = AveragedModel(
-            self.modules,
-            multi_avg_fn=get_ema_multi_avg_fn(hparams["average_decay"]),
+        super().__init__(
+            modules,
+            optimizer,
+            trained=nn.ModuleDict(modules),
+            ema_decay=options.ema_decay,
+            number_of_epochs=options.number_of_epochs,
+            run_opts={**run_opts, "skip_nonfinite_grads": True},
+            checkpointer=checkpointer,
             use_buffers=True,
         )
-        checkpointer.add_recoverables(
-            {
-                **modules,
-                "average": self.average,
-                "counter": hparams["epoch_counter"],
-            }
-        )
-        names = clips.class_names
+        self.clap, self.front_end, self.options = model, front_end, options
+        self.batches, self.clips = batches, batches.clips
+        self.prompts, self.train_logger = prompts.to(self.device), train_logger
+        names = self.clips.class_names
         self.silent_class = names.index("Silence") if "Silence" in names else None
-        self._embed_prompts(model, tokenizer)
-        self.drawer = SoundDrawer(clips, self.silence.shape[-1], hparams)
-
-    def _embed_prompts(self, model: ClapModel, tokenizer: Any) -> None:
-        """Every text in every template, once: [templates, texts, D]."""
-        frozen = FrozenClap(model, self.hparams.feature_extractor, tokenizer)
-        model.audio_model.requires_grad_(True)
-        model.audio_projection.requires_grad_(True)
-
-        def bank(texts: list[str], captions: list[bool] | None = None) -> Tensor:
-            whole = captions or [False] * len(texts)
-            rows = [
-                [
-                    text if caption else template.format(text.lower())
-                    for text, caption in zip(texts, whole, strict=True)
-                ]
-                for template in self.hparams.templates
-            ]
-            return torch.stack([frozen.encode_text(r) for r in rows]).to(self.device)
-
-        self.label_bank = bank(self.clips.labels, self.clips.captions)
-        self.class_bank = bank(self.clips.class_names or ["sound"])
-        self.silence = bank(["silence"])
-
-    def hear_composites(self, composites: CompositeBank, heard: Tensor) -> None:
-        """Learn from composites, too, beside the clips of every batch.
-
-        Parameters
-        ----------
-        composites : CompositeBank
-            Made of the labelled training clips.
-        heard : Tensor [n, 2 E]
-            What the tagger hears in those, from `load_composites`.
-        """
-        target = self.clips.target[self.clips.rows("train")]
-        text = self.label_bank[0][target[target != NO_LABEL]].cpu()
-        self.drawer.composites = composites
-        self.drawer.goals = TeacherMap(heard, text)(composites.heard)
+        if checkpointer is not None:
+            checkpointer.add_recoverables(modules)
 
     def train_loader(self) -> torch.utils.data.DataLoader:
-        """Batches of clip indices, rare labels drawn more often.
+        """Batches of clip indices, with rare labels more often.
 
         Returns
         -------
@@ -138,101 +161,99 @@ class ClapBrain(sb.Brain):
 
         Raises
         ------
-        ValueError
+        InputError
             If there are fewer clips than a batch takes: no step would be made.
         """
-        rows = self.clips.rows("train")
-        batch = self.hparams.batch_size
-        if len(rows) < batch:
-            raise ValueError(f"batch_size is {batch}, but train has {len(rows)} clips")
-        target = self.clips.target[rows]
-        weights = label_weights(target, self.hparams.class_balance)
-        # Brain.fit gives it the epoch; without that each epoch would draw the same
+        rows, size = self.clips.rows("train"), self.options.batch_size
+        if len(rows) < size:
+            raise InputError(f"batch_size is {size}, but train has {len(rows)} clips")
+        weights = label_weights(self.clips.target[rows], self.options.class_balance)
+        # Brain.fit sets its epoch; without that each epoch would draw the same clips
         self.train_sampler = ReproducibleWeightedRandomSampler(
-            weights, len(rows), replacement=True, seed=self.hparams.seed
+            weights, len(rows), replacement=True, seed=self.options.seed
         )
+        clips: Any = rows  # a tensor is a dataset of its rows
         return torch.utils.data.DataLoader(
-            rows, batch, sampler=self.train_sampler, drop_last=True
+            clips, size, sampler=self.train_sampler, drop_last=True
         )
 
     # -------------------------------------------------------------- one step
 
-    def compute_forward(self, batch: Tensor, stage: sb.Stage) -> dict[str, Tensor]:
-        """Augment a batch and embed it.
+    def compute_forward(
+        self, batch: Tensor, stage: sb.Stage
+    ) -> tuple[SoundBatch, Embedded]:
+        """Augment a batch, which other stages than ``TRAIN`` do not, and embed it.
 
         Parameters
         ----------
         batch : Tensor [B]
             Indices of clips.
         stage : Stage
-            Only ``TRAIN`` augments.
+            SpeechBrain's.
 
         Returns
         -------
-        dict
-            embedding [B, D], steps [B, S, D] (of S stretches of time), present
-            [B, L], scores [B, S, K], goal [B, D], silent [B] bool; B clips and
-            composites.
+        tuple
+            The sounds, composites included, on the device, and their embeddings.
         """
-        silent = torch.zeros(len(batch), dtype=torch.bool)
         if stage == sb.Stage.TRAIN:
-            rng = self._rng()
-            sounds, silent = self.drawer.for_training(batch, rng, self.hardness())
-            self.template = torch.randint(
-                len(self.hparams.templates), (1,), generator=rng
-            )
+            rng = self.random_generator()
+            sounds = self.batches.augmented(batch, rng, self.augment_strength())
+            templates = len(self.prompts.labels)
+            self.template = int(torch.randint(templates, (1,), generator=rng))
         else:
-            sounds = self.drawer.as_they_are(batch)
-        pooled, steps = self._encode(self.modules, sounds.mel)
-        return {
-            "embedding": pooled,
-            "steps": steps,
-            "present": sounds.present.to(self.device),
-            "scores": sounds.scores.to(self.device),
-            "goal": sounds.goal.to(self.device),
-            "silent": silent.to(self.device),
-        }
+            sounds = self.batches.plain(batch)
+        sounds = SoundBatch(*(value.to(self.device) for value in vars(sounds).values()))
+        return sounds, self.embed(self.modules, sounds.mel)
 
-    def _rng(self) -> Generator:
-        """Chance that depends on seed, epoch and step alone, so a resume repeats it."""
-        epoch = self.hparams.epoch_counter.current
-        seed = (self.hparams.seed * 100003 + epoch) * 100003 + self.step
+    def random_generator(self) -> Generator:
+        """A step's own generator, by seed and epoch, so that a run can be resumed."""
+        epoch = self.epoch_counter.current
+        seed = (self.options.seed * 100003 + epoch) * 100003 + self.step
         return Generator().manual_seed(seed % 2**63)
 
-    def hardness(self) -> float:
-        """How hard the augmentations are: eased in, or a small set is never learnt.
+    def augment_strength(self) -> float:
+        """Strength of this epoch's augmentations.
 
-        Returns
-        -------
-        float
-            0 during the first quarter of the epochs, `hardest` after three quarters.
+        0 in the first quarter of the epochs, so that a small set is learnt at all, then
+        rising to `augment_strength` after three quarters.
         """
-        done = self.hparams.epoch_counter.current / self.hparams.number_of_epochs
-        return self.hparams.hardest * min(1.0, max(0.0, 2 * (done - 0.25)))
+        done = self.epoch_counter.current / self.options.number_of_epochs
+        return self.options.augment_strength * min(1.0, max(0.0, 2 * (done - 0.25)))
 
-    def _encode(self, modules: Any, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of clips [B, D] and of S stretches of each [B, S, D]."""
-        decibels = power_to_db(mel.to(self.device))
-        log_mel = decibels.transpose(1, 2)[:, None].contiguous()
-        out = modules["audio_model"](log_mel)
-        in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
-        in_time = nn.functional.adaptive_avg_pool1d(in_time, STEPS).transpose(1, 2)
-        project = modules["audio_projection"]
-        return (
-            nn.functional.normalize(project(out.pooler_output), dim=-1),
-            nn.functional.normalize(project(in_time), dim=-1),
-        )
-
-    def compute_objectives(
-        self, predictions: dict[str, Tensor], batch: Tensor, stage: sb.Stage
-    ) -> Tensor:
-        """Weighted sum of the loss terms.
+    def embed(self, modules: Mapping[str, nn.Module], mel: Tensor) -> Embedded:
+        """Embed mel power.
 
         Parameters
         ----------
-        predictions : dict
+        modules : mapping
+            audio_model and audio_projection, e.g. of the moving average.
+        mel : Tensor [B, n_mels, T]
+            Mel power.
+
+        Returns
+        -------
+        Embedded
+        """
+        log_mel = self.front_end.to_log_mel(mel.to(self.device))
+        out, project = modules["audio_model"](log_mel), modules["audio_projection"]
+        in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
+        stretches = nn.functional.adaptive_avg_pool1d(in_time, self.batches.n_stretches)
+        return Embedded(
+            nn.functional.normalize(project(out.pooler_output), dim=-1),
+            nn.functional.normalize(project(stretches.transpose(1, 2)), dim=-1),
+        )
+
+    def compute_objectives(
+        self, predictions: tuple[SoundBatch, Embedded], batch: Tensor, stage: sb.Stage
+    ) -> Tensor:
+        """Weighted sum of the loss terms, a scalar; `sums` logs each of them.
+
+        Parameters
+        ----------
+        predictions : tuple
             From `compute_forward`.
-        batch : Tensor [B]
+        batch : Tensor
             Not used.
         stage : Stage
             Not used.
@@ -240,195 +261,199 @@ class ClapBrain(sb.Brain):
         Returns
         -------
         Tensor
-            Scalar.
         """
-        terms = self._terms(predictions)
+        terms = self.loss_terms(*predictions)
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        return sum(self.hparams.weights[name] * value for name, value in terms.items())
+        weights = self.options.loss_weights
+        weighted = (weights[name] * value for name, value in terms.items())
+        return sum(weighted, start=torch.zeros(()))
 
-    def _terms(self, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Every term of the loss, a mean over the clips that it speaks of."""
-        embedding, goal = predictions["embedding"], predictions["goal"]
-        silent, labels = predictions["silent"], self.label_bank[self.template][0]
-        limit = self.hparams.scale_limit
+    def loss_terms(self, sounds: SoundBatch, embedded: Embedded) -> dict[str, Tensor]:
+        """Terms of the loss, each a mean over the sounds that it applies to.
+
+        Parameters
+        ----------
+        sounds : SoundBatch
+            B sounds and their targets.
+        embedded : Embedded
+            Their embeddings.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Scalars. contrastive and alignment are always there, the others where they
+            apply to a sound.
+        """
+        limit, silent = self.options.max_logit_scale, sounds.silent
         scale = {k: v.exp().clamp(max=limit) for k, v in self.modules.scales.items()}
-        similar = embedding @ labels.T
-        known = goal.any(1)  # of composites, which are more than their labels
-        terms = self._label_terms(predictions, similar, scale["contrastive"], known)
+        similar = embedded.pooled @ self.prompts.labels[self.template].T
+        terms = label_terms(sounds, similar, scale["contrastive"])
         if self.clips.class_names and not silent.all():
-            terms |= self._tagger_terms(predictions, scale["tagger"])
-        if known.any():
-            terms["goal"] = (1 - (embedding * goal).sum(1)[known]).mean()
+            terms |= self._tagger_terms(sounds, embedded, scale["tagger"])
+        taught = sounds.teacher_embedding.any(1)
+        if taught.any():
+            cosine = (embedded.pooled * sounds.teacher_embedding).sum(1)
+            terms["teacher_embedding"] = (1 - cosine[taught]).mean()
         if silent.any():
-            nothing = self.silence[self.template][0, 0]
-            to_silence = embedding[silent] @ nothing
+            to_silence = embedded.pooled[silent] @ self.prompts.silence[self.template]
             terms["silence"] = silence_loss(similar[silent], to_silence).mean()
         return terms
 
-    @staticmethod
-    def _label_terms(
-        predictions: dict[str, Tensor], similar: Tensor, scale: Tensor, known: Tensor
-    ) -> dict[str, Tensor]:
-        present = predictions["present"]
-        named = (present.sum(1) > 0) & ~predictions["silent"]
-        nothing = similar.sum() * 0
-        terms = {"contrastive": nothing, "pull": nothing}
-        if named.any():
-            cost = contrastive_loss(similar[named], present[named], scale)
-            terms["contrastive"] = cost.mean()
-        named = named & ~known
-        if named.any():
-            true = (similar * present).sum(1)[named] / present.sum(1)[named]
-            terms["pull"] = (1 - true).mean()
-        return terms
-
     def _tagger_terms(
-        self, predictions: dict[str, Tensor], scale: Tensor
+        self, sounds: SoundBatch, embedded: Embedded, scale: Tensor
     ) -> dict[str, Tensor]:
-        loud, classes = ~predictions["silent"], self.class_bank[self.template][0]
-        scores = predictions["scores"][loud]
+        loud, classes = ~sounds.silent, self.prompts.classes[self.template]
+        scores = sounds.scores[loud]
         whole = clip_level(scores, self.silent_class)
-        to_clip = predictions["embedding"][loud] @ classes.T
-        to_steps = predictions["steps"][loud] @ classes.T
+        to_clip = embedded.pooled[loud] @ classes.T
+        to_stretches = embedded.stretches[loud] @ classes.T
         return {
             "tagger": tagger_loss(to_clip, whole, scale).mean(),
-            "tagger_steps": tagger_loss(to_steps, scores, scale).mean(),
+            "tagger_steps": tagger_loss(to_stretches, scores, scale).mean(),
         }
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Set the learning rate: warm-up, then a cosine to zero."""
-        done = self.hparams.epoch_counter.current - 1 + self.step / self.steps
-        warmup, total = self.hparams.warmup_epochs, self.hparams.number_of_epochs
-        fraction = torch.tensor((done - warmup) / max(1e-9, total - warmup)).clamp(0, 1)
-        cosine = 0.5 * (1 + float(torch.cos(torch.pi * fraction)))
-        warm = min(1.0, (done + 1e-3) / warmup) if warmup else 1.0
-        lr = self.hparams.peak_lr * warm * cosine
+        """Set the learning rate."""
+        done = self.epoch_counter.current - 1 + self.step / self.steps
+        total, warmup = self.options.number_of_epochs, self.options.warmup_epochs
+        lr = self.options.lr * cosine_decay(done, total, warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-
-    def on_fit_batch_end(
-        self, batch: Any, outputs: Any, loss: Tensor, should_step: bool
-    ) -> None:
-        """Follow the weights with their moving average."""
-        self.average.update_parameters(self.modules)
 
     # ---------------------------------------------------------------- stages
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Start the sums of an epoch.
-
-        Parameters
-        ----------
-        stage : Stage
-            Training only here.
-        epoch : int, optional
-            Its number.
-        """
+        """Reset the sums of an epoch's loss terms."""
         self.sums: dict[str, float] = {}
-        self.template = torch.tensor([0])
-        self.steps = len(self.clips.rows("train")) // self.hparams.batch_size
+        self.template = 0
+        self.steps = len(self.clips.rows("train")) // self.options.batch_size
 
     def on_stage_end(
         self, stage: sb.Stage, loss: float, epoch: int | None = None
     ) -> None:
-        """Log the terms; every `valid_every` epochs measure and save.
-
-        Parameters
-        ----------
-        stage : Stage
-            Training only here.
-        loss : float
-            Mean over the epoch.
-        epoch : int, optional
-            Its number.
-        """
-        last = epoch == self.hparams.number_of_epochs
-        if epoch % self.hparams.valid_every and not last:
+        """Every `valid_every` epochs, and at the end: validate, log and save."""
+        last = epoch == self.options.number_of_epochs
+        if epoch is None or (epoch % self.options.valid_every and not last):
             return
         terms = {k: v / max(1, self.steps) for k, v in self.sums.items()}
         scales = {f"scale_{k}": v.exp().item() for k, v in self.modules.scales.items()}
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch}, {"loss": loss, **terms, **scales}, self.figures("valid")
-        )
-        self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
+        if self.train_logger is not None:
+            train = {"loss": loss, **terms, **scales}
+            self.train_logger.log_stats({"epoch": epoch}, train, self.measure("valid"))
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
 
     def test(self) -> dict[str, float]:
-        """Figures of the averaged model on the test clips.
-
-        Returns
-        -------
-        dict
-            See `figures`.
-        """
-        figures = self.figures("test")
-        self.hparams.train_logger.log_stats({"done": True}, test_stats=figures)
-        return figures
+        """Measure the averaged model on the test clips, and log that; see `measure`."""
+        found = self.measure("test")
+        if self.train_logger is not None:
+            self.train_logger.log_stats({"done": True}, test_stats=found)
+        return found
 
     @torch.no_grad()
-    def figures(self, split: str) -> dict[str, float]:
-        """Zero-shot accuracy and the margins that explanations rely on.
-
-        Parameters
-        ----------
-        split : str
-            valid or test.
-
-        Returns
-        -------
-        dict
-            Mean similarity of true pairs; highest similarity of digital silence to a
-            label; accuracy of ESC-10 clips among ten labels; top-1 and top-5 of the
-            other clips (of all clips where the labels are others) among all labels.
-            Of a split without labelled clips only silence's.
-        """
-        averaged = self.average.module
-        averaged.eval()
+    def measure(self, split: str) -> dict[str, float]:
+        """Measure the averaged model on valid or test; see `zero_shot_metrics`."""
+        averaged: Any = self.average.module.eval()
         similar, target = self._similarities(averaged, split)
         nothing = torch.zeros_like(self.clips.mel[:1, 0])
-        silence = self._encode(averaged, nothing)[0] @ self.label_bank[0].T
-        figures = {"silence": float(silence.max())}
-        if not len(target):
-            return figures
-        true = similar.gather(1, target[:, None])
-        figures = {"true_pair": float(true.mean()), **figures}
-        return {**accuracies(similar, target, self.clips.labels, ESC10), **figures}
+        silence = self.embed(averaged, nothing).pooled @ self.prompts.labels[0].T
+        return zero_shot_metrics(similar, target, silence.cpu(), self.clips.labels)
 
     def _similarities(self, modules: Any, split: str) -> tuple[Tensor, Tensor]:
-        """Cosines of a split's labelled clips and all labels, and the right ones."""
-        rows = self.clips.rows(split)
+        """Cosines [N, L] of a split's labelled clips and labels, and targets [N]."""
+        rows, labels = self.clips.rows(split), self.prompts.labels[0]
         rows = rows[self.clips.target[rows] >= 0]
         parts = [
-            self._encode(modules, self.clips.mel[part, 0])[0]
+            self.embed(modules, self.clips.mel[part, 0]).pooled @ labels.T
             for part in rows.split(64)
             if len(part)
         ]
-        audio = torch.cat([*parts, self.label_bank[0, :0]])
-        return (audio @ self.label_bank[0].T).cpu(), self.clips.target[rows]
+        similar = torch.cat([*parts, labels[:0] @ labels.T])
+        return similar.cpu(), self.clips.target[rows]
 
+    @torch.no_grad()
     def averaged_model(self) -> ClapModel:
         """The whole model with the averaged audio tower.
 
-        Its logit scale is fitted on the validation clips, where they have two labels
-        or more: the one that was learnt belongs to augmented clips.
-
-        Returns
-        -------
-        ClapModel
+        Its logit scale is fitted on the validation clips where they have two labels or
+        more: the one that was learnt belongs to augmented clips.
         """
-        averaged = self.average.module
-        self.clap.audio_model.load_state_dict(averaged["audio_model"].state_dict())
-        self.clap.audio_projection.load_state_dict(
-            averaged["audio_projection"].state_dict()
-        )
-        averaged.eval()
-        with torch.no_grad():
-            similar, target = self._similarities(averaged, "valid")
-            scale = averaged["scales"]["contrastive"].detach()
-            asked = target.unique()  # the labels that this split can be right on
-            if len(asked) > 1:
-                place = torch.searchsorted(asked, target)
-                scale = torch.tensor(fit_logit_scale(similar[:, asked], place)).log()
-            self.clap.logit_scale_a.copy_(scale)
-            self.clap.logit_scale_t.copy_(scale)
+        averaged: Any = self.average.module.eval()
+        for name in ("audio_model", "audio_projection"):
+            getattr(self.clap, name).load_state_dict(averaged[name].state_dict())
+        similar, target = self._similarities(averaged, "valid")
+        scale = averaged["scales"]["contrastive"].detach()
+        occurring = target.unique()  # the labels that this split can be right on
+        if len(occurring) > 1:
+            index = torch.searchsorted(occurring, target)
+            scale = torch.tensor(fit_logit_scale(similar[:, occurring], index)).log()
+        self.clap.logit_scale_a.copy_(scale)
+        self.clap.logit_scale_t.copy_(scale)
         return self.clap
+
+
+def label_terms(
+    sounds: SoundBatch, similar: Tensor, scale: Tensor
+) -> dict[str, Tensor]:
+    """Terms that bring sounds to their labels.
+
+    Parameters
+    ----------
+    sounds : SoundBatch
+        B sounds.
+    similar : Tensor [B, L]
+        Cosines of sounds and labels.
+    scale : Tensor
+        Logit scale of the contrastive term.
+
+    Returns
+    -------
+    dict of str to Tensor
+        contrastive, over all sounds with a label; alignment, the mean of 1 - cosine of
+        those among them that have no teacher embedding: a composite is more than its
+        labels. 0 where there are none.
+    """
+    zero = similar.sum() * 0  # so that there is a gradient
+    terms, present = {"contrastive": zero, "alignment": zero}, sounds.present
+    labelled = (present.sum(1) > 0) & ~sounds.silent
+    if labelled.any():
+        cost = contrastive_loss(similar[labelled], present[labelled], scale)
+        terms["contrastive"] = cost.mean()
+    labelled = labelled & ~sounds.teacher_embedding.any(1)
+    if labelled.any():
+        true = (similar * present).sum(1)[labelled] / present.sum(1)[labelled]
+        terms["alignment"] = (1 - true).mean()
+    return terms
+
+
+def zero_shot_metrics(
+    similar: Tensor, target: Tensor, silence: Tensor, labels: list[str]
+) -> dict[str, float]:
+    """Zero-shot accuracy, and the margins that explanations rely on.
+
+    Parameters
+    ----------
+    similar : Tensor [N, L]
+        Cosines of labelled clips and all labels.
+    target : Tensor [N]
+        Index of each clip's label.
+    silence : Tensor [1, L]
+        Cosines of digital silence and all labels.
+    labels : list of str
+        L labels.
+
+    Returns
+    -------
+    dict of str to float
+        Accuracies: of ESC-10's clips among its ten labels, of the others, top-1 and
+        top-5, among all labels (see `accuracies`); true_pair: mean similarity of clip
+        and label; silence: highest similarity of digital silence to a label. Without
+        clips the last one alone.
+    """
+    found = {"silence": float(silence.max())}
+    if not len(target):
+        return found
+    true = similar.gather(1, target[:, None])
+    found = {"true_pair": float(true.mean()), **found}
+    return {**accuracies(similar, target, labels, ESC10), **found}

@@ -1,9 +1,8 @@
-"""Composites: sounds made of a few clips, for a teacher to hear.
+"""Composites: synthetic training sounds made of a few clips, for a teacher to score.
 
-A small model that is to agree with a teacher needs more sounds to do so on than there
-are labelled clips. What a teacher says of a sound that nobody recorded is as true as
-what it says of any other (Beyer et al., "Knowledge distillation: a good teacher is
-patient and consistent", CVPR 2022). Every function takes and returns a waveform.
+A student needs more sounds to learn its teacher's function on than there are labelled
+clips, and any sound will do (Beyer et al., "Knowledge distillation: a good teacher is
+patient and consistent", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from lmaczs.audio.effects import (
 )
 from lmaczs.audio.mixing import rms, scale_to_peak, scale_to_rms
 
-N_FFT, HOP = 2048, 640  # of what is done to spectrograms, at 32 kHz
-QUIETEST = 1e-5  # RMS below which a sound is none
-PEAK = 0.6
+N_FFT, HOP = 2048, 640  # of `cross` and `mask_at_random`
+QUIETEST = 1e-5  # RMS below which a clip counts as silent
+PEAK = 0.6  # of a composite at full level
 
 
-def crossed(fine: Tensor, coarse: Tensor) -> Tensor:
-    """The partials of one sound with the spectral envelope of another.
+def cross(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Give one sound the spectral envelope of another.
 
     Parameters
     ----------
@@ -49,15 +48,15 @@ def crossed(fine: Tensor, coarse: Tensor) -> Tensor:
     return _istft(flat * _envelope(second), len(fine))
 
 
-def masked_at_random(wav: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cut places out of a spectrogram, as the mask of an explanation does.
+def mask_at_random(wav: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mask a random part of a spectrogram, as an explanation does.
 
     Parameters
     ----------
     wav : Tensor [samples]
         A waveform.
     rng : numpy.random.Generator
-        Source of chance: how coarse the places are, how many of them are cut, and how
+        Draws how coarse the mask is, which fraction of the cells it removes, and how
         much their level matters.
 
     Returns
@@ -71,6 +70,7 @@ def masked_at_random(wav: Tensor, rng: np.random.Generator) -> Tensor:
     level = spectrum.abs().clamp_min(1e-6).log10()
     level = (level - level.mean()) / (level.std() + 1e-3)
     keep = places / (places.std() + 1e-3) + rng.uniform(0, 1.5) * level
+    # every 37th cell: torch's quantile has a limit of 16 million values
     least = keep.flatten()[::37].quantile(float(rng.uniform(0.1, 0.9)))
     return _istft(spectrum * torch.sigmoid(8 * (keep - least)), len(wav))
 
@@ -94,112 +94,130 @@ def _envelope(spectrum: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Composer:
-    """What composites are made by; shares are those of composites, or of their parts.
+    """Composes a sound of a few clips.
 
     Attributes
     ----------
-    samples : int
-        Length of a composite.
-    rate : int
-        Hz.
-    octaves : float
-        By how much parts are played slower or faster, at most.
     parts : tuple of float
-        Shares of composites of one, of two, and so on.
+        Probabilities of composites of one clip, of two, and so on.
+    octaves : float
+        Parts are played up to so many octaves lower or higher.
     level_db : float
-        Parts are at plus or minus this.
-    equalised_share : float
-        Of the parts; by 3 or 6 dB (standard deviation).
-    room_share : float
-        Of the parts, for 0.1 to 1.5 s.
-    stretch_share : float
-        Of the parts, where there are several: they sound for a while only.
-    backwards_share : float
-        Of the parts.
-    crossed_share : float
-        Of the composites: they have the envelope of another clip.
-    masked_share : float
-        Of the composites, of others than those.
-    noise_share : float
-        Of the composites, at -25 to 3 dB.
+        Parts are at plus or minus this level.
+    reverse_prob : float
+        Of a part.
+    equalise_prob : float
+        Of a part.
+    equalise_db : tuple of float
+        Standard deviations of the equaliser's gains, one of which is drawn.
+    reverb_prob : float
+        Of a part.
+    reverb_seconds : tuple of float
+        Shortest and longest time until the reverberation has fallen by 60 dB.
+    reverb_level : tuple of float
+        Its lowest and highest amplitude, that of the part being 1.
+    stretch_prob : float
+        Probability that one of several parts sounds for a while only.
+    cross_prob : float
+        Probability that a composite gets the spectral envelope of another clip.
+    mask_prob : float
+        Probability that any other composite is masked at random.
+    noise_prob : float
+        Probability of noise, white to brown.
+    noise_db : tuple of float
+        Its lowest and highest level, relative to the composite.
+    max_attenuation_db : float
+        Composites are up to this much below full level.
     """
 
-    samples: int
-    rate: int
-    octaves: float = 0.45
     parts: tuple[float, ...] = (0.5, 0.35, 0.15)
+    octaves: float = 0.45
     level_db: float = 9.0
-    equalised_share: float = 0.6
-    room_share: float = 0.2
-    stretch_share: float = 0.5
-    backwards_share: float = 0.08
-    crossed_share: float = 0.1
-    masked_share: float = 0.2
-    noise_share: float = 0.15
+    reverse_prob: float = 0.08
+    equalise_prob: float = 0.6
+    equalise_db: tuple[float, ...] = (3.0, 6.0)
+    reverb_prob: float = 0.2
+    reverb_seconds: tuple[float, float] = (0.1, 1.5)
+    reverb_level: tuple[float, float] = (0.2, 1.2)
+    stretch_prob: float = 0.5
+    cross_prob: float = 0.1
+    mask_prob: float = 0.2
+    noise_prob: float = 0.15
+    noise_db: tuple[float, float] = (-25.0, 3.0)
+    max_attenuation_db: float = 25.0
+
+    @property
+    def n_clips(self) -> int:
+        """Clips that a composite is drawn from: its parts, and one for an envelope."""
+        return len(self.parts) + 1
 
     def __call__(
-        self, clips: Sequence[Tensor], rng: np.random.Generator
+        self,
+        clips: Sequence[Tensor],
+        samples: int,
+        sample_rate: int,
+        rng: np.random.Generator,
     ) -> tuple[Tensor, list[bool]]:
-        """Compose a sound of some clips.
+        """Compose a sound.
 
         Parameters
         ----------
         clips : sequence of Tensor [n]
-            One more than `parts` has places; as many as are drawn are used.
+            `n_clips` waveforms, of which as many as are drawn are used.
+        samples : int
+            Length of the composite.
+        sample_rate : int
+            Hz.
         rng : numpy.random.Generator
-            Source of chance.
+            Random generator.
 
         Returns
         -------
         tuple
-            The composite [samples], and which of the clips are told by their labels in
-            it: none where it has the envelope of another clip.
+            The composite [samples], and for each clip whether its label describes the
+            composite: never where that has the envelope of another clip.
         """
         count = 1 + int(rng.choice(len(self.parts), p=self.parts))
-        parts = [self.part(clip, count > 1, rng) for clip in clips[:count]]
-        told = [bool(part.any()) for part in parts] + [False] * (len(clips) - count)
-        whole, kind = torch.stack(parts).sum(0), rng.random()
-        if kind < self.crossed_share:
-            whole = crossed(whole, self.part(clips[-1], False, rng))
-            told = [False] * len(clips)
-        elif kind < self.crossed_share + self.masked_share:
-            whole = masked_at_random(whole, rng)
-        if rng.random() < self.noise_share:
-            noise = coloured_noise(self.samples, rng.uniform(0, 2), rng)
-            level = 10 ** (rng.uniform(-25, 3) / 20)
+        shape = samples, sample_rate
+        parts = [self.part(clip, *shape, count > 1, rng) for clip in clips[:count]]
+        audible = [bool(part.any()) for part in parts] + [False] * (len(clips) - count)
+        whole, drawn = torch.stack(parts).sum(0), rng.random()
+        if drawn < self.cross_prob:
+            whole = cross(whole, self.part(clips[-1], *shape, False, rng))
+            audible = [False] * len(clips)
+        elif drawn < self.cross_prob + self.mask_prob:
+            whole = mask_at_random(whole, rng)
+        if rng.random() < self.noise_prob:
+            noise = coloured_noise(samples, rng.uniform(0, 2), rng)
+            level = 10 ** (rng.uniform(*self.noise_db) / 20)
             whole = whole + scale_to_rms(noise, level * rms(whole))
-        peak = PEAK * 10 ** (-rng.uniform(0, 25) / 20)
-        return scale_to_peak(whole[None], peak)[0], told
+        peak = PEAK * 10 ** (-rng.uniform(0, self.max_attenuation_db) / 20)
+        return scale_to_peak(whole[None], peak)[0], audible
 
-    def part(self, clip: Tensor, several: bool, rng: np.random.Generator) -> Tensor:
-        """What becomes of a clip.
+    def part(
+        self,
+        clip: Tensor,
+        samples: int,
+        sample_rate: int,
+        several: bool,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """A clip with random effects, at its level: ``[samples]``, zeros if silent.
 
-        Parameters
-        ----------
-        clip : Tensor [n]
-            A waveform.
-        several : bool
-            Whether it is one of several, and may sound for a while only.
-        rng : numpy.random.Generator
-            Source of chance.
-
-        Returns
-        -------
-        Tensor [samples]
-            At its level; zeros where it is silent.
+        One of `several` parts may sound for a while only.
         """
         wav = change_speed(clip, 2 ** rng.uniform(-self.octaves, self.octaves))
-        wav = tile_or_crop(wav, self.samples, rng).roll(int(rng.integers(self.samples)))
-        if rng.random() < self.backwards_share:
+        wav = tile_or_crop(wav, samples, rng).roll(int(rng.integers(samples)))
+        if rng.random() < self.reverse_prob:
             wav = wav.flip(0)
-        if rng.random() < self.equalised_share:
-            hertz = np.geomspace(20, self.rate / 2, 8)
-            levels = rng.normal(0, rng.choice([3, 6]), 8)
-            wav = equalise(wav, self.rate, list(zip(hertz, levels, strict=True)))
-        if rng.random() < self.room_share:
-            room = rng.uniform(0.1, 1.5), rng.uniform(0.2, 1.2)
-            wav = add_reverb(wav, self.rate, *room, rng)
-        if several and rng.random() < self.stretch_share:
+        if rng.random() < self.equalise_prob:
+            hertz = np.geomspace(20, sample_rate / 2, 8)
+            levels = rng.normal(0, rng.choice(self.equalise_db), 8)
+            wav = equalise(wav, sample_rate, list(zip(hertz, levels, strict=True)))
+        if rng.random() < self.reverb_prob:
+            room = rng.uniform(*self.reverb_seconds), rng.uniform(*self.reverb_level)
+            wav = add_reverb(wav, sample_rate, *room, rng)
+        if several and rng.random() < self.stretch_prob:
             start = rng.uniform(0, 0.7)
             wav = silence_outside(wav, start, start + rng.uniform(0.15, 1))
         level = 10 ** (rng.uniform(-self.level_db, self.level_db) / 20)

@@ -1,8 +1,7 @@
-"""Losses that train a CLAP's audio tower against a text tower, one value per clip.
+"""Losses of an audio tower against a frozen text tower, one value per clip.
 
-The text tower stays as it is, so that prompts that were not trained on keep their
-place. The audio tower learns from captions or labels (symmetric contrastive loss) and,
-optionally, from an audio tagger's scores.
+The audio tower learns from captions or labels (symmetric contrastive loss) and from an
+audio tagger's scores.
 """
 
 from __future__ import annotations
@@ -12,19 +11,7 @@ from torch import Tensor, nn
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with a distribution as target.
-
-    Parameters
-    ----------
-    logits : Tensor [B, K]
-        Not normalised.
-    targets : Tensor [B, K]
-        Rows sum to one; a row of zeros costs nothing.
-
-    Returns
-    -------
-    Tensor [B]
-    """
+    """Cross-entropy [B] of logits and distributions [B, K]; 0 for a row of zeros."""
     return -(targets * logits.log_softmax(-1)).sum(-1)
 
 
@@ -46,7 +33,7 @@ def contrastive_loss(similarities: Tensor, present: Tensor, scale: Tensor) -> Te
     Returns
     -------
     Tensor [B]
-        Per clip: half the clip-to-text term, half its share of the text-to-clip one.
+        Half the clip-to-text term, and half of a clip's part of the text-to-clip one.
     """
     logits = scale * similarities
     to_text = soft_cross_entropy(logits, _rows_to_one(present))
@@ -57,14 +44,14 @@ def contrastive_loss(similarities: Tensor, present: Tensor, scale: Tensor) -> Te
 
 
 def tagger_loss(similarities: Tensor, scores: Tensor, scale: Tensor) -> Tensor:
-    """Distance to an audio tagger's opinion, spread over its class names.
+    """Cross-entropy with an audio tagger's scores, normalised over its class names.
 
     Parameters
     ----------
     similarities : Tensor [..., K]
-        Cosines of clips, or of their stretches, and the tagger's class names.
+        Cosines of clips, or of their stretches, and class names.
     scores : Tensor [..., K]
-        The tagger's scores in [0, 1]; where none is above zero, it costs nothing.
+        In [0, 1]; where none is above zero, the loss is 0.
     scale : Tensor
         Logit scale.
 
@@ -83,14 +70,14 @@ def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
     scores : Tensor [..., P, K]
         Of P patches.
     silence : int, optional
-        A class that says that nothing is there. It counts as zero: beside a sound,
-        pauses are no content.
+        Index of a class for silence, which is set to 0: pauses of a sound are no
+        content.
 
     Returns
     -------
     Tensor [..., K]
-        Mean of the mean over the patches (how long a class is heard) and their
-        maximum (whether it is).
+        Mean of the mean over the patches (how long a class lasts) and their maximum
+        (whether it occurs).
     """
     level = (scores.mean(-2) + scores.amax(-2)) / 2
     if silence is not None:
@@ -101,7 +88,7 @@ def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
 def silence_loss(
     similarities: Tensor, silence_similarity: Tensor, margin: float = 0.0
 ) -> Tensor:
-    """Silence is near the prompt for silence and far from every sound.
+    """Bring digital silence to the prompt for silence, and away from every sound.
 
     Parameters
     ----------
@@ -110,7 +97,7 @@ def silence_loss(
     silence_similarity : Tensor [B]
         Their cosine with the prompt for silence.
     margin : float
-        Similarity to a sound up to which silence costs nothing.
+        Similarity to a sound up to which the loss is 0.
 
     Returns
     -------
@@ -125,10 +112,10 @@ def _rows_to_one(weights: Tensor) -> Tensor:
 
 
 def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
-    """Logit scale under which probabilities say how often a model is right.
+    """Fit the logit scale under which probabilities are calibrated.
 
-    The targets are Platt's, so that a few clips of which none is mistaken do not make
-    a model certain: the right label has (N + 1) / (N + 2), the others share the rest.
+    The targets are Platt's, so that a few clips without a mistake do not make a model
+    certain: the right label has (N + 1) / (N + 2), the others share the rest.
 
     Parameters
     ----------

@@ -1,14 +1,17 @@
-"""Augmentations of sound that keep its meaning, on mel power.
+"""Augmentations of mel power, for training an audio encoder.
 
-All of them act on mel power ``[B, n_mels, T]`` (not on dB), where gain is a product and
-a mixture is a sum. What is drawn comes from the generator that is passed in, so that a
-run can be repeated and resumed.
+All act on mel power ``[B, n_mels, T]`` (not on dB), where a gain is a factor and a
+mixture is a sum, and draw from the generator that is passed in, so that a run can be
+repeated and resumed.
 
-Cells at the extractor's floor, band-limited and gated versions are part of the set: an
-encoder that is to be explained by masks has to know what masked sound looks like.
+Cells at the extractor's floor, band-limited and gated versions are among them: an
+encoder that is to be explained by masks has to know masked sound. SpeechBrain's and
+torchaudio's SpecAugment fill stripes with a constant and use the global generator.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -16,63 +19,84 @@ from torch import Generator, Tensor
 from lmaczs.audio.scales import db_to_power
 
 SILENT = 1e-12  # factor that brings any cell of real sound to the extractor's floor
+ATTENUATION_DB = (-120.0, -5.0)  # of masked cells: a mask near zero, or zero
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, rng: Generator) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=rng)
+@dataclass(frozen=True)
+class MelAugment:
+    """A random gain, filter, gate, band and two stripes, one after the other.
+
+    Attributes
+    ----------
+    gain_db : tuple of float
+        Lowest and highest gain.
+    filter_db : float
+        See `random_filter`.
+    gate_prob : float
+        Probability of `random_gate` at full strength.
+    band_prob : float
+        Probability of `random_band` at full strength.
+    mel_stripe : float
+        Widest stripe of bands at full strength, a fraction of all bands.
+    time_stripe : float
+        Widest stripe of frames at full strength, a fraction of the clip.
+    """
+
+    gain_db: tuple[float, float] = (-25.0, 5.0)
+    filter_db: float = 8.0
+    gate_prob: float = 0.3
+    band_prob: float = 0.15
+    mel_stripe: float = 0.3
+    time_stripe: float = 0.4
+
+    def __call__(self, mel: Tensor, rng: Generator, strength: float) -> Tensor:
+        """Augment a batch.
+
+        Parameters
+        ----------
+        mel : Tensor [B, n_mels, T]
+            Mel power.
+        rng : Generator
+            Random generator.
+        strength : float
+            In [0, 1]: scales everything but gain and filter.
+
+        Returns
+        -------
+        Tensor [B, n_mels, T]
+        """
+        mel = random_gain(mel, rng, *self.gain_db)
+        mel = random_filter(mel, rng, self.filter_db)
+        mel = random_gate(mel, rng, self.gate_prob * strength)
+        mel = random_band(mel, rng, self.band_prob * strength)
+        for axis, width in ((1, self.mel_stripe), (2, self.time_stripe)):
+            mel = random_stripes(mel, rng, axis, width * strength)
+        return mel
 
 
 def random_gain(mel: Tensor, rng: Generator, low: float, high: float) -> Tensor:
-    """Change each clip's level by a gain drawn between two values.
-
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    rng : Generator
-        Source of chance.
-    low : float
-        Lowest gain, dB.
-    high : float
-        Highest gain, dB.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
-    """
+    """Change each clip's level by a gain drawn between `low` and `high` dB."""
     return mel * db_to_power(_uniform((len(mel), 1, 1), low, high, rng))
 
 
 def rotate(mel: Tensor, shift: Tensor) -> Tensor:
-    """Rotate each clip in time, as if it had been looped.
-
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    shift : Tensor [B]
-        Frame that comes first.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
-    """
+    """Rotate each clip in time, so that it begins at frame ``shift [B]``."""
     frames = mel.shape[-1]
     index = (torch.arange(frames) + shift[:, None]) % frames
     return mel.gather(-1, index[:, None].expand_as(mel))
 
 
 def rotate_scores(scores: Tensor, centres: Tensor, shift: Tensor, steps: int) -> Tensor:
-    """Scores of patches of a rotated clip, at equal steps of time.
+    """Scores of patches of a rotated clip, at equal stretches of time.
 
     Parameters
     ----------
     scores : Tensor [B, P, K]
         Scores of P patches of a clip before it was rotated.
     centres : Tensor [P]
-        Middle of each patch, in lengths of the clip, equally spaced.
+        Middle of each patch, as fractions of the clip, equally spaced.
     shift : Tensor [B]
-        What comes first, in lengths of the clip.
+        Where the rotated clip begins, as a fraction of the clip.
     steps : int
         Number S of stretches that the clip is divided into.
 
@@ -95,18 +119,7 @@ def rotate_scores(scores: Tensor, centres: Tensor, shift: Tensor, steps: int) ->
 def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:
     """Colour each clip by a smooth random equaliser, as another microphone would.
 
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    rng : Generator
-        Source of chance.
-    depth : float
-        Gains are drawn within plus or minus this many dB at five points.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
+    Gains are drawn within plus or minus `depth` dB at five points and interpolated.
     """
     points = _uniform((len(mel), 1, 5), -depth, depth, rng)
     curve = torch.nn.functional.interpolate(
@@ -115,112 +128,87 @@ def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:
     return mel * db_to_power(curve.transpose(1, 2))
 
 
-def random_stripes(mel: Tensor, rng: Generator, axis: int, share: float) -> Tensor:
+def random_stripes(mel: Tensor, rng: Generator, axis: int, width: float) -> Tensor:
     """Attenuate a stripe of bands or frames (SpecAugment, Park et al., 2019).
-
-    The stripe is not filled with a constant but turned down by 5 to 120 dB: a mask
-    that is not quite zero, or zero.
 
     Parameters
     ----------
     mel : Tensor [B, n_mels, T]
         Mel power.
     rng : Generator
-        Source of chance.
+        Random generator.
     axis : int
         1 for bands, 2 for frames.
-    share : float
-        The widest stripe, as a share of the axis.
+    width : float
+        The widest stripe, as a fraction of the axis.
 
     Returns
     -------
     Tensor [B, n_mels, T]
+        The stripe is 5 to 120 dB weaker.
     """
     size = mel.shape[axis]
-    width = _uniform((len(mel), 1), 0, share * size, rng)
-    start = _uniform((len(mel), 1), 0, 1, rng) * (size - width)
+    widths = _uniform((len(mel), 1), 0, width * size, rng)
+    start = _uniform((len(mel), 1), 0, 1, rng) * (size - widths)
     cell = torch.arange(size)
-    inside = (cell >= start) & (cell < start + width)
+    inside = (cell >= start) & (cell < start + widths)
     inside = inside[:, :, None] if axis == 1 else inside[:, None, :]
     return mel * torch.where(inside, _random_attenuation(len(mel), rng), 1.0)
 
 
-def random_band(mel: Tensor, rng: Generator, chance: float) -> Tensor:
-    """Keep one band of some clips, as telephones and small speakers do.
-
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    rng : Generator
-        Source of chance.
-    chance : float
-        Share of the clips that are filtered so.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
-    """
+def random_band(mel: Tensor, rng: Generator, probability: float) -> Tensor:
+    """Keep one band of some clips, as telephones and small speakers do."""
     bands = mel.shape[1]
     low = _uniform((len(mel), 1), 0, 0.35 * bands, rng)
     high = _uniform((len(mel), 1), 0.55 * bands, bands, rng)
     cell = torch.arange(bands)
     outside = ((cell < low) | (cell > high))[:, :, None]
-    return _on_some(mel, mel * torch.where(outside, SILENT, 1.0), rng, chance)
+    return _on_some(mel, mel * torch.where(outside, SILENT, 1.0), rng, probability)
 
 
-def random_gate(mel: Tensor, rng: Generator, chance: float) -> Tensor:
-    """Keep only the strongest cells of some clips, at any share from 10 to 90 %.
+def random_gate(mel: Tensor, rng: Generator, probability: float) -> Tensor:
+    """Keep only the strongest 10 to 90 % of the cells of some clips.
 
-    This is what a good mask leaves, so the encoder must know it.
-
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    rng : Generator
-        Source of chance.
-    chance : float
-        Share of the clips that are gated.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
+    This is what a good mask keeps, so the encoder must know it.
     """
     flat = mel.flatten(1).sort(dim=1).values
     dropped = _uniform((len(mel), 1), 0.1, 0.9, rng)
     rank = (dropped * (flat.shape[1] - 1)).long()
     threshold = flat.gather(1, rank)[:, :, None]
     below = torch.where(mel < threshold, _random_attenuation(len(mel), rng), 1.0)
-    return _on_some(mel, mel * below, rng, chance)
+    return _on_some(mel, mel * below, rng, probability)
 
 
-def mix(first: Tensor, second: Tensor, level: Tensor) -> Tensor:
-    """Sum of two sounds in the power domain, the second at a level below the first.
+def mix(first: Tensor, second: Tensor, snr_db: Tensor) -> Tensor:
+    """Sum of two batches of mel power, the second scaled to an SNR.
 
     Parameters
     ----------
     first : Tensor [B, n_mels, T]
-        Mel power.
+        Mel power, which keeps its level.
     second : Tensor [B, n_mels, T]
-        Mel power of the partners.
-    level : Tensor [B]
-        Level of the first above the second, dB, by their mean power.
+        Mel power of the partners; a silent one leaves the first as it is.
+    snr_db : Tensor [B]
+        Level of the first above the second, by their mean power.
 
     Returns
     -------
     Tensor [B, n_mels, T]
-        At the level of the first. A silent partner leaves the first as it is.
     """
     ratio = first.mean((1, 2)) / second.mean((1, 2)).clamp_min(1e-20)
-    return first + second * (ratio / db_to_power(level))[:, None, None]
+    return first + second * (ratio / db_to_power(snr_db))[:, None, None]
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, rng: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=rng)
 
 
 def _random_attenuation(batch: int, rng: Generator) -> Tensor:
-    """Factors [B, 1, 1] on power of -5 to -120 dB."""
-    return db_to_power(_uniform((batch, 1, 1), -120, -5, rng))
+    return db_to_power(_uniform((batch, 1, 1), *ATTENUATION_DB, rng))
 
 
-def _on_some(mel: Tensor, changed: Tensor, rng: Generator, chance: float) -> Tensor:
-    chosen = torch.rand((len(mel), 1, 1), generator=rng) < chance
+def _on_some(
+    mel: Tensor, changed: Tensor, rng: Generator, probability: float
+) -> Tensor:
+    chosen = torch.rand((len(mel), 1, 1), generator=rng) < probability
     return torch.where(chosen, changed, mel)

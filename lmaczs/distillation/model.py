@@ -1,13 +1,14 @@
-"""A small CLAP as Hugging Face knows it: made from parts, and written."""
+"""A small CLAP in Hugging Face's classes: built, loaded and saved."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import (
+    ClapAudioConfig,
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
@@ -17,22 +18,13 @@ from transformers import (
 
 from lmaczs.clap_checkpoint import load_checkpoint
 from lmaczs.distillation.text_tower import load_text_tower
-
-FRONT_END = (
-    "feature_size",
-    "sampling_rate",
-    "hop_length",
-    "fft_window_size",
-    "max_length_s",
-    "frequency_min",
-    "frequency_max",
-)
+from lmaczs.utils.errors import InputError
 
 
 def build_clap(
     audio_config: dict[str, Any], extractor: ClapFeatureExtractor, text_tower: str
 ) -> tuple[ClapModel, PreTrainedTokenizerBase]:
-    """A ClapModel with a new audio tower and a trained text tower.
+    """Build a ClapModel with a new audio tower and a trained text tower.
 
     Parameters
     ----------
@@ -50,42 +42,42 @@ def build_clap(
 
     Raises
     ------
-    ValueError
-        If extractor and audio tower do not fit.
+    InputError
+        If extractor and audio tower do not fit, or the text tower lacks weights.
     """
     if extractor.feature_size != audio_config["num_mel_bins"]:
-        raise ValueError(
+        raise InputError(
             f"feature_extractor has {extractor.feature_size} mel bands, "
-            f"audio_config {audio_config['num_mel_bins']}"
+            f"audio_config {audio_config['num_mel_bins']}: give both the same number"
         )
     text_config, projection, state, tokenizer = load_text_tower(text_tower)
     config = ClapConfig(
         text_config=text_config.to_dict(), audio_config=audio_config, **projection
     )
-    model = ClapModel(config)
+    model, audio = ClapModel(config), cast(ClapAudioConfig, config.audio_config)
     lacking = model.load_state_dict(state, strict=False).missing_keys
-    spread_by_fan_in(model.audio_model, sum(config.audio_config.depths))
+    spread_by_fan_in(model.audio_model, sum(audio.depths))
     spread_by_fan_in(model.audio_projection, 1)
     lost = [k for k in lacking if k.startswith(("text_model", "text_projection"))]
     lost = [k for k in lost if not k.endswith(("position_ids", "token_type_ids"))]
     if lost:
-        raise ValueError(f"{text_tower} lacks weights of the text tower: {lost[:3]}")
+        raise InputError(f"{text_tower} lacks weights of the text tower: {lost[:3]}")
     return model, tokenizer
 
 
 @torch.no_grad()
 def spread_by_fan_in(module: nn.Module, blocks: int) -> None:
-    """Draw linear and convolutional weights anew, by each layer's width.
+    """Initialise linear and convolutional weights by each layer's number of inputs.
 
-    transformers draws all of them with one small deviation (0.02), which suits layers
-    of 768 channels; in narrow ones little of the input arrives at the end.
+    transformers draws all of them with one standard deviation (0.02), which suits
+    layers of 768 channels; in narrow ones little of the input arrives at the end.
 
     Parameters
     ----------
     module : nn.Module
         Changed in place.
     blocks : int
-        Residual blocks; what each adds is drawn smaller by the root of twice as many.
+        Number n of residual blocks, whose last layers are divided by sqrt(2 n).
     """
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -96,40 +88,32 @@ def spread_by_fan_in(module: nn.Module, blocks: int) -> None:
 
 
 def load_clap(
-    source: str | Path, extractor: ClapFeatureExtractor
-) -> tuple[ClapModel, PreTrainedTokenizerBase]:
-    """A CLAP to go on from.
+    source: str | Path,
+) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
+    """Load a CLAP to train further.
 
     Parameters
     ----------
     source : str or Path
         Folder or Hub id.
-    extractor : ClapFeatureExtractor
-        What the YAML trains with.
 
     Returns
     -------
     tuple
-        Model, in single precision, and tokenizer.
+        Model, in single precision, its feature extractor and tokenizer.
 
     Raises
     ------
-    ValueError
-        If the checkpoint is damaged or not whole (`load_checkpoint`), is fused, or
-        has another front end.
+    InputError
+        If the checkpoint is fused; `load_checkpoint` refuses damaged ones.
     """
-    model, theirs, tokenizer = load_checkpoint(source)
-    if model.config.audio_config.enable_fusion:
-        raise ValueError(f"source: {source} is a fused CLAP, which is not trained here")
-    own = theirs.to_dict()
-    other = [
-        f"{name} is {own[name]} there and {extractor.to_dict()[name]} in the YAML"
-        for name in FRONT_END
-        if own[name] != extractor.to_dict()[name]
-    ]
-    if other:
-        raise ValueError(f"source: {source} hears otherwise: {'; '.join(other)}")
-    return model, tokenizer
+    model, extractor, tokenizer = load_checkpoint(source)
+    if cast(ClapAudioConfig, model.config.audio_config).enable_fusion:
+        raise InputError(
+            f"clap_source: {source} is a fused CLAP, which is not trained here: give "
+            "an unfused one"
+        )
+    return model, extractor, tokenizer
 
 
 def save_clap(
@@ -138,21 +122,8 @@ def save_clap(
     extractor: ClapFeatureExtractor,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Write a Hugging Face folder with half-precision weights.
-
-    Parameters
-    ----------
-    folder : Path
-        Made when missing.
-    model : ClapModel
-        Converted to half precision in place.
-    extractor : ClapFeatureExtractor
-        Front end.
-    tokenizer : PreTrainedTokenizerBase
-        Of the text tower.
-    """
+    """Write a Hugging Face folder; `model` is converted to float16 in place."""
     folder.mkdir(parents=True, exist_ok=True)
-    ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(
-        folder
-    )
+    processor = ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer)
+    processor.save_pretrained(folder)
     model.half().save_pretrained(folder)

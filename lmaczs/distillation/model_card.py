@@ -4,57 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lmaczs import __version__
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
 ATTRIBUTION = "ATTRIBUTION.csv"
 CREDITS = ("id", "license", "title", "author", "url")
+TASK = "zero-shot-audio-classification"
+ACCURACIES = ("accuracy", "top5")
 
 CARD = """\
 ---
-library_name: transformers
-tags: [audio, clap, zero-shot-audio-classification]
-license: apache-2.0
+{{ card_data }}
 ---
 
-# {name}
+# {{ name }}
 
-A small CLAP (`transformers.ClapModel`) for {seconds} s of sound at {rate} Hz, made by
-`recipes/train_clap.py` of lmaczs {version}. It lets lmaczs work without a download; use
-a CLAP of full size where decisions depend on it.
+A small CLAP (`transformers.ClapModel`) for {{ seconds }} s of sound at {{ rate }} Hz,
+made by `recipes/train_clap.py` of lmaczs {{ version }}. It lets lmaczs work without a
+download; use a CLAP of full size where decisions depend on it.
 
 ## Figures
 
-On {test} clips that were in no training (zero-shot, "{template}"):
+On {{ test }} clips that were in no training (zero-shot, "{{ template }}"):
 
-{figures}
-
+{% for key, value in metrics.items() -%}
+- {{ key }}: {{ "%.3f" | format(value) }}
+{% endfor %}
 `accuracy_esc10`: ESC-10 clips among ten labels. `accuracy_other`, `top5_other`: the
-other clips among all {labels} labels (`_all`: every clip). `true_pair`: mean similarity
-of a clip and its text. `silence`: the highest similarity of digital silence to a label.
+other clips among all {{ labels }} labels (`_all`: every clip). `true_pair`: mean
+similarity of a clip and its text. `silence`: the highest similarity of digital
+silence to a label.
 
-    {command}
+    {{ command }}
 
 ## Data
 
-{data}. The text tower is distilled from all-MiniLM-L6-v2 (Apache-2.0) on names of
-sounds and WordNet's glosses{teacher}.
+{{ clips }} clips of {{ data }}{{ credited }}{{ unlabelled }}.
+The text tower is distilled from all-MiniLM-L6-v2 (Apache-2.0) on names of sounds and
+WordNet's glosses{{ teacher }}.
 
 ## Limits
 
-It knows its {labels} labels from {train} clips. Other words are understood by their
-likeness to those and to what the teachers know. Similarities are lower than those of
-public checkpoints and are to be compared with one another only.
+It knows its {{ labels }} labels from {{ clips }} clips. Other words are understood by
+their likeness to those and to what the teachers know. Similarities are lower than
+those of public checkpoints and are to be compared with one another only.
 """
 
 
 def write_clap_card(
     folder: Path,
-    figures: Mapping[str, float],
-    facts: Mapping[str, object],
+    metrics: Mapping[str, float],
+    facts: Mapping[str, Any],
     table: pd.DataFrame,
     attribution: str | Path | None = None,
     with_tagger: bool = False,
@@ -66,9 +72,9 @@ def write_clap_card(
     ----------
     folder : Path
         Folder of the checkpoint.
-    figures : mapping of str to float
+    metrics : mapping of str to float
         Measured on the test clips.
-    facts : mapping of str to object
+    facts : mapping of str to Any
         name, seconds, rate, template, data (name of the data set), command.
     table : DataFrame
         id, label, text, split of every clip; label and text are empty for one from an
@@ -87,7 +93,7 @@ def write_clap_card(
 
     Raises
     ------
-    ValueError
+    InputError
         If a labelled clip that was trained on is not in the attribution file.
     """
     texts = table.text.where(table.text != "", table.label)
@@ -96,39 +102,56 @@ def write_clap_card(
     if attribution is not None:
         with atomic_write(folder / ATTRIBUTION) as part:
             credits_of(used, attribution).to_csv(part, index=False)
-    lines = [f"- {key}: {value:.3f}" for key, value in figures.items()]
-    teacher = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
-    if composites:
-        teacher += f", and its embeddings of {composites} sounds made of those clips"
-    data = _data_line(facts["data"], len(used), attribution)
-    data += _unlabelled_line(int((train & (texts == "")).sum()))
-    text = CARD.format(
-        **{**facts, "data": data},
+    card = ModelCard.from_template(
+        _card_data(metrics, facts),
+        template_str=CARD,
+        **facts,
         version=__version__,
-        figures="\n".join(lines),
+        metrics=metrics,
         test=int((table.split == "test").sum()),
-        train=len(used),
+        clips=len(used),
         labels=texts[texts != ""].nunique(),
-        teacher=teacher if with_tagger else "",
+        credited=f", each credited in `{ATTRIBUTION}`" if attribution else "",
+        unlabelled=_unlabelled(int((train & (texts == "")).sum())),
+        teacher=_teacher(composites) if with_tagger else "",
     )
     with atomic_write(folder / "README.md") as part:
-        part.write_text(text, encoding="utf-8")
+        card.save(part)
     return folder / "README.md"
 
 
-def _data_line(data: object, clips: int, attribution: str | Path | None) -> str:
-    credited = "" if attribution is None else f", each credited in `{ATTRIBUTION}`"
-    return f"{clips} clips of {data}{credited}"
+def _card_data(metrics: Mapping[str, float], facts: Mapping[str, Any]) -> ModelCardData:
+    """Metadata that the Hub reads and shows, accuracies included."""
+    name, data = str(facts["name"]), str(facts["data"])
+    results = [
+        EvalResult(TASK, data, data, key.partition("_")[0], value, metric_name=key)
+        for key, value in metrics.items()
+        if key.startswith(ACCURACIES)
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        tags=["audio", "clap", TASK],
+        license="apache-2.0",
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
 
 
-def _unlabelled_line(clips: int) -> str:
+def _unlabelled(clips: int) -> str:
     if not clips:
         return ""
     return f", and {clips} recordings without labels, which are not credited here"
 
 
+def _teacher(composites: int) -> str:
+    text = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
+    if composites:
+        text += f", and its embeddings of {composites} sounds made of those clips"
+    return text
+
+
 def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:
-    """Licence, title, author and address of each clip.
+    """Licence, title, author and address of each clip: the columns of `CREDITS`.
 
     Parameters
     ----------
@@ -140,11 +163,10 @@ def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `CREDITS`, a row a clip.
 
     Raises
     ------
-    ValueError
+    InputError
         If a clip is not in the file.
     """
     known = pd.read_csv(attribution)
@@ -152,8 +174,8 @@ def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:
     credited = clips[["id"]].merge(known, on="id", how="left")
     unknown = credited[credited.license.isna()]
     if len(unknown):
-        raise ValueError(
-            f"attribution: {attribution} says nothing of {len(unknown)} clips, the "
-            f"first is {unknown.id.iloc[0]}"
+        raise InputError(
+            f"attribution: {attribution} lacks {len(unknown)} clips, the first is "
+            f"{unknown.id.iloc[0]}: add their rows"
         )
     return credited[list(CREDITS)]

@@ -1,4 +1,4 @@
-"""The texts that the small CLAP's text tower learns from: names of sounds, WordNet."""
+"""Texts for the distillation of the text tower: names of sounds, and WordNet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmaczs.utils.errors import InputError
+
 SOUND_TEMPLATES: tuple[str, ...] = (
     "{}",
     "This is a sound of {}.",
@@ -20,7 +22,7 @@ SOUND_TEMPLATES: tuple[str, ...] = (
     "a clip of {}",
     "{} sound",
 )
-"""Ways to ask for a sound by its name; the second is the default prompt."""
+"""Prompts for the name of a sound; the second is the default template."""
 
 WORDNET_FILES = ("data.noun", "data.verb", "cntlist.rev")
 _MAX_WORDS = 16
@@ -29,7 +31,7 @@ _SOUND_GLOSS = re.compile(
     r"|audible|bells?|roar|whistl\w*|sing(s|ing)?|music(al)?|voice|buzz\w*|hum(ming)?"
     r"|bark\w*|shout\w*|scream\w*|explo\w+|clatter\w*|hiss\w*|rustl\w*|rattl\w*)\b"
 )
-# WordNet's lexicographer files whose nouns make or are heard as sounds: act, animal,
+# WordNet's lexicographer files whose nouns make sounds or are sounds: act, animal,
 # artifact, body, event, phenomenon, person.
 _SOUNDING_NOUN_FILES = frozenset({4, 5, 6, 8, 11, 18, 19})
 
@@ -47,13 +49,13 @@ class Synset:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the definition speaks of a sound."""
+        """Whether the definition is about a sound."""
         return _SOUND_GLOSS.search(self.definition) is not None
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Short texts without duplicates, and which of them speak of sounds."""
+    """Short texts without duplicates, and which of them are about sounds."""
 
     texts: tuple[str, ...]
     is_sound: tuple[bool, ...]
@@ -79,13 +81,13 @@ def read_wordnet(folder: str | Path) -> list[Synset]:
 
     Raises
     ------
-    ValueError
+    InputError
         If one of the files is missing.
     """
     folder = Path(folder)
     for name in WORDNET_FILES:
         if not (folder / name).is_file():
-            raise ValueError(
+            raise InputError(
                 f"wordnet_folder: {folder / name} does not exist; install WordNet's "
                 "database (Debian: wordnet-base) or give its folder."
             )
@@ -120,7 +122,10 @@ def _parse_synset(line: str, counts: Counter[str]) -> Synset:
 
 
 def present_participle(verb: str) -> str:
-    """Form the -ing form of a regular English verb ("bake" -> "baking")."""
+    """Form the -ing form of a regular English verb ("bake" -> "baking").
+
+    inflect.present_participle doubles too many consonants ("openning").
+    """
     head, _, tail = verb.partition(" ")
     if head.endswith("ie"):
         head = head[:-2] + "y"
@@ -170,8 +175,8 @@ def _gloss_texts(synsets: Sequence[Synset]) -> list[str]:
     texts = []
     for synset in filter(lambda synset: synset.is_sound, synsets):
         lemma = synset.lemmas[0]
-        heard = present_participle(lemma) if synset.pos == "v" else lemma
-        texts += [*synset.lemmas, f"the sound of {heard}", synset.definition]
+        name = present_participle(lemma) if synset.pos == "v" else lemma
+        texts += [*synset.lemmas, f"the sound of {name}", synset.definition]
         texts += synset.examples
     return texts
 

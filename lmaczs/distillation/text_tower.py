@@ -1,16 +1,15 @@
 """The text tower of the small CLAP: tokenizer, student, files.
 
-The student is a small `ClapTextModel` that starts from layers of a sentence encoder
-(`lmaczs.distillation.target_space.Teacher`) and learns its embeddings in the space for
-sounds.
+The student is a small `ClapTextModel` that starts from layers of a sentence encoder and
+learns its projected embeddings (`lmaczs.distillation.target_space`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,36 +24,39 @@ from transformers import (
 )
 from transformers.models.clap.modeling_clap import ClapProjectionLayer
 
-from lmaczs.distillation.target_space import Teacher
+from lmaczs.distillation.target_space import SentenceEncoder
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.files import atomic_write
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _TEACHER_SPECIAL_TOKENS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 
 
-def train_tokenizer(
-    texts: Sequence[str], vocab_size: int, max_tokens: int
-) -> PreTrainedTokenizerBase:
-    """Train a lower-casing byte-level BPE tokenizer as CLAP's text side expects it.
+def train_bpe(texts: Sequence[str], vocab_size: int) -> str:
+    """Train a lower-casing byte-level BPE: its JSON, for `clap_tokenizer`."""
+    bpe = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
+    bpe.train_from_iterator(
+        texts, vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    return bpe.to_str()
+
+
+def clap_tokenizer(bpe: str, max_tokens: int) -> PreTrainedTokenizerBase:
+    """Make of a BPE the tokenizer that CLAP's text side expects.
 
     Parameters
     ----------
-    texts : sequence of str
-        Texts to learn the merges from.
-    vocab_size : int
-        Number of tokens, special tokens included.
+    bpe : str
+        From `train_bpe`.
     max_tokens : int
-        Longest text in tokens that the tokenizer admits (`model_max_length`).
+        Longest text in tokens (`model_max_length`).
 
     Returns
     -------
     PreTrainedTokenizerBase
         With bos 0, pad 1, eos 2, unk 3; the first word has a space before it.
     """
-    bpe = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
-    bpe.train_from_iterator(
-        texts, vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
-    )
-    backend = Tokenizer.from_str(bpe.to_str())
+    backend = Tokenizer.from_str(bpe)
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True
     )
@@ -92,15 +94,15 @@ class TextTower(nn.Module):
 
         Parameters
         ----------
-        input_ids : Tensor
-            [B, tokens] int64.
-        attention_mask : Tensor
-            [B, tokens], 1 for tokens, 0 for padding.
+        input_ids : Tensor [B, tokens]
+            int64.
+        attention_mask : Tensor [B, tokens]
+            1 for tokens, 0 for padding.
 
         Returns
         -------
-        Tensor
-            [B, projection_dim], unit norm.
+        Tensor [B, projection_dim]
+            Unit norm.
         """
         hidden = self.text_model(input_ids, attention_mask=attention_mask)
         return nn.functional.normalize(
@@ -127,7 +129,7 @@ class TextTower(nn.Module):
 
 
 def build_student(
-    teacher: Teacher,
+    teacher: SentenceEncoder,
     tokenizer: PreTrainedTokenizerBase,
     layers: Sequence[int],
     projection_dim: int,
@@ -137,7 +139,7 @@ def build_student(
 
     Parameters
     ----------
-    teacher : Teacher
+    teacher : SentenceEncoder
         A BERT; its width, heads and feed-forward size are taken over.
     tokenizer : PreTrainedTokenizerBase
         Tokenizer of the student.
@@ -153,7 +155,8 @@ def build_student(
     TextTower
         Student on the CPU.
     """
-    source = teacher.model.config
+    bert: Any = teacher.model
+    source = bert.config
     config = ClapTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=source.hidden_size,
@@ -170,16 +173,17 @@ def build_student(
     student = TextTower(config)
     _copy_embeddings(teacher, student.text_model.embeddings, tokenizer)
     for target, index in zip(student.text_model.encoder.layer, layers, strict=True):
-        target.load_state_dict(teacher.model.encoder.layer[index].state_dict())
+        target.load_state_dict(bert.encoder.layer[index].state_dict())
     _linearise(student.text_projection)
     return student
 
 
 @torch.no_grad()
 def _copy_embeddings(
-    teacher: Teacher, target: nn.Module, tokenizer: PreTrainedTokenizerBase
+    teacher: SentenceEncoder, target: Any, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    source = teacher.model.embeddings
+    bert: Any = teacher.model
+    source = bert.embeddings
     words = source.word_embeddings.weight
     vocab = teacher.tokenizer.get_vocab()
     for index in range(len(tokenizer)):
@@ -218,29 +222,6 @@ def _linearise(projection: ClapProjectionLayer) -> None:
     projection.linear2.bias.copy_(-projection.linear2.weight.sum(1))
 
 
-def paraphrase_accuracy(
-    embeddings: Tensor, prompts: Tensor, targets: Sequence[int]
-) -> float:
-    """Share of texts whose nearest prompt is their own.
-
-    Parameters
-    ----------
-    embeddings : Tensor
-        [N, D] embeddings of the texts, unit norm.
-    prompts : Tensor
-        [classes, D] embeddings of the prompts, unit norm.
-    targets : sequence of int
-        The class of each text.
-
-    Returns
-    -------
-    float
-        In [0, 1].
-    """
-    nearest = (embeddings @ prompts.T).argmax(1)
-    return (nearest == torch.as_tensor(targets)).double().mean().item()
-
-
 def mean_off_diagonal(embeddings: Tensor) -> float:
     """Mean cosine of different rows of [N, D] embeddings of unit norm."""
     count = len(embeddings)
@@ -254,46 +235,25 @@ def save_text_tower(
     folder: str | Path,
     metrics: dict[str, float],
 ) -> Path:
-    """Write config.json, model.safetensors (float16), tokenizer and metrics.json.
-
-    Parameters
-    ----------
-    tower : TextTower
-        Trained text tower.
-    tokenizer : PreTrainedTokenizerBase
-        Its tokenizer.
-    folder : str or Path
-        Where to write; made if it is missing.
-    metrics : dict of str to float
-        Figures of the tower.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
+    """Write config.json, model.safetensors (float16), tokenizer and metrics.json."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     tower.text_model.config.save_pretrained(folder)
     half = {
-        name: value.half() if value.is_floating_point() else value
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in tower.state_dict().items()
     }
-    half = {name: value.cpu().contiguous() for name, value in half.items()}
-    save_file(half, folder / "model.safetensors.partial", metadata={"format": "pt"})
-    os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
-    partial = folder / "metrics.json.partial"
-    partial.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
-    os.replace(partial, folder / "metrics.json")
+    with atomic_write(folder / "model.safetensors") as part:
+        save_file(half, part, metadata={"format": "pt"})
+    with atomic_write(folder / "metrics.json") as part:
+        part.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
     return folder
 
 
 def load_text_tower(
     folder: str | Path,
-) -> tuple[
-    ClapTextConfig, dict[str, int | str], dict[str, Tensor], PreTrainedTokenizerBase
-]:
+) -> tuple[ClapTextConfig, dict[str, Any], dict[str, Tensor], PreTrainedTokenizerBase]:
     """Load what `save_text_tower` wrote, to build a ClapModel from.
 
     Parameters
@@ -310,13 +270,13 @@ def load_text_tower(
 
     Raises
     ------
-    ValueError
+    InputError
         If the folder lacks one of the files.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise ValueError(
+            raise InputError(
                 f"{folder} is no text tower: {name} is missing; "
                 "recipes/train_text.py writes one to <output_folder>/save/text_tower."
             )

@@ -1,8 +1,8 @@
-"""An AudioSet tagger (YAMNet) as the teacher that a small CLAP is distilled from.
+"""YAMNet, the AudioSet tagger that a small CLAP is distilled from.
 
-YAMNet scores 521 AudioSet classes for each 0.96 s of sound. It is run from its
-TFLite file with ai-edge-litert (extra ``distill``); the log-mel spectrogram that
-it expects is computed here, as TensorFlow's original does.
+It scores 521 AudioSet classes for each 0.96 s of sound. The network runs from its
+TFLite file with ai-edge-litert (extra ``distill``); the log-mel spectrogram that it
+expects is computed here, as TensorFlow's original does.
 
 References
 ----------
@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
 
-from lmaczs.audio.scales import hz_to_mel
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.extras import require_packages
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -41,28 +44,26 @@ PATCH_FRAMES = 96  # 0.96 s
 PATCH_HOP_FRAMES = 48  # 0.48 s
 PATCH_SAMPLES = WIN_LENGTH + (PATCH_FRAMES - 1) * HOP_LENGTH
 PATCH_HOP_SAMPLES = PATCH_HOP_FRAMES * HOP_LENGTH
-EMBEDDING_SIZE = 1024  # of what the last layer makes the scores of
+EMBEDDING_SIZE = 1024  # of the layer before the scores
 
 
 @lru_cache(maxsize=1)
 def mel_matrix() -> Tensor:
-    """Compute the matrix from linear magnitude to mel magnitude.
+    """Weights from magnitude to mel magnitude, float32 [n_fft // 2 + 1, n_mels].
 
-    The triangles are straight lines over mel, as in TensorFlow's
+    The triangles are straight lines over HTK mel, as in TensorFlow's
     ``linear_to_mel_weight_matrix``, not over Hz as in torchaudio, and their peak is 1.
-
-    Returns
-    -------
-    Tensor
-        Weights, float32 [n_fft // 2 + 1, n_mels] in [0, 1].
     """
-    bins = hz_to_mel(torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1).double())
-    low, high = hz_to_mel(torch.tensor([MIN_HZ, MAX_HZ], dtype=torch.float64)).tolist()
-    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
-    width = edges[1] - edges[0]
-    rising = (bins[:, None] - edges[:-2]) / width
-    falling = (edges[2:] - bins[:, None]) / width
-    return torch.minimum(rising, falling).clamp(min=0).float()
+    weights = mel_filter_bank(
+        num_frequency_bins=N_FFT // 2 + 1,
+        num_mel_filters=N_MELS,
+        min_frequency=MIN_HZ,
+        max_frequency=MAX_HZ,
+        sampling_rate=SAMPLE_RATE,
+        mel_scale="kaldi",  # 1127 ln(1 + f / 700), which is HTK's
+        triangularize_in_mel_space=True,
+    )
+    return torch.from_numpy(weights).float()
 
 
 def log_mel(wav: Tensor) -> Tensor:
@@ -84,18 +85,7 @@ def log_mel(wav: Tensor) -> Tensor:
 
 
 def pad_to_patches(wav: Tensor) -> Tensor:
-    """Append zeros until whole patches cover the clip to its last sample.
-
-    Parameters
-    ----------
-    wav : Tensor
-        Mono waveform at 16 kHz, float32 [samples].
-
-    Returns
-    -------
-    Tensor
-        The waveform, PATCH_SAMPLES plus a multiple of PATCH_HOP_SAMPLES long.
-    """
+    """Append zeros to ``[samples]`` until whole patches cover the clip to its end."""
     beyond_first = max(0, wav.numel() - PATCH_SAMPLES)
     hops = -(-beyond_first // PATCH_HOP_SAMPLES)
     length = PATCH_SAMPLES + hops * PATCH_HOP_SAMPLES
@@ -122,14 +112,20 @@ def log_mel_patches(wav: Tensor) -> Tensor:
     """
     if wav.ndim != 1:
         raise ValueError(
-            f"The tagger takes one mono waveform [samples], not {list(wav.shape)}."
+            f"YAMNet takes a mono waveform [samples], not {list(wav.shape)}"
         )
     frames = log_mel(pad_to_patches(wav.float()))
     return frames.unfold(0, PATCH_FRAMES, PATCH_HOP_FRAMES).transpose(1, 2)
 
 
+def patch_centres(patches: int, seconds: float) -> Tensor:
+    """Middles of YAMNet's patches, as fractions of a clip that lasts `seconds`."""
+    hop, half = PATCH_HOP_SAMPLES / SAMPLE_RATE, PATCH_SAMPLES / SAMPLE_RATE / 2
+    return (hop * torch.arange(patches) + half) / seconds
+
+
 def read_class_names(class_map: str | Path) -> list[str]:
-    """Read the names of AudioSet's classes, in the order of the tagger's outputs.
+    """Read the names of AudioSet's classes, in the order of YAMNet's scores.
 
     Parameters
     ----------
@@ -143,11 +139,11 @@ def read_class_names(class_map: str | Path) -> list[str]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the file is missing or lacks a column.
     """
     if not Path(class_map).is_file():
-        raise ValueError(
+        raise InputError(
             f"class_names: {class_map} does not exist; give AudioSet's class map, a "
             "CSV file with the columns index,mid,display_name."
         )
@@ -155,19 +151,19 @@ def read_class_names(class_map: str | Path) -> list[str]:
         reader = csv.DictReader(file)
         for column in ("index", "display_name"):
             if column not in (reader.fieldnames or ()):
-                raise ValueError(f"class_names: {class_map} has no column {column}.")
+                raise InputError(f"class_names: {class_map} has no column {column}.")
         rows = sorted(reader, key=lambda row: int(row["index"]))
     return [row["display_name"] for row in rows]
 
 
-class AudioSetTagger:
+class YAMNet:
     """YAMNet, run patch by patch on the CPU.
 
     Parameters
     ----------
     model_file : str | Path
-        TFLite file of YAMNet that takes log-mel patches, float32 [1, 96, 64].
-        Its network is quantised to 8 bits inside: scores are multiples of 1/256.
+        TFLite file that takes log-mel patches, float32 [1, 96, 64]. Its network is
+        quantised to 8 bits inside: scores are multiples of 1/256.
     class_map : str | Path
         CSV file of the class names, see `read_class_names`.
     num_threads : int
@@ -176,17 +172,17 @@ class AudioSetTagger:
     Attributes
     ----------
     class_names : list[str]
-        Names of the classes, in the order of the scores.
+        Names of the K classes, in the order of the scores.
     fingerprint : str
-        SHA-256 of the model file, which marks the scores that it made.
+        SHA-256 of the model file, part of the key of cached scores.
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If ai-edge-litert is not installed.
     FileNotFoundError
         If one of the two files is missing.
-    ValueError
+    InputError
         If the two files do not fit each other or the patches.
     """
 
@@ -198,20 +194,20 @@ class AudioSetTagger:
                 raise FileNotFoundError(f"The tagger's file {path} does not exist.")
         self.class_names = read_class_names(class_map)
         self.fingerprint = hashlib.sha256(Path(model_file).read_bytes()).hexdigest()
-        self._interpreter = _open_interpreter(Path(model_file), num_threads)
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        _check_signature(self._interpreter, len(self.class_names), Path(model_file))
-        self._embedding = _embedding_layer(self._interpreter, Path(model_file))
+        self._model_file, self._num_threads = Path(model_file), num_threads
+        self._process = -1
+        self._interpreter: Interpreter | None = None
+        _check_signature(self._opened(), len(self.class_names), self._model_file)
+        self._embedding = _embedding_layer(self._opened(), self._model_file)
 
     def scores(self, wav: Tensor) -> Tensor:
-        """Score every class in every patch of a clip.
+        """Probabilities of every class in every patch of a clip.
 
         Parameters
         ----------
         wav : Tensor
-            Mono waveform at 16 kHz in [-1, 1], float32 [samples]. What is missing to
-            whole patches is zeros.
+            Mono waveform at 16 kHz in [-1, 1], float32 [samples], padded with zeros to
+            whole patches.
 
         Returns
         -------
@@ -219,9 +215,9 @@ class AudioSetTagger:
             Independent probabilities, float32 [n_patches, 521] in [0, 1], of patches
             of 0.96 s that start every 0.48 s.
         """
-        return self.hear(wav)[0]
+        return self.forward(wav)[0]
 
-    def hear(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         """Score a clip, and embed it.
 
         Parameters
@@ -232,46 +228,54 @@ class AudioSetTagger:
         Returns
         -------
         tuple of Tensor
-            Scores [n_patches, 521], and what the last layer makes them of: float32
-            [n_patches, 1024], not negative, which tells more than AudioSet's classes.
+            Scores [n_patches, 521], and the activations of the layer before them,
+            float32 [n_patches, 1024], not negative.
         """
-        heard = [self._hear_patch(patch) for patch in log_mel_patches(wav).numpy()]
-        scores, embeddings = zip(*heard, strict=True)
+        patches = [self._forward_patch(patch) for patch in log_mel_patches(wav).numpy()]
+        scores, embeddings = zip(*patches, strict=True)
         return torch.stack(scores), torch.stack(embeddings)
 
-    def _hear_patch(self, patch: np.ndarray) -> tuple[Tensor, Tensor]:
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(patch[None]))
-        self._interpreter.invoke()
-        scores = self._interpreter.get_tensor(self._output)[0]
+    def _forward_patch(self, patch: np.ndarray) -> tuple[Tensor, Tensor]:
+        net = self._opened()
+        net.set_tensor(net.get_input_details()[0]["index"], patch[None].copy())
+        net.invoke()
+        scores = net.get_tensor(net.get_output_details()[0]["index"])[0]
         scale, zero = self._embedding["quantization"]
-        found = self._interpreter.get_tensor(self._embedding["index"]).reshape(-1)
+        found = net.get_tensor(self._embedding["index"]).reshape(-1)
         embedding = (found.astype(np.float32) - zero) * (scale or 1.0)
         return torch.from_numpy(scores), torch.from_numpy(embedding)
 
+    def _opened(self) -> Interpreter:
+        """An interpreter of the process: a worker cannot use its parent's."""
+        if self._interpreter is None or self._process != os.getpid():
+            self._interpreter = _open_interpreter(self._model_file, self._num_threads)
+            self._process = os.getpid()
+        return self._interpreter
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_interpreter": None}
+
 
 def _embedding_layer(interpreter: Interpreter, model_file: Path) -> dict[str, Any]:
-    """The tensor that the last layer makes the scores of."""
+    """The tensor that the last layer computes the scores from."""
     found = [
         details
         for details in interpreter.get_tensor_details()
         if math.prod(details["shape"]) == EMBEDDING_SIZE == details["shape"][-1]
     ]
     if not found:
-        raise ValueError(
+        raise InputError(
             f"{model_file} has no layer of {EMBEDDING_SIZE} values: use YAMNet's file."
         )
     return found[-1]
 
 
 def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
+    require_packages(["ai_edge_litert.interpreter"], "distill")
+    from ai_edge_litert.interpreter import Interpreter
+
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise ImportError(
-            "The audio tagger needs ai-edge-litert: pip install 'lmaczs[distill]'."
-        ) from error
-    try:
-        with warnings.catch_warnings():  # that to keep a layer takes memory: 4 MB
+        with warnings.catch_warnings():  # that keeping every layer takes memory: 4 MB
             warnings.simplefilter("ignore")
             interpreter = Interpreter(
                 str(model_file),
@@ -279,7 +283,7 @@ def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
                 experimental_preserve_all_tensors=True,
             )
     except ValueError as error:
-        raise ValueError(f"{model_file} is no TFLite model: {error}") from error
+        raise InputError(f"{model_file} is no TFLite model: {error}") from error
     interpreter.allocate_tensors()
     return interpreter
 
@@ -289,14 +293,11 @@ def _check_signature(
 ) -> None:
     """Refuse a model whose tensors are not float patches in and float scores out."""
     expected = [(1, PATCH_FRAMES, N_MELS), (1, n_classes)]
-    details = [
-        interpreter.get_input_details()[0],
-        interpreter.get_output_details()[0],
-    ]
+    details = [interpreter.get_input_details()[0], interpreter.get_output_details()[0]]
     found = [tuple(detail["shape"].tolist()) for detail in details]
     floats = all(detail["dtype"] is np.float32 for detail in details)
     if found != expected or not floats:
-        raise ValueError(
+        raise InputError(
             f"{model_file} maps {found[0]} to {found[1]}, where float32 {expected[0]} "
             f"to {expected[1]} is needed: use YAMNet's file and its own class map."
         )

@@ -34,6 +34,11 @@ RENAMED: dict[str, str] = {
     "share": "contamination_snr_db",
     "curve_shares": "insertion_fractions",
     "cascade_clips": "randomisation_clips",
+    "hardest": "augment_strength",
+    "scale_limit": "max_logit_scale",
+    "mixture_share": "mix_prob",
+    "silent_share": "silent_prob",
+    "source": "clap_source",
 }
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 

@@ -288,8 +288,8 @@ def test_another_training_of_a_clap_is_refused(
     train_clap(argv)
     assert epochs(tmp_path / "out") == [1]
     before = left(tmp_path / "out")
-    with pytest.raises(OtherRunError, match="begun with peak_lr 0.0005, now 0.1: "):
-        train_clap([*argv, "--peak_lr=0.1"])
+    with pytest.raises(OtherRunError, match="begun with lr 0.0005, now 0.1: "):
+        train_clap([*argv, "--lr=0.1"])
     tower = Path(shutil.copytree(tiny_text_tower_folder, tmp_path / "tower"))
     weights = next(tower.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
@@ -322,8 +322,8 @@ def test_another_training_of_a_text_tower_is_refused(
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     before = left(out)
-    with pytest.raises(OtherRunError, match="begun with peak_lr 0.0005, now 0.1: "):
-        train_text(command("text_small.yaml", {**values, "peak_lr": 0.1}))
+    with pytest.raises(OtherRunError, match="begun with lr 0.0005, now 0.1: "):
+        train_text(command("text_small.yaml", {**values, "lr": 0.1}))
     names.write_text("index,mid,display_name\n0,/m/1,Cat\n")
     with pytest.raises(OtherRunError, match=r"with class_names \w{8}, now \w{8}: "):
         train_text(command("text_small.yaml", values))

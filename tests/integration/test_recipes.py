@@ -437,7 +437,7 @@ def test_clap_that_was_killed_and_went_on(
     lines = (out / "train_log.txt").read_text().splitlines()
     epochs = [int(line.split(" - ")[0].removeprefix("epoch: ")) for line in lines[:-1]]
     assert epochs[-(6 - done) :] == list(range(done + 1, 7))
-    for name in ("contrastive", "pull", "scale_contrastive"):
+    for name in ("contrastive", "alignment", "scale_contrastive"):
         assert all(f"train {name}: " in line for line in lines[:-1])
     assert "tagger: " not in "".join(lines).replace("scale_tagger", "")
     assert 0 <= figures["accuracy_esc10"] <= 1
@@ -492,8 +492,8 @@ def test_clap_of_ones_own_clips(
     assert all(math.isfinite(value) for value in figures.values())
     made = FrozenClap.from_pretrained(made_in)
 
-    own |= {"text_tower": None, "source": made_in, "number_of_epochs": 1}
-    train(clap_options(tmp_path / "two", **own, peak_lr=0.0001))
+    own |= {"text_tower": None, "clap_source": made_in, "number_of_epochs": 1}
+    train(clap_options(tmp_path / "two", **own, lr=0.0001))
     went_on = FrozenClap.from_pretrained(tmp_path / "two/save/clap")
     prompts = ["low hum", "a siren"]
     assert torch.equal(went_on.encode_text(prompts), made.encode_text(prompts))
@@ -518,7 +518,7 @@ def composite_options(
     def make(output_folder: Path, **changes: Any) -> list[str]:
         first = {"text_tower": None, "audio_config": None, "number_of_epochs": 1}
         more = {"composites": 30, "composites_in_batch": 4, "num_workers": 0}
-        source = {"source": tmp_path / "one/save/clap"}
+        source = {"clap_source": tmp_path / "one/save/clap"}
         argv = clap_options(output_folder, **first, **more, **source, **changes)
         return [str(ROOT / "hparams/clap_composites.yaml"), *argv[1:]]
 
@@ -552,7 +552,7 @@ def test_clap_goes_on_with_composites(
     kept = {path.name for path in (tmp_path / "two/composites").iterdir()}
     assert kept == {"clips.pt", "0000000.pt"}
     line = (tmp_path / "two/train_log.txt").read_text().splitlines()[0]
-    assert 0 < float(line.split("train goal: ")[1].split(",")[0]) < 2
+    assert 0 < float(line.split("train teacher_embedding: ")[1].split(",")[0]) < 2
     card = (tmp_path / "two/save/clap/README.md").read_text()
     assert "hparams/clap_composites.yaml" in card
 

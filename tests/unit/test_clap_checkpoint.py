@@ -88,13 +88,11 @@ def test_weights_that_are_no_weights_are_refused(
     assert "MISSING" not in capfd.readouterr().err  # transformers' table
 
 
-def test_a_training_does_not_go_on_from_such_weights(
-    folder: Path, tiny_clap: FrozenClap
-) -> None:
+def test_a_training_does_not_start_from_such_weights(folder: Path) -> None:
     """`load_clap` refuses what `FrozenClap` refuses."""
     rewrite(folder, without(WEIGHT))
     with pytest.raises(ClapError, match="1 weight missing"):
-        load_clap(folder, tiny_clap.feature_extractor)
+        load_clap(folder)
 
 
 def test_what_follows_from_the_config_may_be_missing_or_stale(

@@ -1,10 +1,9 @@
-"""Clips in memory: which, what is computed of each, and what is kept of that."""
+"""Clips to train on: which, their features, and the cache of those."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,18 @@ from lmaczs.audio.effects import change_speed
 from lmaczs.audio.io import AudioError, load_audio
 from lmaczs.audio.resampling import resample
 from lmaczs.data.manifest import ManifestError
+from lmaczs.data.segments import Cut
 from lmaczs.distillation.clip_cache import (
-    ClipBank,
-    cached_features,
+    ClipFeatures,
     clip_features,
+    clip_table,
     label_weights,
     load_clips,
-    load_table,
+    load_cut,
     unlabelled_clips,
 )
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.errors import InputError
 
 RATE = 32000
 SPEEDS = [Fraction(1), Fraction(4, 5), Fraction(5, 4)]
@@ -59,11 +60,11 @@ class CountingTagger:
         self.fingerprint = fingerprint
         self.calls = 0
 
-    def scores(self, wav: Tensor) -> Tensor:
-        """Scores [2, 2] of a waveform at 16 kHz."""
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [2, 2] of a waveform at 16 kHz, and no embeddings."""
         self.calls += 1
         level = wav[:16000].view(2, 8000).abs().mean(1)
-        return torch.stack([level, 1 - level], 1)
+        return torch.stack([level, 1 - level], 1), torch.zeros(2, 0)
 
 
 def write(path: Path, seconds: float = 0.5, hertz: float = 500.0) -> Path:
@@ -81,27 +82,6 @@ def folder(tmp_path: Path) -> Path:
     for i, name in enumerate("abc"):
         write(tmp_path / f"{name}.wav", 0.5, 500.0 * (i + 1))
     return tmp_path
-
-
-@pytest.fixture
-def options(folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Function that makes the options of a YAML; all data sets are left out."""
-
-    def make(**changes: Any) -> dict[str, Any]:
-        return {
-            "data_folder": None,
-            "manifest": None,
-            "unlabelled_folder": None,
-            "split": lambda table: table.assign(split="train"),
-            "tagger_model": None,
-            "tagger_class_map": None,
-            "feature_extractor": make_extractor(),
-            "speeds": [1, 0.8],
-            "output_folder": str(tmp_path / "out"),
-            **changes,
-        }
-
-    return make
 
 
 def write_manifest(folder: Path, *lines: str) -> str:
@@ -130,7 +110,7 @@ def test_clip_features_are_the_extractors(tmp_path: Path, seconds: float) -> Non
     extractor = make_extractor()
     front_end = FrontEnd(extractor)
     path = write(tmp_path / "a.wav", seconds)
-    mel, scores = clip_features(str(path), front_end, SPEEDS)
+    mel, scores = clip_features(load_audio(path, RATE), front_end, SPEEDS)
     assert mel.shape == (3, 64, 26)
     assert scores.shape == (3, 1, 0)
     for speed, one in zip(SPEEDS, mel, strict=True):
@@ -144,59 +124,52 @@ def test_clip_features_are_the_extractors(tmp_path: Path, seconds: float) -> Non
         torch.testing.assert_close(decibels, expected, atol=1e-3, rtol=0)
 
 
-def test_the_tagger_hears_what_the_encoder_gets(tmp_path: Path) -> None:
+def test_the_tagger_scores_what_the_encoder_reads(tmp_path: Path) -> None:
     """Each speed, repeated up to the encoder's length, at the tagger's rate."""
     path = write(tmp_path / "a.wav", 0.4)
     front_end, tagger = FrontEnd(make_extractor()), CountingTagger()
-    _, scores = clip_features(str(path), front_end, SPEEDS, tagger)
+    _, scores = clip_features(load_audio(path, RATE), front_end, SPEEDS, tagger)
     assert scores.shape == (3, 2, 2)
     for speed, one in zip(SPEEDS, scores, strict=True):
         wav = change_speed(load_audio(path, RATE), speed)
         fitted = torch.zeros(RATE)
         copies = RATE // len(wav)
         fitted[: copies * len(wav)] = wav.repeat(copies)
-        expected = tagger.scores(resample(fitted, 2, 1))
+        expected, _ = tagger.forward(resample(fitted, 2, 1))
         torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
 
 
 def test_a_clip_that_is_cut_from_a_recording(tmp_path: Path) -> None:
-    """From start to stop, in seconds, as if only that had been recorded."""
-    path, front_end = write(tmp_path / "a.wav", 2.0), FrontEnd(make_extractor())
+    """From start to stop, in seconds, to the sample; one beyond the end is named."""
+    path = str(write(tmp_path / "a.wav", 2.0))
     wav = load_audio(path, RATE)
-
-    def features(start: float = math.nan, stop: float = math.nan) -> Tensor:
-        return clip_features(str(path), front_end, SPEEDS, None, start, stop)[0]
-
-    for start, stop in ((0.25, 0.75), (1.5, math.nan), (math.nan, 0.5)):
-        low = 0 if math.isnan(start) else round(start * RATE)
-        high = None if math.isnan(stop) else round(stop * RATE)
-        part = tmp_path / "part.wav"
-        soundfile.write(part, wav[low:high].numpy(), RATE, subtype="FLOAT")
-        expected, _ = clip_features(str(part), front_end, SPEEDS)
-        assert torch.equal(features(start, stop), expected)
-    message = r"a\.wav: no sample from 3 s to 4 s, it has 2 s"
-    with pytest.raises(AudioError, match=message):
-        features(3.0, 4.0)
+    for start, stop in ((0.25, 0.75), (1.5, None), (None, 0.5), (None, None)):
+        low = round((start or 0) * RATE)
+        high = None if stop is None else round(stop * RATE)
+        found = load_cut(Cut(path, start, stop), RATE)
+        torch.testing.assert_close(found, wav[low:high], atol=1e-5, rtol=0)
+    with pytest.raises(AudioError, match=r"a\.wav: no sample from 3 s to 4 s"):
+        load_cut(Cut(path, 3.0, 4.0), RATE)
 
 
 # --- kept features ------------------------------------------------------------------
 
 
 class Reader:
-    """Reads clips through one cache; says whether they were computed."""
+    """Loads clips through one cache; tells whether they were computed."""
 
     def __init__(self, folder: Path) -> None:
         self.cache = folder / "new" / "clips.pt"
         self.tagger = CountingTagger()
 
     def read(
-        self, table: pd.DataFrame, speeds: list[Fraction] = SPEEDS, **numbers: Any
-    ) -> tuple[tuple[Tensor, Tensor], bool]:
-        """Features, and whether the tagger was asked for them."""
+        self, table: pd.DataFrame, speeds: Sequence[float] = (1, 0.8), **numbers: Any
+    ) -> tuple[ClipFeatures, bool]:
+        """Features, and whether the tagger was called for them."""
         before = self.tagger.calls
         front_end = FrontEnd(make_extractor(**numbers))
-        kept = cached_features(self.cache, table, front_end, speeds, self.tagger)
-        return kept, self.tagger.calls > before
+        found = load_clips(table, front_end, speeds, self.tagger, self.cache)
+        return found, self.tagger.calls > before
 
 
 @pytest.fixture
@@ -208,51 +181,53 @@ def reader(tmp_path: Path) -> Reader:
 @pytest.fixture
 def table(folder: Path) -> pd.DataFrame:
     """The three recordings."""
-    return pd.DataFrame({"path": [str(folder / f"{name}.wav") for name in "abc"]})
+    paths = [str(folder / f"{name}.wav") for name in "abc"]
+    return pd.DataFrame({"path": paths}).assign(label="", text="", split="train")
 
 
 def test_features_are_computed_once(reader: Reader, table: pd.DataFrame) -> None:
     """The second time they come from the cache, the same as clip by clip."""
-    (mel, scores), computed = reader.read(table)
+    first, computed = reader.read(table)
     assert computed
     assert [path.name for path in reader.cache.parent.iterdir()] == ["clips.pt"]
-    (again, scores_again), computed = reader.read(table)
+    again, computed = reader.read(table)
     assert not computed
-    assert torch.equal(again, mel)
-    torch.testing.assert_close(scores_again, scores, atol=1e-3, rtol=0)
+    assert torch.equal(again.mel, first.mel)
+    assert torch.equal(again.scores, first.scores)
     front_end = FrontEnd(make_extractor())
     for row, path in enumerate(table.path):
-        expected = clip_features(path, front_end, SPEEDS, CountingTagger())
-        assert torch.equal(mel[row], expected[0])
-        assert torch.equal(scores[row], expected[1])
+        wav = load_audio(path, RATE)
+        mel, scores = clip_features(wav, front_end, SPEEDS[:2], CountingTagger())
+        assert torch.equal(first.mel[row], mel)
+        assert torch.equal(first.scores[row], scores.half().float())
 
 
 def test_a_changed_recording_is_read_again(
     reader: Reader, table: pd.DataFrame, folder: Path
 ) -> None:
     """Another sound under the same name and of the same size is noticed."""
-    (mel, _), _ = reader.read(table)
+    first, _ = reader.read(table)
     state = (folder / "b.wav").stat()
     write(folder / "b.wav", 0.5, 3000.0)
     os.utime(folder / "b.wav", ns=(state.st_atime_ns, state.st_mtime_ns + 10))
-    (changed, _), computed = reader.read(table)
+    changed, computed = reader.read(table)
     assert computed
-    assert torch.equal(changed[[0, 2]], mel[[0, 2]])
-    assert not torch.allclose(changed[1], mel[1])
+    assert torch.equal(changed.mel[[0, 2]], first.mel[[0, 2]])
+    assert not torch.allclose(changed.mel[1], first.mel[1])
     assert not reader.read(table)[1]
 
 
 def test_other_options_replace_the_cache(reader: Reader, table: pd.DataFrame) -> None:
     """Clips, their order and cuts, speeds, front end, tagger: each one counts."""
     reader.read(table)
-    assert reader.read(table[:2])[0][0].shape == (2, 3, 64, 26)
+    assert reader.read(table[:2])[0].mel.shape == (2, 2, 64, 26)
     assert reader.read(table[::-1])[1]
-    (whole, _), _ = reader.read(table)
-    (cut, _), computed = reader.read(table.assign(start=0.25, stop=[0.3, 0.4, None]))
+    whole, _ = reader.read(table)
+    cut, computed = reader.read(table.assign(start=0.25, stop=[0.3, 0.4, None]))
     assert computed
-    assert not torch.allclose(cut, whole)
-    assert reader.read(table, SPEEDS[:2])[0][0].shape == (3, 2, 64, 26)
-    assert reader.read(table, SPEEDS[::-1])[1]
+    assert not torch.allclose(cut.mel, whole.mel)
+    assert reader.read(table, [1])[0].mel.shape == (3, 1, 64, 26)
+    assert reader.read(table, [1, 1.25])[1]
     for numbers in (
         {"max_length_s": 2},
         {"hop_length": 640},
@@ -261,7 +236,9 @@ def test_other_options_replace_the_cache(reader: Reader, table: pd.DataFrame) ->
         {"feature_size": 32},
         {"padding": "pad"},
     ):
-        assert reader.read(table, **numbers)[1], numbers
+        found, computed = reader.read(table, **numbers)
+        assert computed, numbers
+        assert found.seconds == numbers.get("max_length_s", 1)
         assert not reader.read(table, **numbers)[1], numbers
     reader.tagger = CountingTagger("another")
     assert reader.read(table, padding="pad")[1]
@@ -269,17 +246,24 @@ def test_other_options_replace_the_cache(reader: Reader, table: pd.DataFrame) ->
 
 def test_without_a_tagger(reader: Reader, table: pd.DataFrame) -> None:
     """Without a tagger there are no scores, in the cache neither."""
-    front_end = FrontEnd(make_extractor())
+    front_end, table = FrontEnd(make_extractor()), table.assign(label="dog")
     for _ in range(2):
-        _, scores = cached_features(reader.cache, table, front_end, SPEEDS, None)
-        assert scores.shape == (3, 3, 1, 0)
+        found = load_clips(table, front_end, [1, 0.8], None, reader.cache)
+        assert found.scores.shape == (3, 2, 1, 0)
+        assert found.class_names == []
     assert reader.read(table)[1]
+
+
+def test_the_first_speed_is_the_clips_own(reader: Reader, table: pd.DataFrame) -> None:
+    """Clips are validated and tested at it."""
+    with pytest.raises(InputError, match="speeds must begin with 1"):
+        reader.read(table, [0.8, 1])
 
 
 def test_a_bad_recording_is_named_and_nothing_kept(
     reader: Reader, table: pd.DataFrame, folder: Path
 ) -> None:
-    """What cannot be read is said at once; no half of a cache is left."""
+    """A recording that cannot be read is named; no half of a cache is left."""
     (folder / "b.wav").write_text("no audio")
     with pytest.raises(AudioError, match=r"b\.wav"):
         reader.read(table)
@@ -302,54 +286,42 @@ def test_rows_of_a_split() -> None:
     """Rows are those of the table, in its order."""
     table = pd.DataFrame({"split": ["train", "test", "train", "train"]})
     nothing = torch.zeros(4, 1, 64, 0)
-    bank = ClipBank(table, nothing, nothing, [], [], nothing, [])
+    bank = ClipFeatures(table, nothing, nothing, [], [], nothing, [], 5.0)
     assert bank.rows("train").tolist() == [0, 2, 3]
     assert bank.rows("test").tolist() == [1]
     assert bank.rows("valid").tolist() == []
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_one_data_set_is_needed(
-    options: Callable[..., dict[str, Any]], both: bool
-) -> None:
+def test_one_data_set_is_needed(both: bool) -> None:
     """Neither and both are refused, before anything is read."""
     given = {"data_folder": "nowhere", "manifest": "none.csv"} if both else {}
-    with pytest.raises(ValueError, match="give --data_folder=ESC50 or --manifest"):
-        load_table(options(**given))
+    with pytest.raises(InputError, match="give either --data_folder=FOLDER or --man"):
+        clip_table(**given)
 
 
-def test_esc50_is_split_as_the_yaml_says(
-    options: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    """The split is the function of the YAML; no clip has a caption."""
+def test_esc50_is_split_as_the_yaml_says(tmp_path: Path) -> None:
+    """The split is an option of the data set; no clip has a caption."""
     data = write_esc50(tmp_path / "esc50")
-
-    def split(table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(split=table.fold.map({1: "test", 4: "train"}))
-
-    table = load_table(options(data_folder=data, split=split))
+    folds = {"train_folds": [4], "valid_folds": [], "test_folds": [1]}
+    table = clip_table(data_folder=data, split="folds", **folds)
     assert table.label.tolist() == ["sea waves", "dog"]
     assert table.split.tolist() == ["test", "train"]
     assert (table.text == "").all()
 
 
-def test_a_set_without_training_clips(
-    options: Callable[..., dict[str, Any]], folder: Path
-) -> None:
+def test_a_set_without_training_clips(folder: Path) -> None:
     """The set is named that has nothing to train on."""
     manifest = write_manifest(folder, "path,label,split", "a.wav,dog,test")
-    with pytest.raises(ValueError, match=r"clips\.csv holds no clip whose split is tr"):
-        load_table(options(manifest=manifest))
+    with pytest.raises(InputError, match=r"clips\.csv holds no clip whose split is tr"):
+        clip_table(manifest=manifest)
 
 
-def test_a_manifest_with_mistakes(
-    options: Callable[..., dict[str, Any]], folder: Path
-) -> None:
-    """All of them are said, and nothing is computed."""
+def test_a_manifest_with_mistakes(folder: Path) -> None:
+    """All of them are in the message."""
     manifest = write_manifest(folder, "path,label", "x.wav,dog", "a.wav,")
     with pytest.raises(ManifestError, match="2 mistakes"):
-        load_clips(options(manifest=manifest))
-    assert not (folder / "out").exists()
+        clip_table(manifest=manifest)
 
 
 def test_unlabelled_clips(tmp_path: Path) -> None:
@@ -371,31 +343,26 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
         unlabelled_clips(tmp_path)
 
 
-def test_unlabelled_clips_need_a_tagger(
-    options: Callable[..., dict[str, Any]], folder: Path
-) -> None:
+def test_unlabelled_clips_need_a_tagger(folder: Path) -> None:
     """Without one nothing can be learnt from them."""
-    manifest = write_manifest(folder, "path,label", "a.wav,dog")
-    given = {"manifest": manifest, "unlabelled_folder": str(folder)}
-    with pytest.raises(ValueError, match="needs a tagger: give --tagger_model"):
-        load_table(options(**given))
+    table = unlabelled_clips(folder)
+    front_end = FrontEnd(make_extractor())
+    with pytest.raises(InputError, match="needs a tagger: give --tagger_model"):
+        load_clips(table, front_end, [1], None, folder / "clips.pt")
 
 
-def test_unlabelled_clips_come_after_the_others(
-    options: Callable[..., dict[str, Any]], folder: Path
-) -> None:
-    """One table; what only the manifest has is missing in their rows."""
+def test_unlabelled_clips_come_after_the_others(folder: Path) -> None:
+    """One table; columns that only the manifest has are missing in their rows."""
     manifest = write_manifest(folder, "path,label,take", "a.wav,dog,7")
     write(folder / "more" / "d.wav")
-    given = {"manifest": manifest, "unlabelled_folder": str(folder / "more")}
-    table = load_table(options(**given, tagger_model="tagger.tflite"))
+    table = clip_table(folder / "more", manifest=manifest)
     assert table.id.tolist() == ["a", "d.wav"]
     assert table.index.tolist() == [0, 1]
     assert table.label.tolist() == ["dog", ""]
     assert table["take"].isna().tolist() == [False, True]
 
 
-def test_load_clips(options: Callable[..., dict[str, Any]], folder: Path) -> None:
+def test_load_clips(folder: Path) -> None:
     """Labels and captions in one sorted list, features as of each clip and speed."""
     manifest = write_manifest(
         folder,
@@ -405,36 +372,29 @@ def test_load_clips(options: Callable[..., dict[str, Any]], folder: Path) -> Non
         "c.wav,,dog,valid,0.25",
         "a.wav,,dog,test,0.2",
     )
-    bank = load_clips(options(manifest=manifest))
-    assert bank.labels == ["A dog barks.", "dog", "rain"]
-    assert bank.captions == [True, False, False]
-    assert bank.target.tolist() == [2, 0, 1, 1]
-    assert bank.table.split.tolist() == ["train", "train", "valid", "test"]
-    assert bank.class_names == []
-    assert bank.scores.shape == (4, 2, 1, 0)
-    front_end = FrontEnd(make_extractor())
+    front_end, cache = FrontEnd(make_extractor()), folder / "out" / "clips.pt"
+    clips = load_clips(clip_table(manifest=manifest), front_end, [1, 0.8], None, cache)
+    assert clips.labels == ["A dog barks.", "dog", "rain"]
+    assert clips.captions == [True, False, False]
+    assert clips.target.tolist() == [2, 0, 1, 1]
+    assert clips.table.split.tolist() == ["train", "train", "valid", "test"]
+    assert clips.scores.shape == (4, 2, 1, 0)
     for row, (name, stop) in enumerate([("a", 9), ("b", 9), ("c", 0.25), ("a", 0.2)]):
-        path, speeds = str(folder / f"{name}.wav"), [Fraction(1), Fraction(4, 5)]
-        expected, _ = clip_features(path, front_end, speeds, None, stop=stop)
-        assert torch.equal(bank.mel[row], expected)
-    assert (folder / "out" / "clips.pt").is_file()
+        wav = load_cut(Cut(str(folder / f"{name}.wav"), None, stop), RATE)
+        expected, _ = clip_features(wav, front_end, [Fraction(1), Fraction(4, 5)])
+        assert torch.equal(clips.mel[row], expected)
+    assert cache.is_file()
 
 
-def test_unlabelled_clips_have_no_target(
-    options: Callable[..., dict[str, Any]],
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_unlabelled_clips_have_no_target(folder: Path) -> None:
     """Their target is -1, no label is made of them, and the tagger scores them."""
-    monkeypatch.setattr(
-        "lmaczs.distillation.clip_cache.AudioSetTagger", lambda *_: CountingTagger()
-    )
     manifest = write_manifest(folder, "path,label", "a.wav,rain", "b.wav,dog")
     write(folder / "more" / "d.wav")
-    given = {"manifest": manifest, "unlabelled_folder": str(folder / "more")}
-    bank = load_clips(options(**given, tagger_model="x.tflite"))
-    assert bank.labels == ["dog", "rain"]
-    assert bank.target.tolist() == [1, 0, -1]
-    assert bank.class_names == ["loud", "quiet"]
-    assert bank.scores.shape == (3, 2, 2, 2)
-    assert (bank.scores[..., 0] > 0).all()
+    table = clip_table(folder / "more", manifest=manifest)
+    front_end, cache = FrontEnd(make_extractor()), folder / "clips.pt"
+    clips = load_clips(table, front_end, [1, 0.8], CountingTagger(), cache)
+    assert clips.labels == ["dog", "rain"]
+    assert clips.target.tolist() == [1, 0, -1]
+    assert clips.class_names == ["loud", "quiet"]
+    assert clips.scores.shape == (3, 2, 2, 2)
+    assert (clips.scores[..., 0] > 0).all()

@@ -1,8 +1,9 @@
-"""Composites in memory: each by its number, kept in parts, and the teacher's map."""
+"""Composites: each depends on its number alone, and is cached in chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,14 @@ from torch import Tensor
 from transformers import ClapFeatureExtractor
 
 from lmaczs.audio.resampling import resample
-from lmaczs.distillation import composite_cache as composite_bank
-from lmaczs.distillation.clip_cache import ClipBank
+from lmaczs.distillation.clip_cache import ClipFeatures
 from lmaczs.distillation.composite_cache import (
-    CompositeBank,
-    Composites,
-    TeacherMap,
+    CompositeDataset,
+    CompositeFeatures,
     load_composites,
 )
 from lmaczs.distillation.composites import Composer
+from lmaczs.distillation.target_space import RidgeProjection
 from lmaczs.frontend import FrontEnd
 
 RATE = 32000
@@ -31,31 +31,30 @@ LABELS = ["dog", "rain", "siren"]
 
 
 class Halves:
-    """A tagger that hears the level of a sound's halves, and counts its calls."""
+    """A tagger that scores the level of a sound's halves, and counts its calls."""
 
-    calls = 0
+    class_names = ["loud"]
+    fingerprint = "halves"
 
-    def hear(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [2, 1], embeddings [2, 3]."""
-        Halves.calls += 1
+        self.calls += 1
         assert len(wav) == 16000
         level = wav.reshape(2, -1).square().mean(1, keepdim=True).sqrt()
         return level, torch.cat([level, level * 2, 1 - level], 1)
 
 
-@pytest.fixture(autouse=True)
-def tagger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, str]:
-    """Files of a tagger in whose place `Halves` hears."""
-    monkeypatch.setattr(composite_bank, "open_tagger", lambda *files: Halves())
-    Halves.calls = 0
-    files = tmp_path / "model", tmp_path / "map"
-    for file in files:
-        file.write_text(file.name)
-    return str(files[0]), str(files[1])
+@pytest.fixture
+def tagger() -> Halves:
+    """The tagger of a test."""
+    return Halves()
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> ClipBank:
+def clips(tmp_path: Path) -> ClipFeatures:
     """Eight noises to train on, one of them without label, and one to test."""
     labels = ["dog", "dog", "dog", "dog", "rain", "siren", "rain", "", "siren"]
     rows = []
@@ -69,9 +68,8 @@ def clips(tmp_path: Path) -> ClipBank:
     empty = torch.zeros(9, 1, 64, 26), torch.zeros(9, 1, 2, 1)
     table = pd.DataFrame(rows)
     captions = [False] * 3
-    return ClipBank(
-        table, empty[0], torch.tensor(target), LABELS, captions, empty[1], ["a"]
-    )
+    targets = torch.tensor(target)
+    return ClipFeatures(table, empty[0], targets, LABELS, captions, empty[1], ["a"], 1)
 
 
 @pytest.fixture
@@ -91,42 +89,42 @@ def front_end() -> FrontEnd:
 
 @pytest.fixture
 def make(
-    clips: ClipBank, front_end: FrontEnd, tagger: tuple[str, str]
-) -> Callable[..., Composites]:
-    """Function that makes `Composites`; it takes hparams."""
+    clips: ClipFeatures, front_end: FrontEnd, tagger: Halves
+) -> Callable[..., CompositeDataset]:
+    """Function that makes a data set of composites; it takes changes."""
 
-    def make(composer: Composer | None = None, **changes: Any) -> Composites:
-        hparams = {"seed": 1, "class_balance": 0.5, "composites": 12, **changes}
-        composer = composer or Composer(samples=RATE, rate=RATE)
-        return Composites(clips, front_end, composer, tagger, hparams)
+    def make(composer: Any = None, clips: Any = clips, **changes: Any) -> Any:
+        options = {"seed": 1, "class_balance": 0.5, "size": 12, **changes}
+        composer = composer or Composer()
+        return CompositeDataset(clips, front_end, composer, tagger, **options)
 
     return make
 
 
-def test_a_composite_is_what_encoder_and_tagger_hear(
-    make: Callable[..., Composites], front_end: FrontEnd
+def test_a_composite_is_encoder_input_and_scores_of_one_sound(
+    make: Callable[..., CompositeDataset], front_end: FrontEnd
 ) -> None:
     """Of the same sound: mel power in dB, scores, mean and maximum of embeddings."""
     made: list[tuple[Tensor, list[bool]]] = []
-    own = Composer(samples=RATE, rate=RATE)
 
-    def composer(wavs: list[Tensor], rng: np.random.Generator) -> tuple:
-        made.append(own(wavs, rng))
-        return made[-1]
+    class Recorder(Composer):
+        def __call__(self, *args: Any) -> tuple[Tensor, list[bool]]:
+            made.append(super().__call__(*args))
+            return made[-1]
 
-    decibels, scores, heard, present = make(composer)[4]
-    wav, told = made[0]
+    decibels, scores, summary, present = make(Recorder())[4]
+    wav, audible = made[0]
     log_mel = front_end.log_mel(wav[None])[0, 0].T
     torch.testing.assert_close(decibels.float(), log_mel, atol=0.05, rtol=0)
-    level, embedding = Halves().hear(resample(wav, RATE, 16000))
+    level, embedding = Halves().forward(resample(wav, RATE, 16000))
     torch.testing.assert_close(scores, level.half())
-    summary = torch.cat([embedding.mean(0), embedding.amax(0)])
-    torch.testing.assert_close(heard, summary.half())
-    assert present.sum() <= sum(told)
+    expected = torch.cat([embedding.mean(0), embedding.amax(0)])
+    torch.testing.assert_close(summary, expected.half())
+    assert present.sum() <= sum(audible)
 
 
 def test_each_composite_depends_on_its_number_alone(
-    make: Callable[..., Composites],
+    make: Callable[..., CompositeDataset],
 ) -> None:
     """In any order, by any worker; other numbers and seeds give others."""
     one, two, other = make(), make(), make(seed=2)
@@ -138,76 +136,95 @@ def test_each_composite_depends_on_its_number_alone(
 
 
 def test_only_labelled_training_clips_are_drawn(
-    make: Callable[..., Composites],
+    make: Callable[..., CompositeDataset],
 ) -> None:
-    """Rare labels more often; the label stands for what is told."""
+    """Each of their labels occurs, and no composite has more than three."""
     composites = make()
     assert composites.rows.tolist() == list(range(7))
-    assert set(composites.wavs) == set(range(7))
     present = torch.stack([composites[number][-1] for number in range(12)])
     assert present.any(0).all()
     assert present.sum(1).max() <= 3
 
 
-def test_composites_are_made_once_and_in_parts(
-    make: Callable[..., Composites], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_composites_are_made_of_the_clips_not_of_whole_recordings(
+    make: Callable[..., CompositeDataset], clips: ClipFeatures, tmp_path: Path
 ) -> None:
-    """Who is interrupted keeps the parts that are there; others replace them."""
-    monkeypatch.setattr(composite_bank, "PART", 5)
+    """A clip that is cut out of a recording gives what a file of it alone gives."""
+    table, half = clips.table.copy(), RATE // 2
+    for row, path in enumerate(table.path):
+        wav, _ = soundfile.read(path)
+        soundfile.write(tmp_path / f"part{row}.wav", wav[half:], RATE, subtype="PCM_16")
+    cut = make(clips=replace(clips, table=table.assign(start=0.5, stop=1.0)))
+    parts = [str(tmp_path / f"part{row}.wav") for row in range(len(table))]
+    alone = make(clips=replace(clips, table=table.assign(path=parts)))
+    assert torch.equal(cut[3][0], alone[3][0])
+    assert not torch.equal(cut[3][0], make()[3][0])
+
+
+TEXT = torch.nn.functional.normalize(torch.randn(3, 4), dim=1)
+
+
+def test_composites_are_made_once_and_in_chunks(
+    make: Callable[..., CompositeDataset], tagger: Halves, tmp_path: Path
+) -> None:
+    """An interrupted run keeps its chunks; those of other settings are replaced."""
+
+    def load(**changes: Any) -> tuple[CompositeFeatures, int]:
+        before = tagger.calls
+        found = load_composites(make(**changes), folder, TEXT, num_workers=0, chunk=5)
+        return found, tagger.calls - before
+
     folder = tmp_path / "kept"
-    bank, heard = load_composites(make(), folder, num_workers=0)
-    assert Halves.calls == 7 + 12
-    assert len(bank) == 12
-    assert heard.shape == (7, 6)
+    found, calls = load()
+    assert calls == 7 + 12
+    assert len(found) == 12
     names = {"clips.pt", "0000000.pt", "0000005.pt", "0000010.pt"}
     assert {path.name for path in folder.iterdir()} == names
     for number in (0, 6, 11):
-        row = (column[number] for column in vars(bank).values())
-        for found, expected in zip(row, make()[number], strict=True):
-            assert torch.equal(found, expected)
-    Halves.calls = 0
-    again, _ = load_composites(make(), folder, num_workers=0)
-    assert Halves.calls == 0
-    assert torch.equal(again.decibels, bank.decibels)
+        decibels, scores, _, present = make()[number]
+        assert torch.equal(found.decibels[number], decibels)
+        assert torch.equal(found.scores[number], scores)
+        assert torch.equal(found.present[number], present)
+    again, calls = load()
+    assert calls == 0
+    assert torch.equal(again.decibels, found.decibels)
     (folder / "0000005.pt").unlink()
-    more, _ = load_composites(make(composites=16), folder, num_workers=0)
-    assert Halves.calls == 5 + 5 + 1  # missing, longer than before, new
-    assert torch.equal(more.decibels[:12], bank.decibels)
-    Halves.calls = 0
-    other, _ = load_composites(make(seed=3), folder, num_workers=0)
-    assert Halves.calls == 7 + 12
-    assert not torch.equal(other.decibels, bank.decibels)
+    more, calls = load(size=16)
+    assert calls == 5 + 5 + 1  # missing, longer than before, new
+    assert torch.equal(more.decibels[:12], found.decibels)
+    for change in ({"seed": 3}, {"composer": Composer(octaves=0.1)}):
+        other, calls = load(**change)
+        assert calls == 7 + 12
+        assert not torch.equal(other.decibels, found.decibels)
 
 
-def test_workers_make_the_same(make: Callable[..., Composites], tmp_path: Path) -> None:
+def test_embeddings_are_projected_to_the_text_space(
+    make: Callable[..., CompositeDataset], clips: ClipFeatures, tmp_path: Path
+) -> None:
+    """By ridge regression from the summaries of the clips to their labels' texts."""
+    dataset = make()
+    found = load_composites(dataset, tmp_path / "new", TEXT, num_workers=0)
+    text = TEXT[clips.target[:7]]
+    projection = RidgeProjection(dataset.clip_summaries().float(), text)
+    expected = projection(torch.stack([dataset[number][2] for number in range(12)]))
+    torch.testing.assert_close(found.embedding, expected)
+
+
+def test_workers_make_the_same(
+    make: Callable[..., CompositeDataset], tmp_path: Path
+) -> None:
     """Two processes, the same composites in the same order."""
-    alone, _ = load_composites(make(), tmp_path / "alone", num_workers=0)
-    two, _ = load_composites(make(), tmp_path / "two", num_workers=2)
+    alone = load_composites(make(), tmp_path / "alone", TEXT, num_workers=0)
+    two = load_composites(make(), tmp_path / "two", TEXT, num_workers=2)
     for found, expected in zip(vars(two).values(), vars(alone).values(), strict=True):
         assert torch.equal(found, expected)
 
 
 def test_mel_power_of_a_bank() -> None:
-    """Of decibels; what is at the floor is nothing."""
+    """Of decibels; what is at the floor is 0."""
     decibels = torch.tensor([-100.0, -30.0, 0.0, 20.0]).half().reshape(1, 4, 1)
     nothing = torch.zeros(1, 0)
-    bank = CompositeBank(decibels, nothing, nothing, nothing)
-    found = bank.mel(torch.tensor([0, 0]))
+    found_in = CompositeFeatures(decibels, nothing, nothing, nothing)
+    found = found_in.mel(torch.tensor([0, 0]))
     expected = torch.tensor([0.0, 1e-3, 1.0, 100.0]).reshape(1, 4, 1).expand(2, 4, 1)
     torch.testing.assert_close(found, expected)
-
-
-def test_teacher_map_is_ridge_regression() -> None:
-    """On standardised features, as least squares with rows for the penalty."""
-    rng = torch.Generator().manual_seed(0)
-    heard = 3 + 2 * torch.randn(30, 8, generator=rng)
-    text = torch.randn(30, 4, generator=rng)
-    x = (heard - heard.mean(0)) / (heard.std(0) + 1e-3)
-    rows = torch.cat([x, (0.5 * 30) ** 0.5 * torch.eye(8)])
-    goals = torch.cat([text, torch.zeros(8, 4)])
-    weights = torch.linalg.lstsq(rows, goals).solution
-    new = 3 + 2 * torch.randn(5, 8, generator=rng)
-    expected = ((new - heard.mean(0)) / (heard.std(0) + 1e-3)) @ weights
-    expected = expected / expected.norm(dim=1, keepdim=True)
-    found = TeacherMap(heard, text)(new)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -25,10 +25,10 @@ BATCH, BANDS, FRAMES = 24, 16, 20
 AUGMENTATIONS = {
     "gain": partial(random_gain, low=-25.0, high=5.0),
     "filter": partial(random_filter, depth=8.0),
-    "bands": partial(random_stripes, axis=1, share=0.5),
-    "frames": partial(random_stripes, axis=2, share=0.5),
-    "band": partial(random_band, chance=0.5),
-    "gate": partial(random_gate, chance=0.5),
+    "bands": partial(random_stripes, axis=1, width=0.5),
+    "frames": partial(random_stripes, axis=2, width=0.5),
+    "band": partial(random_band, probability=0.5),
+    "gate": partial(random_gate, probability=0.5),
 }
 ANY = pytest.mark.parametrize("name", AUGMENTATIONS)
 Augmentation = Callable[[Tensor, Generator], Tensor]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,15 +11,16 @@ from transformers import (
     BertTokenizer,
 )
 
-from lmaczs.distillation.target_space import Teacher, cached_embeddings, fit_sound_space
-from lmaczs.distillation.text_corpus import Corpus
+from lmaczs.distillation.target_space import (
+    DiscriminantProjection,
+    RidgeProjection,
+    SentenceEncoder,
+)
 from lmaczs.distillation.text_tower import mean_off_diagonal
-
-TEXTS = ["a dog barking", "This is the sound of church bells.", "Rain on a roof"]
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Teacher:
+def teacher() -> SentenceEncoder:
     """Random BERT of four layers."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "rain", "bark"]
     words += ["##ing", "a", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
@@ -36,7 +35,7 @@ def teacher() -> Teacher:
     )
     vocab = {word: index for index, word in enumerate(words)}
     model = BertModel(config).eval().requires_grad_(False)
-    return Teacher(model, BertTokenizer(vocab=vocab, model_max_length=40))
+    return SentenceEncoder(model, BertTokenizer(vocab=vocab, model_max_length=40))
 
 
 def _names_in_templates(names: int = 40, templates: int = 5, dim: int = 32) -> Tensor:
@@ -52,7 +51,7 @@ def _names_in_templates(names: int = 40, templates: int = 5, dim: int = 32) -> T
     return torch.nn.functional.normalize(data, dim=-1)
 
 
-def test_teacher_embedding_is_the_masked_mean(teacher: Teacher) -> None:
+def test_teacher_embedding_is_the_masked_mean(teacher: SentenceEncoder) -> None:
     """Batched, sorted, padded embeddings equal those of a text alone."""
     texts = ["dog barking rain a", "rain", "a dog"]
     for text, row in zip(texts, teacher.embed(texts, batch_size=2), strict=True):
@@ -61,22 +60,10 @@ def test_teacher_embedding_is_the_masked_mean(teacher: Teacher) -> None:
         torch.testing.assert_close(row, mean / mean.norm(), atol=1e-5, rtol=0)
 
 
-def test_cached_embeddings_are_read_not_computed(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second call needs no teacher, and nothing partial is left beside."""
-    corpus = Corpus(("a dog", "rain"), (True, True))
-    first = cached_embeddings(teacher, corpus, tmp_path / "cache.npy")
-    monkeypatch.setattr(Teacher, "embed", None)
-    second = cached_embeddings(teacher, corpus, tmp_path / "cache.npy")
-    assert torch.equal(first, second)
-    assert [path.name for path in tmp_path.iterdir()] == ["cache.npy"]
-
-
-def test_sound_space_spreads_names_and_ignores_templates() -> None:
+def test_projection_spreads_names_and_ignores_templates() -> None:
     """In a cone with strong templates: names apart, one name's templates together."""
     data = _names_in_templates()
-    space = fit_sound_space(data, 16, 0.1)
+    space = DiscriminantProjection.fit(data, 16, 0.1)
     mapped = space(data)
     assert mean_off_diagonal(data[:, 1]) > 0.5
     assert abs(mean_off_diagonal(mapped[:, 1])) < 0.05
@@ -84,10 +71,10 @@ def test_sound_space_spreads_names_and_ignores_templates() -> None:
     torch.testing.assert_close(mapped.norm(dim=-1), torch.ones(40, 5))
 
 
-def test_sound_space_whitens_what_it_keeps() -> None:
+def test_projection_whitens_what_it_keeps() -> None:
     """Scatter of names plus shrunk scatter within names is the identity (oracle)."""
     data, shrinkage = _names_in_templates().double(), 0.3
-    space = fit_sound_space(data, 8, shrinkage)
+    space = DiscriminantProjection.fit(data, 8, shrinkage)
     within, between = torch.zeros(32, 32).double(), torch.zeros(32, 32).double()
     mean = data.reshape(-1, 32).mean(0)
     for name in data:
@@ -102,8 +89,27 @@ def test_sound_space_whitens_what_it_keeps() -> None:
     )
 
 
-def test_sound_space_of_fewer_dimensions_is_a_prefix() -> None:
+def test_projection_of_fewer_dimensions_is_a_prefix() -> None:
     """Directions are ranked: the first rows do not depend on how many are kept."""
     data = _names_in_templates()
-    small, large = fit_sound_space(data, 4, 0.5), fit_sound_space(data, 12, 0.5)
+    small, large = (
+        DiscriminantProjection.fit(data, 4, 0.5),
+        DiscriminantProjection.fit(data, 12, 0.5),
+    )
     torch.testing.assert_close(small.matrix, large.matrix[:4])
+
+
+def test_ridge_projection_is_ridge_regression() -> None:
+    """On standardised features, as least squares with rows for the penalty."""
+    rng = torch.Generator().manual_seed(0)
+    features = 3 + 2 * torch.randn(30, 8, generator=rng)
+    text = torch.randn(30, 4, generator=rng)
+    x = (features - features.mean(0)) / (features.std(0) + 1e-3)
+    rows = torch.cat([x, (0.5 * 30) ** 0.5 * torch.eye(8)])
+    targets = torch.cat([text, torch.zeros(8, 4)])
+    weights = torch.linalg.lstsq(rows, targets).solution
+    new = 3 + 2 * torch.randn(5, 8, generator=rng)
+    expected = ((new - features.mean(0)) / (features.std(0) + 1e-3)) @ weights
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    found = RidgeProjection(features, text)(new)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -1,4 +1,4 @@
-"""The audio tagger: its log-mel patches and its ears."""
+"""YAMNet: its log-mel patches, scores and embeddings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from lmaczs.audio.io import load_audio
 from lmaczs.distillation.yamnet import (
     PATCH_HOP_SAMPLES,
     PATCH_SAMPLES,
-    AudioSetTagger,
+    YAMNet,
     log_mel,
     log_mel_patches,
     mel_matrix,
     pad_to_patches,
+    patch_centres,
     read_class_names,
 )
 
@@ -114,6 +115,18 @@ def test_silence_is_the_log_of_the_offset() -> None:
     torch.testing.assert_close(patches, torch.full_like(patches, math.log(0.001)))
 
 
+def test_patch_centres_are_in_the_middle_of_patches() -> None:
+    """A click in the middle of a patch is in that patch's middle frames."""
+    for patch, centre in enumerate(patch_centres(10, 5.0).tolist()):
+        wav = torch.zeros(80_000)
+        if centre < 1:
+            wav[round(centre * 80_000)] = 1
+            patches = log_mel_patches(wav)
+            assert len(patches) == 10
+            middle = patches[patch].mean(1).topk(2).indices
+            assert set(middle.tolist()) <= {46, 47, 48, 49}
+
+
 def test_a_batch_is_refused() -> None:
     """Only one mono waveform is scored at a time."""
     with pytest.raises(ValueError, match="mono"):
@@ -136,8 +149,8 @@ def test_a_missing_package_names_the_extra(
     class_map = tmp_path / "map.csv"
     class_map.write_text("index,mid,display_name\n0,/m/a,Dog\n")
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(ImportError, match=r"lmaczs\[distill\]"):
-        AudioSetTagger(class_map, class_map)
+    with pytest.raises(ImportError, match=r"\[distill\]"):
+        YAMNet(class_map, class_map)
 
 
 @pytest.mark.real_clips
@@ -146,13 +159,13 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     class_map = tmp_path / "map.csv"
     class_map.write_text("index,mid,display_name\n0,/m/a,Dog\n")
     with pytest.raises(ValueError, match=r"map\.csv"):
-        AudioSetTagger(class_map, class_map)
+        YAMNet(class_map, class_map)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path that does not exist stands in the error."""
     with pytest.raises(FileNotFoundError, match=r"absent\.tflite"):
-        AudioSetTagger(tmp_path / "absent.tflite", tmp_path / "map.csv")
+        YAMNet(tmp_path / "absent.tflite", tmp_path / "map.csv")
 
 
 FITTING_CLASSES = {
@@ -185,9 +198,9 @@ def paths_of_first() -> Path:
 
 
 @pytest.mark.real_clips
-def test_the_tagger_hears_what_is_in_real_clips() -> None:
+def test_real_clips_are_tagged() -> None:
     """The fitting class is among the first five for at least 20 of 24 clips."""
-    tagger = AudioSetTagger(MODEL_FILE, CLASS_MAP)
+    tagger = YAMNet(MODEL_FILE, CLASS_MAP)
     heard = []
     for category, paths in clips_by_category(per_category=3).items():
         for path in paths:
@@ -201,7 +214,7 @@ def test_the_tagger_hears_what_is_in_real_clips() -> None:
 @pytest.mark.real_clips
 def test_scores_of_a_clip() -> None:
     """A row for each patch, every score in [0, 1]."""
-    scores = AudioSetTagger(MODEL_FILE, CLASS_MAP).scores(noise(50_000))
+    scores = YAMNet(MODEL_FILE, CLASS_MAP).scores(noise(50_000))
     assert scores.shape == (6, 521)
     assert scores.min() >= 0 and scores.max() <= 1
 
@@ -209,10 +222,10 @@ def test_scores_of_a_clip() -> None:
 @pytest.mark.real_clips
 def test_scores_are_made_of_the_embedding() -> None:
     """A linear layer and a sigmoid lead from it to the scores of other patches."""
-    tagger = AudioSetTagger(MODEL_FILE, CLASS_MAP)
+    tagger = YAMNet(MODEL_FILE, CLASS_MAP)
     heard = []
     for paths in clips_by_category(per_category=20).values():
-        heard += [tagger.hear(load_audio(path, 16_000)) for path in paths]
+        heard += [tagger.forward(load_audio(path, 16_000)) for path in paths]
     scores, embedding = (torch.cat(part) for part in zip(*heard, strict=True))
     assert embedding.shape == (len(scores), 1024)
     assert embedding.min() == 0
@@ -231,7 +244,7 @@ def test_a_class_map_of_another_model_is_refused(tmp_path: Path) -> None:
     class_map = tmp_path / "map.csv"
     class_map.write_text("index,mid,display_name\n0,/m/a,Dog\n")
     with pytest.raises(ValueError, match="its own class map"):
-        AudioSetTagger(MODEL_FILE, class_map)
+        YAMNet(MODEL_FILE, class_map)
 
 
 @pytest.mark.parametrize("content", [None, "index,name\n0,Rain\n"])

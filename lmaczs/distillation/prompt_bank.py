@@ -1,0 +1,58 @@
+"""Embeddings of all texts that a small CLAP is trained on, in every template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmaczs.clap import FrozenClap
+from lmaczs.distillation.clip_cache import ClipFeatures
+
+
+@dataclass(frozen=True)
+class PromptBank:
+    """Text embeddings of unit norm, in Z templates; the first one is for tests.
+
+    Attributes
+    ----------
+    labels : Tensor [Z, L, D]
+        Labels and captions of the clips.
+    classes : Tensor [Z, K, D]
+        Class names of the tagger; one row of no meaning without a tagger.
+    silence : Tensor [Z, D]
+        The prompt for silence.
+    """
+
+    labels: Tensor
+    classes: Tensor
+    silence: Tensor
+
+    def to(self, device: torch.device | str) -> PromptBank:
+        """The same on a device."""
+        return PromptBank(*(value.to(device) for value in vars(self).values()))
+
+
+def embed_prompts(
+    clap: FrozenClap, clips: ClipFeatures, templates: Sequence[str]
+) -> PromptBank:
+    """Embed labels, class names and "silence" in every template, captions in none."""
+
+    def embed(texts: Sequence[str], captions: Sequence[bool]) -> Tensor:
+        rows = [
+            [
+                text if caption else template.format(text.lower())
+                for text, caption in zip(texts, captions, strict=True)
+            ]
+            for template in templates
+        ]
+        return torch.stack([clap.encode_text(row) for row in rows])
+
+    classes = clips.class_names or ["sound"]
+    return PromptBank(
+        embed(clips.labels, clips.captions),
+        embed(classes, [False] * len(classes)),
+        embed(["silence"], [False])[:, 0],
+    )

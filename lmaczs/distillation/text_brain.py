@@ -1,0 +1,289 @@
+"""The Brain that distils a sentence encoder into a text tower, its data and metrics."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import speechbrain as sb
+import torch
+from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import TrainLogger
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lmaczs.data.esc50 import ESC10, ESC50_LABELS
+from lmaczs.distillation.text_corpus import Corpus
+from lmaczs.distillation.text_tower import TextTower, mean_off_diagonal
+from lmaczs.training.schedule import cosine_decay
+
+Batch = dict[str, Tensor]
+Embed = Callable[[Sequence[str]], Tensor]
+PAD = 1  # token of the student's tokenizer
+
+
+class DistilledTexts(Dataset):
+    """Token ids [tokens] and target [D] of texts.
+
+    Parameters
+    ----------
+    input_ids : sequence of list of int
+        Token ids of each text, special tokens included.
+    targets : Tensor [N, D]
+        Unit norm.
+    rows : sequence of int
+        The texts that are in the set, some of them more than once.
+    """
+
+    def __init__(
+        self, input_ids: Sequence[list[int]], targets: Tensor, rows: Sequence[int]
+    ) -> None:
+        self.input_ids, self.targets, self.rows = input_ids, targets, list(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[list[int], Tensor]:
+        row = self.rows[index]
+        return self.input_ids[row], self.targets[row]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(self.input_ids[row]) for row in self.rows]
+
+
+def split_texts(
+    corpus: Corpus,
+    input_ids: Sequence[list[int]],
+    targets: Tensor,
+    held_out: int,
+    sound_repeats: int,
+    seed: int,
+) -> tuple[DistilledTexts, DistilledTexts]:
+    """Split a corpus at random into texts to train on and held-out texts.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        N texts.
+    input_ids : sequence of list of int
+        Their token ids.
+    targets : Tensor [N, D]
+        Their targets.
+    held_out : int
+        Texts for validation.
+    sound_repeats : int
+        How often an epoch has a text about a sound.
+    seed : int
+        Of the split.
+
+    Returns
+    -------
+    tuple of DistilledTexts
+        To train on, and held out.
+    """
+    rows = list(range(len(corpus.texts)))
+    random.Random(seed).shuffle(rows)
+    train = rows[held_out:]
+    repeated = [
+        r for r in train for _ in range(sound_repeats if corpus.is_sound[r] else 1)
+    ]
+    return (
+        DistilledTexts(input_ids, targets, repeated),
+        DistilledTexts(input_ids, targets, rows[:held_out]),
+    )
+
+
+def collate(items: Sequence[tuple[list[int], Tensor]]) -> Batch:
+    """Pad the token ids of a batch on the right."""
+    width = max(len(ids) for ids, _ in items)
+    ids = torch.tensor([ids + [PAD] * (width - len(ids)) for ids, _ in items])
+    mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i, _ in items])
+    targets = torch.stack([target for _, target in items])
+    return {"input_ids": ids, "attention_mask": mask, "targets": targets}
+
+
+class TextBrain(sb.Brain):
+    """Trains a text tower on a teacher's projected embeddings: loss 1 - cosine.
+
+    Parameters
+    ----------
+    student : TextTower
+        The tower.
+    tokenizer : PreTrainedTokenizerBase
+        The student's.
+    measure : callable
+        Metrics of an `Embed`, after each epoch; see `text_metrics`.
+    lr : float
+        Highest learning rate.
+    warmup_steps : int
+        Steps until it is reached; after them it falls to 0 as half a cosine.
+    weight_decay : float
+        Of AdamW.
+    number_of_epochs : int
+        Length of the training.
+    run_opts : mapping
+        SpeechBrain's run options.
+    checkpointer : Checkpointer
+        Saves the student, and what SpeechBrain adds.
+    train_logger : TrainLogger, optional
+        Gets loss and metrics of each epoch.
+    ckpt_interval_steps : int
+        Steps between checkpoints inside an epoch; 0: none.
+
+    Attributes
+    ----------
+    metrics : dict of str to float
+        Of the last validation.
+    """
+
+    def __init__(
+        self,
+        student: TextTower,
+        tokenizer: PreTrainedTokenizerBase,
+        measure: Callable[[Embed], dict[str, float]],
+        *,
+        lr: float,
+        warmup_steps: int,
+        weight_decay: float,
+        number_of_epochs: int,
+        run_opts: Mapping[str, Any],
+        checkpointer: Checkpointer,
+        train_logger: TrainLogger | None = None,
+        ckpt_interval_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            {"student": student},
+            lambda parameters: torch.optim.AdamW(
+                parameters, lr, weight_decay=weight_decay
+            ),
+            {"ckpt_interval_steps": ckpt_interval_steps},
+            run_opts,
+            checkpointer,
+        )
+        self.tokenizer, self.measure_texts = tokenizer, measure
+        self.lr, self.warmup_steps = lr, warmup_steps
+        self.epoch_counter = EpochCounter(number_of_epochs)
+        self.train_logger = train_logger
+        self.metrics: dict[str, float] = {}
+        self.total_steps = 0
+        checkpointer.add_recoverables(
+            {"student": student, "counter": self.epoch_counter}
+        )
+
+    def train(
+        self,
+        texts: DistilledTexts,
+        held_out: DistilledTexts,
+        sampler: DynamicBatchSampler,
+    ) -> None:
+        """Fit the student, then load the checkpoint that is best on held-out texts."""
+        self.train_sampler = sampler  # Brain.fit reshuffles it at each epoch
+        self.total_steps = len(sampler) * self.epoch_counter.limit
+        valid = {"batch_size": 128, "collate_fn": collate}
+        self.fit(
+            self.epoch_counter,
+            texts,
+            held_out,
+            train_loader_kwargs={"batch_sampler": sampler, "collate_fn": collate},
+            valid_loader_kwargs=dict(valid),
+        )
+        self.evaluate(
+            held_out, max_key="held_out_cosine", test_loader_kwargs=dict(valid)
+        )
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
+        """Embed a batch of texts: [B, projection_dim]."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        return self.modules.student(ids.to(self.device), mask.to(self.device))
+
+    def compute_objectives(
+        self, predictions: Tensor, batch: Batch, stage: sb.Stage
+    ) -> Tensor:
+        """Mean of 1 - cosine over the batch."""
+        cosine = (predictions * batch["targets"].to(self.device)).sum(-1)
+        if stage != sb.Stage.TRAIN:
+            self.cosines.append(cosine.detach())
+        return (1 - cosine).mean()
+
+    def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
+        """Set the learning rate of a step."""
+        done, total = self.optimizer_step + 1, self.total_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * cosine_decay(done, total, self.warmup_steps)
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Reset the cosines of a validation."""
+        self.cosines: list[Tensor] = []
+
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """Measure the student after each epoch, and keep the best checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = float(stage_loss)
+            return
+        student = self.modules.student
+        self.metrics = self.measure_texts(
+            lambda texts: student.embed(texts, self.tokenizer)
+        )
+        self.metrics["held_out_cosine"] = torch.cat(self.cosines).mean().item()
+        if not all(map(math.isfinite, self.metrics.values())):
+            raise ValueError(f"Validation is not finite: {self.metrics}")
+        if stage != sb.Stage.VALID:
+            return
+        if self.train_logger is not None:
+            train = {"loss": self.train_loss}
+            self.train_logger.log_stats({"epoch": epoch}, train, self.metrics)
+        self.checkpointer.save_and_keep_only(
+            meta=self.metrics, max_keys=["held_out_cosine"]
+        )
+
+
+def text_metrics(
+    embed: Embed, template: str, paraphrases: Mapping[str, str]
+) -> dict[str, float]:
+    """Measure how well text embeddings separate sounds.
+
+    Parameters
+    ----------
+    embed : callable
+        Gives [N, D] embeddings of N texts, unit norm.
+    template : str
+        Of prompts.
+    paraphrases : mapping of str to str
+        One for each label of ESC-50.
+
+    Returns
+    -------
+    dict of str to float
+        Fraction of the paraphrases whose nearest prompt is that of their label:
+        esc10_among_10, esc10_among_50, esc50_among_50; off_diagonal_cosine: mean cosine
+        of different prompts; prompt_to_bare_cosine: mean cosine of a prompt and its
+        label; silence_max_cosine: highest cosine of the prompt for silence and another.
+    """
+    prompts = embed([template.format(label) for label in ESC50_LABELS])
+    texts = embed([paraphrases[label] for label in ESC50_LABELS])
+    bare = embed(list(ESC50_LABELS))
+    silence = embed([template.format("silence")])
+    ten = [ESC50_LABELS.index(label) for label in ESC10]
+    own = torch.arange(len(ESC50_LABELS))
+
+    def accuracy(similar: Tensor, target: Tensor) -> float:
+        return (similar.argmax(1) == target).double().mean().item()
+
+    similar = texts @ prompts.T
+    return {
+        "esc10_among_10": accuracy(similar[ten][:, ten], own[: len(ten)]),
+        "esc10_among_50": accuracy(similar[ten], own[ten]),
+        "esc50_among_50": accuracy(similar, own),
+        "off_diagonal_cosine": mean_off_diagonal(prompts),
+        "prompt_to_bare_cosine": (prompts * bare).sum(-1).mean().item(),
+        "silence_max_cosine": (prompts @ silence.T).max().item(),
+    }
