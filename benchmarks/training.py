@@ -39,7 +39,9 @@ from transformers import (
 )
 
 from lmaczs.clap import FrozenClap
-from lmaczs.data.prompted_dataset import PromptedClips, collate
+from lmaczs.data.clip_reader import FileReader
+from lmaczs.data.clip_texts import PromptSampler, texts_of
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset, collate
 from lmaczs.decoder import MaskDecoder
 from lmaczs.objectives.objective import make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
@@ -169,7 +171,7 @@ def write_clips(folder: Path, clips: int) -> pd.DataFrame:
 
 
 def make_brain(
-    clap: FrozenClap, data: PromptedClips, run_opts: RunOptions
+    clap: FrozenClap, data: PromptedDataset, run_opts: RunOptions
 ) -> InterpreterBrain:
     """Brain with everything that a step needs.
 
@@ -177,7 +179,7 @@ def make_brain(
     ----------
     clap : FrozenClap
         The model to be explained.
-    data : PromptedClips
+    data : PromptedDataset
         Training clips; they give the classes, too.
     run_opts : RunOptions
         Device, precision and the group's backend.
@@ -301,13 +303,12 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
     size = options.batch or BATCHES[name]
     with tempfile.TemporaryDirectory() as folder:
         table = write_clips(Path(folder), size * (options.steps + WARM_UP))
-        data = PromptedClips(
+        data = PromptedDataset(
             table,
             clap.front_end,
-            TEMPLATES,
-            mixture_share=0.5,
-            sequence_share=0.3,
-            keep_in_memory=False,
+            FileReader(table, clap.front_end.sample_rate, keep_in_memory=False),
+            PromptSampler(texts_of(table), TEMPLATES),
+            Mixing(mix_prob=0.5, concat_prob=0.3),
         )
         brain = make_brain(clap, data, run_opts)
         loader = brain.make_dataloader(

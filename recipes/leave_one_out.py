@@ -102,7 +102,7 @@ def fine_tune(
     recipe = [
         str(ROOT / name) for name in ("recipes/train.py", "hparams/finetune.yaml")
     ]
-    ours = [f"--manifest={manifest}", f"--other_labels={others}"]
+    ours = [f"--manifest={manifest}", f"--extra_labels={others}"]
     out_folder = f"--output_folder={out}"
     subprocess.run([sys.executable, *recipe, *ours, out_folder, *options], check=True)
     count = {"label": label, "clips": int((clips.split == "test").sum())}

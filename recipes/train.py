@@ -23,6 +23,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.data.prompted_dataset import collate
+from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
@@ -36,7 +37,7 @@ from lmaczs.training.run_identity import (
 from lmaczs.utils.digests import clips_digest
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import parse_options, plain_values
+from lmaczs.utils.options import load_part, parse_options, plain_values
 
 OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
@@ -44,7 +45,6 @@ OBJECTIVE = (
 )
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
-SPLITS = ("train", "valid", "test")
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -63,8 +63,11 @@ def main(argv: list[str]) -> dict[str, float]:
     hparams_file, run_opts, overrides = parse_options(argv)
     run_opts = join_group(run_opts)
     objective_of(plain_values(hparams_file, overrides))  # refused before models load
+    splits = read_data(hparams_file, overrides)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
+    data = hparams["build_datasets"](splits)
+    hparams |= {f"{split}_data": getattr(data, split) for split in SPLITS}
     require_a_batch(hparams)
     begin_run(
         hparams["output_folder"],
@@ -76,20 +79,28 @@ def main(argv: list[str]) -> dict[str, float]:
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     if hparams["num_threads"] is not None:
         torch.set_num_threads(hparams["num_threads"])
-    brain = make_brain(hparams, run_opts)
-    loader = {**hparams["dataloader"], "collate_fn": collate}
+    brain = make_brain(hparams, run_opts, splits)
+    loader = {**hparams["valid_dataloader_opts"], "collate_fn": collate}
     before = measure_before(brain, hparams, loader)
     brain.fit(
         brain.epoch_counter,
         hparams["train_data"],
         hparams["valid_data"],
-        train_loader_kwargs={**loader, "shuffle": True, "drop_last": True},
+        train_loader_kwargs={**hparams["train_dataloader_opts"], "collate_fn": collate},
         valid_loader_kwargs=dict(loader),
     )
     after = test(brain, hparams, loader)
     if before and sb.utils.distributed.if_main_process():
         print(comparison(before, after))
     return after
+
+
+def read_data(hparams_file: str, overrides: str) -> Splits:
+    """Prepare the data set that a training YAML names, in one process, and read it."""
+    data = load_part(hparams_file, overrides, ["prepare_data", "read_splits"])
+    if "prepare_data" in data:
+        run_on_main(data["prepare_data"])
+    return data["read_splits"]()
 
 
 def require_a_batch(hparams: dict[str, Any]) -> None:
@@ -117,13 +128,15 @@ def objective_of(hparams: Mapping[str, Any]) -> Objective:
     return make_objective(**{name: hparams[name] for name in OBJECTIVE})
 
 
-def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
+def make_brain(
+    hparams: dict[str, Any], run_opts: Any, splits: Splits
+) -> InterpreterBrain:
     """Brain and run card of a training YAML."""
     card = {
         **{key: hparams[key] for key in CARD},
         "clap_source": hparams["clap_source"],
         "template": hparams["templates"][0],
-        "split": getattr(hparams.get("splits"), "split_by", ""),
+        "split": splits.split_by,
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
     return InterpreterBrain(
@@ -138,7 +151,9 @@ def make_brain(hparams: dict[str, Any], run_opts: Any) -> InterpreterBrain:
         checkpointer=hparams["checkpointer"],
         train_logger=hparams["train_logger"],
         tensorboard=hparams["tensorboard"],
-        start_loader_opts=hparams["dataloader"] if is_fine_tuning(hparams) else None,
+        start_loader_opts=hparams["valid_dataloader_opts"]
+        if is_fine_tuning(hparams)
+        else None,
     )
 
 

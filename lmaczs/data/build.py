@@ -15,10 +15,13 @@ from typing import Any
 import pandas as pd
 
 from lmaczs.data import caption_sets, esc50, urbansound8k
+from lmaczs.data.augment import WaveformAugment
+from lmaczs.data.clip_reader import FileReader
+from lmaczs.data.clip_texts import PromptSampler, texts_of
 from lmaczs.data.manifest import clip_splits, manifest_splits, read_manifest
-from lmaczs.data.prompted_dataset import PromptedClips
-from lmaczs.data.shards.dataset import PromptedShards
-from lmaczs.data.shards.reader import is_shards, read_shards
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
+from lmaczs.data.shards.dataset import ShardDataset, ShardReader
+from lmaczs.data.shards.reader import in_shards, is_shards, read_shards
 from lmaczs.data.splits import Splits
 from lmaczs.frontend import FrontEnd
 from lmaczs.utils.errors import InputError
@@ -149,7 +152,7 @@ def read_splits(
     Returns
     -------
     Splits
-        A row a clip: id, path, label, phrases and what the set has besides.
+        A row a clip: id, path, label, texts and what the set has besides.
     """
     if data_folder is None and manifest is not None:
         if is_shards(manifest):
@@ -186,126 +189,82 @@ def labelled_test_clips(**source: Any) -> tuple[pd.DataFrame, list[str]]:
     return clips, sorted(rows.label.unique())
 
 
-TRAINING = {
-    "mixture_share",
-    "mixture_db",
-    "sequence_share",
-    "gain_db",
-    "disturb",
-    "predicted_share",
-}
-
-
 @dataclass(frozen=True)
 class PromptedSplits:
-    """Clips with prompts of the three splits.
+    """Clips with prompts of the three splits; of the first, mixtures are drawn."""
 
-    Attributes
-    ----------
-    train, valid, test : PromptedClips
-        Of the first one, mixtures, gains and captions are drawn in each epoch.
-    """
-
-    train: PromptedClips
-    valid: PromptedClips
-    test: PromptedClips
+    train: PromptedDataset | ShardDataset
+    valid: PromptedDataset | ShardDataset
+    test: PromptedDataset | ShardDataset
 
 
-def prompted_splits(
-    manifest: str | Path,
-    front_end: FrontEnd,
-    templates: Sequence[str],
-    other_labels: Sequence[str] = (),
-    valid_share: float = 0.2,
-    test_share: float = 0.2,
-    negatives_per_clip: int = 1,
-    buffer_clips: int = 256,
-    **options: Any,
-) -> PromptedSplits:
-    """Make the data of a training: the one place where its source is chosen.
-
-    Parameters
-    ----------
-    manifest : str or Path
-        A CSV, see `lmaczs.data.manifest`; or the shards to train on, see
-        `lmaczs.data.shards.reader`.
-    front_end : FrontEnd
-        Gives rate and length policy.
-    templates : sequence of str
-        For labels; captions are taken as they are.
-    other_labels : sequence of str
-        Labels that no clip has, to be asked for as well.
-    valid_share : float
-        Share of the training recordings, see `fill_splits`.
-    test_share : float
-        Likewise.
-    negatives_per_clip : int
-        Absent prompts for each training clip.
-    buffer_clips : int
-        Of shards, see `PromptedShards`.
-    **options : Any
-        Further ones of `PromptedClips`.
-
-    Returns
-    -------
-    PromptedSplits
-    """
-    if is_shards(manifest):
-        splits, kind = read_splits(None, manifest), PromptedShards
-        options["buffer_clips"] = buffer_clips
-    else:
-        splits = read_splits(None, manifest, "", valid_share, test_share)
-        kind = PromptedClips
-    return prompted(
-        splits, front_end, templates, other_labels, negatives_per_clip, options, kind
-    )
-
-
-def prompted(
+def build_datasets(
     splits: Splits,
     front_end: FrontEnd,
     templates: Sequence[str],
-    other_labels: Sequence[str],
-    negatives_per_clip: int,
-    options: dict[str, Any],
-    kind: type[PromptedClips] = PromptedClips,
+    mixing: Mixing,
+    augment: WaveformAugment | None = None,
+    extra_labels: Sequence[str] = (),
+    negatives_per_clip: int = 1,
+    predicted_prob: float = 0.0,
+    keep_in_memory: bool = False,
+    buffer_clips: int = 256,
+    seed: int = 0,
 ) -> PromptedSplits:
-    """Put prompts to the clips of three tables.
+    """Make what a decoder is trained, validated and tested on.
 
     Parameters
     ----------
     splits : Splits
-        A row a clip, with its phrases.
+        From `read_splits`.
     front_end : FrontEnd
-        See `prompted_splits`.
+        Gives rate and length policy.
     templates : sequence of str
-        See `prompted_splits`.
-    other_labels : sequence of str
-        See `prompted_splits`.
+        For labels; captions are taken as they are.
+    mixing : Mixing
+        Of the training clips.
+    augment : WaveformAugment, optional
+        Of the training clips.
+    extra_labels : sequence of str
+        Labels that no clip has, from which absent prompts are drawn, too.
     negatives_per_clip : int
-        See `prompted_splits`.
-    options : dict
-        See `prompted_splits`.
-    kind : type
-        What reads the clips.
+        Absent prompts for each training clip; one in validation and test.
+    predicted_prob : float
+        Probability that the predicted class replaces a training clip's first prompt.
+    keep_in_memory : bool
+        Whether clips that were read are kept; without effect on shards.
+    buffer_clips : int
+        Of shards: clips that each worker holds to draw from.
+    seed : int
+        Of everything that is drawn.
 
     Returns
     -------
     PromptedSplits
     """
     tables = (splits.train, splits.valid, splits.test)
-    said = {phrase for table in tables for row in table.phrases for phrase in row}
-    labels = {phrase.words for phrase in said if phrase.is_label}.union(other_labels)
-    shared = {"labels": sorted(labels), **options}
-    judged = {k: v for k, v in shared.items() if k not in TRAINING}
-    train = kind(
-        splits.train,
-        front_end,
-        templates,
-        negatives_per_clip=negatives_per_clip,
-        **shared,
+    texts = {text for table in tables for row in table.texts for text in row}
+    labels = sorted({text.words for text in texts if text.is_label}.union(extra_labels))
+
+    def make(
+        table: pd.DataFrame,
+        prompts: PromptSampler,
+        mixing: Mixing | None = None,
+        augment: WaveformAugment | None = None,
+    ) -> PromptedDataset | ShardDataset:
+        rate, drawn = front_end.sample_rate, (prompts, mixing, augment, seed)
+        if in_shards(table):
+            shards = ShardReader(table, rate)
+            clips = PromptedDataset(table, front_end, shards, *drawn)
+            return ShardDataset(clips, shards, buffer_clips)
+        files = FileReader(table, rate, keep_in_memory)
+        return PromptedDataset(table, front_end, files, *drawn)
+
+    options = (templates, labels, negatives_per_clip, predicted_prob)
+    drawn = PromptSampler(texts_of(splits.train), *options)
+    valid, test = (PromptSampler(texts_of(x), templates, labels) for x in tables[1:])
+    return PromptedSplits(
+        make(splits.train, drawn, mixing, augment),
+        make(splits.valid, valid),
+        make(splits.test, test),
     )
-    valid, test = (
-        kind(table, front_end, templates, train=False, **judged) for table in tables[1:]
-    )
-    return PromptedSplits(train, valid, test)

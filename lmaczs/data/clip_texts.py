@@ -1,4 +1,4 @@
-"""What may be said of a clip: captions as they are, labels inside a template."""
+"""Captions and labels of clips, and the prompts that are drawn from them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lmaczs.utils.errors import InputError
 
-class Phrase(NamedTuple):
+
+class ClipText(NamedTuple):
     """A caption or a label.
 
     Attributes
@@ -17,7 +19,7 @@ class Phrase(NamedTuple):
     words : str
         The caption, or the label's name.
     is_label : bool
-        Whether a template is put around it.
+        Whether it is put into a template.
     """
 
     words: str
@@ -25,112 +27,176 @@ class Phrase(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What two phrases share that say the same: case and full stop do not count."""
+        """Equal for texts that differ in case or full stop alone."""
         return self.words.casefold().strip(" .")
 
-    def sentence(self, template: str) -> str:
-        """What the text tower is given.
-
-        Parameters
-        ----------
-        template : str
-            With ``{}`` in the label's place.
-
-        Returns
-        -------
-        str
-        """
+    def prompt(self, template: str) -> str:
+        """The prompt: the label in the template's ``{}``, a caption as it is."""
         return template.format(self.words) if self.is_label else self.words
 
 
-class PhrasePool:
-    """Distinct phrases, of which prompts for what is absent are drawn.
+class NegativePool:
+    """Distinct texts, from which prompts for what is absent are drawn.
 
     Parameters
     ----------
-    phrases : iterable of Phrase
-        Of phrases that say the same the first one stays.
+    texts : iterable of ClipText
+        Of texts with one key the first stays.
     """
 
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        first: dict[str, Phrase] = {}
-        for phrase in phrases:
-            first.setdefault(phrase.key, phrase)
-        self.phrases = list(first.values())
+    def __init__(self, texts: Iterable[ClipText]) -> None:
+        first: dict[str, ClipText] = {}
+        for text in texts:
+            first.setdefault(text.key, text)
+        self.texts = list(first.values())
         self._place = {key: place for place, key in enumerate(first)}
 
     def __len__(self) -> int:
-        return len(self.phrases)
+        return len(self.texts)
 
-    def outside(self, inside: Iterable[Phrase]) -> np.ndarray:
-        """Places of the phrases that say something else.
-
-        Parameters
-        ----------
-        inside : iterable of Phrase
-            What must not be drawn: all that may be said of a clip.
-
-        Returns
-        -------
-        ndarray [n], int
-            Ascending.
-        """
-        excluded = {self._place[p.key] for p in inside if p.key in self._place}
+    def outside(self, inside: Iterable[ClipText]) -> np.ndarray:
+        """Places, ascending, of the texts that are none of those given."""
+        excluded = {self._place[t.key] for t in inside if t.key in self._place}
         return np.delete(np.arange(len(self)), sorted(excluded))
 
     def draw(
         self, count: int, places: np.ndarray, rng: np.random.Generator
-    ) -> list[Phrase]:
-        """Draw phrases without repetition.
+    ) -> list[ClipText]:
+        """Draw texts from some places (see `outside`) without repetition."""
+        return [self.texts[i] for i in rng.choice(places, count, replace=False)]
+
+
+def texts_of(table: pd.DataFrame) -> list[tuple[ClipText, ...]]:
+    """Texts of each clip of a table: its column ``texts``, or its label."""
+    if "texts" in table:
+        return list(table.texts)
+    return [(ClipText(label),) for label in table.label]
+
+
+class PromptSampler:
+    """Prompts for the clips of a table: of the clip itself, and of other clips.
+
+    The first prompt is a text of the clip: in training one of several captions is drawn
+    in each epoch. The others are texts of other clips; in a mixture the first of them
+    is the partner's half of the time, and then it is present.
+
+    Parameters
+    ----------
+    texts : sequence of tuple of ClipText
+        Of each clip.
+    templates : sequence of str
+        One is drawn for each prompt in training; the first is for evaluation.
+    labels : sequence of str, optional
+        Labels of the whole data set, from which absent prompts are drawn besides the
+        captions. None: those of `texts`.
+    negatives_per_clip : int
+        Number of prompts beside the first.
+    predicted_prob : float
+        Probability that the predicted class replaces the first prompt in training.
+
+    Raises
+    ------
+    InputError
+        If there are too few labels or captions for `negatives_per_clip`.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[tuple[ClipText, ...]],
+        templates: Sequence[str],
+        labels: Sequence[str] | None = None,
+        negatives_per_clip: int = 1,
+        predicted_prob: float = 0.0,
+    ) -> None:
+        self.texts, self.templates = list(texts), list(templates)
+        everything = [text for row in self.texts for text in row]
+        own = {text.words for text in everything if text.is_label}
+        self.labels = sorted(own if labels is None else labels)
+        captions = [text for text in everything if not text.is_label]
+        self.pool = NegativePool([*map(ClipText, self.labels), *captions])
+        self.negatives_per_clip = negatives_per_clip
+        self.predicted_prob = predicted_prob
+        self.clips_with: dict[str, list[int]] = {}
+        for row, clip_texts in enumerate(self.texts):
+            for text in clip_texts:
+                self.clips_with.setdefault(text.key, []).append(row)
+        self._require_negatives()
+
+    def _require_negatives(self) -> None:
+        """Refuse a pool that is too small for a clip, or a mixture of two."""
+        count = self.negatives_per_clip
+        most = sorted((len(row) for row in self.texts), reverse=True)[:2]
+        left = min(len(self.pool) - most[0], len(self.pool) - sum(most) + 1)
+        if count > 0 and left < count:
+            raise InputError(
+                f"negatives_per_clip is {count}, but there are only {len(self.pool)} "
+                "labels and captions to draw absent prompts from"
+            )
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Classes of the zero-shot classifier, each with its prompt.
+
+        All labels, and the first caption of each clip that begins with one: zero-shot
+        classification is then retrieval among the split's captions.
+        """
+        firsts = [row[0] for row in self.texts]
+        found = {one.words: one.words for one in firsts if not one.is_label}
+        return found | {x: self.templates[0].format(x) for x in self.labels}
+
+    def partners(self, row: int, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Clips that share no text with a clip, out of some rows or of all."""
+        own = {i for text in self.texts[row] for i in self.clips_with[text.key]}
+        if rows is None:
+            return np.delete(np.arange(len(self.texts)), sorted(own))
+        return np.array([other for other in rows if other not in own], dtype=int)
+
+    def draw(
+        self, row: int, partner: int | None, rng: np.random.Generator, training: bool
+    ) -> tuple[list[str], list[bool]]:
+        """Draw the prompts of a clip.
 
         Parameters
         ----------
-        count : int
-            How many.
-        places : ndarray [n], int
-            From `outside`.
+        row : int
+            The clip.
+        partner : int, optional
+            The clip that it is mixed with.
         rng : numpy.random.Generator
-            Source of chance.
+            Random generator.
+        training : bool
+            Whether captions and templates are drawn; the first of each otherwise.
 
         Returns
         -------
-        list of Phrase
+        tuple
+            Prompts, the clip's own first, and which of them are present.
         """
-        return [self.phrases[i] for i in rng.choice(places, count, replace=False)]
+        own = self.texts[row]
+        others = () if partner is None else self.texts[partner]
+        absent = self.pool.outside([*own, *others])
+        # every clip has as many prompts: where labels are few, the partner's is one
+        with_partner = partner is not None and self.negatives_per_clip > 0
+        with_partner = with_partner and (
+            rng.random() < 0.5 or len(absent) < self.negatives_per_clip
+        )
+        present = [
+            self._one_of(x, rng, training)
+            for x in ([own, others] if with_partner else [own])
+        ]
+        count = 1 + self.negatives_per_clip - len(present)
+        drawn = self.pool.draw(count, absent, rng)
+        prompts = [
+            text.prompt(self._template(rng, training)) for text in [*present, *drawn]
+        ]
+        return prompts, [True] * len(present) + [False] * len(drawn)
 
+    def _one_of(
+        self, texts: tuple[ClipText, ...], rng: np.random.Generator, training: bool
+    ) -> ClipText:
+        # nothing is drawn where there is no choice
+        several = training and len(texts) > 1
+        return texts[int(rng.integers(len(texts)))] if several else texts[0]
 
-def phrases_of(table: pd.DataFrame) -> list[tuple[Phrase, ...]]:
-    """What may be said of each clip.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row a clip: phrases, or label.
-
-    Returns
-    -------
-    list of tuple of Phrase
-    """
-    if "phrases" in table:
-        return list(table.phrases)
-    return [(Phrase(label),) for label in table.label]
-
-
-def holders_of(phrases: Sequence[tuple[Phrase, ...]]) -> dict[str, list[int]]:
-    """Clips of which a phrase is said.
-
-    Parameters
-    ----------
-    phrases : sequence of tuple of Phrase
-        From `phrases_of`.
-
-    Returns
-    -------
-    dict of str to list of int
-        By the phrases' keys.
-    """
-    holders: dict[str, list[int]] = {}
-    for row, said in enumerate(phrases):
-        for phrase in said:
-            holders.setdefault(phrase.key, []).append(row)
-    return holders
+    def _template(self, rng: np.random.Generator, training: bool) -> str:
+        return self.templates[int(rng.integers(len(self.templates))) if training else 0]

@@ -26,7 +26,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
-from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.lists import MissingDataError
 from lmaczs.data.splits import SPLITS, Splits, fill_splits
 from lmaczs.utils.errors import InputError
@@ -306,17 +306,17 @@ def join_rows(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a clip, as its first row has it, with phrases, a tuple of `Phrase`: each
+        A row a clip, as its first row has it, with texts, a tuple of `ClipText`: each
         text and label once; label is the first of them that is one, or empty.
     """
     columns = rows.reindex(columns=[*CLIP, "text", "label"])
     text = columns.text.fillna("")
-    phrases = list(map(Phrase, text.where(text != "", columns.label), text == ""))
+    words = map(ClipText, text.where(text != "", columns.label), text == "")
     places = columns[CLIP].astype(str)
-    joined: dict[tuple, list[Phrase]] = {}
-    for clip, phrase in zip(places.itertuples(False, None), phrases, strict=True):
-        joined.setdefault(clip, []).append(phrase)
+    joined: dict[tuple, list[ClipText]] = {}
+    for clip, one in zip(places.itertuples(False, None), words, strict=True):
+        joined.setdefault(clip, []).append(one)
     clips = rows[~places.duplicated()].reset_index(drop=True)
     kept = [tuple(dict.fromkeys(one)) for one in joined.values()]
     labels = [[p.words for p in one if p.is_label] for one in kept]
-    return clips.assign(phrases=kept, label=[(x or [""])[0] for x in labels])
+    return clips.assign(texts=kept, label=[(x or [""])[0] for x in labels])

@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, IterableDataset
 
 from lmaczs.clap import FrozenClap
-from lmaczs.data.prompted_dataset import PromptedClips, collate
-from lmaczs.data.shards.dataset import PromptedShards
+from lmaczs.data.prompted_dataset import PromptedDataset, collate
+from lmaczs.data.shards.dataset import ShardDataset
 from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain
 from lmaczs.frontend import Domain, cell_power
@@ -128,13 +128,13 @@ class AveragedBrain(sb.Brain):
         DataLoader
         """
         options = {
-            # else every epoch would begin with empty memories (PromptedClips)
+            # else every epoch would begin with empty memories (FileReader)
             "persistent_workers": loader_kwargs.get("num_workers", 0) > 0,
             "pin_memory": torch.device(self.device).type == "cuda",
             **loader_kwargs,
         }
-        if isinstance(dataset, PromptedShards):
-            loader = dataset.loader(**options)
+        if hasattr(dataset, "make_loader"):  # it deals its clips to the processes
+            loader = dataset.make_loader(**options)
             if ckpt_prefix is not None and self.checkpointer is not None:
                 self.checkpointer.add_recoverable(ckpt_prefix + stage.name, loader)
             return loader
@@ -248,7 +248,7 @@ class InterpreterBrain(AveragedBrain):
         Trained in place.
     objective : Objective
         What the masks are trained for.
-    data : mapping of str to PromptedClips
+    data : mapping of str to PromptedDataset or ShardDataset
         The splits train, valid and test. Training and validation have the classes of
         valid.
     options : TrainingOptions
@@ -276,7 +276,7 @@ class InterpreterBrain(AveragedBrain):
         clap: FrozenClap,
         decoder: MaskDecoder,
         objective: Objective,
-        data: Mapping[str, PromptedClips],
+        data: Mapping[str, PromptedDataset | ShardDataset],
         options: TrainingOptions,
         opt_class: Callable[..., torch.optim.Optimizer],
         hparams: Mapping[str, Any] | None = None,
@@ -402,7 +402,7 @@ class InterpreterBrain(AveragedBrain):
             flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
             text = self.clap.encode_text(flat).view(*present.shape, -1)
             same = self.objective.options.same_prompt_cosine
-            replaced = batch["ask_predicted"]
+            replaced = batch["use_predicted"]
             return use_predicted_prompt(text, present, replaced, predicted, same)
         if stage == sb.Stage.TRAIN:
             return predicted[:, None], present[:, :1], unknown

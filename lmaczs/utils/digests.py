@@ -42,7 +42,7 @@ def clips_digest(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : DataFrame
-        id and path, and what there is of split, label, text, phrases, start and stop.
+        id and path, and what there is of split, label, text, texts, start and stop.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def clips_digest(table: pd.DataFrame) -> str:
 def _row(row: Mapping[str, Any]) -> list[Any]:
     path = Path(row["path"])
     size = path.stat().st_size if path.is_file() else None  # None: it is in a shard
-    said = [[one.words, one.is_label] for one in row.get("phrases", ())]
+    said = [[one.words, one.is_label] for one in row.get("texts", ())]
     words = [row.get(name) or "" for name in ("split", "label", "text")]
     cut = [None if pd.isna(x := row.get(name)) else x for name in ("start", "stop")]
     return [row["id"], *words, said, *cut, size]

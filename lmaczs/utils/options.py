@@ -8,6 +8,8 @@ option, or a value that is no YAML is refused here, in one sentence with the fix
 from __future__ import annotations
 
 import difflib
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,17 @@ RENAMED: dict[str, str] = {
     "best_mode": "checkpoint_mode",
     "peak_lr": "lr",
     "saliency": "explainers",
+    "mixture_share": "mix_prob",
+    "mixture_db": "mix_snr_db",
+    "sequence_share": "concat_prob",
+    "gain_db": "max_attenuation_db",
+    "disturb": "augment",
+    "speed_share": "speed_prob",
+    "noise_share": "noise_prob",
+    "band_share": "band_prob",
+    "predicted_share": "predicted_prob",
+    "other_labels": "extra_labels",
+    "dataloader": "train_dataloader_opts",
     "share": "contamination_snr_db",
     "curve_shares": "insertion_fractions",
     "cascade_clips": "randomisation_clips",
@@ -133,6 +146,45 @@ def plain_values(hparams_file: str | Path, overrides: str = "") -> dict[str, Any
     return dict(tree)
 
 
+def load_part(
+    hparams_file: str | Path, overrides: str, keys: Sequence[str]
+) -> dict[str, Any]:
+    """Build some keys of a YAML, and nothing but what they refer to.
+
+    So what a command is to read can be refused before a model is loaded or a folder
+    is made.
+
+    Parameters
+    ----------
+    hparams_file : str or Path
+        The YAML.
+    overrides : str
+        Values that replace its own, as YAML.
+    keys : sequence of str
+        Those that the file does not have are left out.
+
+    Returns
+    -------
+    dict
+        As `load_hyperpyyaml` returns it.
+    """
+    from hyperpyyaml import load_hyperpyyaml
+
+    tree, part, queue = plain_values(hparams_file, overrides), {}, list(keys)
+    while queue:
+        key = queue.pop()
+        if key in tree and key not in part:
+            part[key] = tree[key]
+            queue += re.findall(r"<(\w+)", _dumped({key: tree[key]}))
+    return load_hyperpyyaml(_dumped(part))
+
+
+def _dumped(tree: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    YAML().dump(tree, text)
+    return text.getvalue()
+
+
 def _check_words(argv: Sequence[str]) -> None:
     """Refuse what SpeechBrain's argparse and its conversion to YAML misread."""
     from speechbrain.utils.run_opts import HELP_TEXTS
@@ -195,7 +247,8 @@ def _unknown(key: str, tree: Mapping[str, Any], path: str | Path) -> str:
     parts = key.split(".")
     if len(parts) > 1 and parts[0] in tree:
         return f"--{key}: write {_nested(parts)}"
-    inside = next((place for place in _places(tree) if place[-1] == key), None)
+    names = {key, RENAMED.get(key)}
+    inside = next((place for place in _places(tree) if place[-1] in names), None)
     if inside:
         return f"--{key} is a part of --{inside[0]}: write {_nested(inside)}"
     near = difflib.get_close_matches(key, map(str, tree), n=1)

@@ -113,6 +113,6 @@ def test_another_archive_than_the_yaml_names(
     tmp_path: Path,
 ) -> None:
     """The digest of the release is what counts unless another one is given."""
-    with pytest.raises(DownloadError, match="not 805afc61.* as expected"):
+    with pytest.raises(DownloadError, match="expected 805afc61"):
         recipe("train").main(argv(tmp_path, tiny_clap_folder, archive_url=url))
     assert not (tmp_path / "ESC50").exists()

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import speechbrain as sb
 import torch
-import yaml
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
@@ -321,19 +320,3 @@ def test_a_mistake_on_the_command_line_is_a_sentence(
     assert "Traceback" not in done.stderr
     said = done.stderr.splitlines()[-1]
     assert said == f"train.py: --manifest={tmp_path / 'none.csv'} does not exist"
-
-
-@pytest.mark.parametrize("recipe", ["captions.yaml", "finetune.yaml"])
-def test_the_objective_is_that_of_esc50(recipe: str) -> None:
-    """The weights that were tuned on one recipe are those of all."""
-    loader = type("Loader", (yaml.SafeLoader,), {})
-    loader.add_multi_constructor("", lambda loader, suffix, node: None)
-    own, esc50 = (
-        yaml.load((ROOT / "hparams" / name).read_text(), Loader=loader)
-        for name in (recipe, "esc50.yaml")
-    )
-    shared = ["objective", "loss_weights", "absent_cosine", "same_prompt_cosine"]
-    shared += ["absent_prompts", "present_prompts", "margin", "mixture_share"]
-    shared += ["speed_share", "noise_share", "band_share", "predicted_share"]
-    for name in shared:
-        assert own[name] == esc50[name]

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
-NAMES = ("esc50.yaml", "urbansound8k.yaml")
 CLASSES = ("car_horn", "dog_bark", "siren")
 # rate in Hz, channels, sample format, seconds
 STORED_AS = [
@@ -89,7 +88,6 @@ def test_training_on_ten_folds(
     sets = (data.train_data, data.valid_data, data.test_data)
     assert [set(one.table.fold) for one in sets] == [set(range(1, 9)), {9}, {10}]
     assert brains[0].optimizer_step == 4  # 24 clips, 6 at a time
-    assert all(one.memory is None for one in sets)
 
 
 def test_folds_on_the_command_line_may_not_overlap(
@@ -101,19 +99,3 @@ def test_folds_on_the_command_line_may_not_overlap(
     with pytest.raises(ValueError, match="a fold is in two splits"):
         recipe("train").main(options(tmp_path / "out", test_folds="[9]"))
     assert not (tmp_path / "out").exists()
-
-
-def test_the_recipe_is_that_of_esc50() -> None:
-    """The two YAML files differ in what the data set asks for, and in nothing else."""
-    one, other = (
-        [line for line in text.splitlines() if line[:2] != "# " or "LMAC" in line]
-        for text in map(Path.read_text, map(HPARAMS.joinpath, NAMES))
-    )
-    differing = {line.split(":")[0].strip(" #") for line in set(one) ^ set(other)}
-    names = {"output_folder", "model_name", "data_folder", "dataset", "keep_in_memory"}
-    folds = {"split", "train_folds", "valid_folds", "test_folds", "leave_out"}
-    archive = {"archive_url", "archive_sha256", "archive_clips", "esc50_folder"}
-    archive |= {"url", "sha256", "clips"}
-    title = {line.split(":")[0].strip(" #") for line in (one[0], other[0])}
-    length = {"number_of_epochs"}  # sets differ in size
-    assert differing - length == names | folds | title | archive

@@ -1,24 +1,25 @@
-"""Prompted clips that come by in shards, and a loader that knows where it was."""
+"""Prompted clips read from shards, and a loader that knows its position."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from speechbrain.dataio.dataloader import SaveableDataLoader
-from speechbrain.utils.checkpoints import mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from lmaczs.data.prompted_dataset import PromptedClips
-from lmaczs.data.segments import Cut
+from lmaczs.data.prompted_dataset import PromptedDataset
 from lmaczs.data.shards.reader import ShardError, StoredClip, read_clips, webdataset
-from lmaczs.frontend import FrontEnd
 
 Item = TypeVar("Item")
 
@@ -35,7 +36,7 @@ def shuffled(
     size : int
         Of the buffer.
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
 
     Yields
     ------
@@ -57,8 +58,45 @@ def shuffled(
         yield buffer[last], buffer
 
 
-class PromptedShards(PromptedClips, IterableDataset):
-    """The items of `PromptedClips`, from shards that are read from end to end.
+class ShardReader:
+    """A `ClipReader` of shards: decodes the clips that it holds, and seeks others.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `lmaczs.data.shards.reader.read_shards`.
+    sample_rate : int
+        Rate of the waveforms, Hz.
+    """
+
+    def __init__(self, table: pd.DataFrame, sample_rate: int) -> None:
+        table = table.reset_index(drop=True)
+        self.sample_rate = sample_rate
+        self.row_of = {path: row for row, path in enumerate(table.path)}
+        shards = table.path.str.rpartition("/")[0]
+        self.shards = [clips for _, clips in table.groupby(shards, sort=False)]
+        self.held: dict[int, StoredClip] = {}
+
+    def hold(self, clips: Iterable[StoredClip]) -> None:
+        """Replace the clips that can be read without delay."""
+        self.held = {self.row_of[clip.path]: clip for clip in clips}
+
+    def read(self, row: int) -> Tensor:
+        """Waveform [samples] of the clip of a row, at the model's rate."""
+        clip = self.held[row] if row in self.held else self._seek(row)
+        return clip.load(self.sample_rate)
+
+    def at_hand(self) -> list[int]:
+        """Rows of the clips that are held."""
+        return list(self.held)
+
+    def _seek(self, row: int) -> StoredClip:
+        shard = next(clips for clips in self.shards if row in clips.index)
+        return next(itertools.islice(read_clips(shard), row - shard.index[0], None))
+
+
+class ShardDataset(IterableDataset):
+    """The items of a `PromptedDataset`, from shards that are read from end to end.
 
     In every epoch the shards are dealt anew to the processes of a run and to the
     workers of each, which draw the order of their clips, and the partner of each
@@ -66,49 +104,46 @@ class PromptedShards(PromptedClips, IterableDataset):
     whatever was dealt to whom: a worker whose shards have too few clips begins them
     again. In evaluation every clip comes once, in one of the processes.
 
-    What is drawn for a clip depends on (seed, epoch, clip) as in `PromptedClips`; its
+    What is drawn for a clip depends on (seed, epoch, clip) as in `PromptedDataset`; its
     partner also on what is in the buffer. So a run that was killed repeats itself with
     as many processes and workers as it had.
 
     Parameters
     ----------
-    table : DataFrame
-        From `lmaczs.data.shards.reader.read_shards`.
-    front_end : FrontEnd
-        Gives rate and length policy.
-    templates : sequence of str
-        See `PromptedClips`.
-    labels : sequence of str, optional
-        See `PromptedClips`.
+    clips : PromptedDataset
+        Draws the items.
+    reader : ShardReader
+        From which `clips` reads.
     buffer_clips : int
         Clips, not decoded, that each worker holds to draw from.
-    **options : Any
-        Further ones of `PromptedClips`.
     """
 
     def __init__(
-        self,
-        table: pd.DataFrame,
-        front_end: FrontEnd,
-        templates: Sequence[str],
-        labels: Sequence[str] | None = None,
-        buffer_clips: int = 256,
-        **options: Any,
+        self, clips: PromptedDataset, reader: ShardReader, buffer_clips: int = 256
     ) -> None:
-        options["keep_in_memory"] = False
-        super().__init__(table, front_end, templates, labels, **options)
-        self.row_of = {path: row for row, path in enumerate(self.table.path)}
-        shards = self.table.path.str.rpartition("/")[0]
-        self.shards = [rows for _, rows in self.table.groupby(shards, sort=False)]
-        self.buffer_clips = buffer_clips
-        self.at_hand: dict[str, StoredClip] = {}
+        self.clips, self.reader, self.buffer_clips = clips, reader, buffer_clips
+        self.table, self.classes = clips.table, clips.classes
         # The loader sets both. Shared: workers outlive an epoch.
         self.batch_size = 1
         self._batches_done = torch.zeros((), dtype=torch.long).share_memory_()
 
     @property
+    def training(self) -> bool:
+        """Whether epochs are drawn, not in order and whole."""
+        return self.clips.training
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is drawn for, in the workers, too."""
+        return self.clips.epoch
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self.clips.epoch = number
+
+    @property
     def batches_done(self) -> int:
-        """Batches of the epoch that a run which goes on has behind it."""
+        """Batches of the epoch that a resumed run has behind it."""
         return int(self._batches_done)
 
     @batches_done.setter
@@ -120,41 +155,30 @@ class PromptedShards(PromptedClips, IterableDataset):
         """Batches of a training epoch."""
         return len(self) // self.batch_size
 
+    def __len__(self) -> int:
+        return len(self.clips)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        shard = next(rows for rows in self.shards if index in rows.index)
-        place = index - shard.index[0]
-        clip = next(itertools.islice(read_clips(shard), place, None))
-        return self._item(clip, [])
+        return self.clips[index]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        # not a generator: where to begin is settled when the loader asks for it
+        # not a generator: where to begin is settled when the loader calls it
         rank, processes, worker, workers = webdataset.utils.pytorch_worker_info()
-        if not self.train:
+        if not self.training:
             mine = self.shards_of(rank * workers + worker, processes * workers)
             return (self._item(clip, []) for rows in mine for clip in read_clips(rows))
-        # Batches come from the workers in turn. A run that goes on begins with the
-        # worker whose turn it was.
+        # Batches come from the workers in turn. A resumed run begins with the worker
+        # whose turn it was.
         turn = (worker + self.batches_done) % workers
         done, whole = (
             len(range(turn, batches, workers)) * (self.batch_size // processes)
             for batches in (self.batches_done, self.batches)
         )
-        stream = self._stream(rank * workers + turn, processes * workers)
+        stream = self.stream(rank * workers + turn, processes * workers)
         return (self._item(*drawn) for drawn in itertools.islice(stream, done, whole))
 
-    def loader(self, **options: Any) -> ShardLoader:
-        """Loader of this process's part.
-
-        Parameters
-        ----------
-        **options : Any
-            Of a DataLoader. Order and last batch are settled here: ``shuffle`` and
-            ``drop_last`` have no effect.
-
-        Returns
-        -------
-        ShardLoader
-        """
+    def make_loader(self, **options: Any) -> ShardLoader:
+        """Loader of this process's part; ``shuffle`` and ``drop_last`` are settled."""
         settled = {"shuffle", "drop_last"}
         return ShardLoader(self, **{k: options[k] for k in options if k not in settled})
 
@@ -173,48 +197,37 @@ class PromptedShards(PromptedClips, IterableDataset):
         list of DataFrame
             The clips of each shard.
         """
-        order = np.arange(len(self.shards))
-        if self.train:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        return [self.shards[i] for i in order[number::parts]]
+        shards = self.reader.shards
+        order = np.arange(len(shards))
+        if self.training:
+            np.random.default_rng([self.clips.seed, self.epoch]).shuffle(order)
+        return [shards[i] for i in order[number::parts]]
 
-    def _stream(
+    def stream(
         self, part: int, parts: int
     ) -> Iterator[tuple[StoredClip, list[StoredClip]]]:
-        """Clips of one worker without end, each with the buffer."""
+        """Clips of one of several workers without end, each with the buffer."""
         mine = self.shards_of(part, parts)
-        rng = np.random.default_rng([self.seed, self.epoch, part])
+        rng = np.random.default_rng([self.clips.seed, self.epoch, part])
         while True:
             clips = (clip for rows in mine for clip in read_clips(rows))
             yield from shuffled(clips, self.buffer_clips, rng)
 
     def _item(self, clip: StoredClip, buffer: list[StoredClip]) -> dict[str, Any]:
-        self.at_hand = {one.path: one for one in [*buffer, clip]}
-        return super().__getitem__(self.row_of[clip.path])
-
-    def _read(self, wanted: Cut) -> Tensor:
-        return self.at_hand[wanted.path].load(self.front_end.sample_rate)
-
-    def _draw_partner(self, index: int, rng: np.random.Generator) -> int | None:
-        """Row of a clip in the buffer of which nothing is said that is said of this."""
-        if rng.random() >= self.mixture_share:
-            return None
-        own = {phrase.key for phrase in self.phrases[index]}
-        rows = [self.row_of[path] for path in self.at_hand]
-        others = [r for r in rows if own.isdisjoint(p.key for p in self.phrases[r])]
-        return int(rng.choice(others)) if others else None
+        self.reader.hold([*buffer, clip])
+        return self.clips[self.reader.row_of[clip.path]]
 
 
 @register_checkpoint_hooks
-class ShardLoader(SaveableDataLoader):
-    """SpeechBrain's loader for `PromptedShards`, whose position can be saved.
+class ShardLoader(DataLoader):
+    """Loader of a `ShardDataset` whose position is saved in checkpoints.
 
     SpeechBrain's own cannot save that of an iterable data set. Here the number of
-    batches is saved; of a run that goes on, their clips are read but not decoded.
+    batches is saved; when a run resumes, their clips are read but not decoded.
 
     Parameters
     ----------
-    dataset : PromptedShards
+    dataset : ShardDataset
         The clips.
     batch_size : int
         Clips of a batch: in training that of all processes together.
@@ -229,35 +242,36 @@ class ShardLoader(SaveableDataLoader):
         If shards or clips to train on cannot be dealt to all processes and workers.
     """
 
+    dataset: ShardDataset
+
     def __init__(
         self,
-        dataset: PromptedShards,
+        dataset: ShardDataset,
         batch_size: int = 1,
         num_workers: int = 0,
         **options: Any,
     ) -> None:
         self.rank, self.processes, *_ = webdataset.utils.pytorch_worker_info()
         self.parts = self.processes * max(1, num_workers)
+        self.position: int | None = None  # batches of the epoch that has begun
+        self.resume_at = 0
         dataset.batch_size = batch_size
-        if dataset.train:
+        if dataset.training:
             self._require_enough(dataset)
             batch_size //= self.processes
-        # not SaveableDataLoader's, which warns that it cannot save the position
         options |= {"batch_size": batch_size, "num_workers": num_workers}
-        DataLoader.__init__(self, dataset, **options)
-        self._speechbrain_recovery_skip_to: int | None = None
-        self._speechbrain_iterator = None
+        super().__init__(dataset, **options)
 
-    def _require_enough(self, data: PromptedShards) -> None:
+    def _require_enough(self, data: ShardDataset) -> None:
         if data.batch_size % self.processes:
             raise ShardError(
                 f"batch_size is {data.batch_size}, which {self.processes} processes "
                 "cannot share equally: it is that of all of them together"
             )
-        if len(data.shards) < self.parts:
+        if len(data.reader.shards) < self.parts:
             raise ShardError(
-                f"{len(data.shards)} shards cannot be dealt to {self.parts} workers: "
-                "lower num_workers or write smaller shards (--clips_per_shard)"
+                f"{len(data.reader.shards)} shards cannot be dealt to {self.parts} "
+                "workers: lower num_workers or write smaller shards (--clips_per_shard)"
             )
         if not data.batches:
             raise ShardError(
@@ -266,20 +280,41 @@ class ShardLoader(SaveableDataLoader):
             )
 
     def __len__(self) -> int:
-        data: PromptedShards = self.dataset
-        if data.train:
+        data = self.dataset
+        if data.training:
             return data.batches
         workers = self.parts // self.processes
         mine = range(self.rank * workers, (self.rank + 1) * workers)
         clips = [sum(map(len, data.shards_of(number, self.parts))) for number in mine]
         return sum(-(-count // data.batch_size) for count in clips)
 
-    def __iter__(self) -> Any:
-        self.dataset.batches_done = self._speechbrain_recovery_skip_to or 0
-        return super().__iter__()
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # not a generator: workers are told where to begin before they start
+        self.position, self.resume_at = self.resume_at, 0
+        self.dataset.batches_done = self.position
+        return self._counted(super().__iter__())
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.position = (self.position or 0) + 1
+            yield batch
 
     @mark_as_saver
-    def _speechbrain_save(self, path: str | Path) -> None:
-        running = self._speechbrain_iterator
-        done = None if running is None else running._num_yielded
-        Path(path).write_text(str(done))
+    def save(self, path: str | Path) -> None:
+        """Write how many batches of the epoch are done."""
+        Path(path).write_text(str(self.position or 0))
+
+    @mark_as_loader
+    def load(self, path: str | Path, end_of_epoch: bool) -> None:
+        """Resume where a checkpoint was saved in mid-epoch.
+
+        Parameters
+        ----------
+        path : str or Path
+            From `save`.
+        end_of_epoch : bool
+            Whether the epoch had ended: the next one is whole.
+        """
+        # a loader that has begun: the best checkpoint is loaded for a test
+        if not end_of_epoch and self.position is None:
+            self.resume_at = int(Path(path).read_text())

@@ -30,7 +30,7 @@ except ModuleNotFoundError:  # an extra
     webdataset = None
 
 from lmaczs.audio.io import AudioError, load_audio
-from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
@@ -77,6 +77,11 @@ def is_shards(manifest: str | Path) -> bool:
     return str(manifest).endswith(".tar")
 
 
+def in_shards(table: pd.DataFrame) -> bool:
+    """Whether the clips of a table lie in shards: their paths are SHARD.tar/KEY."""
+    return table.path.str.rpartition("/")[0].str.endswith(".tar").any()
+
+
 def read_shards(pattern: str) -> Splits:
     """Tables of the clips in shards, when all shards are there.
 
@@ -90,7 +95,7 @@ def read_shards(pattern: str) -> Splits:
     Returns
     -------
     Splits
-        id, path (``shard.tar/000017``), label and phrases of each clip, shard by shard.
+        id, path (``shard.tar/000017``), label and texts of each clip, shard by shard.
 
     Raises
     ------
@@ -145,13 +150,13 @@ def _table_of(
 
 
 def _row(url: str, place: int, about: Mapping[str, Any]) -> dict[str, Any]:
-    said = [pair for phrase in about["phrases"] for pair in phrase.items()]
-    phrases = tuple(Phrase(words, kind == "label") for kind, words in said)
+    pairs = [pair for text in about["phrases"] for pair in text.items()]
+    texts = tuple(ClipText(words, kind == "label") for kind, words in pairs)
     return {
         "id": about["id"],
         "path": f"{url}/{clip_key(place)}",
-        "label": next((one.words for one in phrases if one.is_label), ""),
-        "phrases": phrases,
+        "label": next((one.words for one in texts if one.is_label), ""),
+        "texts": texts,
     }
 
 

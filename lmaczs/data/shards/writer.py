@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lmaczs.audio.io import load_audio
 from lmaczs.data.manifest import OWN
+from lmaczs.data.segments import Segment, segments_of
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
 from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.utils.errors import InputError
@@ -37,17 +38,13 @@ class Clip:
 
     Attributes
     ----------
-    path : str
-        Its recording.
-    start, stop : float or None
-        Seconds; None at the ends of the recording.
+    segment : Segment
+        Where it lies.
     about : dict
         id, phrases, and the manifest's other columns.
     """
 
-    path: str
-    start: float | None
-    stop: float | None
+    segment: Segment
     about: dict[str, Any]
 
 
@@ -132,21 +129,19 @@ def clips_of(table: pd.DataFrame) -> Iterator[Clip]:
     Parameters
     ----------
     table : DataFrame
-        A row a clip, with phrases.
+        A row a clip, with texts.
 
     Yields
     ------
     Clip
     """
-    more = [name for name in table.columns if name not in {*OWN, "phrases"}]
-    for row in table.to_dict("records"):
+    more = [name for name in table.columns if name not in {*OWN, "texts"}]
+    for segment, row in zip(segments_of(table), table.to_dict("records"), strict=True):
         phrases = [
-            {"label" if phrase.is_label else "text": phrase.words}
-            for phrase in row["phrases"]
+            {"label" if text.is_label else "text": text.words} for text in row["texts"]
         ]
         about = {"id": row["id"], "phrases": phrases, **{k: row[k] for k in more}}
-        start, stop = (None if np.isnan(row[k]) else row[k] for k in ("start", "stop"))
-        yield Clip(row["path"], start or None, stop, about)
+        yield Clip(segment, about)
 
 
 def _claim(folder: Path, planned: dict[str, list[Clip]]) -> None:
@@ -238,18 +233,18 @@ def stored(clip: Clip) -> tuple[str, bytes]:
     InputError
         If the clip has no samples.
     """
-    path = Path(clip.path)
+    path, start, stop = Path(clip.segment.path), clip.segment.start, clip.segment.stop
     _require_audio(path)
-    if clip.start is None and clip.stop is None:
+    if not start and stop is None:
         return path.suffix.removeprefix(".").lower() or "audio", path.read_bytes()
     with soundfile.SoundFile(path) as recording:
         rate, frames = recording.samplerate, recording.frames
-        first = round((clip.start or 0) * rate)
-        last = frames if clip.stop is None else min(frames, round(clip.stop * rate))
+        first = round((start or 0) * rate)
+        last = frames if stop is None else min(frames, round(stop * rate))
         if first >= last:
             raise InputError(
                 f"{path}: clip {clip.about['id']} has no sample between its start and "
-                "its stop; mend them in the manifest"
+                "its stop; fix them in the manifest"
             )
         recording.seek(first)
         exact = recording.subtype in BITS

@@ -11,12 +11,12 @@ import soundfile
 from lmaczs.clap import FrozenClap
 from lmaczs.data.build import (
     DATASETS,
+    build_datasets,
     labelled_test_clips,
-    prompted_splits,
     read_rows,
     read_splits,
 )
-from lmaczs.data.prompted_dataset import PromptedClips
+from lmaczs.data.prompted_dataset import Mixing
 
 RATE = 8000
 TEMPLATES = ["This is a sound of {}.", "{}"]
@@ -90,12 +90,12 @@ def test_every_data_set_says_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_splits_of_a_data_set(esc50: Path) -> None:
-    """Three tables of clips with phrases, and how they were split."""
+    """Three tables of clips with texts, and how they were split."""
     splits = read_splits(esc50)
     assert [len(x) for x in (splits.train, splits.valid, splits.test)] == [6, 2, 2]
     assert splits.labels == ["dog", "hand saw"]
     assert splits.split_by == "folds"
-    assert [one.words for row in splits.test.phrases for one in row] == splits.labels
+    assert [one.words for row in splits.test.texts for one in row] == splits.labels
 
 
 def test_test_clips_of_a_data_set(esc50: Path) -> None:
@@ -130,39 +130,41 @@ def test_test_clips_that_cannot_be(esc50: Path) -> None:
 def test_prompts_of_labels(tmp_path: Path, tiny_clap: FrozenClap) -> None:
     """All three splits know all labels, and those that no clip has."""
     rows = ["a.wav,dog,train", "b.wav,rain,train", "c.wav,dog,valid", "d.wav,owl,test"]
-    data = prompted_splits(
-        write(tmp_path, "path,label,split", *rows),
+    data = build_datasets(
+        read_splits(manifest=write(tmp_path, "path,label,split", *rows)),
         tiny_clap.front_end,
         TEMPLATES,
-        other_labels=["wind"],
+        Mixing(mix_prob=1.0),
+        extra_labels=["wind"],
         negatives_per_clip=2,
-        mixture_share=1.0,
+        predicted_prob=1.0,
         seed=3,
     )
     everything = ["dog", "owl", "rain", "wind"]
     for one in (data.train, data.valid, data.test):
-        assert one.labels == everything
-        assert one.seed == 3
+        assert list(one.classes) == everything
         assert list(one.classes.values()) == [
             TEMPLATES[0].format(x) for x in everything
         ]
-    assert [one.train for one in (data.train, data.valid, data.test)] == [1, 0, 0]
-    assert (data.train.negatives, data.valid.negatives) == (2, 1)
-    assert (data.train.mixture_share, data.valid.mixture_share) == (1.0, 0.0)
-    asked = {data.train[0]["prompts"][-1] for data.train.epoch in range(1, 20)}
-    assert any("wind" in prompt for prompt in asked)
+    items = [one[0] for one in (data.train, data.valid, data.test)]
+    assert [len(item["prompts"]) for item in items] == [3, 2, 2]
+    assert [item["use_predicted"] for item in items] == [True, False, False]
+    assert [bool(item["sources"][1].any()) for item in items] == [True, False, False]
+    last = {data.train[0]["prompts"][-1] for data.train.epoch in range(1, 20)}
+    assert any("wind" in prompt for prompt in last)
 
 
 def test_prompts_of_captions(tmp_path: Path, tiny_clap: FrozenClap) -> None:
-    """Every split has its own captions, to tell its clips apart by."""
+    """Every split has its own captions, which are the classes of its clips."""
     rows = [f"{n}.wav,Sound {n}{x}.,{s}" for n, s in enumerate(SPLIT_OF) for x in "ab"]
-    data = prompted_splits(
-        write(tmp_path, "path,text,split", *rows), tiny_clap.front_end, TEMPLATES
+    data = build_datasets(
+        read_splits(manifest=write(tmp_path, "path,text,split", *rows)),
+        tiny_clap.front_end,
+        TEMPLATES,
+        Mixing(),
     )
-    assert data.train.labels == []
     assert list(data.valid.classes) == ["Sound 4a.", "Sound 5a."]
     assert list(data.test.classes) == ["Sound 6a.", "Sound 7a."]
-    assert isinstance(data.train, PromptedClips)
     own = {"Sound 0a.", "Sound 0b."}
     drawn = [data.train[0]["prompts"] for data.train.epoch in range(1, 30)]
     assert {first for first, _ in drawn} == own

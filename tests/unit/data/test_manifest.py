@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.manifest import (
     OWN,
     ManifestError,
@@ -293,11 +293,11 @@ def test_rows_of_a_clip_are_joined(tmp_path: Path) -> None:
     clips = join_rows(read_manifest(manifest))
     assert clips.id.tolist() == ["a", "b", "a#5"]
     assert clips.label.tolist() == ["dog", "rain", ""]
-    captions = [Phrase("A dog.", False), Phrase("Barking.", False), Phrase("dog")]
-    assert clips.phrases.tolist() == [
+    captions = [ClipText("A dog.", False), ClipText("Barking.", False), ClipText("dog")]
+    assert clips.texts.tolist() == [
         tuple(captions),
-        (Phrase("rain"),),
-        (Phrase("Silence.", False), Phrase("Still silence.", False)),
+        (ClipText("rain"),),
+        (ClipText("Silence.", False), ClipText("Still silence.", False)),
     ]
     assert clips.start.isna().tolist() == [True, True, False]
 

@@ -1,6 +1,6 @@
-"""PromptedClips: what is drawn, that it can be repeated, and what is told of it.
+"""PromptedDataset: what is drawn, and that it can be repeated.
 
-The clips are tones, a pitch for each label, so that a test hears what is in a mixture.
+The clips are tones, a pitch for each label, so that a test knows what is in a mixture.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.augment import WaveformAugment
-from lmaczs.data.clip_texts import Phrase
-from lmaczs.data.prompted_dataset import PromptedClips, collate
+from lmaczs.data.clip_reader import FileReader
+from lmaczs.data.clip_texts import ClipText, PromptSampler, texts_of
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset, collate
 from lmaczs.frontend import FrontEnd
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
@@ -50,13 +51,24 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def clips(table: pd.DataFrame, front_end: FrontEnd, **options: Any) -> PromptedClips:
-    """Make a training set of the tones, every clip a mixture unless told otherwise."""
-    options = {"templates": TEMPLATES[:1], "mixture_share": 1.0, **options}
-    return PromptedClips(table, front_end, **options)
+def clips(table: pd.DataFrame, front_end: FrontEnd, **options: Any) -> PromptedDataset:
+    """Make a training set of the tones, every clip a mixture unless given otherwise."""
+    own = {"mix_prob", "mix_snr_db", "concat_prob", "max_attenuation_db"}
+    mixing = {"mix_prob": 1.0, **{k: options[k] for k in own & set(options)}}
+    rest = {k: v for k, v in options.items() if k not in own}
+    parts = {k: rest.pop(k) for k in ("augment", "seed") if k in rest}
+    training, keep = rest.pop("train", True), rest.pop("keep_in_memory", True)
+    return PromptedDataset(
+        table,
+        front_end,
+        FileReader(table, front_end.sample_rate, keep),
+        PromptSampler(texts_of(table), **{"templates": TEMPLATES[:1], **rest}),
+        Mixing(**mixing) if training else None,
+        **parts,
+    )
 
 
-def drawn(data: PromptedClips) -> list[dict[str, Any]]:
+def drawn(data: PromptedDataset) -> list[dict[str, Any]]:
     """All items of several epochs."""
     items = []
     for data.epoch in EPOCHS:
@@ -148,11 +160,11 @@ def test_item_does_not_depend_on_workers(
 
 
 def test_share_of_sequences(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """With sequence_share 1 no moment holds two sounds, with 0 every one does."""
+    """With concat_prob 1 no moment holds two sounds, with 0 every one does."""
     whole = table[table.id.str.endswith("5")]
 
     def sounds_at_once(share: float) -> set[int]:
-        data = clips(whole, front_end, mixture_share=1.0, sequence_share=share)
+        data = clips(whole, front_end, mix_prob=1.0, concat_prob=share)
         halves = [
             part
             for item in drawn(data)
@@ -168,8 +180,8 @@ def test_items_know_their_sources(table: pd.DataFrame, front_end: FrontEnd) -> N
     """The clip itself and its partner; what noise was added is in neither."""
     noise = WaveformAugment(speed_prob=0.5, noise_prob=0.5, noise_snr_db=(10.0, 20.0))
     whole = table[table.id.str.endswith("5")]
-    data = clips(whole, front_end, mixture_share=0.5)
-    noisy = clips(whole, front_end, mixture_share=0.5, disturb=noise)
+    data = clips(whole, front_end, mix_prob=0.5)
+    noisy = clips(whole, front_end, mix_prob=0.5, augment=noise)
     levels_of_noise = []
     for item in drawn(data):
         assert torch.equal(item["wav"], item["sources"].sum(0))
@@ -177,7 +189,7 @@ def test_items_know_their_sources(table: pd.DataFrame, front_end: FrontEnd) -> N
         assert sounds[0] == {item["label"]}
         assert sounds[0] | sounds[1] == heard(item["wav"])
         assert not sounds[0] & sounds[1]
-    for item in drawn(clips(whole, front_end, sequence_share=1.0)):
+    for item in drawn(clips(whole, front_end, concat_prob=1.0)):
         assert torch.equal(item["wav"], item["sources"].sum(0))
         assert (item["sources"] != 0).any(1).all()
         assert not item["sources"].prod(0).any()
@@ -194,15 +206,15 @@ def test_clips_that_are_judged_are_their_own_source(
     table: pd.DataFrame, front_end: FrontEnd
 ) -> None:
     """Nothing sounds beside them."""
-    item = PromptedClips(table, front_end, TEMPLATES, train=False)[0]
+    item = clips(table, front_end, train=False)[0]
     assert torch.equal(item["sources"][0], item["wav"])
     assert not item["sources"][1].any()
 
 
 def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """Partners are within mixture_db of the clip, on both sides; nothing clips."""
+    """Partners are within mix_snr_db of the clip, on both sides; nothing clips."""
     one_second = table[table.id.str.endswith("1")]  # the level is the same all along
-    data = clips(one_second, front_end, mixture_db=5.0, gain_db=12.0)
+    data = clips(one_second, front_end, mix_snr_db=5.0, max_attenuation_db=12.0)
     ratios, peaks = [], []
     for item in drawn(data):
         found = levels(item["wav"])
@@ -217,11 +229,11 @@ def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
 def test_share_of_mixtures(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """About the asked share of clips are mixtures, always of two labels."""
-    items = drawn(clips(table, front_end, mixture_share=0.5))
+    items = drawn(clips(table, front_end, mix_prob=0.5))
     sounds = [len(heard(item["wav"])) for item in items]
     assert set(sounds) == {1, 2}
     assert np.mean(np.array(sounds) == 2) == pytest.approx(0.5, abs=0.15)
-    pure = drawn(clips(table, front_end, mixture_share=0.0))
+    pure = drawn(clips(table, front_end, mix_prob=0.0))
     assert all(heard(item["wav"]) == {item["label"]} for item in pure)
 
 
@@ -229,7 +241,7 @@ def test_training_clips_are_disturbed(table: pd.DataFrame, front_end: FrontEnd) 
     """Mixtures, too, and anew in every epoch; clips that are judged are left alone."""
     disturb = WaveformAugment(speed_prob=1.0)
     for share in (0.0, 1.0):
-        options = {"mixture_share": share, "gain_db": 0.0, "disturb": disturb}
+        options = {"mix_prob": share, "max_attenuation_db": 0.0, "augment": disturb}
         data = clips(table[table.id.str.endswith("5")], front_end, **options)
         assert {item["samples"] for item in drawn(data)} == {SIZE}
         pitches = []
@@ -239,7 +251,7 @@ def test_training_clips_are_disturbed(table: pd.DataFrame, front_end: FrontEnd) 
         assert len(set(pitches)) > 1
         if not share:
             assert not set(pitches) & set(PITCH.values())
-    judged = clips(table, front_end, disturb=disturb, train=False)
+    judged = clips(table, front_end, augment=disturb, train=False)
     assert torch.equal(judged[1]["wav"], clips(table, front_end, train=False)[1]["wav"])
 
 
@@ -250,7 +262,7 @@ def test_short_clip_that_is_disturbed_is_one_sound(
     short = table[table.id.str.endswith("1")]
     for share, samples in ((0.0, RATE), (1.0, SIZE)):
         disturb = WaveformAugment(noise_prob=share)
-        data = clips(short, front_end, mixture_share=0.0, disturb=disturb)
+        data = clips(short, front_end, mix_prob=0.0, augment=disturb)
         assert {item["samples"] for item in drawn(data)} == {samples}
 
 
@@ -264,7 +276,7 @@ def test_flags_say_what_is_heard(
     table: pd.DataFrame, front_end: FrontEnd, share: float, negatives: int
 ) -> None:
     """A prompt is flagged as present exactly where its label sounds in the clip."""
-    data = clips(table, front_end, mixture_share=share, negatives_per_clip=negatives)
+    data = clips(table, front_end, mix_prob=share, negatives_per_clip=negatives)
     items = drawn(data)
     for item in items:
         assert len(item["prompts"]) == len(set(item["prompts"])) == 1 + negatives
@@ -288,21 +300,21 @@ def test_some_clips_are_asked_for_what_the_model_hears(
     table: pd.DataFrame, front_end: FrontEnd
 ) -> None:
     """About the asked share of the training clips; never where a model is judged."""
-    asked = [x["ask_predicted"] for x in drawn(clips(table, front_end))]
+    asked = [x["use_predicted"] for x in drawn(clips(table, front_end))]
     assert not any(asked)
-    items = drawn(clips(table, front_end, predicted_share=0.3))
-    assert np.mean([x["ask_predicted"] for x in items]) == pytest.approx(0.3, abs=0.15)
-    assert collate(items)["ask_predicted"].tolist() == [
-        x["ask_predicted"] for x in items
+    items = drawn(clips(table, front_end, predicted_prob=0.3))
+    assert np.mean([x["use_predicted"] for x in items]) == pytest.approx(0.3, abs=0.15)
+    assert collate(items)["use_predicted"].tolist() == [
+        x["use_predicted"] for x in items
     ]
-    judged = clips(table, front_end, predicted_share=1.0, train=False)
-    assert not judged[0]["ask_predicted"]
+    judged = clips(table, front_end, predicted_prob=1.0, train=False)
+    assert not judged[0]["use_predicted"]
 
 
 def test_two_labels_are_enough(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """Where no label is absent from a mixture, its partner is asked for."""
     two = table[table.label.isin(["cat", "dog"])]
-    items = drawn(clips(two, front_end, mixture_share=0.5))
+    items = drawn(clips(two, front_end, mix_prob=0.5))
     batch = collate(items)
     assert batch["present"].shape == (len(items), 2)
     mixed = [len(heard(item["wav"])) == 2 for item in items]
@@ -334,11 +346,11 @@ def test_templates_are_drawn(table: pd.DataFrame, front_end: FrontEnd) -> None:
 def captioned(table: pd.DataFrame) -> pd.DataFrame:
     """Two captions for each clip, and a label for the bells besides."""
     said = [
-        (Phrase(f"A {row.id}.", False), Phrase(f"{row.id} {{}}!", False))
-        + ((Phrase("bell"),) if row.label == "bell" else ())
+        (ClipText(f"A {row.id}.", False), ClipText(f"{row.id} {{}}!", False))
+        + ((ClipText("bell"),) if row.label == "bell" else ())
         for row in table.itertuples()
     ]
-    return table.assign(phrases=said, label="")
+    return table.assign(texts=said, label="")
 
 
 def test_one_caption_is_drawn_each_epoch(
@@ -361,12 +373,12 @@ def test_absent_prompts_are_said_of_other_clips(
     table: pd.DataFrame, front_end: FrontEnd, share: float
 ) -> None:
     """Never of the clip itself nor of its partner, and of many others."""
-    data = clips(captioned(table), front_end, mixture_share=share, negatives_per_clip=3)
-    ids = data.table.id
+    data = clips(captioned(table), front_end, mix_prob=share, negatives_per_clip=3)
+    ids, texts = data.table.id, texts_of(data.table)
     said = {
-        phrase.sentence("{}"): set(ids[data.holders[phrase.key]])
-        for row in data.phrases
-        for phrase in row
+        text.prompt("{}"): {n for n, row in zip(ids, texts, strict=True) if text in row}
+        for row in texts
+        for text in row
     }
     absent = set()
     for item in drawn(data):
@@ -398,21 +410,10 @@ def test_classes_of_labels(table: pd.DataFrame, front_end: FrontEnd) -> None:
     assert data.classes == {x: f"I can hear {x} now" for x in sorted([*PITCH, "owl"])}
 
 
-def test_sentences_are_all_that_is_asked(
-    table: pd.DataFrame, front_end: FrontEnd
-) -> None:
-    """No prompt of any epoch is another one; labels come first, as ever."""
-    data = clips(captioned(table), front_end, templates=TEMPLATES)
-    asked = {prompt for item in drawn(data) for prompt in item["prompts"]}
-    assert asked <= set(data.sentences)
-    assert data.sentences[:3] == [template.format("bell") for template in TEMPLATES]
-    assert len(data.sentences) == len(set(data.sentences)) == 3 + 2 * len(table)
-
-
 def test_too_few_captions(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """Two clips leave nothing to ask a mixture of them for but one another."""
     two = captioned(table[4:6])
-    items = drawn(clips(two, front_end, mixture_share=1.0))
+    items = drawn(clips(two, front_end, mix_prob=1.0))
     assert all(item["present"] == [True, True] for item in items)
     with pytest.raises(ValueError, match="negatives_per_clip is 3, .* only 4 labels"):
         clips(two, front_end, negatives_per_clip=3)
@@ -427,34 +428,13 @@ def test_parts_of_recordings(table: pd.DataFrame, front_end: FrontEnd) -> None:
     rows = rows.assign(start=[np.nan, 1.0, 6.5], stop=[2.0, 2.5, np.nan])
     whole = torch.from_numpy(soundfile.read(rows.path.iloc[0], dtype="float32")[0])
     for train in (True, False):
-        options = {"mixture_share": 0.0, "gain_db": 0.0, "train": train}
+        options = {"mix_prob": 0.0, "max_attenuation_db": 0.0, "train": train}
         data = clips(rows, front_end, negatives_per_clip=0, **options)
         for index, (first, last) in enumerate([(0, 2), (1, 2.5), (6.5, 7)]):
             item = data[index]
             part = whole[round(first * RATE) : round(last * RATE)]
             assert item["samples"] == len(part)
             assert torch.equal(item["wav"][: len(part)], part)
-
-
-def test_a_recording_is_decoded_once_for_all_its_clips(
-    table: pd.DataFrame, front_end: FrontEnd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With keep_in_memory; without it, each time."""
-    calls = []
-
-    def count(path: str, rate: int) -> Tensor:
-        calls.append(path)
-        return torch.zeros(7 * rate)
-
-    monkeypatch.setattr("lmaczs.data.prompted_dataset.load_audio", count)
-    rows = table.iloc[[0, 0, 0]].assign(id=["a", "b", "c"], start=[0.0, 1.0, 2.0])
-    for keep, expected in ((True, 1), (False, 6)):
-        calls.clear()
-        data = clips(rows, front_end, negatives_per_clip=0, keep_in_memory=keep)
-        data.mixture_share = 0.0
-        for index in (0, 1, 2, 2, 1, 0):
-            data[index]
-        assert len(calls) == expected
 
 
 # --- validation and lengths ---------------------------------------------------------
@@ -478,7 +458,7 @@ def test_validation_draws_nothing(table: pd.DataFrame, front_end: FrontEnd) -> N
 
 def test_lengths(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """Every clip fills the encoder's input; its own length is told."""
-    data = clips(table, front_end, mixture_share=0.0)
+    data = clips(table, front_end, mix_prob=0.0)
     for index, row in data.table.iterrows():
         item = data[index]
         own = min(soundfile.info(row.path).frames, SIZE)
@@ -493,7 +473,7 @@ def test_lengths(table: pd.DataFrame, front_end: FrontEnd) -> None:
 def test_stretches_of_long_clips(table: pd.DataFrame, front_end: FrontEnd) -> None:
     """Of a long clip a stretch is drawn in each epoch, unaltered, all over the clip."""
     long = table[table.id.str.endswith("7")]
-    data = clips(long, front_end, mixture_share=0.0, gain_db=0.0)
+    data = clips(long, front_end, mix_prob=0.0, max_attenuation_db=0.0)
     whole = torch.from_numpy(soundfile.read(long.path.iloc[0], dtype="float32")[0])
     starts = set()
     for data.epoch in EPOCHS:
@@ -515,8 +495,8 @@ def test_clips_are_read_once(
     tone = np.sin(np.arange(RATE))
     for keep in (True, False):
         soundfile.write(tmp_path / "a.wav", tone, RATE)
-        data = clips(one, front_end, negatives_per_clip=0, keep_in_memory=keep)
-        data.mixture_share = 0.0
+        options = {"negatives_per_clip": 0, "mix_prob": 0.0, "keep_in_memory": keep}
+        data = clips(one, front_end, **options)
         first = data[0]
         Path(tmp_path / "a.wav").unlink()
         if keep:

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.data.prompted_dataset import PromptedClips
+from lmaczs.data.clip_reader import FileReader
+from lmaczs.data.clip_texts import PromptSampler, texts_of
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.splits import SPLITS
 from lmaczs.data.urbansound8k import PAGE, read_urbansound8k, urbansound8k_rows
+from lmaczs.frontend import FrontEnd
 
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"
 CLASSES = {"dog_bark": 3, "gun_shot": 6}
@@ -220,6 +224,15 @@ def test_every_format_becomes_one_waveform(recordings: Path, index: int) -> None
     assert level == pytest.approx(expected, rel=0.05 if coarse else 0.02)
 
 
+def prompted(
+    table: pd.DataFrame, front_end: FrontEnd, mixing: Mixing | None
+) -> PromptedDataset:
+    """The clips of a table with prompts that are labels."""
+    reader = FileReader(table, front_end.sample_rate)
+    prompts = PromptSampler(texts_of(table), ["{}"])
+    return PromptedDataset(table, front_end, reader, prompts, mixing)
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_every_format_gets_prompts(
     recordings: Path, tiny_clap: FrozenClap, train: bool
@@ -227,7 +240,7 @@ def test_every_format_gets_prompts(
     """All clips have the encoder's length, however short they are, and true prompts."""
     table = read_urbansound8k(recordings)
     front_end = tiny_clap.front_end
-    clips = PromptedClips(table, front_end, ["{}"], train=train, mixture_share=0.0)
+    clips = prompted(table, front_end, Mixing(mix_prob=0.0) if train else None)
     for index, row in enumerate(table.itertuples()):
         item = clips[index]
         whole = len(load_audio(row.path, front_end.sample_rate))
@@ -244,8 +257,8 @@ def test_short_and_long_clips_are_mixed(
 ) -> None:
     """Two recordings of any two formats make one, which does not clip."""
     table = read_urbansound8k(recordings)
-    share = {"mixture_share": 1.0, "sequence_share": 0.5}
-    clips = PromptedClips(table, tiny_clap.front_end, ["{}"], **share)
+    mixing = Mixing(mix_prob=1.0, concat_prob=0.5)
+    clips = prompted(table, tiny_clap.front_end, mixing)
     for index in range(len(table)):
         wav = clips[index]["wav"]
         assert wav.isfinite().all()

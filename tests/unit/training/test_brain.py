@@ -22,7 +22,9 @@ from torch import distributed as dist
 from torch.utils.data import Dataset, IterableDataset
 
 from lmaczs.clap import FrozenClap
-from lmaczs.data.prompted_dataset import PromptedClips, collate
+from lmaczs.data.clip_reader import FileReader
+from lmaczs.data.clip_texts import PromptSampler, texts_of
+from lmaczs.data.prompted_dataset import PromptedDataset, collate
 from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import DOMAINS, Domain
 from lmaczs.objectives.objective import Objective
@@ -78,12 +80,12 @@ def batch_of(clips: int, prompts: int = 2, seconds: float = 5.0) -> dict[str, An
         "sources": torch.stack([wav, torch.zeros_like(wav)], 1),
         "samples": torch.full((clips,), samples),
         "present": torch.tensor(present),
-        "ask_predicted": torch.zeros(clips, dtype=torch.bool),
+        "use_predicted": torch.zeros(clips, dtype=torch.bool),
     }
 
 
 @pytest.fixture
-def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedClips:
+def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedDataset:
     """Clips of two seconds, one for each label."""
     rows = []
     for number, label in enumerate(LABELS):
@@ -94,7 +96,9 @@ def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedClips:
         soundfile.write(path, wav.numpy(), RATE)
         rows.append({"id": f"id-{label}", "path": str(path), "label": label})
     table = pd.DataFrame(rows)
-    return PromptedClips(table, tiny_clap.front_end, TEMPLATES, train=False)
+    reader = FileReader(table, RATE)
+    prompts = PromptSampler(texts_of(table), TEMPLATES)
+    return PromptedDataset(table, tiny_clap.front_end, reader, prompts)
 
 
 class Labelled(Dataset):
@@ -106,7 +110,7 @@ class Labelled(Dataset):
 
 @pytest.fixture
 def make_brain(
-    tiny_clap: FrozenClap, valid_data: PromptedClips, tmp_path: Path
+    tiny_clap: FrozenClap, valid_data: PromptedDataset, tmp_path: Path
 ) -> MakeBrain:
     """Function that makes a Brain; it takes an objective, splits and options."""
 
@@ -227,7 +231,7 @@ def test_training_asks_for_what_is_predicted_where_it_should(
     """The first prompt of those clips alone; nothing is asked so where it is judged."""
     brain, batch = make_brain(), batch_of(3, prompts=2)
     plain = brain.compute_forward(batch, TRAIN)
-    batch["ask_predicted"][1] = True
+    batch["use_predicted"][1] = True
     pairs = brain.compute_forward(batch, TRAIN)
     predicted = (plain.embedding @ brain.classes(TRAIN).text.T).argmax(-1)
     assert_close(pairs.text[1, 0], brain.classes(TRAIN).text[predicted[1]])
@@ -281,7 +285,7 @@ def test_what_sounds_beside_what_the_model_hears(
     """It is known only where the model takes a clip for what is said of it."""
     batch = batch_of(3)
     batch["wav"][1] += 0.1 * torch.randn(SIZE, generator=torch.Generator())
-    batch["ask_predicted"][1] = True
+    batch["use_predicted"][1] = True
     prompt = batch["prompts"][1][0] if hears_the_label else "quite another thing"
     brain = make_brain(data={"valid": Labelled({"only": prompt})})
     pairs = brain.compute_forward(batch, TRAIN)
@@ -617,7 +621,7 @@ def test_more_examples_than_clips(make_brain: MakeBrain, tmp_path: Path) -> None
 
 
 def test_batches_of_real_items(
-    make_brain: MakeBrain, valid_data: PromptedClips
+    make_brain: MakeBrain, valid_data: PromptedDataset
 ) -> None:
     """What the data set and `collate` give is what a step takes."""
     brain = make_brain()

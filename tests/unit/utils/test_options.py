@@ -5,7 +5,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from lmaczs.utils import options
-from lmaczs.utils.options import OptionError, check_options, parse_options, plain_values
+from lmaczs.utils.options import (
+    OptionError,
+    check_options,
+    load_part,
+    parse_options,
+    plain_values,
+)
 
 YAML_TEXT = """
 seed: 1
@@ -105,3 +111,37 @@ def test_step_limit_is_a_number(hparams: str) -> None:
     words = ["--data_folder=x", "--optimizer_step_limit=3"]
     _, run_opts, _ = parse_options([hparams, *words])
     assert run_opts.optimizer_step_limit == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mixture_share", "--mixing='{mix_prob: VALUE}'"),
+        ("gain_db", "--mixing='{max_attenuation_db: VALUE}'"),
+        ("speed_share", "--augment='{speed_prob: VALUE}'"),
+        ("predicted_share", "--predicted_prob"),
+        ("disturb", "--augment"),
+        ("dataloader", "--train_dataloader_opts"),
+    ],
+)
+def test_former_names_are_refused_with_the_new_one(old: str, new: str) -> None:
+    """Also where the key is now inside another one."""
+    file = Path(__file__).parents[3] / "hparams/esc50.yaml"
+    with pytest.raises(OptionError) as refusal:
+        check_options(file, f"{old}: 0")
+    assert f"--{old} is " in str(refusal.value)
+    assert str(refusal.value).endswith(new)
+
+
+def test_a_part_of_a_yaml_is_built_alone(tmp_path: Path) -> None:
+    """With what it refers to and the overrides; the rest is not made."""
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "folder: !PLACEHOLDER\n"
+        "size: 3\n"
+        "table: !name:builtins.dict\n    folder: !ref <folder>\n    n: !ref <size>\n"
+        "model: !apply:builtins.open [!ref <folder>]\n"
+    )
+    part = load_part(file, "folder: nowhere", ["table", "other"])
+    assert part["table"]() == {"folder": "nowhere", "n": 3}
+    assert "model" not in part

@@ -1,6 +1,6 @@
-"""PromptedShards: the items of PromptedClips, dealt out, and taken up where they were.
+"""Shards: the items of PromptedDataset, dealt out, and resumed where they were.
 
-The clips are tones, a pitch for each label, so that a test hears what is in a mixture.
+The clips are tones, a pitch for each label, so that a test knows what is in a mixture.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs.clap import FrozenClap
-from lmaczs.data.prompted_dataset import PromptedClips, collate
-from lmaczs.data.shards.dataset import PromptedShards, ShardLoader, shuffled
+from lmaczs.data.clip_reader import ClipReader, FileReader
+from lmaczs.data.clip_texts import PromptSampler, texts_of
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset, collate
+from lmaczs.data.shards.dataset import (
+    ShardDataset,
+    ShardLoader,
+    ShardReader,
+    shuffled,
+)
 from lmaczs.data.shards.reader import ShardError, StoredClip, read_shards
 from lmaczs.frontend import FrontEnd
 from lmaczs.training.brain import AveragedBrain
@@ -63,18 +70,32 @@ def table(
     return read_shards(f"{folder}/train-{{000000..000005}}.tar").train
 
 
+def prompted(
+    table: pd.DataFrame,
+    front_end: FrontEnd,
+    reader: ClipReader,
+    train: bool = True,
+    mix_prob: float = 1.0,
+    labels: list[str] | None = None,
+) -> PromptedDataset:
+    """Clips of a table with prompts, every one a mixture unless given otherwise."""
+    prompts = PromptSampler(texts_of(table), TEMPLATES, labels)
+    mixing = Mixing(mix_prob=mix_prob) if train else None
+    return PromptedDataset(table, front_end, reader, prompts, mixing, seed=3)
+
+
 @pytest.fixture
-def shards(table: pd.DataFrame, front_end: FrontEnd) -> Callable[..., PromptedShards]:
+def shards(table: pd.DataFrame, front_end: FrontEnd) -> Callable[..., ShardDataset]:
     """Function that makes a training set of the shards, every clip a mixture."""
 
-    def make(clips: pd.DataFrame = table, **options: Any) -> PromptedShards:
-        options = {"mixture_share": 1.0, "buffer_clips": 8, "seed": 3, **options}
-        return PromptedShards(clips, front_end, TEMPLATES, **options)
+    def make(clips: pd.DataFrame = table, **options: Any) -> ShardDataset:
+        reader = ShardReader(clips, front_end.sample_rate)
+        return ShardDataset(prompted(clips, front_end, reader, **options), reader, 8)
 
     return make
 
 
-def loader(data: PromptedShards, batch_size: int = 4, workers: int = 0) -> ShardLoader:
+def loader(data: ShardDataset, batch_size: int = 4, workers: int = 0) -> ShardLoader:
     """Loader as the recipe makes it."""
     options = {"batch_size": batch_size, "num_workers": workers}
     if workers:
@@ -117,15 +138,15 @@ def processes(monkeypatch: pytest.MonkeyPatch, rank: int, world: int = 2) -> Non
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_items_are_those_of_prompted_clips(
+def test_items_are_those_of_files(
     source: pd.DataFrame,
     front_end: FrontEnd,
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
     train: bool,
 ) -> None:
     """Waveform, gain, stretch, template and prompts are the same, bit by bit."""
-    options = {"mixture_share": 0.0, "seed": 3, "train": train}
-    files = PromptedClips(source, front_end, TEMPLATES, **options)
+    options = {"mix_prob": 0.0, "train": train}
+    files = prompted(source, front_end, FileReader(source, RATE), **options)
     data = shards(**options)
     for files.epoch in (1, 2):
         data.epoch = files.epoch
@@ -135,7 +156,7 @@ def test_items_are_those_of_prompted_clips(
             assert items[name]["label"] == files[row]["label"]
 
 
-def test_flags_say_what_is_heard(shards: Callable[..., PromptedShards]) -> None:
+def test_flags_say_what_is_heard(shards: Callable[..., ShardDataset]) -> None:
     """A mixture holds two labels; prompts are flagged as present where they sound."""
     data = shards()
     partners = 0
@@ -151,7 +172,7 @@ def test_flags_say_what_is_heard(shards: Callable[..., PromptedShards]) -> None:
 
 
 def test_partners_come_from_the_buffer(
-    shards: Callable[..., PromptedShards], table: pd.DataFrame
+    shards: Callable[..., ShardDataset], table: pd.DataFrame
 ) -> None:
     """Of a buffer that holds one label only, no clip of that label is mixed."""
     data = shards(table[table.label == "cat"], labels=list(PITCH))
@@ -161,7 +182,7 @@ def test_partners_come_from_the_buffer(
 
 
 def test_partner_changes_from_epoch_to_epoch(
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
 ) -> None:
     """A clip meets several labels, and the same again when the epoch is drawn again."""
     data, met = shards(), {}
@@ -175,7 +196,7 @@ def test_partner_changes_from_epoch_to_epoch(
     assert len(partners) > 1
 
 
-def test_an_item_by_its_number(shards: Callable[..., PromptedShards]) -> None:
+def test_an_item_by_its_number(shards: Callable[..., ShardDataset]) -> None:
     """A clip of the validation split can be asked for, as examples are."""
     data = shards(train=False)
     items = list(data)
@@ -214,7 +235,7 @@ def test_shuffled_keeps_its_buffer_full() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch(shards: Callable[..., PromptedShards], workers: int) -> None:
+def test_an_epoch(shards: Callable[..., ShardDataset], workers: int) -> None:
     """As many batches as are told, of all clips; another order in another epoch."""
     data = shards()
     batches = loader(data, 5, workers)
@@ -231,7 +252,7 @@ def test_an_epoch(shards: Callable[..., PromptedShards], workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes(
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
 ) -> None:
@@ -248,7 +269,7 @@ def test_two_processes(
 
 
 def test_shards_that_cannot_be_dealt_evenly(
-    shards: Callable[..., PromptedShards], table: pd.DataFrame, front_end: FrontEnd
+    shards: Callable[..., ShardDataset], table: pd.DataFrame, front_end: FrontEnd
 ) -> None:
     """Who has fewer clips begins them again; an epoch is as long as ever."""
     data = shards(table[:13])  # shards of 5, 5 and 3
@@ -260,15 +281,15 @@ def test_shards_that_cannot_be_dealt_evenly(
     assert seen == set(table.id[:13])
 
 
-def epoch_of(data: PromptedShards, part: int) -> list[str]:
+def epoch_of(data: ShardDataset, part: int) -> list[str]:
     """Ids of what one of two workers yields in an epoch of six batches of two."""
-    stream = itertools.islice(data._stream(part, 2), 6)
-    return [data.table.id[data.row_of[clip.path]] for clip, _ in stream]
+    stream = itertools.islice(data.stream(part, 2), 6)
+    return [data.table.id[data.reader.row_of[clip.path]] for clip, _ in stream]
 
 
 @pytest.mark.parametrize(("workers", "count"), [(0, CLIPS), (2, CLIPS), (2, 5)])
 def test_evaluation(
-    shards: Callable[..., PromptedShards], table: pd.DataFrame, workers: int, count: int
+    shards: Callable[..., ShardDataset], table: pd.DataFrame, workers: int, count: int
 ) -> None:
     """Every clip once, also where there are more workers than shards."""
     found = loader(shards(table[:count], train=False), 4, workers)
@@ -281,7 +302,7 @@ def test_evaluation(
 
 
 def test_evaluation_in_two_processes(
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
     table: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -297,13 +318,13 @@ def test_evaluation_in_two_processes(
         assert sorted(flat(found)) == sorted(clips.id)
 
 
-# --- going on -----------------------------------------------------------------------
+# --- resuming ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("done", [1, 4, 7])
-def test_goes_on_where_it_was(
-    shards: Callable[..., PromptedShards], tmp_path: Path, workers: int, done: int
+def test_resumes_where_it_was(
+    shards: Callable[..., ShardDataset], tmp_path: Path, workers: int, done: int
 ) -> None:
     """From a checkpoint in mid-epoch come the batches that were left, bit by bit."""
     before = loader(shards(), 4, workers)
@@ -325,7 +346,7 @@ def test_goes_on_where_it_was(
     assert len(list(after)) == 7
 
 
-def test_a_second_break(shards: Callable[..., PromptedShards], tmp_path: Path) -> None:
+def test_a_second_break(shards: Callable[..., ShardDataset], tmp_path: Path) -> None:
     """A run that went on can be saved and go on once more."""
     whole, found = ids(loader(shards())), []
     for stop in (2, 3, 7):
@@ -339,7 +360,7 @@ def test_a_second_break(shards: Callable[..., PromptedShards], tmp_path: Path) -
 
 
 def test_an_epoch_that_ended_is_not_gone_on_with(
-    shards: Callable[..., PromptedShards], tmp_path: Path
+    shards: Callable[..., ShardDataset], tmp_path: Path
 ) -> None:
     """After a checkpoint at an epoch's end the next one is whole."""
     batches = loader(shards())
@@ -351,23 +372,37 @@ def test_an_epoch_that_ended_is_not_gone_on_with(
 
 
 def test_what_is_passed_over_is_not_decoded(
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Going on costs reading, not decoding."""
+    """Resuming costs reading, not decoding."""
     decoded, load = [], StoredClip.load
     monkeypatch.setattr(
         StoredClip, "load", lambda clip, rate: decoded.append(clip) or load(clip, rate)
     )
-    data = shards(mixture_share=0.0)
-    batches = loader(data)
-    batches._speechbrain_recovery_skip_to = 5
+    (tmp_path / "position").write_text("5")
+    batches = loader(shards(mix_prob=0.0))
+    batches.load(tmp_path / "position", end_of_epoch=False)
     assert len(list(batches)) == 2
     assert len(decoded) == 8
 
 
+def test_the_best_checkpoint_does_not_move_a_loader_that_has_begun(
+    shards: Callable[..., ShardDataset], tmp_path: Path
+) -> None:
+    """Loaded for a test after an epoch, it leaves the next epoch whole."""
+    batches = loader(shards())
+    running = iter(batches)
+    next(running)
+    saver = Checkpointer(tmp_path, {"loader": batches})
+    saver.save_checkpoint(end_of_epoch=False)
+    saver.recover_if_possible()
+    assert len(list(batches)) == 7
+
+
 def test_the_brain_makes_this_loader(
-    shards: Callable[..., PromptedShards], tmp_path: Path
+    shards: Callable[..., ShardDataset], tmp_path: Path
 ) -> None:
     """In training its place is in the checkpoints, with a DataLoader's options."""
     saver = Checkpointer(tmp_path)
@@ -407,7 +442,7 @@ def test_the_brain_makes_this_loader(
     ],
 )
 def test_too_little_to_deal(
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
     table: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
     clips: int,
@@ -426,7 +461,7 @@ def test_too_little_to_deal(
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_shard_that_vanishes_in_training(
     source: pd.DataFrame,
-    shards: Callable[..., PromptedShards],
+    shards: Callable[..., ShardDataset],
     write_shards: Callable[..., Path],
     tmp_path: Path,
     workers: int,

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from lmaczs.audio.io import load_audio
-from lmaczs.data.clip_texts import Phrase
+from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.shards import reader as shards
 from lmaczs.data.shards.reader import ShardError, is_shards, read_clips, read_shards
 
@@ -64,13 +64,13 @@ def test_tables_of_the_splits(folder: Path, clips: pd.DataFrame) -> None:
         assert table.label.tolist() == expected.label.tolist()
     paths = [f"{folder}/train-00000{i // 2}.tar/00000{i % 2}" for i in range(5)]
     assert splits.train.path.tolist() == paths
-    captions = (Phrase("A dog barks.", False), Phrase("Barking.", False))
-    assert splits.train.phrases.tolist() == [
-        (Phrase("dog"),),
-        (Phrase("cat"),),
+    captions = (ClipText("A dog barks.", False), ClipText("Barking.", False))
+    assert splits.train.texts.tolist() == [
+        (ClipText("dog"),),
+        (ClipText("cat"),),
         captions,
-        (Phrase("cat"),),
-        (Phrase("dog"),),
+        (ClipText("cat"),),
+        (ClipText("dog"),),
     ]
 
 

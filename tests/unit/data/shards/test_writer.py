@@ -14,9 +14,12 @@ import torch
 
 from lmaczs.audio.io import AudioError, load_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.data.build import manifest_splits, prompted_splits
+from lmaczs.data.build import build_datasets, read_splits
+from lmaczs.data.manifest import manifest_splits
+from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
+from lmaczs.data.segments import Segment
 from lmaczs.data.shards import writer as shard_writer
-from lmaczs.data.shards.dataset import PromptedShards
+from lmaczs.data.shards.dataset import ShardDataset
 from lmaczs.data.shards.reader import read_clips, read_shards
 from lmaczs.data.shards.writer import Clip, stored, write_shard, write_shards
 
@@ -72,15 +75,13 @@ def test_tables_are_those_of_the_manifest(
     expected = manifest_splits(manifest)
     for split in ("train", "valid", "test"):
         said = [
-            dict(
-                zip(table.id, zip(table.label, table.phrases, strict=True), strict=True)
-            )
+            dict(zip(table.id, zip(table.label, table.texts, strict=True), strict=True))
             for table in (getattr(found, split), getattr(expected, split))
         ]
         assert said[0] == said[1]
         same_order = list(said[0]) == list(said[1])
         assert same_order is (split != "train")
-    assert sum(len(phrases) == 2 for phrases in found.train.phrases) == 1
+    assert sum(len(texts) == 2 for texts in found.train.texts) == 1
 
 
 def test_recordings_in_shards(
@@ -143,7 +144,7 @@ def test_stretches_are_as_exact_as_flac_allows(
     path = tmp_path / "a.wav"
     samples = np.linspace(-peak, peak, 800)[:, None] * [1.0, -0.5]
     soundfile.write(path, samples, RATE, subtype=subtype)
-    kind, audio = stored(Clip(str(path), 0.01, 0.04, {"id": "a"}))
+    kind, audio = stored(Clip(Segment(str(path), 0.01, 0.04), {"id": "a"}))
     assert kind == suffix
     (tmp_path / f"b.{kind}").write_bytes(audio)
     found, _ = soundfile.read(tmp_path / f"b.{kind}")
@@ -156,17 +157,23 @@ def test_prompts_are_those_of_the_manifest(
 ) -> None:
     """What may be asked for does not depend on where the clips lie."""
     named = pattern(write(tmp_path / "shards"))
-    options = {"front_end": tiny_clap.front_end, "templates": ["the {}"]}
-    shards = prompted_splits(named, buffer_clips=5, **options)
-    files = prompted_splits(manifest, buffer_clips=5, **options)
+    shards, files = (
+        build_datasets(
+            read_splits(manifest=place),
+            tiny_clap.front_end,
+            ["the {}"],
+            Mixing(),
+            buffer_clips=5,
+        )
+        for place in (named, manifest)
+    )
     for split in ("train", "valid", "test"):
         found, expected = getattr(shards, split), getattr(files, split)
-        assert isinstance(found, PromptedShards)
-        assert not isinstance(expected, PromptedShards)
+        assert isinstance(found, ShardDataset)
+        assert isinstance(expected, PromptedDataset)
         assert found.buffer_clips == 5
         assert found.classes == expected.classes
-        assert set(found.sentences) == set(expected.sentences)
-        assert found.train is (split == "train")
+        assert found.training is expected.training is (split == "train")
 
 
 # --- breaks -------------------------------------------------------------------------
@@ -180,7 +187,7 @@ def test_goes_on_after_a_break(
 
     def breaks_off(path: Path, clips: list[Clip]) -> None:
         if path.name == "train-000002.tar":
-            clips = [clips[0], Clip("gone.wav", None, None, {})]
+            clips = [clips[0], Clip(Segment("gone.wav"), {})]
         write_shard(path, clips)
 
     with monkeypatch.context() as patched:
