@@ -11,17 +11,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.explanation import masks_of_clip, similarities
-from lmaczs.frontend import power
+from lmaczs.evaluation.figure_data import decoded_masks, similarity_table
+from lmaczs.explanation import similarities
 from lmaczs.metrics.classification import accuracies
 
 
-@torch.no_grad()
 def presence(
     clap: FrozenClap,
     decoder: MaskDecoder,
@@ -50,25 +48,11 @@ def presence(
         A row a pair: id, label (of the clip), prompt (a label), present, similarity,
         mask_mean, power_kept (fraction of the clip's power that the mask keeps).
     """
-    text = clap.encode_text([template.format(label) for label in labels])
-    rows = []
-    for clip in clips.itertuples():
-        wav = load_audio(clip.path, clap.front_end.sample_rate).to(clap.device)
-        cells = power(clap.front_end.stft(wav[None])[0])
-        parts = [
-            _kept(*masks_of_clip(clap, decoder, wav, part), cells)
-            for part in text.split(16)
-        ]
-        for label, found in zip(labels, torch.cat(parts).tolist(), strict=True):
-            rows.append((clip.id, clip.label, label, label == clip.label, *found))
-    names = ("id", "label", "prompt", "present", "similarity", "mask_mean")
-    return pd.DataFrame(rows, columns=(*names, "power_kept"))
-
-
-def _kept(masks: Tensor, similarity: Tensor, cells: Tensor) -> Tensor:
-    """Similarity, mean, and kept fraction of the power `cells` [F, T]: [P, 3]."""
-    kept = (masks.square() * cells).sum((1, 2)) / cells.sum().clamp_min(1e-20)
-    return torch.stack([similarity, masks.mean((1, 2)), kept], 1)
+    rate = clap.front_end.sample_rate
+    sounds = ((c.id, c.label, load_audio(c.path, rate)) for c in clips.itertuples())
+    methods = {"decoder": decoded_masks(clap, decoder)}
+    table = similarity_table(clap, methods, sounds, labels, template)
+    return table.drop(columns="method")
 
 
 @torch.no_grad()

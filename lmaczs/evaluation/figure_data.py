@@ -1,0 +1,256 @@
+"""Masks and tables that the figures of the LMAC-ZS paper show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.evaluation.conditions import ContaminatedClips
+from lmaczs.evaluation.explainer import Explainer, ExplainerInput
+from lmaczs.evaluation.randomisation import randomise
+from lmaczs.evaluation.scoring import as_batch
+from lmaczs.explanation import masks_of_clip, similarities
+from lmaczs.frontend import power
+from lmaczs.utils.errors import InputError
+
+ClipMasks = Callable[[Tensor, Tensor], Tensor]
+Masks = dict[tuple[str, str], Tensor]
+
+
+class LabelledClips:
+    """Test clips and the prompts of all labels, for one model.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model that is explained.
+    clips : DataFrame
+        id, path, label; what else `ContaminatedClips` reads.
+    labels : sequence of str
+        All classes.
+    template : str
+        Makes prompts of labels.
+    batch_size : int
+        Pairs of clip and prompt that are explained at once.
+    seed : int
+        Of what explainers draw.
+
+    Attributes
+    ----------
+    text : Tensor [K, D]
+        Embeddings of the labels' prompts.
+    table : DataFrame
+        The clips.
+    """
+
+    def __init__(
+        self,
+        clap: FrozenClap,
+        clips: pd.DataFrame,
+        labels: Sequence[str],
+        template: str,
+        batch_size: int = 16,
+        seed: int = 0,
+    ) -> None:
+        self.clap, self.labels, self.template = clap, list(labels), template
+        self.batch_size, self.seed = batch_size, seed
+        self.text = self.embed(labels)
+        self._data = ContaminatedClips(clips, clap.front_end, "clean")
+        self.table = self._data.clips
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def embed(self, labels: Sequence[str]) -> Tensor:
+        """Embeddings [P, D] of labels' prompts."""
+        return self.clap.encode_text([self.template.format(one) for one in labels])
+
+    @torch.no_grad()
+    def batch(self, rows: Sequence[int]) -> ExplainerInput:
+        """Clips of the table, each with the prompt of its predicted class."""
+        clips = as_batch([self._data[row] for row in rows])
+        front_end = self.clap.front_end
+        spectrum = front_end.stft(clips["wav"].to(self.clap.device))
+        log_mel = front_end.stft_to_log_mel(spectrum)
+        predicted = (self.clap.audio_embedding(log_mel) @ self.text.T).argmax(1)
+        return ExplainerInput(
+            self.clap,
+            spectrum[..., : front_end.n_frames],
+            log_mel,
+            self.text[predicted],
+            clips["samples"],
+            seed=self.seed,
+        )
+
+    def sounds(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Name, label and waveform [samples] of each clip, at most the encoder's."""
+        for row in tqdm(range(len(self)), desc="similarity", unit="clip"):
+            clip = self._data[row]
+            yield clip["id"], clip["label"], clip["wav"][: clip["samples"]]
+
+    def clip_masks(self, explain: Explainer) -> ClipMasks:
+        """Masks of an explainer on the own grid of a clip of `sounds`."""
+
+        def masks_of(wav: Tensor, text: Tensor) -> Tensor:
+            front_end, clap = self.clap.front_end, self.clap
+            spectrum = front_end.stft(front_end.fit_length(wav[None]))
+            log_mel = front_end.stft_to_log_mel(spectrum)
+            samples = torch.tensor([len(wav)], device=wav.device)
+            grid = spectrum[..., : front_end.n_frames], log_mel
+            batch = ExplainerInput(clap, *grid, text[:1], samples, seed=self.seed)
+            return front_end.crop_mask(self.masks(explain, batch, text)[0], len(wav))
+
+        return masks_of
+
+    def masks(self, explain: Explainer, batch: ExplainerInput, text: Tensor) -> Tensor:
+        """Masks [B, P, F, T] of every prompt [P, D] for every clip of a batch."""
+        parts = text.split(self.batch_size)
+        found = [
+            torch.cat([explain(batch.with_prompts(row, part)) for part in parts])
+            for row in range(len(batch.text))
+        ]
+        masks = torch.stack(found)
+        if masks.shape[-2] != batch.spectrum.shape[-2]:  # a decoder of mel bands
+            masks = self.clap.front_end.expand_mask(masks)
+        return masks
+
+    def first_of(self, labels: Sequence[str]) -> list[int]:
+        """Row of the first clip of each label.
+
+        Parameters
+        ----------
+        labels : sequence of str
+            Any.
+
+        Returns
+        -------
+        list of int
+
+        Raises
+        ------
+        InputError
+            If no clip has one of the labels.
+        """
+        rows = []
+        for label in labels:
+            found = self.table.index[self.table.label == label]
+            if found.empty:
+                raise InputError(f"figure_labels: no clip of split test is {label!r}")
+            rows.append(int(found[0]))
+        return rows
+
+
+@torch.no_grad()
+def similarity_table(
+    clap: FrozenClap,
+    methods: Mapping[str, ClipMasks],
+    sounds: Iterable[tuple[str, str, Tensor]],
+    labels: Sequence[str],
+    template: str,
+) -> pd.DataFrame:
+    """Similarity and mask of every clip for every label (figure 3, left).
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model that is explained.
+    methods : mapping of str to callable
+        Each takes a clip [samples] and prompts [P, D] and gives masks [P, F, T].
+    sounds : iterable of (str, str, Tensor [samples])
+        Name, label and waveform of each clip.
+    labels : sequence of str
+        Prompts for each clip.
+    template : str
+        Makes sentences of them.
+
+    Returns
+    -------
+    DataFrame
+        id, label (of the clip), method, prompt (a label), present (whether it is the
+        clip's), similarity, mask_mean, power_kept (fraction of the clip's power).
+    """
+    text = clap.encode_text([template.format(label) for label in labels])
+    rows = []
+    for name, own, sound in sounds:
+        wav = sound.to(clap.device)
+        cells = power(clap.front_end.stft(wav[None])[0])
+        similar = similarities(clap, wav, text).tolist()
+        for method, masks_of in methods.items():
+            parts = [_sizes(masks_of(wav, part), cells) for part in text.split(16)]
+            for label, value, sizes in zip(
+                labels, similar, torch.cat(parts).tolist(), strict=True
+            ):
+                rows.append((name, own, method, label, label == own, value, *sizes))
+    columns = ["id", "label", "method", "prompt", "present", "similarity"]
+    return pd.DataFrame(rows, columns=[*columns, "mask_mean", "power_kept"])
+
+
+def _sizes(masks: Tensor, cells: Tensor) -> Tensor:
+    """Mean, and kept fraction of the power `cells` [F, T], of masks: [P, 2]."""
+    kept = (masks.square() * cells).sum((1, 2)) / cells.sum().clamp_min(1e-20)
+    return torch.stack([masks.mean((1, 2)), kept], 1)
+
+
+def decoded_masks(clap: FrozenClap, decoder: MaskDecoder) -> ClipMasks:
+    """Masks of a decoder for clips of any length, encoded once for all prompts."""
+    return lambda wav, text: masks_of_clip(clap, decoder, wav, text)[0]
+
+
+def prompt_masks(
+    clips: LabelledClips, explainers: Mapping[str, Explainer], labels: Sequence[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One clip of each label, explained for all of these labels (figure 4).
+
+    Parameters
+    ----------
+    clips : LabelledClips
+        Clips and prompts.
+    explainers : mapping of str to Explainer
+        What is compared.
+    labels : sequence of str
+        Of P clips, and P prompts.
+
+    Returns
+    -------
+    tuple
+        Power [P, F, T], and masks [P, P, F, T] of each explainer.
+    """
+    batch, text = clips.batch(clips.first_of(labels)), clips.embed(labels)
+    masks = {name: clips.masks(one, batch, text) for name, one in explainers.items()}
+    return batch.cells, masks
+
+
+def randomisation_table(
+    clips: LabelledClips, explainers: Mapping[str, Explainer], count: int
+) -> tuple[pd.DataFrame, Masks]:
+    """Masks while the audio encoder is randomised from the top (figures 3 and 5).
+
+    Parameters
+    ----------
+    clips : LabelledClips
+        Clips, of which some are taken, evenly spaced.
+    explainers : mapping of str to Explainer
+        What is compared.
+    count : int
+        How many clips.
+
+    Returns
+    -------
+    tuple
+        Table of `randomise`, and the first clip's masks [F, T] by explainer and stage.
+    """
+    rows = list(range(0, len(clips), max(1, len(clips) // count)))[:count]
+    starts = range(0, len(rows), clips.batch_size)
+    parts, first = [], Masks()
+    for start in tqdm(starts, desc="cascade", unit="batch"):
+        batch = clips.batch(rows[start : start + clips.batch_size])
+        table, masks = randomise(explainers, batch)
+        parts.append(table.assign(clip=table["clip"] + start))
+        first = first or {key: found[0] for key, found in masks.items()}
+    return pd.concat(parts, ignore_index=True), first
