@@ -1,17 +1,16 @@
 """The mask decoder: M(t, h) of LMAC-ZS, with layers of ours (LMAC-ZS+).
 
 A text embedding and the features of every stage of the audio encoder go in, a mask
-comes out. Coarse stages say *what*, fine ones *where*; the text is let in at every
-scale (FiLM, Perez et al., 2018), because a decoder that hears of the prompt only once
-learns to draw the loudest sound whatever the prompt is. Where the encoder's own
-embedding of a place agrees with the text is told at every scale, too: so a mask can
-follow prompts that the decoder was not trained on.
+comes out. The text conditions every scale (FiLM, Perez et al., 2018); injected only
+once, it is ignored and the decoder masks the loudest source. A map of the similarity
+of text and audio in every place is added at every scale, so that masks generalise to
+prompts that were not in the training.
 
-The mask is drawn on every fourth mel band and frame, which is finer than the encoder's
-patches. What is drawn there is how much of a place is kept, and how much that depends
-on the level of each of its cells, so that a mask follows a sound through its pauses and
-between its partials. It is carried to the STFT's bins by interpolation
-(`FrontEnd.expand_mask`).
+The last layer has a cell for every fourth mel band and frame, which is finer than the
+encoder's patches, and two values in it: how much of the place is kept, and how much
+that depends on the level of each of its cells, so that a mask follows a sound through
+its pauses and between its partials. The mask is carried to the STFT's bins by
+interpolation (`FrontEnd.expand_mask`).
 """
 
 from __future__ import annotations
@@ -28,35 +27,48 @@ from lmaczs.clap import FrozenClap
 from lmaczs.frontend import Domain
 from lmaczs.utils.errors import InputError
 
-GROUPS = 8
-PLACE = 4  # mel bands and frames that share what is drawn
-FLOOR_DB, RANGE_DB = -100.0, 50.0
-CONTRAST = 4.0  # similarities are below 1
-# A cell that is kept for the most part is kept entirely: what a mask of 0.9 removes is
-# 20 dB weaker, which an audio model hears as well. While it learns, less is rounded, so
-# that it hears what it draws.
-WHOLE, WHOLE_IN_TRAINING = 0.5, 0.9
-# A new decoder keeps nearly everything. An audio model hardly hears a gain, so that one
-# that starts half-way ends at a faint mask that is alike everywhere.
-KEEP = 3.0
-STEEP = 1.0  # for 20 dB
 
-
+# `lmaczs.decoder.MaskDecoder`, its arguments `clap`, `domain` and `width`, and
+# `lmaczs.decoder.load_decoder` stand in every exported hyperparams.yaml, and the names
+# of the submodules in every checkpoint: a file format.
 class MaskDecoder(nn.Module):
     """Decode a mask from a prompt's embedding and a clip's features.
 
-    All sizes but `width` come from the checkpoint. There is no BatchNorm: its
-    statistics would differ between processes, and a mask would depend on its batch.
+    There is no BatchNorm: its statistics would differ between processes, and a mask
+    would depend on its batch. An exported folder names `clap`, `domain` and `width`
+    alone: what else differs from its default is to be written into its
+    hyperparams.yaml.
 
     Parameters
     ----------
     clap : FrozenClap
-        Gives the shapes of embeddings, features and spectrograms. It is asked once
-        and not kept.
+        Gives the shapes of embeddings, features and spectrograms; not stored.
     domain : {"mel", "stft", "waveform"}
         ``mel``: masks [n_mels, T]. Otherwise [F, T].
     width : int
-        Channels at the coarse scales, a multiple of 8.
+        Channels at the coarse scales, a multiple of `groups`.
+    stride : int
+        Mel bands, and frames, to a cell of the last layer.
+    groups : int
+        Of every GroupNorm.
+    similarity_gain : float
+        Factor of the similarity maps: cosines are small beside normed features.
+    floor_db : float
+        Level of the log-mel, dB, that enters as -1.
+    range_db : float
+        Decibels above it that enter as 0.
+    threshold : float
+        Mask values above it become 1, with the sigmoid's gradient (straight-through):
+        what a mask of 0.9 leaves out is only 20 dB weaker, and the model still
+        detects it.
+    training_threshold : float
+        The same while training; higher, to keep the forward pass close to the mask.
+    initial_logit : float
+        Of a new decoder's masks, which keep nearly everything. From half-way, training
+        ends at a faint mask that is the same everywhere: a gain hardly changes an
+        embedding.
+    initial_slope : float
+        Change of a new decoder's logit with the level of a cell, for 20 dB.
 
     Attributes
     ----------
@@ -65,10 +77,25 @@ class MaskDecoder(nn.Module):
     """
 
     def __init__(
-        self, clap: FrozenClap, domain: Domain = "stft", width: int = 32
+        self,
+        clap: FrozenClap,
+        domain: Domain = "stft",
+        width: int = 32,
+        stride: int = 4,
+        groups: int = 8,
+        similarity_gain: float = 4.0,
+        floor_db: float = -100.0,
+        range_db: float = 50.0,
+        threshold: float = 0.5,
+        training_threshold: float = 0.9,
+        initial_logit: float = 3.0,
+        initial_slope: float = 1.0,
     ) -> None:
         super().__init__()
         self.domain = domain
+        self.stride, self.similarity_gain = stride, similarity_gain
+        self.floor_db, self.range_db = floor_db, range_db
+        self.threshold, self.training_threshold = threshold, training_threshold
         front_end = clap.front_end
         self.n_frames, self.n_mels = front_end.n_frames, front_end.n_mels
         shapes = clap.feature_shapes
@@ -77,15 +104,18 @@ class MaskDecoder(nn.Module):
         channels = [shapes[number][0] for number in self.stages]
         self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.agree = nn.ModuleList(nn.Conv2d(1, width, 1) for _ in channels)
-        self.blocks = nn.ModuleList(FilmBlock(width, text_dim) for _ in channels)
-        fine = max(GROUPS, width // 8)
-        # bands and frames that do not fill a place get more, and lose them again
-        self.missing = (-self.n_mels % PLACE, -self.n_frames % PLACE)
-        self.listen = nn.Conv2d(1, fine, PLACE + 2, stride=PLACE, padding=1)
+        self.blocks = nn.ModuleList(
+            FiLMBlock(width, text_dim, groups) for _ in channels
+        )
+        fine = max(groups, width // 8)
+        # bands and frames that do not fill a cell are padded, and cropped at the end
+        self.missing = (-self.n_mels % stride, -self.n_frames % stride)
+        self.listen = nn.Conv2d(1, fine, stride + 2, stride=stride, padding=1)
         self.narrow = nn.Conv2d(width, fine, 1)
-        self.film = Film(fine, text_dim)
+        self.film = FiLM(fine, text_dim, groups)
         self.draw = nn.Conv2d(fine, 2, 3, padding=1)
-        self.draw.bias.data = torch.tensor([KEEP, STEEP])
+        self.draw.bias = nn.Parameter(torch.tensor([initial_logit, initial_slope]))
+        self.mel_to_freq: Tensor | None
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
 
@@ -110,38 +140,39 @@ class MaskDecoder(nn.Module):
         """
         batch, prompts = text.shape[:2]
         flat, places = text.flatten(0, 1), features[-1]
-        agreement = CONTRAST * (text @ places.flatten(2))
+        agreement = self.similarity_gain * (text @ places.flatten(2))
         agreement = agreement.reshape(batch * prompts, 1, *places.shape[-2:])
         x = torch.zeros_like(agreement)
         stages = [features[number] for number in self.stages]
         layers = zip(self.project, self.agree, self.blocks, stages, strict=True)
         for project, agree, block, stage in reversed(list(layers)):
-            size = stage.shape[-2:]
-            heard = _per_prompt(project(stage), prompts)
-            x = _resize(x, size) + heard + agree(_resize(agreement, size))
+            lateral = _per_prompt(project(stage), prompts)
+            x = resize(x, stage) + lateral + agree(resize(agreement, stage))
             x = block(x, flat)
         sound = log_mel[:, :1].transpose(-1, -2).contiguous()
-        heard = (sound - FLOOR_DB) / RANGE_DB - 1
-        heard = self.listen(_pad(heard, self.missing))
-        x = _resize(self.narrow(x), heard.shape[-2:]) + _per_prompt(heard, prompts)
-        # the norm in it takes away what is the same everywhere: how present a prompt is
+        cells = (sound - self.floor_db) / self.range_db - 1
+        cells = self.listen(_pad(cells, self.missing))
+        x = resize(self.narrow(x), cells) + _per_prompt(cells, prompts)
+        # added, since the norm in it removes what is the same everywhere: how present
+        # a prompt is
         drawn = self.draw(x + self.film(x, flat))
         level = _per_prompt(relative_level(sound), prompts)
         mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
 
     def _mask_of(self, drawn: Tensor, level: Tensor) -> Tensor:
-        """Mask on the mel grid: a sigmoid, and 1 where that is large.
+        """Mask on the mel grid: a sigmoid, and 1 above the threshold.
 
         The gradient is the sigmoid's throughout. Of a sigmoid that is stretched beyond
-        1 and cut, the level in dB of what is removed would fall infinitely fast there.
+        1 and cut, the level in dB of what is masked out would fall infinitely fast
+        there.
         """
-        size = [PLACE * n for n in drawn.shape[-2:]]
-        fine = _resize(drawn, size)[..., : self.n_mels, : self.n_frames]
-        keep, steep = fine.split(1, dim=1)
+        rows, columns = drawn.shape[-2:]
+        fine = _interpolate(drawn, (self.stride * rows, self.stride * columns))
+        keep, steep = fine[..., : self.n_mels, : self.n_frames].split(1, dim=1)
         mask = torch.addcmul(keep, steep, level).sigmoid()
-        whole = mask > (WHOLE_IN_TRAINING if self.training else WHOLE)
-        return mask + ((1 - mask) * whole).detach()
+        threshold = self.training_threshold if self.training else self.threshold
+        return mask + ((1 - mask) * (mask > threshold)).detach()
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
@@ -171,64 +202,37 @@ def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
         ) from error
 
 
-class Film(nn.Module):
-    """Channels that are normalised, scaled and shifted by the text, and rectified.
+class FiLM(nn.Module):
+    """Group norm, gain and shift from the text, GELU (Perez et al., 2018)."""
 
-    Parameters
-    ----------
-    width : int
-        Channels, a multiple of 8.
-    text_dim : int
-        Size of the text embedding.
-    """
-
-    def __init__(self, width: int, text_dim: int) -> None:
+    def __init__(self, width: int, text_dim: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, width)
+        self.norm = nn.GroupNorm(groups, width)
         self.film = nn.Linear(text_dim, 2 * width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Let the text in.
-
-        Parameters
-        ----------
-        x : Tensor [N, width, f, t]
-            Features.
-        text : Tensor [N, D]
-            Text embedding of each.
-
-        Returns
-        -------
-        Tensor [N, width, f, t]
-        """
+        """Condition features [N, width, f, t] on text embeddings [N, D]."""
         # unit-norm embeddings have entries of about 1/sqrt(D)
         film = self.film(text * text.shape[-1] ** 0.5)[..., None, None]
         gain, shift = film.chunk(2, dim=1)
         return nn.functional.gelu(self.norm(x) * (1 + gain) + shift)
 
 
-class FilmBlock(nn.Module):
-    """Residual convolution that hears of the text.
+class FiLMBlock(nn.Module):
+    """FiLM-conditioned residual block."""
 
-    Parameters
-    ----------
-    width : int
-        Channels, a multiple of 8.
-    text_dim : int
-        Size of the text embedding.
-    """
-
-    def __init__(self, width: int, text_dim: int) -> None:
+    def __init__(self, width: int, text_dim: int, groups: int) -> None:
         super().__init__()
-        self.film = Film(width, text_dim)
+        self.film = FiLM(width, text_dim, groups)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.norm_out = nn.GroupNorm(GROUPS, width)
+        self.norm_out = nn.GroupNorm(groups, width)
         self.mix = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Apply the block; shapes are those of `Film`."""
+        """Apply the block; shapes are those of `FiLM`."""
         y = self.conv(self.film(x, text))
-        return x + self.mix(nn.functional.gelu(self.norm_out(y)))
+        out: Tensor = x + self.mix(nn.functional.gelu(self.norm_out(y)))
+        return out
 
 
 def relative_level(log_mel: Tensor) -> Tensor:
@@ -252,7 +256,7 @@ def relative_level(log_mel: Tensor) -> Tensor:
 
 
 def _last_of_each_size(shapes: Sequence[tuple[int, int, int]]) -> list[int]:
-    """Of neighbours of one size the last one, which holds what the others found."""
+    """Of successive stages of one size the last, which builds on the others."""
     same_size = groupby(range(len(shapes)), lambda number: shapes[number][1:])
     return [list(numbers)[-1] for _, numbers in same_size]
 
@@ -263,11 +267,16 @@ def _per_prompt(x: Tensor, prompts: int) -> Tensor:
 
 
 def _pad(x: Tensor, missing: tuple[int, int]) -> Tensor:
-    """Repeat the last row and column where places are not filled."""
+    """Repeat the last row and column, to fill the last cells."""
     return nn.functional.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """Interpolate maps [..., f, t] to the grid of another map."""
+    return _interpolate(x, (like.shape[-2], like.shape[-1]))
+
+
+def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
     # a token stands for the middle of its patch, which align_corners=True would move
     # by up to 1.5 frames and bands at the finest scale
     return nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)

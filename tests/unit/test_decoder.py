@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmaczs import decoder as decoder_module
+from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import AudioEncoding, FrozenClap
-from lmaczs.decoder import (
-    PLACE,
-    WHOLE,
-    WHOLE_IN_TRAINING,
-    MaskDecoder,
-    load_decoder,
-    relative_level,
-)
+from lmaczs.decoder import MaskDecoder, load_decoder, relative_level, resize
 from lmaczs.frontend import DOMAINS, Domain
 
 ANY_CLAP = pytest.mark.parametrize(
@@ -170,10 +164,11 @@ def test_a_token_is_put_back_where_it_was(laion_like_clap: FrozenClap) -> None:
     frames, bands = 1001, 64
     token = 4 * torch.arange(256.0) + 1.5  # centre, in the 1024 stretched frames
     time = (token * (frames - 1) / 1023).expand(1, 1, 16, -1)
-    resized = decoder_module._resize(time, (bands, frames))[0, 0, 0]
+    grid = torch.empty(bands, frames)
+    resized = resize(time, grid)[0, 0, 0]
     assert (resized - torch.arange(frames))[2:-2].abs().max() < 0.05
     freq = (4 * torch.arange(16.0) + 1.5)[:, None].expand(1, 1, -1, 256)
-    resized = decoder_module._resize(freq, (bands, frames))[0, 0, :, 0]
+    resized = resize(freq, grid)[0, 0, :, 0]
     assert (resized - torch.arange(bands))[2:-2].abs().max() < 1e-4
 
 
@@ -289,7 +284,7 @@ def test_every_fourth_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> Non
     drawn = []
     decoder.draw.register_forward_hook(lambda *args: drawn.append(args[-1]))
     draw_on(decoder)
-    bands, frames = math.ceil(n_mels / PLACE), math.ceil(n_frames / PLACE)
+    bands, frames = math.ceil(n_mels / 4), math.ceil(n_frames / 4)
     assert drawn[0].shape == (6, 2, bands, frames)
     place = torch.arange(frames) * 4.0 + 1.5  # of frames 4 k to 4 k + 3
     found = placed(decoder, (place / 10 - 3).expand(bands, -1))
@@ -303,26 +298,39 @@ def test_every_fourth_band_and_frame_is_drawn(n_mels: int, n_frames: int) -> Non
     torch.testing.assert_close(found[inner], expected, atol=1e-3, rtol=0)
 
 
+def mask_from(decoder: MaskDecoder, drawn: Tensor, log_mel: Tensor) -> Tensor:
+    """Mask [n_mels, T] of a clip, as if the last layer had given `drawn`."""
+    features = tuple(torch.randn(1, *shape) for shape in SHAPES)
+    hook = decoder.draw.register_forward_hook(lambda *args: drawn)
+    mask = decoder(torch.randn(1, 1, 16), features, log_mel)
+    hook.remove()
+    return mask[0, 0]
+
+
+def random_log_mel(decoder: MaskDecoder) -> Tensor:
+    """Noise about -50 dB, [1, 1, T, n_mels]."""
+    return 10 * torch.randn(1, 1, decoder.n_frames, decoder.n_mels) - 50
+
+
 def placed(decoder: MaskDecoder, keep: Tensor) -> Tensor:
     """Tenths that were drawn above -3, in every cell, whatever its level."""
     drawn = torch.stack([keep, torch.zeros_like(keep)])[None]
-    level = torch.randn(1, 1, decoder.n_mels, decoder.n_frames)
-    mask = decoder._mask_of(drawn, level)
-    assert mask.shape == level.shape
-    return 10 * (mask.logit() + 3)[0, 0]
+    mask = mask_from(decoder, drawn, random_log_mel(decoder))
+    assert mask.shape == (decoder.n_mels, decoder.n_frames)
+    return 10 * (mask.logit() + 3)
 
 
 @pytest.mark.parametrize("steep", [-2.0, 0.0, 0.5, 3.0])
 def test_level_of_a_cell_shifts_what_is_drawn(steep: float) -> None:
-    """By as much as is drawn as well, in that cell alone."""
-    decoder = MaskDecoder(shapes_only(8, 10), "mel", width=8)
+    """By as much as is drawn as well, in each cell by its own level."""
+    clap = shapes_only(8, 10)
+    decoder = MaskDecoder(clap, "mel", width=8, training_threshold=1.0)
     drawn = torch.tensor([0.3, steep])[None, :, None, None].expand(1, 2, 2, 3)
-    level = torch.zeros(1, 1, 8, 10)
-    level[0, 0, 3, 7] = -0.8
-    mask = decoder._mask_of(drawn, level)
-    expected = torch.full_like(level, 0.3)
-    expected[0, 0, 3, 7] += -0.8 * steep
-    torch.testing.assert_close(mask.logit(), expected)
+    log_mel = random_log_mel(decoder)
+    level = relative_level(log_mel.transpose(-1, -2))[0, 0]
+    mask = mask_from(decoder, drawn, log_mel)
+    expected = (0.3 + steep * level).sigmoid()
+    torch.testing.assert_close(mask, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("gain", [-37.0, 0.0, 12.0])
@@ -366,7 +374,7 @@ def test_last_frame_is_heard(n_frames: int) -> None:
 @pytest.mark.parametrize("bias", [-9.0, -0.1, 0.1, 2.1, 2.3, 5.0, 40.0])
 @pytest.mark.parametrize(
     ("training", "whole", "from_bias"),
-    [(True, WHOLE_IN_TRAINING, math.log(9)), (False, WHOLE, 0.0)],
+    [(True, 0.9, math.log(9)), (False, 0.5, 0.0)],
 )
 def test_mask_is_a_sigmoid_or_one(
     bias: float, training: bool, whole: float, from_bias: float
@@ -434,3 +442,20 @@ def test_weights_of_another_decoder_are_refused(
     torch.save(state, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt holds weights of another"):
         load_decoder(decoder, tmp_path / "other.ckpt")
+
+
+def test_hyperparams_of_0_1_0_are_a_file_format(
+    tiny_clap: FrozenClap, tiny_clap_folder: Path, tmp_path: Path
+) -> None:
+    """What version 0.1.0 exported is loaded: three import paths and their arguments."""
+    exported = Path(__file__).parents[1] / "data" / "hyperparams-0.1.0.yaml"
+    shutil.copytree(tiny_clap_folder, tmp_path / "clap_small")
+    folder = tmp_path / "lmaczs_small"
+    folder.mkdir()
+    shutil.copy(exported, folder / "hyperparams.yaml")
+    torch.save(make(tiny_clap).state_dict(), folder / "decoder.ckpt")
+    loaded = ZeroShotInterpreter.from_hparams(folder)
+    expected = make(tiny_clap).state_dict()
+    found = loaded.mods["decoder"].state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
