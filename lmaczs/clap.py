@@ -34,7 +34,7 @@ CACHED_PROMPTS = 16384
 
 @dataclass(frozen=True)
 class AudioEncoding:
-    """What the audio encoder says of a batch of clips.
+    """Audio-encoder output for a batch of clips.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AudioEncoding:
         Unit norm.
     features : tuple of Tensor [B, C, f, t]
         Patch embedding and output of every stage, fine to coarse, frequency low to
-        high, time in order; and at last the embedding [B, D, f, t] of every place on
+        high, time in order; last, the embedding [B, D, f, t] of every place on
         the coarsest grid, unit norm, in the texts' space. Together they are `h` of the
         paper.
     last : Tensor [B, C, f, t]
@@ -84,7 +84,8 @@ class FrozenClap(nn.Module):
         self.freq_ratio = model.audio_model.audio_encoder.freq_ratio
         self.embedding_dim = int(model.config.projection_dim)
         self.logit_scale = float(model.logit_scale_a.exp())
-        positions = model.config.text_config.max_position_embeddings
+        text_config: Any = model.config.text_config
+        positions = text_config.max_position_embeddings
         self.max_tokens = min(tokenizer.model_max_length, positions - 2)
         self._prompt_cache: dict[str, Tensor] = {}
         self.text_spread = self._check_text_tower()
@@ -134,7 +135,8 @@ class FrozenClap(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.logit_scale_a.device
+        device: torch.device = self.model.logit_scale_a.device
+        return device
 
     @property
     def feature_shapes(self) -> list[tuple[int, int, int]]:
@@ -189,7 +191,8 @@ class FrozenClap(nn.Module):
         ).to(self.device)
         with torch.autocast(self.device.type, enabled=False):  # it is cached
             out = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
-        return out.pooler_output[0].cpu()
+        embedding: Tensor = out.pooler_output[0]
+        return embedding.cpu()
 
     def _check_text_tower(self) -> float:
         """Mean cosine of unrelated prompts; a collapsed tower makes 1 of it."""
@@ -243,7 +246,8 @@ class FrozenClap(nn.Module):
         Tensor [B, D]
             Unit norm.
         """
-        return self._audio(log_mel).pooler_output
+        embedding: Tensor = self._audio(log_mel).pooler_output
+        return embedding
 
     def _audio(self, log_mel: Tensor, **options: bool) -> Any:
         # even a fused checkpoint: longer clips come in windows

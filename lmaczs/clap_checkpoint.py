@@ -58,8 +58,9 @@ def load_checkpoint(
     FileNotFoundError
         If a folder holds no config.json.
     ClapError
-        If a file is missing, damaged or out of reach, or if weights are missing, of
-        another shape than config.json gives them, or NaN or infinite.
+        If a file is missing or damaged, if the Hub cannot be reached or has no such
+        repository, or if weights are missing, of another shape than config.json gives
+        them, or NaN or infinite.
     """
     name = str(source)
     local = os.path.isdir(name)
@@ -67,26 +68,33 @@ def load_checkpoint(
         raise FileNotFoundError(
             f"{name} holds no CLAP checkpoint (config.json is missing)"
         )
-    options = {"local_files_only": local, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     try:
         with _without_its_report():
-            model, report = ClapModel.from_pretrained(
+            loaded: Any = ClapModel.from_pretrained(
                 name,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that all of them are reported
                 **options,
             )
+        model, report = loaded
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except Exception as error:  # pickle, safetensors, JSON and the Hub have their own
+        reason = _first_sentence(error)
+        if not local and isinstance(error, OSError):  # no network, or no such name
+            raise ClapError(
+                f"{name} is no folder, and cannot be fetched from the Hub ({reason}): "
+                "check the name and the connection, or give a folder"
+            ) from error
         raise ClapError(
-            f"{name} cannot be loaded as a CLAP checkpoint ({_first_sentence(error)}): "
-            "give a folder with all of its files, undamaged, or a Hub id in reach"
+            f"{name} cannot be loaded as a CLAP checkpoint ({reason}): give a folder "
+            "with all of its files, undamaged, or another Hub id"
         ) from error
     _require_whole(name, model.state_dict(), report)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # transformers makes an empty tokenizer up: all prompts would be alike
+        # transformers makes up an empty tokenizer: all prompts would be the same
         raise ClapError(
             f"{name} is no whole CLAP checkpoint: its tokenizer knows no word "
             "(tokenizer.json is missing); fetch or save it again, or choose another one"

@@ -498,7 +498,10 @@ def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
     # band m of a bank of n peaks at point m + 1 of n + 2 from low to high
     position = (mels - low) / (high - low) * (bands + 1) - 1
     position = np.clip(position, 0, bands - 1)
-    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(bands)))
+    weights: np.ndarray = np.maximum(
+        0, 1 - np.abs(position[:, None] - np.arange(bands))
+    )
+    return weights
 
 
 def _float(values: np.ndarray) -> Tensor:

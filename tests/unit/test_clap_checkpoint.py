@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
-from lmaczs.clap_checkpoint import ClapError
+from lmaczs.clap_checkpoint import ClapError, load_checkpoint
 from lmaczs.distillation.model import load_clap
 
 WEIGHT = "audio_projection.linear1.weight"
@@ -179,3 +179,14 @@ def test_checkpoint_with_code_is_loaded_without_it(folder: Path) -> None:
     assert done.stdout.strip() == "32", done.stderr
     assert "trust_remote_code" not in done.stderr
     assert not ran.exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_not_called_damage() -> None:
+    """Without a network the sentence names the Hub, the reason and the fix."""
+    with pytest.raises(ClapError) as error:
+        load_checkpoint("nobody/no-such-clap")
+    message = str(error.value)
+    assert "nobody/no-such-clap is no folder" in message
+    assert "cannot be fetched from the Hub" in message
+    assert "check the name and the connection" in message
+    assert "damaged" not in message
