@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,49 +37,20 @@ FIRST_SCALE = 2.66  # logarithm of both logit scales before training
 
 @dataclass(frozen=True)
 class DistillationOptions:
-    """Settings of a training, under the names of hparams/clap_small.yaml.
+    """Settings of a training, under the names of hparams/clap_small.yaml."""
 
-    Attributes
-    ----------
-    seed : int
-        Of sampling and augmentation.
-    number_of_epochs : int
-        Length of the training.
-    batch_size : int
-        Clips in a batch, composites aside.
-    lr : float
-        Highest learning rate.
-    warmup_epochs : int
-        Epochs until it is reached; after them it falls to 0 as half a cosine.
-    weight_decay : float
-        Of AdamW.
-    ema_decay : float
-        Of the exponential moving average of the weights, which is tested and saved.
-    class_balance : float
-        See `label_weights`.
-    augment_strength : float
-        Of the augmentations at the end, in [0, 1].
-    max_logit_scale : float
-        Limit of both logit scales.
-    loss_weights : mapping of str to float
-        Of the terms contrastive, tagger, tagger_steps, silence, alignment and, with
-        composites, teacher_embedding.
-    valid_every : int
-        Epochs between validations, after each of which a checkpoint is saved.
-    """
-
-    seed: int
+    seed: int  # of sampling and augmentation
     number_of_epochs: int
-    batch_size: int
-    lr: float
-    warmup_epochs: int
-    weight_decay: float
-    ema_decay: float
-    class_balance: float
-    augment_strength: float
-    max_logit_scale: float
-    loss_weights: Mapping[str, float] = field(default_factory=dict)
-    valid_every: int = 10
+    batch_size: int  # clips, composites aside
+    lr: float  # the highest
+    warmup_epochs: int  # until it is reached; then it falls to 0 as half a cosine
+    weight_decay: float  # of AdamW
+    ema_decay: float  # of the moving average, which is tested and saved
+    class_balance: float  # see `label_weights`
+    augment_strength: float  # of the last epochs' augmentations, in [0, 1]
+    max_logit_scale: float  # of both logit scales
+    loss_weights: Mapping[str, float]  # of `loss_terms`
+    valid_every: int  # epochs between validations, each of which saves a checkpoint
 
 
 @dataclass(frozen=True)
@@ -182,20 +153,7 @@ class ClapDistillationBrain(AveragedBrain):
     def compute_forward(
         self, batch: Tensor, stage: sb.Stage
     ) -> tuple[SoundBatch, Embedded]:
-        """Augment a batch, which other stages than ``TRAIN`` do not, and embed it.
-
-        Parameters
-        ----------
-        batch : Tensor [B]
-            Indices of clips.
-        stage : Stage
-            SpeechBrain's.
-
-        Returns
-        -------
-        tuple
-            The sounds, composites included, on the device, and their embeddings.
-        """
+        """Look up clips ``batch [B]``, augment them in training, and embed them."""
         if stage == sb.Stage.TRAIN:
             rng = self.random_generator()
             sounds = self.batches.augmented(batch, rng, self.augment_strength())
@@ -222,19 +180,7 @@ class ClapDistillationBrain(AveragedBrain):
         return self.options.augment_strength * min(1.0, max(0.0, 2 * (done - 0.25)))
 
     def embed(self, modules: Mapping[str, nn.Module], mel: Tensor) -> Embedded:
-        """Embed mel power.
-
-        Parameters
-        ----------
-        modules : mapping
-            audio_model and audio_projection, e.g. of the moving average.
-        mel : Tensor [B, n_mels, T]
-            Mel power.
-
-        Returns
-        -------
-        Embedded
-        """
+        """Embed mel power [B, n_mels, T] by the modules, or by their average."""
         log_mel = self.front_end.to_log_mel(mel.to(self.device))
         out, project = modules["audio_model"](log_mel), modules["audio_projection"]
         in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
@@ -247,21 +193,7 @@ class ClapDistillationBrain(AveragedBrain):
     def compute_objectives(
         self, predictions: tuple[SoundBatch, Embedded], batch: Tensor, stage: sb.Stage
     ) -> Tensor:
-        """Weighted sum of the loss terms, a scalar; `sums` logs each of them.
-
-        Parameters
-        ----------
-        predictions : tuple
-            From `compute_forward`.
-        batch : Tensor
-            Not used.
-        stage : Stage
-            Not used.
-
-        Returns
-        -------
-        Tensor
-        """
+        """Weighted sum of the loss terms, a scalar; each of them is logged."""
         terms = self.loss_terms(*predictions)
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
@@ -272,18 +204,8 @@ class ClapDistillationBrain(AveragedBrain):
     def loss_terms(self, sounds: SoundBatch, embedded: Embedded) -> dict[str, Tensor]:
         """Terms of the loss, each a mean over the sounds that it applies to.
 
-        Parameters
-        ----------
-        sounds : SoundBatch
-            B sounds and their targets.
-        embedded : Embedded
-            Their embeddings.
-
-        Returns
-        -------
-        dict of str to Tensor
-            Scalars. contrastive and alignment are always there, the others where they
-            apply to a sound.
+        Scalars: contrastive and alignment; where they apply to a sound tagger,
+        tagger_steps, silence and teacher_embedding.
         """
         limit, silent = self.options.max_logit_scale, sounds.silent
         scale = {k: v.exp().clamp(max=limit) for k, v in self.modules.scales.items()}
@@ -396,23 +318,11 @@ class ClapDistillationBrain(AveragedBrain):
 def label_terms(
     sounds: SoundBatch, similar: Tensor, scale: Tensor
 ) -> dict[str, Tensor]:
-    """Terms that bring sounds to their labels.
+    """Terms that bring sounds to their labels, by their cosines ``similar [B, L]``.
 
-    Parameters
-    ----------
-    sounds : SoundBatch
-        B sounds.
-    similar : Tensor [B, L]
-        Cosines of sounds and labels.
-    scale : Tensor
-        Logit scale of the contrastive term.
-
-    Returns
-    -------
-    dict of str to Tensor
-        contrastive, over all sounds with a label; alignment, the mean of 1 - cosine of
-        those among them that have no teacher embedding: a composite is more than its
-        labels. 0 where there are none.
+    Contrastive, over all sounds with a label; alignment, the mean of 1 - cosine of
+    those that have no teacher embedding: a composite is more than its labels. 0 where
+    there are none.
     """
     zero = similar.sum() * 0  # so that there is a gradient
     terms, present = {"contrastive": zero, "alignment": zero}, sounds.present

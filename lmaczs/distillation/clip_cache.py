@@ -16,11 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lmaczs.audio.effects import change_speed
-from lmaczs.audio.io import load_audio
 from lmaczs.audio.resampling import resample
 from lmaczs.data.build import read_rows
 from lmaczs.data.lists import recordings_in
-from lmaczs.data.segments import Cut, cuts_of
+from lmaczs.data.segments import Segment, segments_of
 from lmaczs.distillation.yamnet import SAMPLE_RATE
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.utils.cache import cached
@@ -186,9 +185,11 @@ def load_clips(
     texts = table.text.where(table.text != "", table.label)
     if tagger is None and (texts == "").any():
         raise InputError("unlabelled_folder needs a tagger: give --tagger_model")
-    cuts = cuts_of(table)
-    key = _key(cuts, front_end, ratios, tagger)
-    mel, scores = cached(cache, key, lambda: _features(cuts, front_end, ratios, tagger))
+    segments = segments_of(table)
+    key = _key(segments, front_end, ratios, tagger)
+    mel, scores = cached(
+        cache, key, lambda: _features(segments, front_end, ratios, tagger)
+    )
     labels = sorted(set(texts) - {""})
     captions = set(table.text)
     return ClipFeatures(
@@ -204,38 +205,38 @@ def load_clips(
 
 
 def _features(
-    cuts: Sequence[Cut],
+    segments: Sequence[Segment],
     front_end: FrontEnd,
     speeds: Sequence[Fraction],
     tagger: Tagger | None,
 ) -> tuple[Tensor, Tensor]:
     """Mel power [N, V, n_mels, T] and half-precision scores [N, V, P, K]."""
-    logger.info("Reading %d clips at %d speeds", len(cuts), len(speeds))
+    logger.info("Reading %d clips at %d speeds", len(segments), len(speeds))
     clips = [
-        clip_features(load_cut(cut, front_end.sample_rate), front_end, speeds, tagger)
-        for cut in tqdm(cuts, desc="clips", disable=len(cuts) < 50)
+        clip_features(segment.load(front_end.sample_rate), front_end, speeds, tagger)
+        for segment in tqdm(segments, desc="clips", disable=len(segments) < 50)
     ]
     mel, scores = (torch.stack(part) for part in zip(*clips, strict=True))
     return mel, scores.half()
 
 
 def _key(
-    cuts: Sequence[Cut],
+    segments: Sequence[Segment],
     front_end: FrontEnd,
     speeds: Sequence[Fraction],
     tagger: Tagger | None,
 ) -> str:
     """Digest of everything that the features depend on."""
     teacher = None if tagger is None else tagger.fingerprint
-    values = clips_key(cuts), front_end_key(front_end), list(speeds), teacher
+    values = clips_key(segments), front_end_key(front_end), list(speeds), teacher
     return digest_of(VERSION, *values)
 
 
-def clips_key(cuts: Sequence[Cut]) -> list[tuple[object, ...]]:
+def clips_key(segments: Sequence[Segment]) -> list[tuple[object, ...]]:
     """Where clips lie, with size and time of change of their files."""
-    states = [Path(cut.path).stat() for cut in cuts]
-    pairs = zip(cuts, states, strict=True)
-    return [(*cut, state.st_size, state.st_mtime_ns) for cut, state in pairs]
+    states = [Path(segment.path).stat() for segment in segments]
+    pairs = zip(segments, states, strict=True)
+    return [(*segment, state.st_size, state.st_mtime_ns) for segment, state in pairs]
 
 
 def front_end_key(front_end: FrontEnd) -> tuple[object, ...]:
@@ -248,11 +249,6 @@ def front_end_key(front_end: FrontEnd) -> tuple[object, ...]:
 def digest_of(*values: object) -> str:
     """SHA-256 of values' representations."""
     return hashlib.sha256(repr(values).encode()).hexdigest()
-
-
-def load_cut(cut: Cut, sample_rate: int) -> Tensor:
-    """Waveform ``[samples]`` of a clip."""
-    return load_audio(cut.path, sample_rate, start=cut.start, stop=cut.stop)
 
 
 def clip_features(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lmaczs.audio.resampling import resample
 from lmaczs.audio.scales import db_to_power
-from lmaczs.data.segments import cuts_of
+from lmaczs.data.segments import segments_of
 from lmaczs.distillation.clip_cache import (
     NO_LABEL,
     ClipFeatures,
@@ -29,7 +29,6 @@ from lmaczs.distillation.clip_cache import (
     digest_of,
     front_end_key,
     label_weights,
-    load_cut,
 )
 from lmaczs.distillation.composites import Composer
 from lmaczs.distillation.target_space import RidgeProjection
@@ -74,22 +73,7 @@ class CompositeFeatures:
 class CompositeDataset(Dataset):
     """Composites of training clips; each depends on the seed and its number alone.
 
-    Parameters
-    ----------
-    clips : ClipFeatures
-        Those of split train that have a label are used.
-    front_end : FrontEnd
-        Of the checkpoint.
-    composer : Composer
-        Makes a composite of a few clips.
-    tagger : Tagger
-        Scores and embeds it.
-    size : int
-        Number N of composites.
-    class_balance : float
-        See `label_weights`.
-    seed : int
-        Of all of them.
+    Clips of split train that have a label are used, see `label_weights`.
     """
 
     def __init__(
@@ -106,7 +90,7 @@ class CompositeDataset(Dataset):
         self.tagger, self.size, self.seed = tagger, size, seed
         rows = clips.rows("train")
         self.rows = rows[clips.target[rows] != NO_LABEL].numpy()
-        self.cuts = cuts_of(clips.table.iloc[self.rows])
+        self.segments = segments_of(clips.table.iloc[self.rows])
         weights = label_weights(clips.target[self.rows], class_balance)
         self.probabilities = (weights / weights.sum()).numpy()
 
@@ -150,7 +134,7 @@ class CompositeDataset(Dataset):
     @cached_property
     def wavs(self) -> list[Tensor]:
         """Waveforms of the clips that composites are made of."""
-        return [load_cut(cut, self.front_end.sample_rate) for cut in self.cuts]
+        return [one.load(self.front_end.sample_rate) for one in self.segments]
 
     def clip_summaries(self) -> Tensor:
         """Summaries [n, 2 E] of those clips, fitted to the encoder's length."""
@@ -162,7 +146,7 @@ class CompositeDataset(Dataset):
         """Digest of everything that the composites depend on but their number."""
         return digest_of(
             VERSION,
-            clips_key(self.cuts),
+            clips_key(self.segments),
             front_end_key(self.front_end),
             (self.tagger.fingerprint, self.tagger.class_names),
             (self.probabilities.tolist(), self.seed, self.clips.labels),

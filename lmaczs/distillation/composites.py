@@ -94,57 +94,23 @@ def _envelope(spectrum: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Composer:
-    """Composes a sound of a few clips.
+    """Composes a sound of a few clips; ranges are of uniform distributions."""
 
-    Attributes
-    ----------
-    parts : tuple of float
-        Probabilities of composites of one clip, of two, and so on.
-    octaves : float
-        Parts are played up to so many octaves lower or higher.
-    level_db : float
-        Parts are at plus or minus this level.
-    reverse_prob : float
-        Of a part.
-    equalise_prob : float
-        Of a part.
-    equalise_db : tuple of float
-        Standard deviations of the equaliser's gains, one of which is drawn.
-    reverb_prob : float
-        Of a part.
-    reverb_seconds : tuple of float
-        Shortest and longest time until the reverberation has fallen by 60 dB.
-    reverb_level : tuple of float
-        Its lowest and highest amplitude, that of the part being 1.
-    stretch_prob : float
-        Probability that one of several parts sounds for a while only.
-    cross_prob : float
-        Probability that a composite gets the spectral envelope of another clip.
-    mask_prob : float
-        Probability that any other composite is masked at random.
-    noise_prob : float
-        Probability of noise, white to brown.
-    noise_db : tuple of float
-        Its lowest and highest level, relative to the composite.
-    max_attenuation_db : float
-        Composites are up to this much below full level.
-    """
-
-    parts: tuple[float, ...] = (0.5, 0.35, 0.15)
-    octaves: float = 0.45
-    level_db: float = 9.0
-    reverse_prob: float = 0.08
+    parts: tuple[float, ...] = (0.5, 0.35, 0.15)  # probabilities of one clip, two, ...
+    octaves: float = 0.45  # by which parts are played lower or higher at most
+    level_db: float = 9.0  # parts are at plus or minus this
+    reverse_prob: float = 0.08  # of a part, as all up to stretch_prob
     equalise_prob: float = 0.6
-    equalise_db: tuple[float, ...] = (3.0, 6.0)
+    equalise_db: tuple[float, ...] = (3.0, 6.0)  # standard deviations, one is drawn
     reverb_prob: float = 0.2
-    reverb_seconds: tuple[float, float] = (0.1, 1.5)
-    reverb_level: tuple[float, float] = (0.2, 1.2)
-    stretch_prob: float = 0.5
-    cross_prob: float = 0.1
-    mask_prob: float = 0.2
-    noise_prob: float = 0.15
-    noise_db: tuple[float, float] = (-25.0, 3.0)
-    max_attenuation_db: float = 25.0
+    reverb_seconds: tuple[float, float] = (0.1, 1.5)  # until it has fallen by 60 dB
+    reverb_level: tuple[float, float] = (0.2, 1.2)  # amplitude, that of the part is 1
+    stretch_prob: float = 0.5  # that one of several parts sounds for a while only
+    cross_prob: float = 0.1  # of the envelope of another clip
+    mask_prob: float = 0.2  # of a random mask on any other composite
+    noise_prob: float = 0.15  # of noise, white to brown
+    noise_db: tuple[float, float] = (-25.0, 3.0)  # relative to the composite
+    max_attenuation_db: float = 25.0  # of the composite
 
     @property
     def n_clips(self) -> int:

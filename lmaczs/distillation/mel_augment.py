@@ -24,47 +24,17 @@ ATTENUATION_DB = (-120.0, -5.0)  # of masked cells: a mask near zero, or zero
 
 @dataclass(frozen=True)
 class MelAugment:
-    """A random gain, filter, gate, band and two stripes, one after the other.
+    """A random gain, filter, gate, band and two stripes, one after the other."""
 
-    Attributes
-    ----------
-    gain_db : tuple of float
-        Lowest and highest gain.
-    filter_db : float
-        See `random_filter`.
-    gate_prob : float
-        Probability of `random_gate` at full strength.
-    band_prob : float
-        Probability of `random_band` at full strength.
-    mel_stripe : float
-        Widest stripe of bands at full strength, a fraction of all bands.
-    time_stripe : float
-        Widest stripe of frames at full strength, a fraction of the clip.
-    """
-
-    gain_db: tuple[float, float] = (-25.0, 5.0)
-    filter_db: float = 8.0
-    gate_prob: float = 0.3
+    gain_db: tuple[float, float] = (-25.0, 5.0)  # lowest and highest
+    filter_db: float = 8.0  # see `random_filter`
+    gate_prob: float = 0.3  # this and what follows at full strength
     band_prob: float = 0.15
-    mel_stripe: float = 0.3
-    time_stripe: float = 0.4
+    mel_stripe: float = 0.3  # widest stripe, a fraction of all bands
+    time_stripe: float = 0.4  # widest stripe, a fraction of the clip
 
     def __call__(self, mel: Tensor, rng: Generator, strength: float) -> Tensor:
-        """Augment a batch.
-
-        Parameters
-        ----------
-        mel : Tensor [B, n_mels, T]
-            Mel power.
-        rng : Generator
-            Random generator.
-        strength : float
-            In [0, 1]: scales everything but gain and filter.
-
-        Returns
-        -------
-        Tensor [B, n_mels, T]
-        """
+        """Augment a batch; `strength` in [0, 1] scales all but gain and filter."""
         mel = random_gain(mel, rng, *self.gain_db)
         mel = random_filter(mel, rng, self.filter_db)
         mel = random_gate(mel, rng, self.gate_prob * strength)

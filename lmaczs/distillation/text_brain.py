@@ -28,17 +28,7 @@ PAD = 1  # token of the student's tokenizer
 
 
 class DistilledTexts(Dataset):
-    """Token ids [tokens] and target [D] of texts.
-
-    Parameters
-    ----------
-    input_ids : sequence of list of int
-        Token ids of each text, special tokens included.
-    targets : Tensor [N, D]
-        Unit norm.
-    rows : sequence of int
-        The texts that are in the set, some of them more than once.
-    """
+    """Token ids [tokens] and target [D] of some `rows` of texts, repeats included."""
 
     def __init__(
         self, input_ids: Sequence[list[int]], targets: Tensor, rows: Sequence[int]
@@ -66,27 +56,9 @@ def split_texts(
     sound_repeats: int,
     seed: int,
 ) -> tuple[DistilledTexts, DistilledTexts]:
-    """Split a corpus at random into texts to train on and held-out texts.
+    """Split N texts with targets [N, D] at random, to train on and `held_out`.
 
-    Parameters
-    ----------
-    corpus : Corpus
-        N texts.
-    input_ids : sequence of list of int
-        Their token ids.
-    targets : Tensor [N, D]
-        Their targets.
-    held_out : int
-        Texts for validation.
-    sound_repeats : int
-        How often an epoch has a text about a sound.
-    seed : int
-        Of the split.
-
-    Returns
-    -------
-    tuple of DistilledTexts
-        To train on, and held out.
+    A text about a sound is in an epoch `sound_repeats` times.
     """
     rows = list(range(len(corpus.texts)))
     random.Random(seed).shuffle(rows)
@@ -112,35 +84,8 @@ def collate(items: Sequence[tuple[list[int], Tensor]]) -> Batch:
 class TextBrain(sb.Brain):
     """Trains a text tower on a teacher's projected embeddings: loss 1 - cosine.
 
-    Parameters
-    ----------
-    student : TextTower
-        The tower.
-    tokenizer : PreTrainedTokenizerBase
-        The student's.
-    measure : callable
-        Metrics of an `Embed`, after each epoch; see `text_metrics`.
-    lr : float
-        Highest learning rate.
-    warmup_steps : int
-        Steps until it is reached; after them it falls to 0 as half a cosine.
-    weight_decay : float
-        Of AdamW.
-    number_of_epochs : int
-        Length of the training.
-    run_opts : mapping
-        SpeechBrain's run options.
-    checkpointer : Checkpointer
-        Saves the student, and what SpeechBrain adds.
-    train_logger : TrainLogger, optional
-        Gets loss and metrics of each epoch.
-    ckpt_interval_steps : int
-        Steps between checkpoints inside an epoch; 0: none.
-
-    Attributes
-    ----------
-    metrics : dict of str to float
-        Of the last validation.
+    The metrics of `measure` are taken after each epoch, and kept in `metrics`; numbers
+    have the names of hparams/text_small.yaml.
     """
 
     def __init__(

@@ -76,13 +76,7 @@ def clap_tokenizer(bpe: str, max_tokens: int) -> PreTrainedTokenizerBase:
 
 
 class TextTower(nn.Module):
-    """The text side of a ClapModel, under the module names that it has there.
-
-    Parameters
-    ----------
-    config : ClapTextConfig
-        Its projection_dim and projection_hidden_act give the projection.
-    """
+    """The text side of a ClapModel, under the module names that it has there."""
 
     def __init__(self, config: ClapTextConfig) -> None:
         super().__init__()
@@ -90,20 +84,7 @@ class TextTower(nn.Module):
         self.text_projection = ClapProjectionLayer(config)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embed texts as ClapModel.get_text_features does.
-
-        Parameters
-        ----------
-        input_ids : Tensor [B, tokens]
-            int64.
-        attention_mask : Tensor [B, tokens]
-            1 for tokens, 0 for padding.
-
-        Returns
-        -------
-        Tensor [B, projection_dim]
-            Unit norm.
-        """
+        """Embed [B, tokens] as ClapModel.get_text_features: [B, projection_dim]."""
         hidden = self.text_model(input_ids, attention_mask=attention_mask)
         return nn.functional.normalize(
             self.text_projection(hidden.pooler_output), dim=-1

@@ -67,18 +67,7 @@ def mel_matrix() -> Tensor:
 
 
 def log_mel(wav: Tensor) -> Tensor:
-    """Compute YAMNet's log-mel spectrogram.
-
-    Parameters
-    ----------
-    wav : Tensor
-        Mono waveform at 16 kHz, float32 [samples], at least 400 samples long.
-
-    Returns
-    -------
-    Tensor
-        Natural log of (mel magnitude + 0.001), float32 [frames, 64].
-    """
+    """Natural log of (mel magnitude + 0.001), [frames, 64], of 400 samples or more."""
     frames = wav.unfold(0, WIN_LENGTH, HOP_LENGTH) * torch.hann_window(WIN_LENGTH)
     magnitude = torch.fft.rfft(frames, n=N_FFT).abs()
     return torch.log(magnitude @ mel_matrix() + LOG_OFFSET)
@@ -166,8 +155,6 @@ class YAMNet:
         quantised to 8 bits inside: scores are multiples of 1/256.
     class_map : str | Path
         CSV file of the class names, see `read_class_names`.
-    num_threads : int
-        Threads of the TFLite interpreter.
 
     Attributes
     ----------
@@ -186,35 +173,20 @@ class YAMNet:
         If the two files do not fit each other or the patches.
     """
 
-    def __init__(
-        self, model_file: str | Path, class_map: str | Path, num_threads: int = 1
-    ) -> None:
+    def __init__(self, model_file: str | Path, class_map: str | Path) -> None:
         for path in map(Path, (model_file, class_map)):
             if not path.is_file():
                 raise FileNotFoundError(f"The tagger's file {path} does not exist.")
         self.class_names = read_class_names(class_map)
         self.fingerprint = hashlib.sha256(Path(model_file).read_bytes()).hexdigest()
-        self._model_file, self._num_threads = Path(model_file), num_threads
+        self._model_file = Path(model_file)
         self._process = -1
         self._interpreter: Interpreter | None = None
         _check_signature(self._opened(), len(self.class_names), self._model_file)
         self._embedding = _embedding_layer(self._opened(), self._model_file)
 
     def scores(self, wav: Tensor) -> Tensor:
-        """Probabilities of every class in every patch of a clip.
-
-        Parameters
-        ----------
-        wav : Tensor
-            Mono waveform at 16 kHz in [-1, 1], float32 [samples], padded with zeros to
-            whole patches.
-
-        Returns
-        -------
-        Tensor
-            Independent probabilities, float32 [n_patches, 521] in [0, 1], of patches
-            of 0.96 s that start every 0.48 s.
-        """
+        """Scores [n_patches, 521] alone, see `forward`."""
         return self.forward(wav)[0]
 
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,13 +195,14 @@ class YAMNet:
         Parameters
         ----------
         wav : Tensor
-            As for `scores`.
+            Mono waveform at 16 kHz in [-1, 1], float32 [samples], padded with zeros to
+            whole patches of 0.96 s that start every 0.48 s.
 
         Returns
         -------
         tuple of Tensor
-            Scores [n_patches, 521], and the activations of the layer before them,
-            float32 [n_patches, 1024], not negative.
+            Independent probabilities of the classes, [n_patches, 521] in [0, 1], and
+            the activations of the layer before, [n_patches, 1024], not negative.
         """
         patches = [self._forward_patch(patch) for patch in log_mel_patches(wav).numpy()]
         scores, embeddings = zip(*patches, strict=True)
@@ -248,7 +221,7 @@ class YAMNet:
     def _opened(self) -> Interpreter:
         """An interpreter of the process: a worker cannot use its parent's."""
         if self._interpreter is None or self._process != os.getpid():
-            self._interpreter = _open_interpreter(self._model_file, self._num_threads)
+            self._interpreter = _open_interpreter(self._model_file)
             self._process = os.getpid()
         return self._interpreter
 
@@ -270,7 +243,7 @@ def _embedding_layer(interpreter: Interpreter, model_file: Path) -> dict[str, An
     return found[-1]
 
 
-def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
+def _open_interpreter(model_file: Path) -> Interpreter:
     require_packages(["ai_edge_litert.interpreter"], "distill")
     from ai_edge_litert.interpreter import Interpreter
 
@@ -279,7 +252,7 @@ def _open_interpreter(model_file: Path, num_threads: int) -> Interpreter:
             warnings.simplefilter("ignore")
             interpreter = Interpreter(
                 str(model_file),
-                num_threads=num_threads,
+                num_threads=1,
                 experimental_preserve_all_tensors=True,
             )
     except ValueError as error:

@@ -49,7 +49,6 @@ RENAMED: dict[str, str] = {
     "cascade_clips": "randomisation_clips",
     "hardest": "augment_strength",
     "scale_limit": "max_logit_scale",
-    "mixture_share": "mix_prob",
     "silent_share": "silent_prob",
     "source": "clap_source",
 }

@@ -20,14 +20,13 @@ from lmaczs.audio.effects import change_speed
 from lmaczs.audio.io import AudioError, load_audio
 from lmaczs.audio.resampling import resample
 from lmaczs.data.manifest import ManifestError
-from lmaczs.data.segments import Cut
+from lmaczs.data.segments import Segment
 from lmaczs.distillation.clip_cache import (
     ClipFeatures,
     clip_features,
     clip_table,
     label_weights,
     load_clips,
-    load_cut,
     unlabelled_clips,
 )
 from lmaczs.frontend import FrontEnd
@@ -137,19 +136,6 @@ def test_the_tagger_scores_what_the_encoder_reads(tmp_path: Path) -> None:
         fitted[: copies * len(wav)] = wav.repeat(copies)
         expected, _ = tagger.forward(resample(fitted, 2, 1))
         torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
-
-
-def test_a_clip_that_is_cut_from_a_recording(tmp_path: Path) -> None:
-    """From start to stop, in seconds, to the sample; one beyond the end is named."""
-    path = str(write(tmp_path / "a.wav", 2.0))
-    wav = load_audio(path, RATE)
-    for start, stop in ((0.25, 0.75), (1.5, None), (None, 0.5), (None, None)):
-        low = round((start or 0) * RATE)
-        high = None if stop is None else round(stop * RATE)
-        found = load_cut(Cut(path, start, stop), RATE)
-        torch.testing.assert_close(found, wav[low:high], atol=1e-5, rtol=0)
-    with pytest.raises(AudioError, match=r"a\.wav: no sample from 3 s to 4 s"):
-        load_cut(Cut(path, 3.0, 4.0), RATE)
 
 
 # --- kept features ------------------------------------------------------------------
@@ -380,7 +366,7 @@ def test_load_clips(folder: Path) -> None:
     assert clips.table.split.tolist() == ["train", "train", "valid", "test"]
     assert clips.scores.shape == (4, 2, 1, 0)
     for row, (name, stop) in enumerate([("a", 9), ("b", 9), ("c", 0.25), ("a", 0.2)]):
-        wav = load_cut(Cut(str(folder / f"{name}.wav"), None, stop), RATE)
+        wav = Segment(str(folder / f"{name}.wav"), None, stop).load(RATE)
         expected, _ = clip_features(wav, front_end, [Fraction(1), Fraction(4, 5)])
         assert torch.equal(clips.mel[row], expected)
     assert cache.is_file()
