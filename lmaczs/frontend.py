@@ -28,6 +28,7 @@ from transformers import ClapFeatureExtractor
 from transformers.audio_utils import hertz_to_mel
 
 from lmaczs.audio.scales import power_to_db
+from lmaczs.utils.errors import InputError
 
 Domain = Literal["mel", "stft", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
@@ -63,7 +64,7 @@ class FrontEnd(nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         If the hop exceeds half a window (such an STFT is not listenable) or the
         extractor names a truncation or padding that CLAP does not have.
     """
@@ -75,11 +76,11 @@ class FrontEnd(nn.Module):
         super().__init__()
         fe = feature_extractor
         if fe.truncation not in ("rand_trunc", "fusion"):
-            raise ValueError(f"unknown truncation {fe.truncation!r} in the extractor")
+            raise InputError(f"unknown truncation {fe.truncation!r} in the extractor")
         if fe.padding not in ("repeatpad", "repeat", "pad"):
-            raise ValueError(f"unknown padding {fe.padding!r} in the extractor")
+            raise InputError(f"unknown padding {fe.padding!r} in the extractor")
         if 2 * fe.hop_length > fe.fft_window_size:
-            raise ValueError(
+            raise InputError(
                 f"hop_length {fe.hop_length} is more than half of the window "
                 f"({fe.fft_window_size}): a mask on this STFT cannot be listened to"
             )
@@ -139,12 +140,12 @@ class FrontEnd(nn.Module):
 
         Raises
         ------
-        ValueError
+        InputError
             If the clips have no samples.
         """
         samples = wavs.shape[-1]
         if samples == 0:
-            raise ValueError("a clip without samples has no spectrogram")
+            raise InputError("a clip without samples has no spectrogram")
         surplus = samples - self.max_samples
         if surplus >= 0:
             start = surplus // 2 if offset is None else offset
@@ -421,7 +422,7 @@ class FrontEnd(nn.Module):
 
         Raises
         ------
-        ValueError
+        InputError
             If there is no such domain.
         """
         stft = stft[..., : self.n_frames]
@@ -436,7 +437,7 @@ class FrontEnd(nn.Module):
         if domain == "stft":
             masked = mask.square() * power(stft)
             return self.to_log_mel(self.mel_power(masked.flatten(0, -3)))
-        raise ValueError(f"domain is {domain!r}, not one of {', '.join(DOMAINS)}")
+        raise InputError(f"domain is {domain!r}, not one of {', '.join(DOMAINS)}")
 
 
 def power(stft: Tensor) -> Tensor:

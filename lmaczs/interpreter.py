@@ -18,6 +18,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.explanation import Interpretation, explain_batch, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
+from lmaczs.utils.errors import InputError
 
 __all__ = ["Interpretation", "ZeroShotInterpreter"]
 
@@ -37,7 +38,7 @@ class ZeroShotInterpreter(Pretrained):
 
     Raises
     ------
-    ValueError
+    InputError
         If hyperparams.yaml names no CLAP or no decoder.
 
     Examples
@@ -55,7 +56,7 @@ class ZeroShotInterpreter(Pretrained):
         # not enforced by SpeechBrain 1.1
         missing = [name for name in self.MODULES_NEEDED if name not in self.mods]
         if missing:
-            raise ValueError(f"hyperparams.yaml names no module {missing[0]!r}")
+            raise InputError(f"hyperparams.yaml names no module {missing[0]!r}")
         self.eval()
 
     @classmethod
@@ -207,13 +208,13 @@ class ZeroShotInterpreter(Pretrained):
         ------
         AudioError
             If the recording cannot be read.
-        ValueError
+        InputError
             If there is no label, or the template has no ``{}``.
         """
         if isinstance(labels, str) or not labels:
-            raise ValueError(f"labels is a list of at least one label, not {labels!r}")
+            raise InputError(f"labels is a list of at least one label, not {labels!r}")
         if "{}" not in template:
-            raise ValueError(f"the template {template!r} has no {{}} for the label")
+            raise InputError(f"the template {template!r} has no {{}} for the label")
         wav = self.load_audio(path).to(self.clap.device)
         text = self.clap.encode_text([template.format(label) for label in labels])
         with torch.no_grad():
@@ -278,13 +279,13 @@ class ZeroShotInterpreter(Pretrained):
         ------
         TypeError
             If `wavs` is no array of floating-point numbers.
-        ValueError
+        InputError
             If the numbers of clips, prompts and lengths differ.
         """
         wavs = _as_batch(wavs)
         each = [prompts] * len(wavs) if isinstance(prompts, str) else list(prompts)
         if len(each) != len(wavs):
-            raise ValueError(f"{len(wavs)} clips, but {len(each)} prompts")
+            raise InputError(f"{len(wavs)} clips, but {len(each)} prompts")
         clips = [
             wav[:length]
             for wav, length in zip(wavs, _lengths(wavs, wav_lens), strict=True)
@@ -339,7 +340,7 @@ def _as_batch(wavs: Any) -> Tensor:
             f"wavs holds {given.dtype}; give floating-point numbers, full scale 1"
         )
     if given.dim() != 2:
-        raise ValueError(f"wavs is [B, samples], not {tuple(given.shape)}")
+        raise InputError(f"wavs is [B, samples], not {tuple(given.shape)}")
     return given.float()
 
 
@@ -348,6 +349,6 @@ def _lengths(wavs: Tensor, wav_lens: Tensor | None) -> list[int]:
     if wav_lens is None:
         return [wavs.shape[1]] * len(wavs)
     if len(wav_lens) != len(wavs):
-        raise ValueError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
+        raise InputError(f"{len(wavs)} clips, but {len(wav_lens)} wav_lens")
     lengths = wav_lens.cpu().double() * wavs.shape[1]
     return [round(length) for length in lengths.tolist()]

@@ -110,7 +110,7 @@ def examine(source: str | Path | None = None, device: str | None = None) -> list
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
         Check("lmaczs", f"{__version__} in {Path(__file__).parent}"),
         *(_check_package(name, text, results) for name, text in wanted.items()),
-        diagnose_pair(torch_build, torchaudio_build, results["torchaudio"]),
+        diagnose_pair(torch_build, torchaudio_build, results["torchaudio"].error),
         _check_devices(results["devices"]),
         _check_formats(results["soundfile"]),
         _check_model(folder, results.get("model")),
@@ -162,7 +162,7 @@ def _satisfies(version: str, requirement: str) -> bool:
 
 
 def diagnose_pair(
-    torch_build: str | None, torchaudio_build: str | None, torchaudio: ProbeResult
+    torch_build: str | None, torchaudio_build: str | None, error: str
 ) -> Check:
     """Say whether torch and torchaudio fit, and why not.
 
@@ -176,8 +176,8 @@ def diagnose_pair(
         Version with its variant, e.g. ``2.11.0+cu130``; None if it is not installed.
     torchaudio_build : str or None
         The same of torchaudio.
-    torchaudio : ProbeResult
-        Of its import.
+    error : str
+        Of torchaudio's import, empty if there is none.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def diagnose_pair(
     if not (torch_build and torchaudio_build):
         return Check(subject, "not both are installed", _install_pair())
     both = f"torch {torch_build}, torchaudio {torchaudio_build}"
-    if not torchaudio.error:
+    if not error:
         return Check(subject, f"{both}: they fit")
     variants = [_variant(build) for build in (torch_build, torchaudio_build)]
     if None not in variants and variants[0] != variants[1]:

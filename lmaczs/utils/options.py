@@ -244,6 +244,8 @@ def _unknown(key: str, tree: Mapping[str, Any], path: str | Path) -> str:
     if RENAMED.get(key) in tree:
         return f"--{key} is now called --{RENAMED[key]}"
     parts = key.split(".")
+    if parts[0] not in tree:
+        parts[0] = RENAMED.get(parts[0], parts[0])
     if len(parts) > 1 and parts[0] in tree:
         return f"--{key}: write {_nested(parts)}"
     names = {key, RENAMED.get(key)}

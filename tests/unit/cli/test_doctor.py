@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lmaczs.clap import FrozenClap
-from lmaczs.cli._subprocess import ProbeResult
 from lmaczs.cli.doctor import Check, build_of, diagnose_pair, examine
 from lmaczs.decoder import MaskDecoder
 from lmaczs.training.export import inference_yaml
@@ -184,7 +183,7 @@ def test_pair_that_fails_is_told_by_its_variants(
     torch_build: str, torchaudio_build: str, reason: str
 ) -> None:
     """Where the variants differ they are the reason."""
-    error = ProbeResult(error="RuntimeError: compiled with different CUDA versions")
+    error = "RuntimeError: compiled with different CUDA versions"
     check = diagnose_pair(torch_build, torchaudio_build, error)
     assert reason in check.finding
     assert "pip uninstall -y torch torchaudio" in check.fix
@@ -195,12 +194,12 @@ def test_pair_that_fails_is_told_by_its_variants(
 
 def test_pair_that_imports_is_fine_whatever_its_variants() -> None:
     """What works is not wrong: torchaudio 2.11.1 accepts other minor versions."""
-    assert diagnose_pair("2.12.0+cu132", "2.11.1+cu130", ProbeResult()).fix == ""
+    assert diagnose_pair("2.12.0+cu132", "2.11.1+cu130", "").fix == ""
 
 
 def test_pair_of_which_one_is_missing_is_wrong() -> None:
     """Both are needed."""
-    check = diagnose_pair("2.11.0", None, ProbeResult(error="ModuleNotFoundError"))
+    check = diagnose_pair("2.11.0", None, "ModuleNotFoundError")
     assert check.finding == "not both are installed"
     assert check.fix.startswith("pip install ")
 

@@ -94,6 +94,9 @@ def test_renamed_key_names_its_new_name(
     monkeypatch.setitem(options.RENAMED, "chance", "seed")
     with pytest.raises(OptionError, match="--chance is now called --seed"):
         check_options(hparams, "chance: 3\ndata_folder: x")
+    monkeypatch.setitem(options.RENAMED, "terms", "weights")
+    with pytest.raises(OptionError, match="--weights='{lmaczs: VALUE}'"):
+        check_options(hparams, "terms.lmaczs: 3\ndata_folder: x")
 
 
 @pytest.mark.parametrize("content", [None, b"[1, 2]", b"a: b: c", b"\xff\xfe\x00"])
