@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.manifest import (
@@ -320,3 +323,43 @@ def test_recordings_are_opened(tmp_path: Path) -> None:
     (tmp_path / "b.wav").write_text("not audio")
     with pytest.raises(ManifestError, match=r"line 3: .*b\.wav is no audio"):
         manifest_splits(manifest)
+
+
+# --- round trip ---------------------------------------------------------------------
+
+words = st.text(
+    st.characters(exclude_categories=["C", "Z"], include_characters=" \n"), min_size=1
+)
+texts = words.map(str.strip).filter(bool)
+seconds = st.one_of(st.none(), st.integers(0, 9000).map(lambda x: x / 1000))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["a.wav", "b.wav"]), texts, st.booleans(), seconds),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_a_table_that_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]
+) -> None:
+    """Whatever the words and times: quotes, commas, line breaks, any script."""
+    folder = tmp_path_factory.mktemp("round")
+    for name in ("a.wav", "b.wav"):
+        (folder / name).touch()
+    table = pd.DataFrame(
+        {
+            "id": [f"clip{i}" for i in range(len(rows))],
+            "path": [str(folder / name) for name, *_ in rows],
+            "text": [text if is_text else "" for _, text, is_text, _ in rows],
+            "label": ["" if is_text else text for _, text, is_text, _ in rows],
+            "split": "train",
+            "start": pd.Series([start for *_, start in rows], dtype=float),
+            "stop": np.nan,
+        }
+    )
+    table.to_csv(folder / "clips.csv", index=False)
+    again = read_manifest(folder / "clips.csv")
+    pd.testing.assert_frame_equal(again[list(table)], table, check_dtype=False)
