@@ -1,8 +1,7 @@
 """Augmentation of training clips as waveforms: another speed, noise, a narrow band.
 
-An audio model is surer of the clips that it was trained on than of any other. A decoder
-that is trained on those alone only sees a model that is certain. Augmented clips are
-about as uncertain to the model as clips that are new to it.
+A model is surer of the clips that it was trained on than of others. Augmented, they are
+about as uncertain as new ones, so that a decoder does not train on certainty alone.
 """
 
 from __future__ import annotations
@@ -56,22 +55,9 @@ class WaveformAugment:
     def __call__(
         self, sources: Tensor, sample_rate: int, rng: np.random.Generator
     ) -> Tensor:
-        """Augment a clip, or leave it as it is.
+        """Augment sources [S, samples] whose sum is a clip, or return them as they are.
 
-        Parameters
-        ----------
-        sources : Tensor [S, samples]
-            Waveforms whose sum is the clip.
-        sample_rate : int
-            Hz.
-        rng : numpy.random.Generator
-            Random generator.
-
-        Returns
-        -------
-        Tensor [S, samples], or [S + 1, samples] with noise
-            The sources as they are in the augmented clip, which is turned down where it
-            would clip, and the noise; `sources` itself if nothing was drawn.
+        Noise becomes one more source; all are turned down where the sum would clip.
         """
         clean, samples = sources, sources.shape[-1]
         if rng.random() < self.speed_prob:

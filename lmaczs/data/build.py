@@ -1,8 +1,4 @@
-"""The one place where the source of the clips is chosen: a data set or a manifest.
-
-Every data set is a reader that gives the rows of a manifest; adding one is an entry of
-`DATASETS`.
-"""
+"""Where clips come from: a data set (an entry of `DATASETS`) or a manifest."""
 
 from __future__ import annotations
 
@@ -29,17 +25,10 @@ from lmaczs.utils.errors import InputError
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set.
+    """A published data set: its reader, its folder's layout, where it is published.
 
-    Attributes
-    ----------
-    read : callable
-        Takes its folder, and options of its own; returns the rows of a manifest: id,
-        path (absolute), text or label, split, and what the set has besides.
-    holds : str
-        What the folder must hold.
-    source : str
-        Where the set is published.
+    `read` takes the folder and the set's own options. It returns the rows of a
+    manifest: id, path (absolute), text or label, split, and the set's other columns.
     """
 
     read: Callable[..., pd.DataFrame]
@@ -88,13 +77,13 @@ def read_rows(
     Parameters
     ----------
     data_folder : str or Path, optional
-        Folder of the data set; or
+        Folder of the data set.
     manifest : str or Path, optional
-        your own CSV, see `lmaczs.data.manifest`.
+        A CSV instead of a data set, see `lmaczs.data.manifest`.
     dataset : str
-        Which set `data_folder` holds: a key of `DATASETS`.
+        A key of `DATASETS`.
     **options : Any
-        Of the set's reader; None: its default. Without effect on a manifest.
+        For the set's reader; None means its default. Without effect on a manifest.
 
     Returns
     -------
@@ -132,27 +121,10 @@ def read_splits(
     test_share: float = 0.2,
     **options: Any,
 ) -> Splits:
-    """Clips of a data set, a manifest or shards, in three tables.
+    """Clips of a data set, a manifest or shards, in three tables with a row a clip.
 
-    Parameters
-    ----------
-    data_folder : str or Path, optional
-        See `read_rows`.
-    manifest : str or Path, optional
-        See `read_rows`; or a pattern of shards, see `lmaczs.data.shards.reader`.
-    dataset : str
-        See `read_rows`.
-    valid_share : float
-        Fraction of the training recordings, see `lmaczs.data.splits.fill_splits`.
-    test_share : float
-        The same for the test.
-    **options : Any
-        See `read_rows`.
-
-    Returns
-    -------
-    Splits
-        A row a clip: id, path, label, texts and what the set has besides.
+    The options are those of `read_rows`, where `manifest` may be a pattern of shards
+    (`read_shards`), and those of `fill_splits`. Columns: id, path, label and texts.
     """
     if data_folder is None and manifest is not None:
         if is_shards(manifest):
@@ -163,22 +135,9 @@ def read_splits(
 
 
 def labelled_test_clips(**source: Any) -> tuple[pd.DataFrame, list[str]]:
-    """Clips of the split test whose label is known, and all labels.
+    """Labelled clips of the split test (id, path, label) and all labels, sorted.
 
-    Parameters
-    ----------
-    **source : Any
-        See `read_rows`.
-
-    Returns
-    -------
-    tuple
-        Table of id, path, label; labels in alphabetical order.
-
-    Raises
-    ------
-    InputError
-        If there is no such clip.
+    `source` is what `read_rows` takes.
     """
     rows = read_rows(**source)
     rows = rows[rows.label != ""]
@@ -218,25 +177,25 @@ def build_datasets(
     splits : Splits
         From `read_splits`.
     front_end : FrontEnd
-        Gives rate and length policy.
+        Gives rate and length of the clips.
     templates : sequence of str
-        For labels; captions are taken as they are.
+        For labels; captions are prompts as they are.
     mixing : Mixing
-        Of the training clips.
+        Of training clips.
     augment : WaveformAugment, optional
-        Of the training clips.
+        Of training clips.
     extra_labels : sequence of str
-        Labels that no clip has, from which absent prompts are drawn, too.
+        Labels that no clip has, as further absent prompts.
     negatives_per_clip : int
         Absent prompts for each training clip; one in validation and test.
     predicted_prob : float
         Probability that the predicted class replaces a training clip's first prompt.
     keep_in_memory : bool
-        Whether clips that were read are kept; without effect on shards.
+        Whether clips are cached by each worker; without effect on shards.
     buffer_clips : int
-        Of shards: clips that each worker holds to draw from.
+        Clips of shards that each worker holds to draw from.
     seed : int
-        Of everything that is drawn.
+        Seed of all random draws.
 
     Returns
     -------

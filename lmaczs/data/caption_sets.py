@@ -1,7 +1,9 @@
 """Published sets of captioned recordings as manifests: Clotho, AudioCaps, MACS, FSD50K.
 
 Every reader returns a row a caption: id, path (absolute), text, split. Captions of one
-recording share its path; their ids are numbered, ``rain#1``, ``rain#2``.
+recording share its path; their ids are numbered, ``rain#1``, ``rain#2``. If lists or
+recordings are missing, `MissingDataError` is raised; if a list is not as published,
+`InputError`.
 """
 
 from __future__ import annotations
@@ -37,23 +39,8 @@ FIX = "unpack the audio there, or take the list away"
 def read_clotho(folder: str | Path) -> pd.DataFrame:
     """Clotho v2 (Drossos, Lipping and Virtanen, 2020), five captions a recording.
 
-    Parameters
-    ----------
-    folder : str or Path
-        With ``clotho_captions_development.csv`` and ``development/*.wav``; likewise
-        validation and evaluation, which may be missing.
-
-    Returns
-    -------
-    DataFrame
-        id, path, text, split; development is train, validation valid, evaluation test.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no list, or recordings of a list are missing.
-    InputError
-        If a list is not as published.
+    Needs ``clotho_captions_development.csv`` and ``development/*.wav`` (train), and the
+    same for validation (valid) and evaluation (test), of which some may be missing.
     """
     root = Path(folder).resolve()
     lists = {f"clotho_captions_{name}.csv": name for name in CLOTHO}
@@ -68,24 +55,9 @@ def read_clotho(folder: str | Path) -> pd.DataFrame:
 def read_audiocaps(folder: str | Path) -> pd.DataFrame:
     """AudioCaps (Kim, Kim, Lee and Kim, 2019), as far as its videos are still there.
 
-    Parameters
-    ----------
-    folder : str or Path
-        With ``train.csv``, ``val.csv`` and ``test.csv``, of which some may be missing,
-        and each clip, ten seconds cut out of its video, as
-        ``audio/<youtube_id>.wav`` or else ``audio/Y<youtube_id>.wav``.
-
-    Returns
-    -------
-    DataFrame
-        id, path, text, split; clips without a file are left out, which is logged.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no list, or no clip at all.
-    InputError
-        If a list is not as published.
+    Needs ``train.csv``, ``val.csv`` and ``test.csv``, of which some may be missing, and
+    each clip, ten seconds cut out of its video, as ``audio/<youtube_id>.wav`` or
+    ``audio/Y<youtube_id>.wav``. Clips without a file are left out, which is logged.
     """
     root = Path(folder).resolve()
     listed = [
@@ -101,7 +73,7 @@ def read_audiocaps(folder: str | Path) -> pd.DataFrame:
 
 
 def _report_gone(root: Path, gone: Sequence[str], clips: int) -> None:
-    """Say how many clips are left out; refuse to leave out all."""
+    """Log how many clips are left out; refuse to leave out all."""
     if not gone:
         return
     missing = f"{len(gone)} of {clips} clips are not in {root / 'audio'}"
@@ -120,23 +92,8 @@ def _audiocaps_clip(root: Path, youtube_id: str) -> Path | None:
 def read_macs(folder: str | Path) -> pd.DataFrame:
     """MACS (Martín-Morató and Mesaros, 2021), two to five captions a recording.
 
-    Parameters
-    ----------
-    folder : str or Path
-        With ``MACS.yaml``, and in ``audio/`` the recordings, which are those of TAU
-        Urban Acoustic Scenes 2019, development (Mesaros, Heittola and Virtanen).
-
-    Returns
-    -------
-    DataFrame
-        id, path, text, split; the set has no splits, all of it is train.
-
-    Raises
-    ------
-    MissingDataError
-        If MACS.yaml or recordings that it lists are missing.
-    InputError
-        If MACS.yaml is not the published one.
+    All of it is train. Needs ``MACS.yaml``, and in ``audio/`` the recordings of TAU
+    Urban Acoustic Scenes 2019, development (Mesaros, Heittola and Virtanen).
     """
     root = Path(folder).resolve()
     ((path, split),) = _lists_in(root, {"MACS.yaml": "train"})
@@ -161,26 +118,9 @@ def _macs_sentences(path: Path) -> list[tuple[str, str]]:
 def read_fsd50k(folder: str | Path, descriptions: bool = False) -> pd.DataFrame:
     """FSD50K (Fonseca, Favory, Pons, Font and Serra, 2022), its labels as captions.
 
-    Parameters
-    ----------
-    folder : str or Path
-        With ``FSD50K.ground_truth/dev.csv`` and ``FSD50K.dev_audio/*.wav``, and
-        likewise eval; one of the two may be missing.
-    descriptions : bool
-        Whether the title and description that the uploader gave make a second caption,
-        from ``FSD50K.metadata/dev_clips_info_FSD50K.json``, and likewise eval.
-
-    Returns
-    -------
-    DataFrame
-        id, path, text ("bark, dog"), split; val is valid and eval test.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no list, or recordings of a list or the descriptions are missing.
-    InputError
-        If a list is not as published.
+    Needs ``FSD50K.ground_truth/dev.csv`` and ``FSD50K.dev_audio/*.wav`` (train and
+    valid), or the same for eval (test), or both. With `descriptions`, titles and texts
+    of ``FSD50K.metadata/dev_clips_info_FSD50K.json`` are a second caption.
     """
     root = Path(folder).resolve()
     lists = {f"FSD50K.ground_truth/{part}.csv": part for part in ("dev", "eval")}
@@ -227,7 +167,7 @@ def _upload_text(upload: Mapping[str, str]) -> str:
 
 
 def _lists_in(root: Path, lists: Mapping[str, str]) -> list[tuple[Path, str]]:
-    """The lists that are there, and what each stands for; the others are logged."""
+    """The lists that exist, and what each stands for; missing ones are logged."""
     there = [(root / name, it) for name, it in lists.items() if (root / name).is_file()]
     absent = [name for name in lists if not (root / name).is_file()]
     if not there:
@@ -245,7 +185,7 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _as_table(captions: Iterable[Caption]) -> pd.DataFrame:
-    """A row a caption, on one line, with an id of its own; empty ones are left out."""
+    """A row a caption, on one line, each with a unique id; empty ones are left out."""
     table = pd.DataFrame(captions, columns=["path", "text", "split"])
     table["text"] = table.text.str.split().str.join(" ")
     if (table.text == "").any():

@@ -26,15 +26,8 @@ class ClipReader(Protocol):
 class FileReader:
     """Reads clips from recordings, or from parts of recordings.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row a clip: path; start and stop (seconds; NaN: where the recording begins
-        and ends) where it is a part.
-    sample_rate : int
-        Rate of the waveforms, Hz.
-    keep_in_memory : bool
-        Whether clips that were read are kept, by each worker its own.
+    The table has path, and start and stop (seconds; NaN: at the recording's begin or
+    end) where clips are parts. With `keep_in_memory` each worker caches what it read.
     """
 
     def __init__(

@@ -12,37 +12,23 @@ from lmaczs.utils.errors import InputError
 
 
 class ClipText(NamedTuple):
-    """A caption or a label.
-
-    Attributes
-    ----------
-    words : str
-        The caption, or the label's name.
-    is_label : bool
-        Whether it is put into a template.
-    """
+    """A caption, or a label, which is put into a template."""
 
     words: str
     is_label: bool = True
 
     @property
     def key(self) -> str:
-        """Equal for texts that differ in case or full stop alone."""
+        """The words without case and full stop, by which equal texts are found."""
         return self.words.casefold().strip(" .")
 
     def prompt(self, template: str) -> str:
-        """The prompt: the label in the template's ``{}``, a caption as it is."""
+        """The label in the template's ``{}``; a caption as it is."""
         return template.format(self.words) if self.is_label else self.words
 
 
 class NegativePool:
-    """Distinct texts, from which prompts for what is absent are drawn.
-
-    Parameters
-    ----------
-    texts : iterable of ClipText
-        Of texts with one key the first stays.
-    """
+    """Distinct texts for absent prompts; of texts with one key the first stays."""
 
     def __init__(self, texts: Iterable[ClipText]) -> None:
         first: dict[str, ClipText] = {}
@@ -55,14 +41,14 @@ class NegativePool:
         return len(self.texts)
 
     def outside(self, inside: Iterable[ClipText]) -> np.ndarray:
-        """Places, ascending, of the texts that are none of those given."""
+        """Indices, ascending, of all texts but those given."""
         excluded = {self._place[t.key] for t in inside if t.key in self._place}
         return np.delete(np.arange(len(self)), sorted(excluded))
 
     def draw(
         self, count: int, places: np.ndarray, rng: np.random.Generator
     ) -> list[ClipText]:
-        """Draw texts from some places (see `outside`) without repetition."""
+        """Draw texts at some indices (see `outside`) without repetition."""
         return [self.texts[i] for i in rng.choice(places, count, replace=False)]
 
 
@@ -74,18 +60,17 @@ def texts_of(table: pd.DataFrame) -> list[tuple[ClipText, ...]]:
 
 
 class PromptSampler:
-    """Prompts for the clips of a table: of the clip itself, and of other clips.
+    """Draws the prompts of clips: one text of the clip, then texts of other clips.
 
-    The first prompt is a text of the clip: in training one of several captions is drawn
-    in each epoch. The others are texts of other clips; in a mixture the first of them
-    is the partner's half of the time, and then it is present.
+    In training one of several captions and a template are drawn in each epoch. In a
+    mixture the second prompt is, half of the time, the partner's and present.
 
     Parameters
     ----------
     texts : sequence of tuple of ClipText
         Of each clip.
     templates : sequence of str
-        One is drawn for each prompt in training; the first is for evaluation.
+        For labels; the first is for evaluation.
     labels : sequence of str, optional
         Labels of the whole data set, from which absent prompts are drawn besides the
         captions. None: those of `texts`.
@@ -137,8 +122,8 @@ class PromptSampler:
     def classes(self) -> dict[str, str]:
         """Classes of the zero-shot classifier, each with its prompt.
 
-        All labels, and the first caption of each clip that begins with one: zero-shot
-        classification is then retrieval among the split's captions.
+        All labels, and the first text of each clip if it is a caption: zero-shot
+        classification of captions is retrieval within the split.
         """
         firsts = [row[0] for row in self.texts]
         found = {one.words: one.words for one in firsts if not one.is_label}
@@ -154,23 +139,9 @@ class PromptSampler:
     def draw(
         self, row: int, partner: int | None, rng: np.random.Generator, training: bool
     ) -> tuple[list[str], list[bool]]:
-        """Draw the prompts of a clip.
+        """Draw the prompts of a clip, its own first, and whether each is present.
 
-        Parameters
-        ----------
-        row : int
-            The clip.
-        partner : int, optional
-            The clip that it is mixed with.
-        rng : numpy.random.Generator
-            Random generator.
-        training : bool
-            Whether captions and templates are drawn; the first of each otherwise.
-
-        Returns
-        -------
-        tuple
-            Prompts, the clip's own first, and which of them are present.
+        `partner` is the clip that it is mixed with, if any.
         """
         own = self.texts[row]
         others = () if partner is None else self.texts[partner]

@@ -1,4 +1,4 @@
-"""ESC-50 from the net: fetched, checked and unpacked, whole or not at all."""
+"""Download of ESC-50: checked and unpacked, whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ class DownloadError(LmaczsError, RuntimeError):
 def ensure_esc50(
     data_folder: str | Path, url: str | None, sha256: str | None, clips: int = 2000
 ) -> None:
-    """Fill a folder with ESC-50, if it is empty or not there.
+    """Download ESC-50 into a folder that is empty or missing.
 
     Parameters
     ----------
     data_folder : str or Path
-        Folder that is to hold ``audio`` and ``meta``. An archive
-        ``<data_folder>.zip`` that lies beside it is used, and kept.
+        Will hold ``audio`` and ``meta``. An archive ``<data_folder>.zip`` beside it is
+        used instead of the download, and kept.
     url : str, optional
         Address of the released archive; None to download nothing.
     sha256 : str, optional
-        The archive's digest. Without it the archive is known by its members: each
-        agrees with its CRC, and all clips are there.
+        The archive's digest. Without it, members are checked by CRC and counted.
     clips : int
-        How many the archive lists and holds.
+        Number of clips in the archive.
 
     Raises
     ------
     DownloadError
-        If the archive cannot be had, or is another one; it says what to place where.
+        If the archive cannot be had, or is another one.
     MissingDataError
         If the folder holds something other than ESC-50.
     """
@@ -85,7 +84,7 @@ def _downloaded(url: str, sha256: str | None, folder: Path) -> Path:
 
 
 def _unpacked(archive: Path, folder: Path, clips: int) -> Path:
-    """Unpack an archive of ESC-50; the folder in it that holds audio and meta."""
+    """Unpack an archive of ESC-50; return its folder that holds audio and meta."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)  # checks CRCs; no member leaves the folder
     lists = list(folder.glob("**/meta/esc50.csv"))
@@ -103,7 +102,7 @@ def _unpacked(archive: Path, folder: Path, clips: int) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """The few words at the root of the exceptions that requests nests."""
+    """The short message at the root of the exceptions that requests nests."""
     if isinstance(error, requests.RequestException) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     root: BaseException | str | None = error

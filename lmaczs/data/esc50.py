@@ -45,25 +45,11 @@ ESC50_LABELS: tuple[str, ...] = tuple(
 
 
 def read_esc50(data_folder: str | Path) -> pd.DataFrame:
-    """ESC-50 as released: ``audio/*.wav`` and ``meta/esc50.csv``.
+    """ESC-50 as released: ``audio/*.wav`` and ``meta/esc50.csv``; no split yet.
 
-    Parameters
-    ----------
-    data_folder : str or Path
-        Folder with ``audio`` and ``meta``.
-
-    Returns
-    -------
-    DataFrame
-        id, path (absolute), label ("sea waves"), fold (1 to 5), esc10 (bool), recording
-        (from which the clip was cut); no split yet.
-
-    Raises
-    ------
-    MissingDataError
-        If the folder is not laid out so, or clips of the list are missing.
-    InputError
-        If the list is not the released one.
+    Columns: id, path (absolute), label ("sea waves"), fold (1 to 5), esc10 (bool) and
+    recording (from which the clip was cut). Missing files raise `MissingDataError`,
+    another list `InputError`.
     """
     folder = Path(data_folder)
     meta = folder / "meta" / "esc50.csv"
@@ -89,21 +75,11 @@ def read_esc50(data_folder: str | Path) -> pd.DataFrame:
 
 
 def split_for_development(table: pd.DataFrame) -> pd.DataFrame:
-    """Split for a copy of ESC-50 that has all fifty classes in fold 4 alone.
+    """Add a column split, for a copy of ESC-50 that has all classes in fold 4 alone.
 
-    test: fold 4 of the ESC-10 classes, and of fold 4's other classes one clip in
-    four. valid: of the ESC-10 classes' other folds one clip in eight. train:
-    the rest. Clips of one recording are never in two splits.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `read_esc50`.
-
-    Returns
-    -------
-    DataFrame
-        With the column ``split``.
+    test: fold 4 of the ESC-10 classes, and one in four clips of the other classes.
+    valid: one in eight clips of the ESC-10 classes' other folds. train: the rest. Clips
+    of one recording are never in two splits.
     """
     split = pd.Series("train", index=table.index)
     split[table.esc10 & (table.fold == 4)] = "test"
@@ -136,33 +112,12 @@ def esc50_rows(
     test_folds: Sequence[int] = (5,),
     leave_out: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Rows of ESC-50's clips, each with its split.
+    """Rows of ESC-50's clips, as `read_esc50`, with split and split_by.
 
-    Parameters
-    ----------
-    data_folder : str or Path
-        ESC-50 as released.
-    split : {"auto", "folds", "development"}
-        ``folds``: by the folds given. ``development``: see `split_for_development`.
-        ``auto``: by folds, unless one of them holds no clip; the choice is logged.
-    train_folds : sequence of int
-        Folds to train on.
-    valid_folds : sequence of int
-        Folds that choose the checkpoint.
-    test_folds : sequence of int
-        Folds that are reported.
-    leave_out : sequence of str
-        Labels whose clips are left out of every split, as if the set had none.
-
-    Returns
-    -------
-    DataFrame
-        As `read_esc50`, with split and split_by ("folds" or "development").
-
-    Raises
-    ------
-    InputError
-        If `split` is none of the three, or a label to leave out is unknown.
+    ``split="folds"`` splits by the folds given, ``"development"`` by
+    `split_for_development`, ``"auto"`` by folds unless one of them holds no clip; the
+    choice is logged and returned as split_by. `leave_out` names labels whose clips are
+    left out of every split. An unknown split or label raises `InputError`.
     """
     table = read_esc50(data_folder)
     chosen = (train_folds, valid_folds, test_folds)

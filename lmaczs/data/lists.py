@@ -19,23 +19,7 @@ class MissingDataError(LmaczsError, FileNotFoundError):
 def read_list(path: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
     """Read the CSV in which a set lists its clips, every field as text.
 
-    Parameters
-    ----------
-    path : Path
-        The CSV. An id is no number there, and "None" is a word.
-    columns : sequence of str
-        Columns that it must have.
-    fix : str
-        What to do about a list that is not as published.
-
-    Returns
-    -------
-    DataFrame
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, lacks a column or has no row.
+    An unreadable or empty list, or one without the columns, raises `InputError`.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -53,25 +37,7 @@ def read_list(path: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
 
 
 def require_files(table: pd.DataFrame, fix: str) -> pd.DataFrame:
-    """Refuse a table whose recordings are not all there.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With a column path.
-    fix : str
-        What to do about it.
-
-    Returns
-    -------
-    DataFrame
-        `table`.
-
-    Raises
-    ------
-    MissingDataError
-        With the number of missing recordings and the first of them.
-    """
+    """Return a table if all its recordings exist, else raise `MissingDataError`."""
     paths = table.path.unique()
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
@@ -83,7 +49,7 @@ def require_files(table: pd.DataFrame, fix: str) -> pd.DataFrame:
 
 
 def recordings_in(folder: str | Path) -> list[Path]:
-    """Every recording below a folder, sorted by name; there must be one."""
+    """All recordings below a folder, sorted by name; at least one."""
     found = Path(folder).rglob("*")
     paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
     if not paths:

@@ -58,20 +58,20 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
     manifest : str or Path
         CSV file, UTF-8.
     open_recordings : bool
-        Whether the header of every recording is read, too: that it is audio, and no
-        clip begins after its end.
+        Whether to read the header of every recording, too: it must be audio, and no
+        clip may begin after its end.
 
     Returns
     -------
     DataFrame
         id, path (absolute), text, label, split, start, stop (seconds; NaN where the
-        clip is not cut), then the columns that it has besides. One of text and
-        label is empty in each row.
+        clip is not cut), then further columns. One of text and label is empty in each
+        row.
 
     Raises
     ------
     ManifestError
-        If anything is wrong with it; every mistake is named with its line.
+        With every mistake and its line.
     MissingDataError
         If there is no such file.
     """
@@ -94,7 +94,7 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
 
 
 def _read_rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
-    """Line number and fields of each row; what a row lacks is empty."""
+    """Line number and fields of each row; fields that a row lacks are empty."""
     file = io.StringIO(_text(path), newline="")
     # strict: a quote that is never closed would take all other rows into its field
     reader = csv.DictReader(file, restkey="(too many fields)", restval="", strict=True)
@@ -172,7 +172,7 @@ def _repeated_ids(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
 
 
 def _divided_clips(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
-    """Clips that are in two splits: what is trained on must not be tested on."""
+    """Clips in two splits, which would be trained on and tested on."""
     first: dict[tuple, tuple[int, str]] = {}
     divided = []
     for line, row in zip(lines, rows, strict=True):
@@ -216,7 +216,7 @@ def _length(path: str) -> float | None:
 
 
 def _seconds(text: str | None) -> float:
-    """A time, NaN where there is none or it is no number."""
+    """A time in seconds, NaN where there is none or it is no number."""
     try:
         return float(text or "nan")
     except ValueError:
@@ -271,43 +271,15 @@ def manifest_splits(
 def clip_splits(
     rows: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
 ) -> Splits:
-    """Clips of the rows of a manifest, each of them in one split.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From `read_manifest` or a data set's reader.
-    valid_share : float
-        Fraction of the training recordings, see `fill_splits`.
-    test_share : float
-        The same for the test.
-
-    Returns
-    -------
-    Splits
-        A row a clip, see `join_rows`.
-
-    Raises
-    ------
-    InputError
-        If a split stays empty.
-    """
+    """Clips of a manifest's rows, each in one split: `join_rows`, `fill_splits`."""
     return Splits.of(fill_splits(join_rows(rows), valid_share, test_share))
 
 
 def join_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Join the rows of each clip: those that share recording, start and stop.
+    """Join the rows of each clip: those that share path, start and stop.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        path, and what there is of text, label, start and stop.
-
-    Returns
-    -------
-    DataFrame
-        A row a clip, as its first row has it, with texts, a tuple of `ClipText`: each
-        text and label once; label is the first of them that is one, or empty.
+    A clip's row is its first one with two columns: texts, a tuple of `ClipText`, each
+    text and label once; and label, the first label or "".
     """
     columns = rows.reindex(columns=[*CLIP, "text", "label"])
     text = columns.text.fillna("")

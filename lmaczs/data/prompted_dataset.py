@@ -1,8 +1,7 @@
-"""Clips with prompts, present and absent ones: what a decoder is trained on.
+"""Clips with present and absent prompts: what a decoder is trained on.
 
-Whatever is drawn at random is drawn for each clip from (seed, epoch, clip), never from
-a global generator. So a run that was killed repeats itself, and neither the number of
-workers nor that of processes changes what is drawn.
+All random draws of a clip depend on (seed, epoch, clip), never on a global generator.
+So a resumed run draws the same, whatever the number of workers and processes.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ class Mixing:
     mix_prob : float
         Probability that a clip is mixed with a clip of another label.
     mix_snr_db : float
-        The partner is up to this many dB weaker or louder.
+        Largest level difference of the two, either way, dB.
     concat_prob : float
         Probability that the two of a mixture come one after the other, not at once.
     max_attenuation_db : float
-        Clips are made up to this many dB weaker.
+        Largest attenuation of a clip, dB.
     """
 
     mix_prob: float = 0.5
@@ -47,7 +46,7 @@ class Mixing:
     max_attenuation_db: float = 12.0
 
     def mix(self, wav: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-        """Mix two clips of one length: [2, samples], whose sum is the mixture."""
+        """Mix two clips of one length into [2, samples], whose sum is the mixture."""
         snr_db = rng.uniform(-self.mix_snr_db, self.mix_snr_db)
         if rng.random() >= self.concat_prob:
             return mix_at_snr(wav, other, snr_db)
@@ -64,18 +63,17 @@ class PromptedDataset(Dataset):
     table : DataFrame
         A row a clip, with its id.
     front_end : FrontEnd
-        Gives the length policy.
+        Gives rate and length of the clips.
     reader : ClipReader
         Gives the waveforms of the table's rows.
     prompts : PromptSampler
         Gives the prompts of the table's rows.
     mixing : Mixing, optional
-        For training. None: for evaluation, where clips are as they are, with the same
-        prompts in every epoch.
+        For training. None: for evaluation, with unchanged clips and fixed prompts.
     augment : WaveformAugment, optional
         Augmentation of training clips, mixtures included.
     seed : int
-        Of everything that is drawn.
+        Seed of all random draws.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class PromptedDataset(Dataset):
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that is drawn for, in the workers, too."""
+        """The current epoch, in the workers, too."""
         return int(self._epoch)
 
     @epoch.setter
@@ -146,7 +144,7 @@ class PromptedDataset(Dataset):
     def _fitted(self, index: int, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Waveform [max_samples] of a clip, and how many samples are the clip itself.
 
-        Of a clip that is too long a stretch is drawn in training, else the middle.
+        Of a longer clip, training draws a stretch; evaluation takes the middle.
         """
         wav = self.reader.read(index)
         surplus = len(wav) - self.front_end.max_samples
@@ -172,19 +170,11 @@ class PromptedDataset(Dataset):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make a batch of clips.
+    """Make a batch of the items of a `PromptedDataset`.
 
-    Parameters
-    ----------
-    items : sequence of dict
-        From `PromptedDataset`.
-
-    Returns
-    -------
-    dict
-        wav [B, samples]; sources [B, 2, samples], the clip itself and its partner in
-        the mixture (silence without one); samples [B]; present [B, P], bool;
-        use_predicted [B], bool; id and label, lists of B; prompts, B lists of P.
+    wav [B, samples]; sources [B, 2, samples], the clip and its partner in the mixture
+    (silence without one); samples [B]; present [B, P] and use_predicted [B], bool; id
+    and label, lists of B; prompts, B lists of P.
     """
     names = ("samples", "present", "use_predicted")
     return {

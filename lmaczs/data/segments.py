@@ -11,17 +11,7 @@ from lmaczs.audio.io import load_audio
 
 
 class Segment(NamedTuple):
-    """Where a clip lies in a recording.
-
-    Attributes
-    ----------
-    path : str
-        The recording.
-    start : float, optional
-        Seconds; None: where the recording begins.
-    stop : float, optional
-        Seconds; None: where the recording ends.
-    """
+    """Where a clip lies in a recording, in seconds; None: its begin or end."""
 
     path: str
     start: float | None = None
@@ -33,7 +23,7 @@ class Segment(NamedTuple):
 
 
 def segments_of(table: pd.DataFrame) -> list[Segment]:
-    """Where each clip of a table lies: path; start and stop, where there are any."""
+    """Segments of a table's clips, from path, and start and stop if there are any."""
     places = table.reindex(columns=["path", "start", "stop"])
     places = places.astype(object).where(places.notna(), None)
     return [Segment(*place) for place in places.itertuples(index=False, name=None)]

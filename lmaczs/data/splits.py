@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Splits:
-    """Tables of a data set's three splits, a row a clip."""
+    """Tables of the three splits, a row a clip."""
 
     train: pd.DataFrame
     valid: pd.DataFrame
@@ -33,13 +33,13 @@ class Splits:
 
     @property
     def split_by(self) -> str:
-        """How the set was split where that was left open, see `esc50_rows`."""
+        """How the set was split, if chosen automatically, see `esc50_rows`."""
         names = self.train.get("split_by", pd.Series(dtype=str)).unique()
         return str(names[0]) if len(names) else ""
 
     @property
     def labels(self) -> list[str]:
-        """All labels, sorted; a clip that has captions only adds none."""
+        """All labels, sorted; clips with captions only add none."""
         tables = (self.train, self.valid, self.test)
         return sorted({label for table in tables for label in table.label} - {""})
 
@@ -50,28 +50,9 @@ def split_by_fold(
     valid_folds: Sequence[int],
     test_folds: Sequence[int],
 ) -> pd.DataFrame:
-    """Split by the folds that a set defines; clips of other folds are left out.
+    """Add a column split by the column fold; clips of other folds are left out.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With a column ``fold``.
-    train_folds : sequence of int
-        Folds to train on.
-    valid_folds : sequence of int
-        Folds to validate on.
-    test_folds : sequence of int
-        Folds to test on; no fold is in two of the three.
-
-    Returns
-    -------
-    DataFrame
-        With the column ``split``.
-
-    Raises
-    ------
-    InputError
-        If a fold is in two splits or a split gets no clip.
+    A fold in two splits, or folds without a clip, raise `InputError`.
     """
     wanted = dict(zip(SPLITS, (train_folds, valid_folds, test_folds), strict=True))
     folds = [f for split in wanted.values() for f in split]
@@ -88,30 +69,13 @@ def split_by_fold(
 def fill_splits(
     clips: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
 ) -> pd.DataFrame:
-    """Take the splits that no clip names out of the training clips, by recording.
+    """Move training clips to the splits that no clip names, by recording.
 
     A recording is a file, or a value of the column ``recording`` where there is one.
-    Which ones are taken depends on nothing but their names and labels; they are spread
-    over the labels, and the only recording of a label stays in training.
-
-    Parameters
-    ----------
-    clips : DataFrame
-        A row a clip: path, label, split.
-    valid_share : float
-        Fraction of the training recordings, at least one.
-    test_share : float
-        The same for the test, which is taken first.
-
-    Returns
-    -------
-    DataFrame
-        With the column ``split`` filled.
-
-    Raises
-    ------
-    InputError
-        If there are too few recordings, or none to train on.
+    The shares are fractions of the training recordings, at least one; test is taken
+    first. The choice depends on names and labels alone and is spread over the labels;
+    the only recording of a label stays in training. Too few recordings raise
+    `InputError`.
     """
     clips = clips.copy()
     for split, share in (("test", test_share), ("valid", valid_share)):

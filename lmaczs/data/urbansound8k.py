@@ -25,27 +25,13 @@ FIX = (
 
 
 def read_urbansound8k(data_folder: str | Path) -> pd.DataFrame:
-    """UrbanSound8K as released.
+    """UrbanSound8K as released, no split yet.
 
-    Parameters
-    ----------
-    data_folder : str or Path
-        Folder with ``metadata/UrbanSound8K.csv`` and ``audio/fold1`` to ``fold10``.
-
-    Returns
-    -------
-    DataFrame
-        id, path (absolute), label ("dog bark"), fold (1 to 10), recording (its id at
-        Freesound), source_start and source_end (where in it, seconds), and the list's
-        other columns as text: salience ("1": foreground, "2": background), classID. No
-        split yet.
-
-    Raises
-    ------
-    MissingDataError
-        If the list of clips or clips of the list are missing.
-    InputError
-        If the list is not the released one.
+    Needs ``metadata/UrbanSound8K.csv`` and ``audio/fold1`` to ``fold10``. Columns: id,
+    path (absolute), label ("dog bark"), fold (1 to 10), recording (its Freesound id),
+    source_start and source_end (where in it, seconds), and as text salience ("1":
+    foreground, "2": background) and classID. Missing files raise `MissingDataError`,
+    another list `InputError`.
     """
     folder = Path(data_folder)
     if not (folder / METADATA).is_file():
@@ -75,28 +61,9 @@ def urbansound8k_rows(
 ) -> pd.DataFrame:
     """Rows of UrbanSound8K's clips, split by the folds that the set defines.
 
-    The folds are never reshuffled: clips of one recording are in one fold.
-
-    Parameters
-    ----------
-    data_folder : str or Path
-        UrbanSound8K as released.
-    train_folds : sequence of int
-        Folds to train on.
-    valid_folds : sequence of int
-        Folds that choose the checkpoint.
-    test_folds : sequence of int
-        Folds that are reported.
-
-    Returns
-    -------
-    DataFrame
-        As `read_urbansound8k`, with split.
-
-    Raises
-    ------
-    InputError
-        If a fold is in two splits or holds no clip.
+    The folds are never reshuffled: clips of one recording are in one fold. Columns as
+    `read_urbansound8k`, with split. A fold in two splits, or without a clip, raises
+    `InputError`.
     """
     table = read_urbansound8k(data_folder)
     chosen = (train_folds, valid_folds, test_folds)

@@ -27,22 +27,10 @@ Item = TypeVar("Item")
 def shuffled(
     items: Iterable[Item], size: int, rng: np.random.Generator
 ) -> Iterator[tuple[Item, list[Item]]]:
-    """Pass items on in an order that is drawn from a buffer.
+    """Yield items in random order from a buffer of `size`, each with the buffer.
 
-    Parameters
-    ----------
-    items : iterable
-        Anything.
-    size : int
-        Of the buffer.
-    rng : numpy.random.Generator
-        Random generator.
-
-    Yields
-    ------
-    tuple
-        An item, and the buffer, the same list every time. When no more come it stays
-        as full as it was: what has been passed on is left in it.
+    The buffer is the same list every time. Near the end it stays full: items that were
+    yielded are left in it.
     """
     buffer: list[Item] = []
     for item in items:
@@ -59,15 +47,7 @@ def shuffled(
 
 
 class ShardReader:
-    """A `ClipReader` of shards: decodes the clips that it holds, and seeks others.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `lmaczs.data.shards.reader.read_shards`.
-    sample_rate : int
-        Rate of the waveforms, Hz.
-    """
+    """A `ClipReader` of shards: decodes the clips that it holds, and seeks others."""
 
     def __init__(self, table: pd.DataFrame, sample_rate: int) -> None:
         table = table.reset_index(drop=True)
@@ -96,26 +76,16 @@ class ShardReader:
 
 
 class ShardDataset(IterableDataset):
-    """The items of a `PromptedDataset`, from shards that are read from end to end.
+    """The items of a `PromptedDataset`, from shards that are read sequentially.
 
-    In every epoch the shards are dealt anew to the processes of a run and to the
-    workers of each, which draw the order of their clips, and the partner of each
-    mixture, from a buffer. A training epoch has ``clips // batch_size`` batches,
-    whatever was dealt to whom: a worker whose shards have too few clips begins them
+    In every epoch the shards are dealt anew to processes and workers, which draw the
+    order of their clips, and the partner of each mixture, from a buffer of
+    `buffer_clips` clips that are not decoded. However they are dealt, a training epoch
+    has ``clips // batch_size`` batches: a worker with too few clips begins its shards
     again. In evaluation every clip comes once, in one of the processes.
 
-    What is drawn for a clip depends on (seed, epoch, clip) as in `PromptedDataset`; its
-    partner also on what is in the buffer. So a run that was killed repeats itself with
-    as many processes and workers as it had.
-
-    Parameters
-    ----------
-    clips : PromptedDataset
-        Draws the items.
-    reader : ShardReader
-        From which `clips` reads.
-    buffer_clips : int
-        Clips, not decoded, that each worker holds to draw from.
+    Draws depend on (seed, epoch, clip) as in `PromptedDataset`; the partner also on the
+    buffer. So a resumed run draws the same with as many processes and workers.
     """
 
     def __init__(
@@ -129,12 +99,12 @@ class ShardDataset(IterableDataset):
 
     @property
     def training(self) -> bool:
-        """Whether epochs are drawn, not in order and whole."""
+        """Whether epochs are drawn at random, not read in order."""
         return self.clips.training
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that is drawn for, in the workers, too."""
+        """The current epoch, in the workers, too."""
         return self.clips.epoch
 
     @epoch.setter
@@ -143,7 +113,7 @@ class ShardDataset(IterableDataset):
 
     @property
     def batches_done(self) -> int:
-        """Batches of the epoch that a resumed run has behind it."""
+        """Batches of the epoch that a resumed run skips."""
         return int(self._batches_done)
 
     @batches_done.setter
@@ -178,25 +148,12 @@ class ShardDataset(IterableDataset):
         return (self._item(*drawn) for drawn in itertools.islice(stream, done, whole))
 
     def make_loader(self, **options: Any) -> ShardLoader:
-        """Loader of this process's part; ``shuffle`` and ``drop_last`` are settled."""
+        """Loader of this process's part; ``shuffle`` and ``drop_last`` are ignored."""
         settled = {"shuffle", "drop_last"}
         return ShardLoader(self, **{k: options[k] for k in options if k not in settled})
 
     def shards_of(self, number: int, parts: int) -> list[pd.DataFrame]:
-        """Shards of one worker: in training they are dealt anew in every epoch.
-
-        Parameters
-        ----------
-        number : int
-            Of the worker, counted over all processes.
-        parts : int
-            How many workers there are.
-
-        Returns
-        -------
-        list of DataFrame
-            The clips of each shard.
-        """
+        """Clips of each shard of one of several workers, counted over all processes."""
         shards = self.reader.shards
         order = np.arange(len(shards))
         if self.training:
@@ -206,7 +163,7 @@ class ShardDataset(IterableDataset):
     def stream(
         self, part: int, parts: int
     ) -> Iterator[tuple[StoredClip, list[StoredClip]]]:
-        """Clips of one of several workers without end, each with the buffer."""
+        """Endless clips of one of several workers, each with the buffer."""
         mine = self.shards_of(part, parts)
         rng = np.random.default_rng([self.clips.seed, self.epoch, part])
         while True:
@@ -223,23 +180,9 @@ class ShardLoader(DataLoader):
     """Loader of a `ShardDataset` whose position is saved in checkpoints.
 
     SpeechBrain's own cannot save that of an iterable data set. Here the number of
-    batches is saved; when a run resumes, their clips are read but not decoded.
-
-    Parameters
-    ----------
-    dataset : ShardDataset
-        The clips.
-    batch_size : int
-        Clips of a batch: in training that of all processes together.
-    num_workers : int
-        Worker processes.
-    **options : Any
-        Further ones of a DataLoader.
-
-    Raises
-    ------
-    ShardError
-        If shards or clips to train on cannot be dealt to all processes and workers.
+    batches is saved; when a run resumes, their clips are read but not decoded. In
+    training `batch_size` is that of all processes together. `ShardError` if there are
+    too few shards or clips for all processes and workers.
     """
 
     dataset: ShardDataset
@@ -289,7 +232,7 @@ class ShardLoader(DataLoader):
         return sum(-(-count // data.batch_size) for count in clips)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # not a generator: workers are told where to begin before they start
+        # not a generator: workers need the position before they start
         self.position, self.resume_at = self.resume_at, 0
         self.dataset.batches_done = self.position
         return self._counted(super().__iter__())
@@ -306,15 +249,7 @@ class ShardLoader(DataLoader):
 
     @mark_as_loader
     def load(self, path: str | Path, end_of_epoch: bool) -> None:
-        """Resume where a checkpoint was saved in mid-epoch.
-
-        Parameters
-        ----------
-        path : str or Path
-            From `save`.
-        end_of_epoch : bool
-            Whether the epoch had ended: the next one is whole.
-        """
+        """Resume where a checkpoint was saved, if that was in mid-epoch."""
         # a loader that has begun: the best checkpoint is loaded for a test
         if not end_of_epoch and self.position is None:
             self.resume_at = int(Path(path).read_text())

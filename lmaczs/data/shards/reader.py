@@ -1,10 +1,10 @@
 """Shards: a set's clips in the tars of a WebDataset, for sets that outgrow a disk.
 
-`recipes/write_shards.py` makes them of a manifest. Each tar holds a few hundred clips,
-and of each its recording (``000017.wav``) and what is said of it (``000017.json``: id
-and phrases). ``index.json`` beside the tars says the latter of all clips, and how many
-bytes each tar has: so labels, captions and the length of an epoch are known before
-training, and a shard that is missing or cut short is noticed.
+`recipes/write_shards.py` makes them of a manifest. Each tar holds a few hundred clips:
+the recording (``000017.wav``), and its id and phrases (``000017.json``). ``index.json``
+beside the tars has the latter of all clips and the size of each tar: so labels,
+captions and the length of an epoch are known before training, and a missing or
+truncated shard is noticed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEND = "run recipes/write_shards.py again: it writes what is not whole"
 
 
 class ShardError(LmaczsError, ValueError):
-    """A shard or an index that cannot be used: which one, the reason, the mend."""
+    """A shard or an index that cannot be used: which one, why, and how to fix it."""
 
     def __init__(self, text: str) -> None:
         # a DataLoader raises again what its worker met, with a traceback in the text
@@ -46,13 +46,7 @@ class ShardError(LmaczsError, ValueError):
 
 
 def require_webdataset() -> None:
-    """Refuse to go on without the library.
-
-    Raises
-    ------
-    ShardError
-        If it is not installed.
-    """
+    """Raise `ShardError` unless webdataset is installed."""
     if webdataset is None:
         raise ShardError(
             "shards need the library webdataset: pip install 'lmaczs[shards]'"
@@ -63,17 +57,7 @@ def require_webdataset() -> None:
 
 
 def is_shards(manifest: str | Path) -> bool:
-    """Whether ``--manifest`` names shards, not a CSV.
-
-    Parameters
-    ----------
-    manifest : str or Path
-        From the command line.
-
-    Returns
-    -------
-    bool
-    """
+    """Whether ``--manifest`` names shards, not a CSV."""
     return str(manifest).endswith(".tar")
 
 
@@ -83,25 +67,12 @@ def in_shards(table: pd.DataFrame) -> bool:
 
 
 def read_shards(pattern: str) -> Splits:
-    """Tables of the clips in shards, when all shards are there.
+    """Tables of the clips in shards: id, path (``shard.tar/000017``), label and texts.
 
-    Parameters
-    ----------
-    pattern : str
-        ``shards/train-{000000..000127}.tar``: braces as webdataset expands them. What
-        it names of split train is trained on. Valid and test are what it names of
-        them, or else all that the index has of them.
-
-    Returns
-    -------
-    Splits
-        id, path (``shard.tar/000017``), label and texts of each clip, shard by shard.
-
-    Raises
-    ------
-    ShardError
-        If there is no index, or a shard is not in it, is missing or not whole; or
-        webdataset is not installed.
+    The pattern, ``shards/train-{000000..000127}.tar``, has braces as webdataset expands
+    them. Splits valid and test are those of its shards, or else all that the index
+    lists. A missing index, or a shard that is unlisted, missing or not whole raises
+    `ShardError`.
     """
     require_webdataset()
     urls = list(dict.fromkeys(expand_urls(pattern)))
@@ -117,7 +88,7 @@ def read_shards(pattern: str) -> Splits:
 
 
 def _read_index(prefix: str) -> dict[str, dict[str, Any]]:
-    """What the index says of each shard, by what a pattern calls the shard."""
+    """Split, size and clips of each shard, by the shard's name in a pattern."""
     try:
         with gopen(prefix + INDEX) as file:
             shards = json.loads(file.read())["shards"]
@@ -161,17 +132,7 @@ def _row(url: str, place: int, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clip_key(place: int) -> str:
-    """Name of a clip's members in its shard, without their suffixes.
-
-    Parameters
-    ----------
-    place : int
-        In the shard, from 0.
-
-    Returns
-    -------
-    str
-    """
+    """Name of a clip's members in its shard, without their suffixes."""
     return f"{place:06d}"
 
 
@@ -190,39 +151,14 @@ def _require_whole(url: str, size: int) -> None:
 
 @dataclass(frozen=True)
 class StoredClip:
-    """A clip as it lies in a shard: its recording is not decoded yet.
-
-    Attributes
-    ----------
-    path : str
-        As in the table: the shard and the clip's key.
-    audio : bytes
-        Its recording, as a file of the kind that `suffix` names.
-    suffix : str
-        wav, flac...
-    """
+    """A clip as it lies in a shard: its recording, not decoded, of type `suffix`."""
 
     path: str
     audio: bytes
     suffix: str
 
     def load(self, sample_rate: int) -> Tensor:
-        """Decode the recording.
-
-        Parameters
-        ----------
-        sample_rate : int
-            Rate of the result, Hz.
-
-        Returns
-        -------
-        Tensor [samples]
-
-        Raises
-        ------
-        ShardError
-            If it cannot be decoded.
-        """
+        """Decode the recording: [samples] at a rate in Hz."""
         with tempfile.NamedTemporaryFile(suffix=f".{self.suffix}") as file:
             file.write(self.audio)
             file.flush()
@@ -234,21 +170,9 @@ class StoredClip:
 
 
 def read_clips(table: pd.DataFrame) -> Iterator[StoredClip]:
-    """Read clips out of their shards, each of which is read from end to end.
+    """Read clips out of their shards, each shard sequentially.
 
-    Parameters
-    ----------
-    table : DataFrame
-        id and path, shard by shard; it need not have all clips of a shard.
-
-    Yields
-    ------
-    StoredClip
-
-    Raises
-    ------
-    ShardError
-        If a shard cannot be read, or does not hold these clips.
+    The table has id and path, shard by shard; it need not have all clips of a shard.
     """
     shards = table.path.str.rpartition("/")[0]
     for url, clips in table.groupby(shards, sort=False):
@@ -256,7 +180,7 @@ def read_clips(table: pd.DataFrame) -> Iterator[StoredClip]:
 
 
 def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
-    """Clips of a shard: those of certain paths, whose ids are known."""
+    """Clips of a shard: `wanted` maps their paths to their ids."""
     left = dict(wanted)
     try:
         for sample in webdataset.tarfile_to_samples()(iter([{"url": url}])):

@@ -34,15 +34,7 @@ BITS = {"PCM_S8": "PCM_S8", "PCM_U8": "PCM_S8", "PCM_16": "PCM_16", "PCM_24": "P
 
 @dataclass(frozen=True)
 class Clip:
-    """What goes into a shard for one clip.
-
-    Attributes
-    ----------
-    segment : Segment
-        Where it lies.
-    about : dict
-        id, phrases, and the manifest's other columns.
-    """
+    """What a shard stores of a clip; `about`: id, phrases and other columns."""
 
     segment: Segment
     about: dict[str, Any]
@@ -51,29 +43,9 @@ class Clip:
 def write_shards(splits: Splits, folder: Path, clips_per_shard: int) -> Path:
     """Write the shards of three splits, and their index when all are whole.
 
-    Shards that are there are kept, as far as they have the size that a finished index
-    says: so what broke off goes on, and what was damaged since is mended.
-
-    Parameters
-    ----------
-    splits : Splits
-        From `lmaczs.data.build.manifest_splits`.
-    folder : Path
-        Where they go; made when missing.
-    clips_per_shard : int
-        At most so many.
-
-    Returns
-    -------
-    Path
-        The index.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds shards of other splits or another `clips_per_shard`.
-    ShardError
-        If webdataset is not installed.
+    Existing shards are kept if they have the size that a finished index states: so an
+    interrupted run resumes, and damaged shards are written again. A folder with shards
+    of other splits or another `clips_per_shard` raises `FileExistsError`.
     """
     require_webdataset()
     planned = plan(splits, clips_per_shard)
@@ -94,22 +66,10 @@ def write_shards(splits: Splits, folder: Path, clips_per_shard: int) -> Path:
 
 
 def plan(splits: Splits, clips_per_shard: int) -> dict[str, list[Clip]]:
-    """Deal clips to shards.
+    """Deal clips to shards: the clips of each shard by its file name.
 
-    Those to train on are shuffled once, with a fixed seed: manifests often go label by
+    Training clips are shuffled once, with a fixed seed: manifests are often sorted by
     label, and a shard should be like the whole set.
-
-    Parameters
-    ----------
-    splits : Splits
-        From `lmaczs.data.build.manifest_splits`.
-    clips_per_shard : int
-        At most so many.
-
-    Returns
-    -------
-    dict
-        Clips of each shard, by its file name.
     """
     planned = {}
     for split in SPLITS:
@@ -124,17 +84,7 @@ def plan(splits: Splits, clips_per_shard: int) -> dict[str, list[Clip]]:
 
 
 def clips_of(table: pd.DataFrame) -> Iterator[Clip]:
-    """Clips of a split.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row a clip, with texts.
-
-    Yields
-    ------
-    Clip
-    """
+    """Clips of a table that has a row a clip, with texts."""
     more = [name for name in table.columns if name not in {*OWN, "texts"}]
     for segment, row in zip(segments_of(table), table.to_dict("records"), strict=True):
         phrases = [
@@ -162,7 +112,7 @@ def _claim(folder: Path, planned: dict[str, list[Clip]]) -> None:
 
 
 def _sizes_in(index: Path) -> dict[str, int]:
-    """Bytes that each shard must have, where a finished index says so."""
+    """Size of each shard in bytes, if there is a finished index."""
     if not index.exists():
         return {}
     shards = json.loads(index.read_text(encoding="utf-8"))["shards"]
@@ -187,22 +137,7 @@ def _index_of(folder: Path, planned: dict[str, list[Clip]]) -> str:
 
 
 def write_shard(path: Path, clips: Iterable[Clip]) -> None:
-    """Write a shard, whole or not at all; the same clips give the same bytes.
-
-    Parameters
-    ----------
-    path : Path
-        Its file.
-    clips : iterable of Clip
-        What goes into it.
-
-    Raises
-    ------
-    AudioError
-        If a recording cannot be used.
-    InputError
-        If a clip has no samples.
-    """
+    """Write a shard, whole or not at all; the same clips give the same bytes."""
     with atomic_write(path) as part, open(part, "wb") as file:
         with webdataset.TarWriter(file, mtime=0) as writer:
             for number, clip in enumerate(clips):
@@ -213,25 +148,9 @@ def write_shard(path: Path, clips: Iterable[Clip]) -> None:
 
 
 def stored(clip: Clip) -> tuple[str, bytes]:
-    """The recording of a clip as it is stored.
+    """Suffix, without its dot, and bytes of a clip's recording as it is stored.
 
-    Parameters
-    ----------
-    clip : Clip
-        A clip.
-
-    Returns
-    -------
-    tuple
-        Suffix without its dot, and the bytes: the file as it is where the clip is the
-        whole of it, else a FLAC of the stretch.
-
-    Raises
-    ------
-    AudioError
-        If the recording cannot be used.
-    InputError
-        If the clip has no samples.
+    The file itself where the clip is the whole of it, else a FLAC of the stretch.
     """
     path, start, stop = Path(clip.segment.path), clip.segment.start, clip.segment.stop
     _require_audio(path)
