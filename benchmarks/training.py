@@ -80,7 +80,7 @@ class Stopwatch:
         self.seconds = dict.fromkeys(PARTS, 0.0)
 
     def now(self) -> float:
-        """Seconds since some moment, when all that was asked for is done.
+        """Seconds since some moment, after all queued work is done.
 
         Returns
         -------
@@ -377,7 +377,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Measure what is asked for and print it.
+    """Measure and print.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The figures of the LMAC-ZS paper for your own decoder.
+"""The figures of the LMAC-ZS paper for a decoder of yours.
 
     python recipes/figures.py hparams/figures.yaml --data_folder=ESC50 [--source=DIR]
         [--no_diversity_source=DIR] [--output_folder=DIR]

@@ -2,8 +2,8 @@
 
     python recipes/write_shards.py MANIFEST.csv FOLDER [--clips_per_shard N]
 
-FOLDER gets train-000000.tar and so on, likewise valid and test, and at last index.json,
-without which nothing trains on it. After a break the same line goes on: shards that are
+FOLDER gets train-000000.tar and so on, valid and test in the same way, and finally
+index.json, without which nothing trains on it. The same line resumes: shards that are
 there stay, what is missing or not whole is written. recipes/README-shards.md says more.
 """
 
