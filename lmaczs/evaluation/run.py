@@ -7,7 +7,7 @@ a run was interrupted or not, and each is kept when it is done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,8 @@ from lmaczs.utils.seeds import seed_of
 
 logger = logging.getLogger(__name__)
 
-FAITHFULNESS, CURVES, LOCATED = (
-    "per_clip",
-    "curves_per_clip",
-    "localisation_per_clip",
-)
+FAITHFULNESS, CURVES = "per_clip", "curves_per_clip"
+LOCATED = "localisation_per_clip"
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,6 @@ class Evaluation:
             "contamination_snr_db": plan.contamination_snr_db,
             "insertion_fractions": list(plan.insertion_fractions),
         }
-        self._tables: dict[str, ResumableTable] = {}
 
     def run(self) -> dict[str, pd.DataFrame]:
         """Compute what the output folder lacks.
@@ -141,32 +137,26 @@ class Evaluation:
         InputError
             If the plan has no condition, or speech alone and no folder of it.
         """
-        wanted = self._conditions()
-        mixtures = ARRANGEMENTS if self.plan.localisation else ()
         needed = {FAITHFULNESS: list(METRICS), LOCATED: list(localisation_columns())}
-        names = {n for tables_of in wanted.values() for n in tables_of}
-        for name in (FAITHFULNESS, CURVES, LOCATED):
-            if name in names or (name == LOCATED and mixtures):
-                self._tables[name] = ResumableTable(
-                    self.folder / f"{name}.csv",
-                    self.settings,
-                    text_columns=("id", "other"),
-                    needed=needed.get(name, ()),
-                )
-        self._score_conditions(wanted)
-        self._score_mixtures(mixtures)
-        used = {
-            FAITHFULNESS: [c for c, t in wanted.items() if FAITHFULNESS in t],
-            CURVES: [c for c, t in wanted.items() if CURVES in t],
-            LOCATED: list(mixtures),
+        self._wanted = self._conditions_of_tables()
+        self._tables = {
+            name: ResumableTable(
+                self.folder / f"{name}.csv",
+                self.settings,
+                text_columns=("id", "other"),
+                needed=needed.get(name, ()),
+            )
+            for name in self._wanted
         }
+        self._score_conditions()
+        self._score_mixtures()
         return {
-            name: table.rows[table.rows.condition.isin(used[name])]
+            name: table.rows[table.rows.condition.isin(self._wanted[name])]
             for name, table in self._tables.items()
         }
 
-    def _conditions(self) -> dict[str, list[str]]:
-        """Tables that each condition fills; curves are those of clean clips."""
+    def _conditions_of_tables(self) -> dict[str, Sequence[str]]:
+        """Conditions that each table is to have; curves are those of clean clips."""
         conditions = list(self.plan.conditions)
         if "speech" in conditions and not self.speech:
             logger.warning("condition speech is left out: it needs --speech_folder")
@@ -176,26 +166,21 @@ class Evaluation:
                 "conditions names none that can be evaluated: add clean to it, or give "
                 "--speech_folder"
             )
-        wanted = {condition: [FAITHFULNESS] for condition in conditions}
-        if self.plan.insertion_fractions:
-            wanted.setdefault("clean", []).append(CURVES)
-        return wanted
+        curves = ["clean"] if self.plan.insertion_fractions else []
+        mixtures = ARRANGEMENTS if self.plan.localisation else ()
+        wanted = {FAITHFULNESS: conditions, CURVES: curves, LOCATED: mixtures}
+        return {name: names for name, names in wanted.items() if names}
 
-    def _score_conditions(self, wanted: Mapping[str, Sequence[str]]) -> None:
+    def _score_conditions(self) -> None:
         plan, front_end = self.plan, self.suite.clap.front_end
         class_text = torch.stack(list(self.prompts.values()))
+        conditions = [*self._wanted[FAITHFULNESS], *self._wanted.get(CURVES, ())]
+        added = (plan.contamination_snr_db, plan.seed, self.speech)
         data = {
-            name: ContaminatedClips(
-                self.clips,
-                front_end,
-                name,
-                plan.contamination_snr_db,
-                plan.seed,
-                self.speech,
-            )
-            for name in wanted
+            name: ContaminatedClips(self.clips, front_end, name, *added)
+            for name in dict.fromkeys(conditions)
         }
-        for condition, start, names in self._pending(wanted, "conditions"):
+        for condition, start, names in self._pending(data, (FAITHFULNESS, CURVES)):
             clips = self._batch(data[condition], start)
             seed = seed_of(plan.seed, condition, clips["id"][0])
             explained = explain_predicted(self.suite, class_text, clips, seed)
@@ -206,11 +191,11 @@ class Evaluation:
                 rows = insertion_deletion(explained, plan.insertion_fractions)
                 self._add(CURVES, condition, start, rows)
 
-    def _score_mixtures(self, arrangements: Sequence[Any]) -> None:
+    def _score_mixtures(self) -> None:
         front_end, seed = self.suite.clap.front_end, self.plan.seed
+        arrangements = ARRANGEMENTS if LOCATED in self._wanted else ()
         data = {a: SourceMixtures(self.clips, front_end, a, seed) for a in arrangements}
-        wanted = {arrangement: [LOCATED] for arrangement in arrangements}
-        for arrangement, start, _ in self._pending(wanted, "known sources"):
+        for arrangement, start, _ in self._pending(data, (LOCATED,)):
             pairs = self._batch(data[arrangement], start)
             part_seed = seed_of(seed, arrangement, pairs["id"][0])
             rows = score_localisation(
@@ -219,22 +204,18 @@ class Evaluation:
             self._add(LOCATED, arrangement, start, rows)
 
     def _pending(
-        self, wanted: Mapping[str, Sequence[str]], title: str
+        self, conditions: Iterable[Any], names: Sequence[str]
     ) -> Iterator[tuple[Any, int, list[str]]]:
         """Yield condition, first clip and tables of each batch that a table lacks."""
-        left = [
-            (condition, start, lacking)
-            for condition, names in wanted.items()
-            for start in range(0, len(self.clips), self.plan.batch_size)
-            if (
-                lacking := [
-                    name
-                    for name in names
-                    if not self._tables[name].has(condition=condition, batch=start)
-                ]
-            )
-        ]
-        yield from tqdm(left, desc=title, unit="batch", disable=None if left else True)
+        left = []
+        for condition in conditions:
+            tables_of = [n for n in names if condition in self._wanted.get(n, ())]
+            for start in range(0, len(self.clips), self.plan.batch_size):
+                place = {"condition": condition, "batch": start}
+                lacking = [n for n in tables_of if not self._tables[n].has(**place)]
+                if lacking:
+                    left.append((condition, start, lacking))
+        yield from tqdm(left, desc=names[0], unit="batch", disable=not left)
 
     def _batch(
         self, data: ContaminatedClips | SourceMixtures, start: int
