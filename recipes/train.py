@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.splits import SPLITS, Splits
+from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
@@ -44,7 +45,6 @@ OBJECTIVE = (
     *("absent_cosine", "same_prompt_cosine"),
 )
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
-COMPARED = ("accuracy", "AI", "AD", "AG", "FF", "Fid-In", "MM", "MM_absent", "loss")
 
 
 def main(argv: list[str]) -> dict[str, float]:
@@ -202,7 +202,8 @@ def test(
 
 def comparison(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     """Metrics before and after a training: a header and two lines."""
-    names = [name for name in COMPARED if name in before and name in after]
+    columns = (*METRICS, "MM_absent", "loss")
+    names = [name for name in columns if name in before and name in after]
     header = " " * 6 + "".join(f"{name:>10}" for name in names)
     lines = [
         f"{title:<6}" + "".join(f"{values[name]:>10.3f}" for name in names)

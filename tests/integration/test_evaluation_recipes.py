@@ -228,9 +228,6 @@ def test_a_metric_and_an_explainer_are_one_entry_each(
 ) -> None:
     """What is added to the registries is in every table and on the page."""
     options = ("--conditions=[clean]",)
-    for name in list(EXPLAINERS):
-        if name != KEEP_ALL:
-            monkeypatch.delitem(EXPLAINERS, name)
     evaluate(tmp_path / "before", *options)
     toy = Metric("toy", lambda batch: batch.masks.amax((1, 2)), better="higher")
     monkeypatch.setitem(FIGURES, "toy", toy)
