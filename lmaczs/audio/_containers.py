@@ -1,7 +1,7 @@
-"""Whether a sound file holds all that its own headers promise.
+"""Whether a sound file holds all that its own headers state.
 
-libsndfile decodes what there is of a WAV, AIFF, Ogg or MP3 file that was cut off and
-says nothing. These functions look only at the containers, never at the sound.
+libsndfile decodes what there is of a truncated WAV, AIFF, Ogg or MP3 file without an
+error. These functions look only at the containers, never at the sound.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_CHUNKS = 10_000
 
 @dataclass(frozen=True)
 class Contents:
-    """What the headers of a sound file promise."""
+    """What the headers of a sound file state."""
 
     missing_bytes: int = 0
     """Bytes, at least, that are announced beyond the end of the file; 0 if none are,
@@ -38,7 +38,7 @@ class Contents:
 
 
 def inspect(data: bytes | mmap) -> Contents:
-    """Read the headers of a whole file; whatever it holds, nothing is raised."""
+    """Read the headers of a whole file; never raises, whatever it holds."""
     try:
         if data[:4] in (b"RIFF", b"RF64", b"RIFX"):
             order = ">" if data[:4] == b"RIFX" else "<"
@@ -55,7 +55,7 @@ def inspect(data: bytes | mmap) -> Contents:
 def _walk_mp3(data: bytes | mmap) -> Contents:
     """Add up the Layer III frames of an MP3 file (ISO/IEC 11172-3, section 2.4.1.3).
 
-    The walk ends at the first thing that is no frame, such as a tag.
+    Stops at the first bytes that are no frame, such as a tag.
     """
     start = samples = 0
     if data[:3] == b"ID3":
@@ -71,7 +71,7 @@ def _walk_mp3(data: bytes | mmap) -> Contents:
 
 
 def _missing_in_chunk(data: bytes | mmap, wanted: bytes, order: str) -> int:
-    """Return what the sound chunk of a WAV or AIFF file lacks, in bytes."""
+    """Number of bytes that the sound chunk of a WAV or AIFF file lacks."""
     start, wide = 12, 0
     for _ in range(MAX_CHUNKS):
         if start + 8 > len(data):
@@ -89,7 +89,7 @@ def _missing_in_chunk(data: bytes | mmap, wanted: bytes, order: str) -> int:
 
 
 def _missing_in_page(data: bytes | mmap) -> int:
-    """Return what the last page of an Ogg file lacks, in bytes (RFC 3533)."""
+    """Number of bytes that the last page of an Ogg file lacks (RFC 3533)."""
     start = data.rfind(b"OggS")
     segments = data[start + 26]
     lacing = data[start + 27 : start + 27 + segments]
@@ -98,7 +98,7 @@ def _missing_in_page(data: bytes | mmap) -> int:
 
 
 def _mp3_frame(header: bytes) -> tuple[int, int] | None:
-    """Return length in bytes and samples of a Layer III frame, None if it is none."""
+    """Length in bytes and samples of a Layer III frame, None if it is none."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None
     version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3)  # MPEG 1, 2 and 2.5

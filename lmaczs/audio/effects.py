@@ -1,8 +1,8 @@
-"""Effects on waveforms: speed, filters, reverberation, length.
+"""Effects on waveforms, along the last axis: speed, filters, reverberation, length.
 
-Each acts on the last axis and draws from the generator that is passed to it, so that
-training clips repeat themselves. Libraries of augmentations draw from global generators
-and mix the sources of a clip, which stay apart here.
+They draw from a random generator that is passed in, so that training is reproducible.
+Augmentation libraries draw from global generators and mix a clip's sources, which stay
+apart here.
 """
 
 from __future__ import annotations
@@ -27,19 +27,10 @@ FINEST_SPEED = 32
 
 
 def change_speed(wav: Tensor, speed: Fraction | float) -> Tensor:
-    """Play waveforms faster or slower, pitch included.
+    """Play waveforms faster (above 1) or slower, pitch included.
 
-    Parameters
-    ----------
-    wav : Tensor [..., samples]
-        Waveforms.
-    speed : Fraction or float
-        Above one: shorter and higher. A float is rounded to a fraction whose
-        denominator is 32 at most, an error of 5e-4 or less.
-
-    Returns
-    -------
-    Tensor [..., ceil(samples / speed)]
+    [..., samples] to [..., ceil(samples / speed)]. A float is rounded to a fraction
+    with a denominator of 32 at most, an error of 5e-4 or less.
     """
     if not isinstance(speed, Fraction):
         speed = Fraction(speed).limit_denominator(FINEST_SPEED)
@@ -49,20 +40,9 @@ def change_speed(wav: Tensor, speed: Fraction | float) -> Tensor:
 def tile_or_crop(
     wav: Tensor, samples: int, rng: np.random.Generator | None = None
 ) -> Tensor:
-    """A stretch of waveforms of a given length; what is too short is repeated.
+    """A stretch of waveforms, [..., n] to [..., samples]; short ones are repeated.
 
-    Parameters
-    ----------
-    wav : Tensor [..., n]
-        Waveforms, not empty.
-    samples : int
-        The length.
-    rng : numpy.random.Generator, optional
-        Draws where the stretch begins; without it, it begins at the first sample.
-
-    Returns
-    -------
-    Tensor [..., samples]
+    `rng` draws where the stretch begins; without it, at the first sample.
     """
     tiled = torch.cat([wav] * -(-samples // wav.shape[-1]), -1)
     surplus = tiled.shape[-1] - samples
@@ -71,13 +51,13 @@ def tile_or_crop(
 
 
 def silence_outside(wav: Tensor, start: float, stop: float) -> Tensor:
-    """Silence waveforms but for a stretch, given in fractions of their length."""
+    """Silence waveforms outside a stretch, given in fractions of their length."""
     place = torch.arange(wav.shape[-1]) / wav.shape[-1]
     return wav * ((place >= start) & (place < stop))
 
 
 def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> Tensor:
-    """Gaussian noise, ``[samples]``, whose power falls as ``1 / frequency ** slope``.
+    """Gaussian noise, [samples], whose power falls as ``1 / frequency ** slope``.
 
     A slope of 0 is white, 1 pink, 2 brown noise.
     """
@@ -87,23 +67,10 @@ def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> Tens
 
 
 def low_pass(wav: Tensor, hertz: float, sample_rate: int) -> Tensor:
-    """Remove what is above a frequency.
+    """Attenuate frequencies above `hertz` of waveforms [..., samples].
 
-    The response is that of a Butterworth filter of fourth order without its phase: half
-    the power at the frequency, and 24 dB less an octave beyond it.
-
-    Parameters
-    ----------
-    wav : Tensor [..., samples]
-        Waveforms.
-    hertz : float
-        The frequency, above 0.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    Tensor [..., samples]
+    Magnitude response of a fourth-order Butterworth filter, without its phase: half the
+    power at `hertz`, and 24 dB less per octave above it.
     """
     return apply_gain(wav, _butterworth(_bins(wav, sample_rate) / hertz))
 
@@ -115,21 +82,10 @@ def high_pass(wav: Tensor, hertz: float, sample_rate: int) -> Tensor:
 
 
 def equalise(wav: Tensor, sample_rate: int, curve: Curve) -> Tensor:
-    """Filter waveforms by a frequency response, without any phase shift.
+    """Filter waveforms [..., samples] by a gain in dB, without phase shift.
 
-    Parameters
-    ----------
-    wav : Tensor [..., samples]
-        Waveforms.
-    sample_rate : int
-        Hz.
-    curve : Curve
-        Gain in dB; the first and last value hold beyond them.
-
-    Returns
-    -------
-    Tensor [..., samples]
-        The filter is circular: what leaves at one end comes in at the other.
+    The curve's first and last value hold beyond them. The filter is circular: what
+    leaves at one end comes in at the other.
     """
     hertz, levels = np.array(curve, dtype=float).T
     bins = np.fft.rfftfreq(wav.shape[-1], 1 / sample_rate)
@@ -138,19 +94,7 @@ def equalise(wav: Tensor, sample_rate: int, curve: Curve) -> Tensor:
 
 
 def apply_gain(wav: Tensor, gain: Tensor) -> Tensor:
-    """Multiply the spectrum of waveforms by a gain for each of its bins.
-
-    Parameters
-    ----------
-    wav : Tensor [..., samples]
-        Waveforms.
-    gain : Tensor [samples // 2 + 1]
-        Factors on the amplitude.
-
-    Returns
-    -------
-    Tensor [..., samples]
-    """
+    """Multiply spectra of waveforms [..., samples] by a gain [samples // 2 + 1]."""
     return torch.fft.irfft(torch.fft.rfft(wav) * gain.to(wav), n=wav.shape[-1])
 
 
@@ -164,24 +108,8 @@ def add_reverb(
 ) -> Tensor:
     """Add the reverberation of a room: noise that decays exponentially.
 
-    Parameters
-    ----------
-    wav : Tensor [..., samples]
-        Waveforms.
-    sample_rate : int
-        Hz.
-    seconds : float
-        Until the reverberation has fallen by 60 dB.
-    level : float
-        Its amplitude, that of the sound itself being 1.
-    rng : numpy.random.Generator
-        Draws the reverberation.
-    curve : Curve, optional
-        Its spectrum; white without one.
-
-    Returns
-    -------
-    Tensor [..., samples]
+    `seconds` is the time of decay by 60 dB, `level` the reverberation's amplitude
+    relative to the sound, and `curve` its spectrum (default: white).
     """
     count = max(1, int(sample_rate * seconds))
     decay = np.exp(-DECAY * np.arange(count) / count)

@@ -1,7 +1,7 @@
 """A recording, from a file or an array, as one mono waveform at the model's rate.
 
-Channels are always mixed first, then the mixture is resampled. Whatever cannot become a
-finite, non-empty waveform is refused with one :class:`AudioError`.
+Channels are mixed before resampling. Whatever cannot become a finite, non-empty
+waveform raises :class:`AudioError`.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def load_audio(
     sample_rate : int
         Rate of the result in Hz.
     source_rate : int | None
-        Rate of an array or tensor in Hz. A file states its own, which is what counts.
+        Rate of an array or tensor in Hz; ignored for a file, which states its own.
     start : float | None
         Where the stretch begins, in seconds; None: at the first sample.
     stop : float | None
         Where it ends, in seconds; None, or beyond the end: at the last sample. Only the
-        stretch is decoded, except of MP3 and the like, which is decoded up to its end.
+        stretch is decoded; of MP3 and the like, all up to its end.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> 
     Parameters
     ----------
     path : str | Path
-        Where to write; its name ends in ``.wav``.
+        Its name ends in ``.wav``.
     wav : np.ndarray | Tensor
         ``[samples]``, finite.
     sample_rate : int
@@ -149,7 +149,7 @@ def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> 
 
 
 def _checked_rate(rate: int) -> int:
-    """Return a rate as int, or refuse it."""
+    """Return a rate as int, or raise."""
     if not (isinstance(rate, Real) and rate > 0 and float(rate).is_integer()):
         raise AudioError(f"a rate is a positive integer in Hz, not {rate!r}")
     return int(rate)
@@ -176,7 +176,7 @@ def _read_array(
     first: int,
     last: int,
 ) -> _Read:
-    """Return the stretch of an array that some samples of the result depend on."""
+    """Return the part of an array that the result's samples first to last depend on."""
     wav = _mix_array(source)
     if source_rate is None:
         raise AudioError("array: its rate is not known: pass source_rate in Hz")
@@ -231,12 +231,12 @@ class _Stream(soundfile.SoundFile):
     """A sound file read front to back: FLAC of no stated length cannot be sought."""
 
     def seekable(self) -> bool:
-        """Return False, which also spares a seek after every block."""
+        """Return False, which also avoids a seek after every block."""
         return False
 
 
 def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:
-    """Return the stretch of a file that some samples of the result depend on."""
+    """Return the part of a file that the result's samples first to last depend on."""
     try:
         contents = _inspected(path)
         with _open(path) as stream:
@@ -267,7 +267,7 @@ def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:
 def _mixed_blocks(
     stream: soundfile.SoundFile, skip: int, size: int
 ) -> Iterator[np.ndarray]:
-    """Yield the mean over the channels of `size` frames behind those to skip."""
+    """Yield the mean over the channels of `size` frames after `skip` frames."""
     left = skip + size
     while left > 0:
         block = stream.read(min(BLOCK_FRAMES, left), dtype="float32", always_2d=True)
@@ -278,7 +278,7 @@ def _mixed_blocks(
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    """Open a file with libsndfile, or say that it is no audio that can be read."""
+    """Open a file with libsndfile, or raise an `AudioError`."""
     try:
         return _Stream(path)
     except (soundfile.LibsndfileError, TypeError) as error:
@@ -288,7 +288,7 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _inspected(path: Path) -> Contents:
-    """Refuse what is no regular file, empty, or shorter than its own header says."""
+    """Refuse a file that is not regular, empty, or shorter than its header states."""
     if path.is_dir():
         raise AudioError(f"{path}: it is a directory, not a recording")
     if not path.exists():
@@ -311,7 +311,7 @@ def _inspected(path: Path) -> Contents:
 
 
 def _least_frames(stream: soundfile.SoundFile, contents: Contents) -> int:
-    """Return how many frames a file must have at least; 0 if nothing states it."""
+    """Number of frames that a file must have at least; 0 if nothing states it."""
     if stream.format not in ("MP3", "MPEG"):
         return stream.frames if stream.frames < UNKNOWN else 0
     # where no length is stated, libsndfile guesses one and reads no further than that

@@ -1,4 +1,4 @@
-"""Levels of waveforms, and two of them in one clip: at once, or one after the other."""
+"""Levels of waveforms, and mixtures of two: at once, or one after the other."""
 
 from __future__ import annotations
 
@@ -23,41 +23,18 @@ def scale_to_rms(
 
 
 def scale_to_snr(noise: Tensor, signal: Tensor, snr_db: float) -> Tensor:
-    """Scale a waveform until another is a given SNR above it.
+    """Scale a waveform [n] to `snr_db` below the mean power of another [m].
 
-    Parameters
-    ----------
-    noise : Tensor [n]
-        What is scaled; a silent one becomes zeros.
-    signal : Tensor [m]
-        What it is compared with, by mean power; below silence is silence.
-    snr_db : float
-        Level of ``signal`` above the result in dB.
-
-    Returns
-    -------
-    Tensor [n]
+    If either is silent, the result is zeros.
     """
     return scale_to_rms(noise, rms(signal) * 10 ** (-snr_db / 20))
 
 
 def mix_at_snr(first: Tensor, second: Tensor, snr_db: float) -> Tensor:
-    """Two waveforms at once.
+    """Mix two waveforms at once: [2, samples], whose sum is the mixture.
 
-    Parameters
-    ----------
-    first : Tensor [samples]
-        A waveform. Where one of the two is silent, both are returned as they are.
-    second : Tensor [samples]
-        The other waveform.
-    snr_db : float
-        Level of the first above the second in dB, by mean power.
-
-    Returns
-    -------
-    Tensor [2, samples]
-        The two, of which the mixture is the sum: at the level of the first, turned down
-        where it would clip.
+    The first is `snr_db` above the second in mean power and keeps its level, unless the
+    sum would clip: then both are turned down. If one is silent, both stay as they are.
     """
     if min(rms(first), rms(second)) <= SILENCE:
         return torch.stack([first, second])
@@ -67,14 +44,14 @@ def mix_at_snr(first: Tensor, second: Tensor, snr_db: float) -> Tensor:
 def concatenate(
     first: Tensor, second: Tensor, fraction: float, snr_db: float, first_leads: bool
 ) -> Tensor:
-    """Two waveforms one after the other, of each its loudest stretch.
+    """Join two waveforms one after the other, of each its loudest stretch.
 
     Parameters
     ----------
     first : Tensor [samples]
-        A waveform of at least two samples.
+        At least two samples.
     second : Tensor [samples]
-        The other one, as long.
+        As long.
     fraction : float
         Fraction of the time that the first gets, in (0, 1); each has a sample at least.
     snr_db : float
@@ -85,7 +62,7 @@ def concatenate(
     Returns
     -------
     Tensor [2, samples]
-        The two, each silent while the other sounds; the first at its own level.
+        Both, each silent while the other sounds; the first at its own level.
     """
     cut = min(max(1, round(fraction * len(first))), len(first) - 1)
     parts = [loudest_stretch(first, cut), loudest_stretch(second, len(first) - cut)]

@@ -70,24 +70,10 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
 def input_span(
     first: int, last: int, from_rate: int, to_rate: int
 ) -> tuple[int, int, int]:
-    """Stretch of the input that a stretch of the output depends on.
+    """Samples of the input that the output's samples `first` to `last` depend on.
 
-    Parameters
-    ----------
-    first : int
-        First sample of the output's stretch.
-    last : int
-        Its end, which may lie beyond that of the output.
-    from_rate : int
-        Rate of the input in Hz.
-    to_rate : int
-        Rate of the output in Hz.
-
-    Returns
-    -------
-    tuple[int, int, int]
-        Begin and end of the input's stretch, and the sample of the output that lies at
-        its begin.
+    Returns begin and end, and the sample of the output that lies at the begin. `last`
+    may lie beyond the end of the output.
     """
     up, down = _ratio(from_rate, to_rate)
     reach = _reach(up, down)
