@@ -1,7 +1,7 @@
 """Sample recordings for the demonstration: two synthetic sources at a time.
 
-Every scene names prompts for its sources and one for something else. No recording is
-involved, and the same seed always gives the same samples.
+Every scene names prompts for its sources and an absent one. No recording is involved,
+and the same seed always gives the same samples.
 """
 
 from __future__ import annotations
@@ -75,42 +75,15 @@ It ranks both sources of every scene among its first five of ESC-50's fifty labe
 
 
 def render(name: str, sample_rate: int, seconds: float, seed: int) -> Tensor:
-    """Synthesise one of `SOURCES`.
-
-    Parameters
-    ----------
-    name : str
-        Its key.
-    sample_rate : int
-        Rate in Hz.
-    seconds : float
-        Length in s, at least 3.
-    seed : int
-        The same seed gives the same samples.
-
-    Returns
-    -------
-    Tensor
-        float64 [samples] with a peak of 0.8.
-    """
+    """Synthesise one of `SOURCES`, 3 s or more: float64 [samples], its peak 0.8."""
     samples = SOURCES[name](np.random.default_rng(seed), sample_rate, seconds)
     return scale_to_peak(torch.from_numpy(samples)[None], PEAK)[0]
 
 
 def render_scene(scene: Scene, sample_rate: int) -> Tensor:
-    """Synthesise both sources of a scene as they are in it.
+    """Synthesise both sources of a scene: float32 [2, samples].
 
-    Parameters
-    ----------
-    scene : Scene
-        What to render.
-    sample_rate : int
-        Rate in Hz.
-
-    Returns
-    -------
-    Tensor
-        float32 [2, samples]; the recording is their sum, with a peak of 0.8.
+    The recording is their sum, with a peak of 0.8.
     """
     first, second = (
         render(name, sample_rate, SECONDS, scene.seed + i)
@@ -120,20 +93,9 @@ def render_scene(scene: Scene, sample_rate: int) -> Tensor:
 
 
 def write_scenes(folder: str | Path, sample_rate: int) -> list[tuple[Scene, Path]]:
-    """Write every scene as a mono float WAV.
+    """Write every scene as a mono float WAV, ``<folder>/<scene name>.wav``.
 
-    Parameters
-    ----------
-    folder : str | Path
-        Where to; made if missing.
-    sample_rate : int
-        Rate in Hz.
-
-    Returns
-    -------
-    list[tuple[Scene, Path]]
-        Every scene and its file, ``<folder>/<scene name>.wav``. Where another sound has
-        that name a number is appended.
+    A number is appended where another sound has that name.
     """
     written = []
     for scene in SCENES:

@@ -1,12 +1,10 @@
-"""Everyday sounds, each made the way the real thing makes its sound.
+"""Everyday sounds, synthesised by simple physical models.
 
 A bell is a strike of the partials that founders tune, rain is noise and many small
-impacts, a bark is a pulse train through the resonances of a throat. A source is a
-function of a random generator, a rate in Hz and a length in seconds, and returns
-float64 [samples] of arbitrary level.
-
-The models are tuned until an AudioSet tagger (YAMNet) that was trained on real
-recordings names them correctly.
+impacts, a bark is a pulse train through the resonances of a throat. Each model takes a
+random generator, a rate in Hz and a length in seconds, and returns float64 [samples] of
+arbitrary level. The models are tuned until an AudioSet tagger (YAMNet), trained on real
+recordings, names them correctly.
 """
 
 from __future__ import annotations

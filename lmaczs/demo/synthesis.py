@@ -1,7 +1,7 @@
 """Building blocks of synthetic sounds: noise, pulses, strikes.
 
-All signals are float64 [samples], all rates in Hz. A spectrum is a `Curve`: points of
-(Hz, dB) that are joined by straight lines over log frequency.
+Signals are float64 [samples], rates in Hz. A spectrum is a `Curve`: points of (Hz, dB),
+joined by straight lines over log frequency.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ROOM = ((50, -6), (500, 0), (2000, -3), (12000, -18))
 
 
 def shape(samples: np.ndarray, rate: int, curve: Curve) -> np.ndarray:
-    """Filter a signal by a frequency response, see `lmaczs.audio.effects.equalise`."""
+    """Filter a signal by a frequency response, see `equalise`."""
     return equalise(torch.from_numpy(samples), rate, curve).numpy()
 
 
 def room(
     rng: np.random.Generator, samples: np.ndarray, rate: int, decay: float, wet: float
 ) -> np.ndarray:
-    """Add reverberation, see `lmaczs.audio.effects.add_reverb`."""
+    """Add reverberation, see `add_reverb`."""
     wav = torch.from_numpy(samples)
     return add_reverb(wav, rate, decay, wet, rng, ROOM).numpy()
 
@@ -41,10 +41,7 @@ def noise(
 def drift(
     rng: np.random.Generator, samples: int, rate: int, hertz: float
 ) -> np.ndarray:
-    """A smooth random curve around zero.
-
-    It moves between values of standard deviation 1, `hertz` new ones a second.
-    """
+    """A smooth random curve through `hertz` standard normal values a second."""
     knots = rng.standard_normal(int(np.ceil(samples / rate * hertz)) + 3)
     position = np.arange(samples) / rate * hertz
     left, part = np.floor(position).astype(int), position % 1
@@ -53,20 +50,10 @@ def drift(
 
 
 def ring(rate: int, modes: Sequence[tuple[float, float, float]]) -> np.ndarray:
-    """Strike a resonant body.
+    """Strike a resonant body; as long as the longest decay.
 
-    Parameters
-    ----------
-    rate : int
-        Rate in Hz.
-    modes : Sequence[tuple[float, float, float]]
-        Frequency in Hz, time of decay by 60 dB in s, and amplitude of every resonance;
-        those that the rate cannot carry are left out.
-
-    Returns
-    -------
-    np.ndarray
-        [samples], as long as the longest decay.
+    Every mode is a frequency in Hz, a time of decay by 60 dB in s, and an amplitude;
+    modes that the rate cannot carry are left out.
     """
     time = np.arange(int(rate * max(decay for _, decay, _ in modes))) / rate
     parts = [
@@ -80,25 +67,9 @@ def ring(rate: int, modes: Sequence[tuple[float, float, float]]) -> np.ndarray:
 def burst(
     rng: np.random.Generator, rate: int, decay: float, hertz: float, width: float
 ) -> np.ndarray:
-    """A click: noise around a frequency that decays.
+    """A click: noise that decays by 60 dB within `decay` seconds, its length.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Random generator.
-    rate : int
-        Rate in Hz.
-    decay : float
-        Time of decay by 60 dB in s, and length.
-    hertz : float
-        Frequency of the spectrum's peak.
-    width : float
-        Distance in octaves at which it is 12 dB lower.
-
-    Returns
-    -------
-    np.ndarray
-        [samples].
+    Its spectrum peaks at `hertz` and is 12 dB lower `width` octaves away.
     """
     samples = max(8, int(rate * decay))
     low, high = hertz / 2**width, hertz * 2**width
@@ -108,7 +79,7 @@ def burst(
 
 
 def place(track: np.ndarray, sound: np.ndarray, start: float) -> None:
-    """Add a sound to a track, in place, from a sample on; what leaves it is dropped."""
+    """Add a sound to a track in place, from a sample on; what exceeds it is cut."""
     first = int(start)
     last = min(len(track), first + len(sound))
     if first < last:
@@ -121,23 +92,10 @@ def arrivals(rng: np.random.Generator, per_second: float, seconds: float) -> np.
 
 
 def harmonics(pitch: np.ndarray, rate: int, tilt: float, count: int) -> np.ndarray:
-    """A pulse train from its harmonics, without aliases.
+    """A pulse train from `count` harmonics, without aliases.
 
-    Parameters
-    ----------
-    pitch : np.ndarray
-        Fundamental frequency in Hz at every sample, [samples].
-    rate : int
-        Rate in Hz.
-    tilt : float
-        Level of the harmonics in dB an octave.
-    count : int
-        Number of harmonics.
-
-    Returns
-    -------
-    np.ndarray
-        [samples].
+    `pitch` is the fundamental in Hz at every sample, `tilt` the slope of the harmonics'
+    levels in dB an octave.
     """
     phase = 2 * np.pi * np.cumsum(pitch) / rate
     total = np.zeros(len(pitch))
