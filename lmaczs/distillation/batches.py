@@ -15,28 +15,13 @@ from lmaczs.distillation.yamnet import patch_centres
 
 @dataclass(frozen=True)
 class SoundBatch:
-    """Sounds and their targets.
+    """B sounds and their targets."""
 
-    Attributes
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    present : Tensor [B, L]
-        1 for every label that sounds.
-    scores : Tensor [B, S, K]
-        The tagger's scores of S stretches of time.
-    teacher_embedding : Tensor [B, D]
-        The tagger's embedding, projected to the text space, unit norm; 0 where there
-        is none.
-    silent : Tensor [B]
-        True for a sound that was replaced by digital silence.
-    """
-
-    mel: Tensor
-    present: Tensor
-    scores: Tensor
-    teacher_embedding: Tensor
-    silent: Tensor
+    mel: Tensor  # [B, n_mels, T], power
+    present: Tensor  # [B, L], 1 for every label that sounds
+    scores: Tensor  # [B, S, K], the tagger's, of S stretches of time
+    teacher_embedding: Tensor  # [B, D], the tagger's, projected; 0 where there is none
+    silent: Tensor  # [B], whether the sound was replaced by digital silence
 
     def append(self, other: SoundBatch) -> SoundBatch:
         """These sounds, and after them those of another batch."""
@@ -95,19 +80,8 @@ class BatchBuilder:
     def augmented(self, batch: Tensor, rng: Generator, strength: float) -> SoundBatch:
         """Clips and composites for a training step.
 
-        Parameters
-        ----------
-        batch : Tensor [B]
-            Indices of clips; each is played at a random speed and begins anywhere.
-        rng : Generator
-            Random generator.
-        strength : float
-            Of the augmentations, in [0, 1].
-
-        Returns
-        -------
-        SoundBatch
-            The clips, and after them `composites_in_batch` composites.
+        Clips ``batch [B]`` are played at a random speed and begin anywhere; after them
+        come `composites_in_batch` composites. `strength` is in [0, 1].
         """
         versions, frames = self.clips.mel.shape[1], self.clips.mel.shape[-1]
         speed = torch.randint(versions, (len(batch),), generator=rng)

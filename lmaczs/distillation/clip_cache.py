@@ -44,36 +44,16 @@ class Tagger(Protocol):
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """All clips of a training.
+    """All N clips of a training."""
 
-    Attributes
-    ----------
-    table : DataFrame
-        N rows: id, path, label, text, split, and the data set's own columns.
-    mel : Tensor [N, V, n_mels, T]
-        Mel power at V speeds, the clip's own speed first.
-    target : Tensor [N]
-        Index of each clip's label in `labels`, -1 for a clip without.
-    labels : list of str
-        All labels, sorted.
-    captions : list of bool
-        Which of `labels` are captions, which are used without a template.
-    scores : Tensor [N, V, P, K]
-        The tagger's scores of P patches; K is 0 without one.
-    class_names : list of str
-        The tagger's K class names.
-    seconds : float
-        Length of a clip as the encoder reads it.
-    """
-
-    table: pd.DataFrame
-    mel: Tensor
-    target: Tensor
-    labels: list[str]
-    captions: list[bool]
-    scores: Tensor
-    class_names: list[str]
-    seconds: float
+    table: pd.DataFrame  # a row a clip: id, path, label, text, split, ...
+    mel: Tensor  # [N, V, n_mels, T], power at V speeds, the clip's own speed first
+    target: Tensor  # [N], index of the label, -1 for a clip without
+    labels: list[str]  # all of them, sorted
+    captions: list[bool]  # which of them are captions, used without a template
+    scores: Tensor  # [N, V, P, K], the tagger's, of P patches; K is 0 without one
+    class_names: list[str]  # the tagger's K
+    seconds: float  # length of a clip as the encoder reads it
 
     def rows(self, split: str) -> Tensor:
         """Indices [n] of the clips of train, valid or test."""

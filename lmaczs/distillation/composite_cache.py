@@ -42,24 +42,12 @@ FLOOR_DB = 10 * np.log10(MEL_FLOOR)
 
 @dataclass(frozen=True)
 class CompositeFeatures:
-    """Composites as the encoder reads them, and their targets.
+    """N composites as the encoder reads them, and their targets."""
 
-    Attributes
-    ----------
-    decibels : Tensor [N, n_mels, T]
-        Mel power in dB, half precision, -100 where there is none.
-    scores : Tensor [N, P, K]
-        The tagger's scores of P patches, half precision.
-    embedding : Tensor [N, D]
-        The tagger's embedding, projected to the text space, unit norm.
-    present : Tensor [N, L]
-        True for every label that a composite has.
-    """
-
-    decibels: Tensor
-    scores: Tensor
-    embedding: Tensor
-    present: Tensor
+    decibels: Tensor  # [N, n_mels, T], mel power in dB, half precision, -100: none
+    scores: Tensor  # [N, P, K], the tagger's, of P patches, half precision
+    embedding: Tensor  # [N, D], the tagger's, projected to the text space, unit norm
+    present: Tensor  # [N, L], true for every label of a composite
 
     def __len__(self) -> int:
         return len(self.decibels)

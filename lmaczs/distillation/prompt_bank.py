@@ -14,21 +14,11 @@ from lmaczs.distillation.clip_cache import ClipFeatures
 
 @dataclass(frozen=True)
 class PromptBank:
-    """Text embeddings of unit norm, in Z templates; the first one is for tests.
+    """Text embeddings of unit norm, in Z templates; the first one is for tests."""
 
-    Attributes
-    ----------
-    labels : Tensor [Z, L, D]
-        Labels and captions of the clips.
-    classes : Tensor [Z, K, D]
-        Class names of the tagger; one row of no meaning without a tagger.
-    silence : Tensor [Z, D]
-        The prompt for silence.
-    """
-
-    labels: Tensor
-    classes: Tensor
-    silence: Tensor
+    labels: Tensor  # [Z, L, D], labels and captions of the clips
+    classes: Tensor  # [Z, K, D], the tagger's; an unused row without a tagger
+    silence: Tensor  # [Z, D]
 
     def to(self, device: torch.device | str) -> PromptBank:
         """The same on a device."""

@@ -59,18 +59,10 @@ class SentenceEncoder:
 
 @dataclass(frozen=True)
 class DiscriminantProjection:
-    """An affine projection of sentence embeddings: z = normalise(A (e - mean)).
+    """An affine projection of sentence embeddings: z = normalise(A (e - mean))."""
 
-    Attributes
-    ----------
-    mean : Tensor [D]
-        Mean over the names of sounds.
-    matrix : Tensor [d, D]
-        A.
-    """
-
-    mean: Tensor
-    matrix: Tensor
+    mean: Tensor  # [D], over the names of sounds
+    matrix: Tensor  # [d, D], A
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Project sentence embeddings [..., D] to targets [..., d] of unit norm."""

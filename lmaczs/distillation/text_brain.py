@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from lmaczs.data.esc50 import ESC10, ESC50_LABELS
 from lmaczs.distillation.text_corpus import Corpus
 from lmaczs.distillation.text_tower import TextTower, mean_off_diagonal
+from lmaczs.metrics.classification import top_k_hits
 from lmaczs.training.schedule import cosine_decay
 
 Batch = dict[str, Tensor]
@@ -221,7 +222,7 @@ def text_metrics(
     own = torch.arange(len(ESC50_LABELS))
 
     def accuracy(similar: Tensor, target: Tensor) -> float:
-        return (similar.argmax(1) == target).double().mean().item()
+        return float(top_k_hits(similar, target).double().mean())
 
     similar = texts @ prompts.T
     return {

@@ -67,23 +67,7 @@ class Corpus:
 
 
 def read_wordnet(folder: str | Path) -> list[Synset]:
-    """Read the nouns and verbs of WordNet's plain files, the most common first.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Folder with data.noun, data.verb and cntlist.rev (Debian: wordnet-base).
-
-    Returns
-    -------
-    list of Synset
-        In descending order of the tagged count of their most common word.
-
-    Raises
-    ------
-    InputError
-        If one of the files is missing.
-    """
+    """Read nouns and verbs from a folder with `WORDNET_FILES`, most common first."""
     folder = Path(folder)
     for name in WORDNET_FILES:
         if not (folder / name).is_file():

@@ -42,20 +42,7 @@ def train_bpe(texts: Sequence[str], vocab_size: int) -> str:
 
 
 def clap_tokenizer(bpe: str, max_tokens: int) -> PreTrainedTokenizerBase:
-    """Make of a BPE the tokenizer that CLAP's text side expects.
-
-    Parameters
-    ----------
-    bpe : str
-        From `train_bpe`.
-    max_tokens : int
-        Longest text in tokens (`model_max_length`).
-
-    Returns
-    -------
-    PreTrainedTokenizerBase
-        With bos 0, pad 1, eos 2, unk 3; the first word has a space before it.
-    """
+    """Make of a BPE the tokenizer of CLAP's text side: bos 0, pad 1, eos 2, unk 3."""
     backend = Tokenizer.from_str(bpe)
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True

@@ -82,23 +82,7 @@ def pad_to_patches(wav: Tensor) -> Tensor:
 
 
 def log_mel_patches(wav: Tensor) -> Tensor:
-    """Cut a clip's log-mel spectrogram into overlapping patches.
-
-    Parameters
-    ----------
-    wav : Tensor
-        Mono waveform at 16 kHz in [-1, 1], float32 [samples], of any length.
-
-    Returns
-    -------
-    Tensor
-        Patches of 0.96 s every 0.48 s, float32 [n_patches, 96, 64], at least one.
-
-    Raises
-    ------
-    ValueError
-        If `wav` is not one channel of samples.
-    """
+    """Log-mel patches [n_patches, 96, 64] of 0.96 s every 0.48 s, one at least."""
     if wav.ndim != 1:
         raise ValueError(
             f"YAMNet takes a mono waveform [samples], not {list(wav.shape)}"
@@ -114,23 +98,7 @@ def patch_centres(patches: int, seconds: float) -> Tensor:
 
 
 def read_class_names(class_map: str | Path) -> list[str]:
-    """Read the names of AudioSet's classes, in the order of YAMNet's scores.
-
-    Parameters
-    ----------
-    class_map : str | Path
-        CSV file with the columns ``index``, ``mid`` and ``display_name``.
-
-    Returns
-    -------
-    list[str]
-        Display names, such as "Church bell".
-
-    Raises
-    ------
-    InputError
-        If the file is missing or lacks a column.
-    """
+    """Read the display names of AudioSet's classes, in the order of YAMNet's scores."""
     if not Path(class_map).is_file():
         raise InputError(
             f"class_names: {class_map} does not exist; give AudioSet's class map, a "

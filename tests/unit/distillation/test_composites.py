@@ -30,7 +30,7 @@ PLAIN = Composer(
 )
 
 
-def chance(seed: int = 0) -> np.random.Generator:
+def generator(seed: int = 0) -> np.random.Generator:
     """Random generator."""
     return np.random.default_rng(seed)
 
@@ -60,14 +60,14 @@ def test_crossed_has_the_envelope_of_the_other() -> None:
     torch.testing.assert_close(cross(noise(), noise()), noise(), atol=2e-3, rtol=0)
 
 
-def test_masked_at_random_takes_away() -> None:
-    """Nothing is louder than before, something is gone, and chance decides what."""
-    masked = [mask_at_random(noise(), chance(seed)) for seed in range(8)]
+def test_random_masks_attenuate() -> None:
+    """Nothing is louder than before, something is gone; the generator decides what."""
+    masked = [mask_at_random(noise(), generator(seed)) for seed in range(8)]
     lost = [level_db(noise()) - level_db(one) for one in masked]
     assert all(len(one) == RATE for one in masked)
     assert min(lost) > 0.1
     assert max(lost) - min(lost) > 2
-    assert torch.equal(mask_at_random(noise(), chance(3)), masked[3])
+    assert torch.equal(mask_at_random(noise(), generator(3)), masked[3])
 
 
 # --- the composer -------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_composite_of_one_plain_clip_is_that_clip() -> None:
     """Turned around and at another level."""
     clip = noise()
     for seed in range(5):
-        whole, audible = PLAIN([clip, noise(seed=1)], RATE, RATE, chance(seed))
+        whole, audible = PLAIN([clip, noise(seed=1)], RATE, RATE, generator(seed))
         assert audible == [True, False]
         assert 0 < float(whole.abs().max()) <= PEAK
         spectra = [torch.fft.rfft(x).abs() for x in (whole, clip)]
@@ -91,9 +91,9 @@ def test_composite_depends_on_its_seed_alone() -> None:
     """The default composer gives the same again, and others for other seeds."""
     composer = Composer()
     clips = [noise(RATE // 2), tone(300, 2.0), noise(seed=2), tone(900)]
-    made = [composer(clips, RATE, RATE, chance(seed)) for seed in range(20)]
+    made = [composer(clips, RATE, RATE, generator(seed)) for seed in range(20)]
     for seed, (whole, audible) in enumerate(made):
-        again, again_audible = composer(clips, RATE, RATE, chance(seed))
+        again, again_audible = composer(clips, RATE, RATE, generator(seed))
         assert torch.equal(whole, again)
         assert audible == again_audible
         assert whole.shape == (RATE,)
@@ -108,9 +108,11 @@ def test_labels_of_a_composite_are_those_that_sound() -> None:
     """Not that of a silent clip, and none under the envelope of another."""
     clips = [noise(), torch.zeros(RATE), noise(seed=1)]
     pair = replace(PLAIN, parts=(0.0, 1.0), stretch_prob=0.0)
-    assert pair(clips, RATE, RATE, chance())[1] == [True, False, False]
-    assert replace(pair, cross_prob=1.0)(clips, RATE, RATE, chance())[1] == [False] * 3
-    assert replace(pair, mask_prob=1.0)(clips, RATE, RATE, chance())[1] == [
+    assert pair(clips, RATE, RATE, generator())[1] == [True, False, False]
+    assert (
+        replace(pair, cross_prob=1.0)(clips, RATE, RATE, generator())[1] == [False] * 3
+    )
+    assert replace(pair, mask_prob=1.0)(clips, RATE, RATE, generator())[1] == [
         True,
         False,
         False,
@@ -120,7 +122,7 @@ def test_labels_of_a_composite_are_those_that_sound() -> None:
 def composed(clip: Tensor, **changes: Any) -> Tensor:
     """A composite of one clip by the plain composer with some changes."""
     clips = [clip, noise(seed=1)]
-    return replace(PLAIN, **changes)(clips, RATE, RATE, chance())[0]
+    return replace(PLAIN, **changes)(clips, RATE, RATE, generator())[0]
 
 
 def test_probability_of_reversal() -> None:
@@ -165,7 +167,7 @@ def test_probability_of_a_stretch() -> None:
     """One of several parts sounds for a while only, a single one throughout."""
     for several, probability in ((True, 0.0), (False, 1.0), (True, 1.0)):
         composer = replace(PLAIN, stretch_prob=probability)
-        part = composer.part(noise(), RATE, RATE, several, chance())
+        part = composer.part(noise(), RATE, RATE, several, generator())
         silent = float((part == 0).float().mean())
         assert (silent > 0.05) == (several and probability == 1)
 

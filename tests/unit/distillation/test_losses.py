@@ -142,8 +142,8 @@ def test_clip_level_is_a_loop(silence: int | None) -> None:
     assert level.shape == (4, 5)
     for clip, row in zip(scores.tolist(), level.tolist(), strict=True):
         for k, value in enumerate(row):
-            heard = [patch[k] for patch in clip]
-            expected = 0 if k == silence else (sum(heard) / 3 + max(heard)) / 2
+            column = [patch[k] for patch in clip]
+            expected = 0 if k == silence else (sum(column) / 3 + max(column)) / 2
             assert value == pytest.approx(expected, abs=1e-6)
     assert torch.equal(scores, kept)
 

@@ -153,8 +153,8 @@ def test_sound_and_scores_are_rotated_alike() -> None:
     scores = nn.functional.one_hot(event, steps).float()[..., None]
     shift = length * torch.randint(steps, (BATCH,), generator=rng())
     sound = rotate(mel, shift).mean(1).view(BATCH, steps, length).mean(-1)
-    heard = rotate_scores(scores, centres, shift / frames, steps)[..., 0]
-    torch.testing.assert_close(sound, heard, atol=1e-4, rtol=0)
+    found = rotate_scores(scores, centres, shift / frames, steps)[..., 0]
+    torch.testing.assert_close(sound, found, atol=1e-4, rtol=0)
     assert torch.equal(sound.argmax(1), (event - shift // length) % steps)
 
 

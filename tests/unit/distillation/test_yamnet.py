@@ -201,14 +201,14 @@ def paths_of_first() -> Path:
 def test_real_clips_are_tagged() -> None:
     """The fitting class is among the first five for at least 20 of 24 clips."""
     tagger = YAMNet(MODEL_FILE, CLASS_MAP)
-    heard = []
+    found = []
     for category, paths in clips_by_category(per_category=3).items():
         for path in paths:
             best = tagger.scores(load_audio(path, 16_000)).amax(0).topk(5).indices
             names = {tagger.class_names[i] for i in best.tolist()}
-            heard.append(bool(names & FITTING_CLASSES[category]))
-    assert len(heard) == 24
-    assert sum(heard) >= 20
+            found.append(bool(names & FITTING_CLASSES[category]))
+    assert len(found) == 24
+    assert sum(found) >= 20
 
 
 @pytest.mark.real_clips
@@ -223,13 +223,15 @@ def test_scores_of_a_clip() -> None:
 def test_scores_are_made_of_the_embedding() -> None:
     """A linear layer and a sigmoid lead from it to the scores of other patches."""
     tagger = YAMNet(MODEL_FILE, CLASS_MAP)
-    heard = []
+    outputs = []
     for paths in clips_by_category(per_category=20).values():
-        heard += [tagger.forward(load_audio(path, 16_000)) for path in paths]
-    scores, embedding = (torch.cat(part) for part in zip(*heard, strict=True))
+        outputs += [tagger.forward(load_audio(path, 16_000)) for path in paths]
+    scores, embedding = (torch.cat(part) for part in zip(*outputs, strict=True))
     assert embedding.shape == (len(scores), 1024)
     assert embedding.min() == 0
-    assert torch.equal(heard[0][0], tagger.scores(load_audio(paths_of_first(), 16_000)))
+    assert torch.equal(
+        outputs[0][0], tagger.scores(load_audio(paths_of_first(), 16_000))
+    )
     common = scores.mean(0).topk(3).indices
     logits = scores[:, common].clamp(1 / 256, 255 / 256).logit()
     x = torch.cat([embedding, torch.ones(len(scores), 1)], 1)
