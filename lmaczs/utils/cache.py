@@ -1,4 +1,4 @@
-"""Results that are computed once and kept in a file, for as long as their key holds."""
+"""Results that are computed once and cached in a file, as long as their key holds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def cached(path: str | Path, key: str, make: Callable[[], Value]) -> Value:
     Parameters
     ----------
     path : str or Path
-        The file. It appears whole or not at all, and is replaced where it holds another
-        key or cannot be read.
+        Appears whole or not at all; replaced where it holds another key or cannot be
+        read.
     key : str
         States everything that the result depends on, e.g. a digest of files and
         settings.

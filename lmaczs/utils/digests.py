@@ -1,4 +1,4 @@
-"""Digests of weights, clips and files: whether two runs are about the same things."""
+"""Digests of weights, clips and files, to compare what two runs were made of."""
 
 from __future__ import annotations
 
@@ -17,18 +17,7 @@ MODEL_FILES = ("*.json", "*.txt", "*.model", *WEIGHTS)
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Digest of a model's weights.
-
-    Parameters
-    ----------
-    module : Module
-        The model.
-
-    Returns
-    -------
-    str
-        Eight hexadecimal digits.
-    """
+    """Digest of a model's weights: eight hexadecimal digits."""
     content = hashlib.sha256()
     for name, value in module.state_dict().items():
         content.update(name.encode())
@@ -37,16 +26,10 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def clips_digest(table: pd.DataFrame) -> str:
-    """Number and digest of a table's clips: names, words, cuts and sizes of files.
+    """Number and digest of a table's clips: ids, texts, segments and sizes of files.
 
-    Parameters
-    ----------
-    table : DataFrame
-        id and path, and what there is of split, label, text, texts, start and stop.
-
-    Returns
-    -------
-    str
+    The table has id and path; split, label, text, texts, start and stop count if
+    present.
     """
     rows = [_row(row) for row in table.to_dict("records")]
     return f"{len(rows)} (digest {digest(rows)})"
@@ -64,14 +47,7 @@ def _row(row: Mapping[str, Any]) -> list[Any]:
 def files_digest(places: Iterable[str | Path | None]) -> str:
     """Digest of the contents of files, and of the models in folders.
 
-    Parameters
-    ----------
-    places : iterable of str, Path or None
-        Files, folders with a model, or Hub ids, of which only the name counts.
-
-    Returns
-    -------
-    str
+    Of a Hub id, and of a path that does not exist, only the name counts.
     """
     return digest([_content(place) for place in places])
 

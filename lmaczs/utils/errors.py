@@ -1,4 +1,4 @@
-"""The base class of every error that a user can cause, and how a recipe reports one."""
+"""The base class of every error that a user can cause, and how a recipe reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class LmaczsError(Exception):
-    """What cannot be done: one sentence that names the file or option and the fix."""
+    """A user's error: one sentence that names the file or option and how to fix it."""
 
 
 class InputError(LmaczsError, ValueError):
@@ -54,6 +54,6 @@ def run_recipe(
 
 
 def show_debug_messages() -> None:
-    """Print this package's log from debug messages on, and others' from infos on."""
+    """Print this package's log from level debug on, and others' from level info on."""
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("lmaczs").setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Optional packages: looked for before any work, not when they are first used."""
+"""Optional packages, checked before any work rather than at first use."""
 
 from __future__ import annotations
 
@@ -17,20 +17,7 @@ class MissingExtraError(LmaczsError, ImportError):
 
 
 def require_packages(modules: Iterable[str], extra: str) -> None:
-    """Import modules that an extra brings.
-
-    Parameters
-    ----------
-    modules : iterable of str
-        Names that are imported.
-    extra : str
-        The extra in setup.cfg.
-
-    Raises
-    ------
-    MissingExtraError
-        If one of them cannot be imported.
-    """
+    """Import the modules of an extra in setup.cfg, or raise `MissingExtraError`."""
     for module in modules:
         try:
             import_module(module)

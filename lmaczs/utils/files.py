@@ -11,18 +11,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Write a file under a temporary name beside it, and move it there when it is done.
+    """Write a file under a temporary name beside it, and move it there when done.
 
-    Parameters
-    ----------
-    path : str | Path
-        The file that is to exist; missing parent folders are made.
-
-    Yields
-    ------
-    Path
-        The temporary name to write to. If the block raises, it is removed and whatever
-        stood at ``path`` stays.
+    Yields the temporary path. If the block raises, it is removed and a file at `path`
+    stays as it was. Missing parent folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,18 +28,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(dest: Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name, which replaces `dest` when it is done.
+    """Fill a folder under a temporary name, and put it in place of `dest` when done.
 
-    Parameters
-    ----------
-    dest : Path
-        The folder that is to exist; missing parents are made.
-
-    Yields
-    ------
-    Path
-        The temporary folder. If the block raises, it is removed and whatever stood at
-        ``dest`` stays.
+    Yields the temporary path. If the block raises, it is removed and a folder at `dest`
+    stays as it was. Missing parent folders are made.
     """
     dest = dest.resolve()
     dest.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +45,7 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
 
 
 def _take_place(part: Path, dest: Path) -> None:
-    """Move a folder to where another may stand, which comes back if that fails."""
+    """Move a folder to `dest`; a folder that stands there is restored if that fails."""
     old = part.with_suffix(".old")
     if dest.exists():
         os.replace(dest, old)

@@ -19,15 +19,10 @@ SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json
 
 
 class Recordings:
-    """Files that are read and so must not be written to.
+    """Files that are read and so must not be overwritten; they need not exist.
 
     A path is among them if it leads to one of these files, by whatever links, or would
     on a file system that ignores case.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Need not exist.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -43,23 +38,11 @@ class Recordings:
 def recording_folders(
     out: Path, prompts: Mapping[Path, Sequence[str]]
 ) -> dict[Path, Path]:
-    """Give each recording a separate folder, named after its stem.
+    """Give each recording a separate folder below `out`, named after its stem.
 
-    A number is appended where the name is taken, or where a file that is written there
-    would replace a recording, or any file that no earlier run wrote. Names differ also
-    where a file system ignores case.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the folders.
-    prompts : mapping of Path to sequence of str
-        Recordings, each with the names of its prompts' folders.
-
-    Returns
-    -------
-    dict of Path to Path
-        Recording to folder, in their order.
+    A number is appended where the name is taken, also by a name that differs in case
+    alone, or where writing would replace a recording, or a file that no earlier run
+    wrote. `prompts` has the names of the folders of each recording's prompts.
     """
     recordings = Recordings(prompts)
     folders: dict[Path, Path] = {}
@@ -90,7 +73,7 @@ def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
 
 
 def _holds_other_files(folder: Path, prompts: Sequence[str]) -> bool:
-    """Whether a file would be replaced that is no result of an earlier run."""
+    """Whether writing would replace a file that is no result of an earlier run."""
     results = {path.parent for path in folder.glob("*/explanation.json") if _ours(path)}
     if (folder / INPUT_COPY).exists() and not results:
         return True
@@ -120,18 +103,7 @@ def is_other_page(path: Path) -> bool:
 
 
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """Names of recordings without their folders, but for those that they differ by.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Recordings.
-
-    Returns
-    -------
-    dict of Path to str
-        As many of the last parts of each path as tell it from the others.
-    """
+    """Names of recordings: as few of the last parts of each path as make it unique."""
     paths = list(paths)
     names = {path: path.name for path in paths}
     for parts in range(2, max((len(path.parts) for path in paths), default=0) + 1):
@@ -143,13 +115,13 @@ def short_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _places(path: Path) -> set[str]:
-    """Return where a path lies and where it leads, both without regard to case."""
+    """The path itself and where its links lead, both without regard to case."""
     lies = os.path.join(os.path.realpath(path.parent), path.name)
     return {lies.casefold(), os.path.realpath(path).casefold()}
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from every other, which hard links share."""
+    """Device and inode, which hard links share; None if there is no file."""
     try:
         stat = path.stat()
     except OSError:
@@ -160,16 +132,8 @@ def _file(path: Path) -> tuple[int, int] | None:
 def slugify(text: str) -> str:
     """Turn a prompt into the name of a folder.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Lower-case ASCII letters, digits and single hyphens, 1 to 60 characters. Text
-        without a Latin letter or digit gets a name from its checksum.
+    Lower-case ASCII letters, digits and single hyphens, 1 to 60 characters. Text
+    without a Latin letter or digit gets a name from its checksum.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")

@@ -1,8 +1,8 @@
-"""Command lines of recipes: what SpeechBrain accepts, minus its silent surprises.
+"""Command lines of recipes: what SpeechBrain accepts, with strict checks.
 
 SpeechBrain takes `FILE.yaml --key=value`: keys of the YAML, and its own run options
-(--device, --debug, ...). A key that does not exist, an abbreviation that means a run
-option, or a value that is no YAML is refused here, in one sentence with the fix.
+(--device, --debug, ...). Unknown keys, abbreviations of run options and values that are
+no YAML raise one sentence with the fix.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RENAMED: dict[str, str] = {
 
 
 class OptionError(LmaczsError, ValueError):
-    """An option that a recipe does not have or cannot use: which, and the fix."""
+    """An option that a recipe does not have or cannot use: which, and how to fix it."""
 
 
 def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
@@ -100,19 +100,9 @@ def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
 def check_options(hparams_file: str | Path, overrides: str = "") -> None:
     """Refuse overrides that a YAML has no place for, before it is loaded.
 
-    Parameters
-    ----------
-    hparams_file : str or Path
-        The YAML.
-    overrides : str
-        Values that replace its own, as YAML.
-
-    Raises
-    ------
-    OptionError
-        If the file is missing or no YAML, if a key is unknown, renamed, or nested in
-        another one, if the overrides are no YAML mapping, or if a value is missing that
-        the file leaves open (``!PLACEHOLDER``).
+    `OptionError` if the file is missing or no YAML, a key is unknown, renamed or nested
+    in another one, the overrides are no YAML mapping, or a value is missing that the
+    file leaves open (``!PLACEHOLDER``).
     """
     tree = _read(hparams_file)
     given = _parse(overrides)
@@ -126,20 +116,7 @@ def check_options(hparams_file: str | Path, overrides: str = "") -> None:
 
 
 def plain_values(hparams_file: str | Path, overrides: str = "") -> dict[str, Any]:
-    """Read a YAML with its overrides and build nothing: tags stay as they are written.
-
-    Parameters
-    ----------
-    hparams_file : str or Path
-        The YAML.
-    overrides : str
-        Values that replace its own, as YAML.
-
-    Returns
-    -------
-    dict
-        Its keys and values, nodes of ruamel.yaml.
-    """
+    """Keys and values of a YAML with its overrides; tags stay, nothing is built."""
     tree = _read(hparams_file)
     recursive_update(tree, _parse(overrides))
     return dict(tree)
@@ -150,22 +127,8 @@ def load_part(
 ) -> dict[str, Any]:
     """Build some keys of a YAML, and nothing but what they refer to.
 
-    So what a command is to read can be refused before a model is loaded or a folder
-    is made.
-
-    Parameters
-    ----------
-    hparams_file : str or Path
-        The YAML.
-    overrides : str
-        Values that replace its own, as YAML.
-    keys : sequence of str
-        Those that the file does not have are left out.
-
-    Returns
-    -------
-    dict
-        As `load_hyperpyyaml` returns it.
+    So a bad input is refused before a model is loaded or a folder is made. Keys that
+    the file does not have are left out; the result is as that of `load_hyperpyyaml`.
     """
     from hyperpyyaml import load_hyperpyyaml
 
@@ -185,7 +148,7 @@ def _dumped(tree: Mapping[str, Any]) -> str:
 
 
 def _check_words(argv: Sequence[str]) -> None:
-    """Refuse what SpeechBrain's argparse and its conversion to YAML misread."""
+    """Refuse words that SpeechBrain's argparse or conversion to YAML misreads."""
     from speechbrain.utils.run_opts import HELP_TEXTS
 
     run_options = {*HELP_TEXTS, "jit_module_keys", "compile_module_keys", "help"}
@@ -240,7 +203,7 @@ def _parse(overrides: str) -> Mapping[str, Any]:
 
 
 def _unknown(key: str, tree: Mapping[str, Any], path: str | Path) -> str:
-    """Say what to write instead of a key that a YAML does not have."""
+    """Message with the key to use in place of one that a YAML does not have."""
     if RENAMED.get(key) in tree:
         return f"--{key} is now called --{RENAMED[key]}"
     parts = key.split(".")
@@ -258,7 +221,7 @@ def _unknown(key: str, tree: Mapping[str, Any], path: str | Path) -> str:
 
 
 def _nested(place: Sequence[str]) -> str:
-    """Return how to set a nested key: [a, b, c] -> --a='{b: {c: VALUE}}'."""
+    """How to set a nested key: [a, b, c] -> --a='{b: {c: VALUE}}'."""
     value = "VALUE"
     for key in reversed(place[1:]):
         value = f"{{{key}: {value}}}"

@@ -1,4 +1,4 @@
-"""Seeds that depend on names, so that neither order nor number of workers matters."""
+"""Seeds derived from names, independent of order and number of workers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,5 @@ import zlib
 
 
 def seed_of(seed: int, *names: str) -> int:
-    """Seed of a part of a run, from that of the run and the part's names.
-
-    Parameters
-    ----------
-    seed : int
-        Of the run.
-    *names : str
-        E.g. a condition and a clip.
-
-    Returns
-    -------
-    int
-        The same on every machine.
-    """
+    """Seed of a named part of a run, e.g. of a condition and a clip; machine-independent."""
     return zlib.crc32("\n".join((str(seed), *names)).encode())
