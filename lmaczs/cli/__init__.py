@@ -158,9 +158,15 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
     """Add an option that is required and may be repeated."""
-    dest = f"{option.removeprefix('--')}s"
+    name = option.removeprefix("--")
     parser.add_argument(
-        option, dest=dest, action="append", required=True, type=_text, help=text
+        option,
+        dest=f"{name}s",
+        metavar=name.upper(),
+        action="append",
+        required=True,
+        type=_text,
+        help=text,
     )
 
 

@@ -64,10 +64,12 @@ start = perf_counter()
 interpreter = ZeroShotInterpreter.from_hparams({source!r}, run_opts={run_opts!r})
 loaded = perf_counter() - start
 noise = torch.randn(1, interpreter.sample_rate, generator=torch.manual_seed(0))
-interpreter.interpret_batch(noise, "rain")  # the first call warms up
-start = perf_counter()
-(explanation,) = interpreter.interpret_batch(noise, "rain")
-info = {{"load": loaded, "interpret": perf_counter() - start,
+times = []
+for _ in range(4):  # the first call warms up, another program may slow some down
+    start = perf_counter()
+    (explanation,) = interpreter.interpret_batch(noise, "rain")
+    times.append(perf_counter() - start)
+info = {{"load": loaded, "interpret": min(times[1:]),
         "spread": interpreter.clap.text_spread, "alike": COLLAPSED_COSINE,
         "finite": bool(explanation.waveform.isfinite().all())}}
 """
