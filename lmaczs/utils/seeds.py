@@ -6,5 +6,5 @@ import zlib
 
 
 def seed_of(seed: int, *names: str) -> int:
-    """Seed of a named part of a run, e.g. of a condition and a clip; machine-independent."""
+    """Seed of a part of a run, e.g. a condition and a clip; alike on all machines."""
     return zlib.crc32("\n".join((str(seed), *names)).encode())
