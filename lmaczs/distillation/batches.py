@@ -24,13 +24,13 @@ class SoundBatch:
     silent: Tensor  # [B], whether the sound was replaced by digital silence
 
     def append(self, other: SoundBatch) -> SoundBatch:
-        """These sounds, and after them those of another batch."""
+        """These sounds, followed by those of another batch."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return SoundBatch(*(torch.cat(pair) for pair in pairs))
 
 
 class BatchBuilder:
-    """Builds the batches of training and validation from cached features.
+    """Builds batches for training and validation from cached features.
 
     Parameters
     ----------
@@ -39,18 +39,18 @@ class BatchBuilder:
     composites : CompositeFeatures, optional
         Appended to the clips of every training batch.
     composites_in_batch : int
-        How many of them.
-    augment : MelAugment
-        Of training batches.
+        Composites in a training batch.
+    augment : MelAugment, optional
+        Applied to training batches.
     mix_prob : float
-        Probability that a clip is mixed with another one of the batch, at full
-        strength; a quarter of it at strength 0.
+        Probability of mixing a clip with another one of the batch at full strength; a
+        quarter of it at strength 0.
     mix_snr_db : tuple of float
         Lowest and highest SNR of a mixture.
     silent_prob : float
-        Probability that a sound is replaced by digital silence.
+        Probability of replacing a sound by digital silence.
     n_stretches : int
-        S: stretches of a clip whose content the tagger judges, too.
+        Equal stretches S of a clip for which the tagger's scores are targets, too.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class BatchBuilder:
         self.centres = patch_centres(clips.scores.shape[2], clips.seconds)
 
     def plain(self, batch: Tensor) -> SoundBatch:
-        """Clips ``batch [B]`` as they are, at their own speed."""
+        """Clips ``batch [B]``, at their own speed and without augmentation."""
         still = torch.zeros(len(batch), dtype=torch.long)
         return self._clips(batch, still, still)
 
     def augmented(self, batch: Tensor, rng: Generator, strength: float) -> SoundBatch:
-        """Clips and composites for a training step.
+        """Clips ``batch [B]``, and after them composites, for a training step.
 
-        Clips ``batch [B]`` are played at a random speed and begin anywhere; after them
-        come `composites_in_batch` composites. `strength` is in [0, 1].
+        Each clip is played at a random speed and begins at a random frame. `strength`,
+        in [0, 1], scales the augmentations.
         """
         versions, frames = self.clips.mel.shape[1], self.clips.mel.shape[-1]
         speed = torch.randint(versions, (len(batch),), generator=rng)

@@ -1,4 +1,4 @@
-"""The Brain that trains a small CLAP's audio tower; the text tower stays as it is."""
+"""The Brain that trains a small CLAP's audio tower; the text tower stays frozen."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class DistillationOptions:
 
     seed: int  # of sampling and augmentation
     number_of_epochs: int
-    batch_size: int  # clips, composites aside
-    lr: float  # the highest
-    warmup_epochs: int  # until it is reached; then it falls to 0 as half a cosine
+    batch_size: int  # of clips; composites come on top
+    lr: float  # peak
+    warmup_epochs: int  # before the peak; after it half a cosine down to 0
     weight_decay: float  # of AdamW
     ema_decay: float  # of the moving average, which is tested and saved
     class_balance: float  # see `label_weights`
@@ -55,7 +55,7 @@ class DistillationOptions:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings: of sounds [B, D], and of S stretches of time of each [B, S, D]."""
+    """Embeddings of sounds [B, D], and of S stretches of time of each [B, S, D]."""
 
     pooled: Tensor
     stretches: Tensor
@@ -64,24 +64,9 @@ class Embedded:
 class ClapDistillationBrain(AveragedBrain):
     """Trains the audio tower of a CLAP against its text tower and an audio tagger.
 
-    Parameters
-    ----------
-    model : ClapModel
-        The CLAP; only its audio tower and projection learn.
-    front_end : FrontEnd
-        Of that CLAP.
-    prompts : PromptBank
-        Embeddings of the labels of the clips by its text tower.
-    batches : BatchBuilder
-        Clips, composites and their augmentation.
-    options : DistillationOptions
-        Numbers of the training.
-    run_opts : mapping
-        SpeechBrain's run options.
-    checkpointer : Checkpointer, optional
-        Saves audio tower, logit scales, their moving average and the epoch.
-    train_logger : TrainLogger, optional
-        Gets loss, terms and metrics of every validation.
+    Of `model` only the audio tower and its projection learn; `prompts` are embedded by
+    its text tower. A checkpoint holds what learns, the logit scales, their moving
+    average and the epoch.
     """
 
     def __init__(
@@ -124,17 +109,7 @@ class ClapDistillationBrain(AveragedBrain):
             checkpointer.add_recoverables(modules)
 
     def train_loader(self) -> torch.utils.data.DataLoader:
-        """Batches of clip indices, with rare labels more often.
-
-        Returns
-        -------
-        DataLoader
-
-        Raises
-        ------
-        InputError
-            If there are fewer clips than a batch takes: no step would be made.
-        """
+        """Full batches of clip indices; clips with rare labels are drawn more often."""
         rows, size = self.clips.rows("train"), self.options.batch_size
         if len(rows) < size:
             raise InputError(f"batch_size is {size}, but train has {len(rows)} clips")
@@ -153,7 +128,7 @@ class ClapDistillationBrain(AveragedBrain):
     def compute_forward(
         self, batch: Tensor, stage: sb.Stage
     ) -> tuple[SoundBatch, Embedded]:
-        """Look up clips ``batch [B]``, augment them in training, and embed them."""
+        """Embed clips ``batch [B]``, augmented in training."""
         if stage == sb.Stage.TRAIN:
             rng = self.random_generator()
             sounds = self.batches.augmented(batch, rng, self.augment_strength())
@@ -165,7 +140,7 @@ class ClapDistillationBrain(AveragedBrain):
         return sounds, self.embed(self.modules, sounds.mel)
 
     def random_generator(self) -> Generator:
-        """A step's own generator, by seed and epoch, so that a run can be resumed."""
+        """Random generator of a step, from seed, epoch and step: a run can resume."""
         epoch = self.epoch_counter.current
         seed = (self.options.seed * 100003 + epoch) * 100003 + self.step
         return Generator().manual_seed(seed % 2**63)
@@ -174,13 +149,13 @@ class ClapDistillationBrain(AveragedBrain):
         """Strength of this epoch's augmentations.
 
         0 in the first quarter of the epochs, so that a small set is learnt at all, then
-        rising to `augment_strength` after three quarters.
+        rising to the option's value at three quarters.
         """
         done = self.epoch_counter.current / self.options.number_of_epochs
         return self.options.augment_strength * min(1.0, max(0.0, 2 * (done - 0.25)))
 
     def embed(self, modules: Mapping[str, nn.Module], mel: Tensor) -> Embedded:
-        """Embed mel power [B, n_mels, T] by the modules, or by their average."""
+        """Embed mel power [B, n_mels, T] by `modules` (training or averaged)."""
         log_mel = self.front_end.to_log_mel(mel.to(self.device))
         out, project = modules["audio_model"](log_mel), modules["audio_projection"]
         in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
@@ -193,7 +168,7 @@ class ClapDistillationBrain(AveragedBrain):
     def compute_objectives(
         self, predictions: tuple[SoundBatch, Embedded], batch: Tensor, stage: sb.Stage
     ) -> Tensor:
-        """Weighted sum of the loss terms, a scalar; each of them is logged."""
+        """Weighted sum of the loss terms, a scalar; each term is logged."""
         terms = self.loss_terms(*predictions)
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
@@ -202,10 +177,10 @@ class ClapDistillationBrain(AveragedBrain):
         return sum(weighted, start=torch.zeros(()))
 
     def loss_terms(self, sounds: SoundBatch, embedded: Embedded) -> dict[str, Tensor]:
-        """Terms of the loss, each a mean over the sounds that it applies to.
+        """Loss terms, each the mean over the sounds that it applies to, a scalar.
 
-        Scalars: contrastive and alignment; where they apply to a sound tagger,
-        tagger_steps, silence and teacher_embedding.
+        contrastive and alignment always; tagger, tagger_steps, silence and
+        teacher_embedding if they apply to a sound of the batch.
         """
         limit, silent = self.options.max_logit_scale, sounds.silent
         scale = {k: v.exp().clamp(max=limit) for k, v in self.modules.scales.items()}
@@ -246,7 +221,7 @@ class ClapDistillationBrain(AveragedBrain):
     # ---------------------------------------------------------------- stages
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Reset the sums of an epoch's loss terms."""
+        """Reset the sums of the loss terms."""
         self.sums: dict[str, float] = {}
         self.template = 0
         self.steps = len(self.clips.rows("train")) // self.options.batch_size
@@ -254,7 +229,7 @@ class ClapDistillationBrain(AveragedBrain):
     def on_stage_end(
         self, stage: sb.Stage, loss: float, epoch: int | None = None
     ) -> None:
-        """Every `valid_every` epochs, and at the end: validate, log and save."""
+        """Validate, log and save every `valid_every` epochs and after the last."""
         last = epoch == self.options.number_of_epochs
         if epoch is None or (epoch % self.options.valid_every and not last):
             return
@@ -267,7 +242,7 @@ class ClapDistillationBrain(AveragedBrain):
             self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
 
     def test(self) -> dict[str, float]:
-        """Measure the averaged model on the test clips, and log that; see `measure`."""
+        """Measure the averaged model on the test clips, and log the metrics."""
         found = self.measure("test")
         if self.train_logger is not None:
             self.train_logger.log_stats({"done": True}, test_stats=found)
@@ -275,7 +250,7 @@ class ClapDistillationBrain(AveragedBrain):
 
     @torch.no_grad()
     def measure(self, split: str) -> dict[str, float]:
-        """Measure the averaged model on valid or test; see `zero_shot_metrics`."""
+        """Metrics of the averaged model on valid or test, from `zero_shot_metrics`."""
         averaged: Any = self.average.module.eval()
         similar, target = self._similarities(averaged, split)
         nothing = torch.zeros_like(self.clips.mel[:1, 0])
@@ -283,7 +258,7 @@ class ClapDistillationBrain(AveragedBrain):
         return zero_shot_metrics(similar, target, silence.cpu(), self.clips.labels)
 
     def _similarities(self, modules: Any, split: str) -> tuple[Tensor, Tensor]:
-        """Cosines [N, L] of a split's labelled clips and labels, and targets [N]."""
+        """Cosines [N, L] of a split's labelled clips and all labels; targets [N]."""
         rows, labels = self.clips.rows(split), self.prompts.labels[0]
         rows = rows[self.clips.target[rows] >= 0]
         parts = [
@@ -298,8 +273,8 @@ class ClapDistillationBrain(AveragedBrain):
     def averaged_model(self) -> ClapModel:
         """The whole model with the averaged audio tower.
 
-        Its logit scale is fitted on the validation clips where they have two labels or
-        more: the one that was learnt belongs to augmented clips.
+        Its logit scale is fitted on the validation clips if they have two labels or
+        more: the learnt one suits augmented clips.
         """
         averaged: Any = self.average.module.eval()
         for name in ("audio_model", "audio_projection"):
@@ -318,10 +293,10 @@ class ClapDistillationBrain(AveragedBrain):
 def label_terms(
     sounds: SoundBatch, similar: Tensor, scale: Tensor
 ) -> dict[str, Tensor]:
-    """Terms that bring sounds to their labels, by their cosines ``similar [B, L]``.
+    """Terms that pull sounds to their labels, from their cosines ``similar [B, L]``.
 
-    Contrastive, over all sounds with a label; alignment, the mean of 1 - cosine of
-    those that have no teacher embedding: a composite is more than its labels. 0 where
+    contrastive, over all sounds with a label; alignment, the mean of 1 - cosine of
+    those without a teacher embedding: a composite is more than its labels. 0 where
     there are none.
     """
     zero = similar.sum() * 0  # so that there is a gradient
@@ -342,24 +317,11 @@ def zero_shot_metrics(
 ) -> dict[str, float]:
     """Zero-shot accuracy, and the margins that explanations rely on.
 
-    Parameters
-    ----------
-    similar : Tensor [N, L]
-        Cosines of labelled clips and all labels.
-    target : Tensor [N]
-        Index of each clip's label.
-    silence : Tensor [1, L]
-        Cosines of digital silence and all labels.
-    labels : list of str
-        L labels.
-
-    Returns
-    -------
-    dict of str to float
-        Accuracies: of ESC-10's clips among its ten labels, of the others, top-1 and
-        top-5, among all labels (see `accuracies`); true_pair: mean similarity of clip
-        and label; silence: highest similarity of digital silence to a label. Without
-        clips the last one alone.
+    From cosines with all L labels: `similar` [N, L] of labelled clips, whose labels are
+    `target` [N], and `silence` [1, L] of digital silence. Accuracies as in
+    `accuracies`, ESC-10's clips among its ten labels; true_pair is the mean cosine of
+    clip and label; silence is the highest cosine of digital silence, the only metric
+    without clips.
     """
     found = {"silence": float(silence.max())}
     if not len(target):

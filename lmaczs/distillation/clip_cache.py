@@ -32,7 +32,7 @@ VERSION = "clips 1"  # of what is cached: raise it where the features change
 
 
 class Tagger(Protocol):
-    """An audio tagger of sound at 16 kHz: YAMNet, or one with the same methods."""
+    """An audio tagger of sound at 16 kHz, such as YAMNet."""
 
     class_names: list[str]
     fingerprint: str
@@ -66,24 +66,10 @@ class ClipFeatures:
 def clip_table(
     unlabelled_folder: str | Path | None = None, **source: Any
 ) -> pd.DataFrame:
-    """Table of the clips to train on: a data set or a manifest, and unlabelled ones.
+    """Table of the clips to train on, from `read_rows`, with unlabelled ones appended.
 
-    Parameters
-    ----------
-    unlabelled_folder : str or Path, optional
-        Recordings from which only the tagger's scores are learnt.
-    **source : Any
-        Of the labelled clips, see `read_rows`.
-
-    Returns
-    -------
-    DataFrame
-        id, path, label, text, split, and the data set's own columns.
-
-    Raises
-    ------
-    InputError
-        If no clip is in split train, or the labelled clips cannot be read.
+    Columns: id, path, label, text, split, and the data set's own. From recordings in
+    `unlabelled_folder` only the tagger's scores are learnt.
     """
     table = read_rows(**source)
     if not (table.split == "train").any():
@@ -96,7 +82,7 @@ def clip_table(
 
 
 def unlabelled_clips(folder: str | Path) -> pd.DataFrame:
-    """Table of every recording below a folder, without labels, in split train."""
+    """Table of all recordings below a folder, without labels, in split train."""
     paths = recordings_in(folder)
     ids = [str(path.relative_to(folder)) for path in paths]
     columns = {"id": ids, "path": [str(path.resolve()) for path in paths]}
@@ -104,19 +90,10 @@ def unlabelled_clips(folder: str | Path) -> pd.DataFrame:
 
 
 def label_weights(target: Tensor, balance: float) -> Tensor:
-    """Sampling weights of clips, up to a factor.
+    """Sampling weights [N] of clips: (number of clips with its label) ** -balance.
 
-    Parameters
-    ----------
-    target : Tensor [N]
-        Labels.
-    balance : float
-        0: all clips are equally likely; 1: all labels.
-
-    Returns
-    -------
-    Tensor [N]
-        Size of the clip's label to the power of minus `balance`, float64.
+    `target` [N] are labels; a balance of 0 makes all clips equally likely, 1 all
+    labels.
     """
     _, label, size = target.unique(return_inverse=True, return_counts=True)
     return size[label].double() ** -balance
@@ -132,30 +109,10 @@ def load_clips(
     tagger: Tagger | None,
     cache: Path,
 ) -> ClipFeatures:
-    """Compute the features of all clips, or read them.
+    """Compute the features of a `clip_table`, or read them from the file `cache`.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `clip_table`.
-    front_end : FrontEnd
-        Of the checkpoint.
-    speeds : sequence of float
-        V speeds at which each clip is played; the first is 1.
-    tagger : Tagger, optional
-        Without one there are no scores.
-    cache : Path
-        File of the features, replaced where clips or settings are others.
-
-    Returns
-    -------
-    ClipFeatures
-
-    Raises
-    ------
-    InputError
-        If the first of the speeds is not 1, or a clip has no label and there is no
-        tagger.
+    The file is replaced if its clips or settings are others. The first of the speeds
+    must be 1; unlabelled clips need a tagger.
     """
     ratios = [Fraction(str(speed)) for speed in speeds]
     if ratios[:1] != [1]:
@@ -213,14 +170,14 @@ def _key(
 
 
 def clips_key(segments: Sequence[Segment]) -> list[tuple[object, ...]]:
-    """Where clips lie, with size and time of change of their files."""
+    """Paths and segments of clips, with their files' sizes and modification times."""
     states = [Path(segment.path).stat() for segment in segments]
     pairs = zip(segments, states, strict=True)
     return [(*segment, state.st_size, state.st_mtime_ns) for segment, state in pairs]
 
 
 def front_end_key(front_end: FrontEnd) -> tuple[object, ...]:
-    """All numbers of a front end that features depend on."""
+    """All settings of a front end that features depend on."""
     numbers = (front_end.sample_rate, front_end.n_fft, front_end.hop_length)
     filters = front_end.mel_filters.double().sum().item()
     return (*numbers, front_end.padding, filters, front_end.max_samples)
@@ -237,23 +194,10 @@ def clip_features(
     speeds: Sequence[Fraction],
     tagger: Tagger | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mel power and scores of a clip at some speeds.
+    """Mel power [V, n_mels, T] and scores [V, P, K] of ``wav [samples]`` at V speeds.
 
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        The clip, at the front end's rate.
-    front_end : FrontEnd
-        Of the checkpoint. The tagger, too, gets the clip as it is fitted to its length.
-    speeds : sequence of Fraction
-        V speeds; 5/4 makes a clip shorter and higher.
-    tagger : Tagger, optional
-        Without one there are no scores.
-
-    Returns
-    -------
-    tuple of Tensor
-        Mel power [V, n_mels, T] and scores [V, P, K].
+    A speed of 5/4 makes a clip shorter and higher. Encoder and tagger get it fitted to
+    the same length. K is 0 without a tagger.
     """
     played = [change_speed(wav, speed)[None] for speed in speeds]
     fitted = torch.cat([front_end.fit_length(one) for one in played])

@@ -1,8 +1,7 @@
 """Features of composites: generated once, cached in chunks, and read into memory.
 
-An interrupted run resumes with the first chunk that is missing. The tagger's embedding
-of a composite is projected to the text space by ridge regression on the labelled clips,
-and is then a target for every sound, whatever its labels.
+An interrupted run resumes at the first missing chunk. Ridge regression on the labelled
+clips projects the tagger's embedding to the text space: a target that needs no label.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ class CompositeFeatures:
 
 
 class CompositeDataset(Dataset):
-    """Composites of training clips; each depends on the seed and its number alone.
+    """Composites of training clips; each depends only on `seed` and its number.
 
-    Clips of split train that have a label are used, see `label_weights`.
+    Clips of split train that have a label are drawn by their `label_weights`.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class CompositeDataset(Dataset):
         return self.size
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        """Compose and score one: the three of `features`, and present [L]."""
+        """Compose and score one: the three tensors of `features`, and present [L]."""
         rng = np.random.default_rng([self.seed, int(number)])
         count, front_end = self.composer.n_clips, self.front_end
         # drawn as rows of the table, to which a composite's number leads
@@ -98,18 +97,10 @@ class CompositeDataset(Dataset):
         return *self.features(wav), present
 
     def features(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder input, tagger scores and a summary of the tagger's embeddings.
+        """Decibels [n_mels, T], scores [P, K] and summary [2 E] of a sound, as float16.
 
-        Parameters
-        ----------
-        wav : Tensor [samples]
-            A sound of the encoder's length.
-
-        Returns
-        -------
-        tuple of Tensor
-            decibels [n_mels, T]; scores [P, K]; mean and maximum over the patches of
-            the embeddings [2 E]; half precision.
+        `wav` [samples] has the encoder's length. The summary is the mean and the
+        maximum of the tagger's embeddings over the P patches.
         """
         front_end = self.front_end
         stft = front_end.stft(wav[None])[..., : front_end.n_frames]
@@ -131,7 +122,7 @@ class CompositeDataset(Dataset):
 
     @property
     def key(self) -> str:
-        """Digest of everything that the composites depend on but their number."""
+        """Digest of everything that the composites depend on, except their number."""
         return digest_of(
             VERSION,
             clips_key(self.segments),
@@ -149,24 +140,9 @@ def load_composites(
     num_workers: int,
     chunk: int = 1000,
 ) -> CompositeFeatures:
-    """Read composites, and make those that are missing.
+    """Read N composites from chunks in `folder`, and make the missing ones.
 
-    Parameters
-    ----------
-    dataset : CompositeDataset
-        N composites.
-    folder : Path
-        Folder of the chunks; those of other composites are replaced.
-    text : Tensor [L, D]
-        Embeddings of the labels, of unit norm.
-    num_workers : int
-        Processes that make composites.
-    chunk : int
-        Composites in a file.
-
-    Returns
-    -------
-    CompositeFeatures
+    Chunks of other composites are replaced. `text` [L, D] embeds the labels, unit norm.
     """
     key = dataset.key
     clips = cached(folder / "clips.pt", key, dataset.clip_summaries)

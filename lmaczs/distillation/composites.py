@@ -1,8 +1,8 @@
 """Composites: synthetic training sounds made of a few clips, for a teacher to score.
 
-A student needs more sounds to learn its teacher's function on than there are labelled
-clips, and any sound will do (Beyer et al., "Knowledge distillation: a good teacher is
-patient and consistent", CVPR 2022).
+To learn its teacher's function a student needs more sounds than there are labelled
+clips, and any will do (Beyer et al., "Knowledge distillation: a good teacher is patient
+and consistent", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -30,38 +30,17 @@ PEAK = 0.6  # of a composite at full level
 
 
 def cross(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Give one sound the spectral envelope of another.
-
-    Parameters
-    ----------
-    fine : Tensor [samples]
-        Gives the fine structure and the phase.
-    coarse : Tensor [samples]
-        Gives the envelope over frequency, frame by frame.
-
-    Returns
-    -------
-    Tensor [samples]
-    """
+    """Fine structure and phase of one sound, envelope of another: [samples]."""
     first, second = _stft(fine), _stft(coarse)
     flat = first / (_envelope(first) + 1e-4)
     return _istft(flat * _envelope(second), len(fine))
 
 
 def mask_at_random(wav: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mask a random part of a spectrogram, as an explanation does.
+    """Mask a random part of a spectrogram, as an explanation does: [samples].
 
-    Parameters
-    ----------
-    wav : Tensor [samples]
-        A waveform.
-    rng : numpy.random.Generator
-        Draws how coarse the mask is, which fraction of the cells it removes, and how
-        much their level matters.
-
-    Returns
-    -------
-    Tensor [samples]
+    The mask's resolution, the fraction that it removes and how far it follows the level
+    of the cells are drawn.
     """
     spectrum = _stft(wav)
     size = rng.integers(2, 24, 2).tolist()
@@ -86,7 +65,7 @@ def _istft(spectrum: Tensor, samples: int) -> Tensor:
 
 
 def _envelope(spectrum: Tensor) -> Tensor:
-    """Mean magnitude over 41 bins around each."""
+    """Moving average of the magnitude over 41 bins."""
     magnitude = spectrum.abs().T[:, None]
     padded = nn.functional.pad(magnitude, (20, 20), mode="replicate")
     return nn.functional.avg_pool1d(padded, 41, stride=1)[:, 0].T
@@ -114,7 +93,7 @@ class Composer:
 
     @property
     def n_clips(self) -> int:
-        """Clips that a composite is drawn from: its parts, and one for an envelope."""
+        """Clips that one composite takes: its parts, and one for an envelope."""
         return len(self.parts) + 1
 
     def __call__(
@@ -124,24 +103,10 @@ class Composer:
         sample_rate: int,
         rng: np.random.Generator,
     ) -> tuple[Tensor, list[bool]]:
-        """Compose a sound.
+        """Compose a sound ``[samples]`` of `n_clips` waveforms, or fewer of them.
 
-        Parameters
-        ----------
-        clips : sequence of Tensor [n]
-            `n_clips` waveforms, of which as many as are drawn are used.
-        samples : int
-            Length of the composite.
-        sample_rate : int
-            Hz.
-        rng : numpy.random.Generator
-            Random generator.
-
-        Returns
-        -------
-        tuple
-            The composite [samples], and for each clip whether its label describes the
-            composite: never where that has the envelope of another clip.
+        Also gives for each clip whether its label describes the composite: never under
+        the envelope of another clip.
         """
         count = 1 + int(rng.choice(len(self.parts), p=self.parts))
         shape = samples, sample_rate
@@ -168,7 +133,7 @@ class Composer:
         several: bool,
         rng: np.random.Generator,
     ) -> Tensor:
-        """A clip with random effects, at its level: ``[samples]``, zeros if silent.
+        """A clip with random effects and level: ``[samples]``, zeros if it is silent.
 
         One of `several` parts may sound for a while only.
         """

@@ -1,7 +1,6 @@
 """Losses of an audio tower against a frozen text tower, one value per clip.
 
-The audio tower learns from captions or labels (symmetric contrastive loss) and from an
-audio tagger's scores.
+It learns from captions or labels, and from an audio tagger's scores.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def contrastive_loss(similarities: Tensor, present: Tensor, scale: Tensor) -> Tensor:
     """Symmetric contrastive loss with several right answers on both sides.
 
-    HF's own ``return_loss`` counts text-to-audio twice; this counts each way once.
-    With the identity as `present` it is InfoNCE as in CLIP and CLAP.
+    HF's own ``return_loss`` counts text-to-audio twice; this counts each way once. With
+    the identity as `present` it is InfoNCE as in CLIP and CLAP.
 
     Parameters
     ----------
@@ -63,21 +62,10 @@ def tagger_loss(similarities: Tensor, scores: Tensor, scale: Tensor) -> Tensor:
 
 
 def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
-    """Scores of whole clips from those of their patches.
+    """Scores [..., K] of whole clips from those of their P patches [..., P, K].
 
-    Parameters
-    ----------
-    scores : Tensor [..., P, K]
-        Of P patches.
-    silence : int, optional
-        Index of a class for silence, which is set to 0: pauses of a sound are no
-        content.
-
-    Returns
-    -------
-    Tensor [..., K]
-        Mean of the mean over the patches (how long a class lasts) and their maximum
-        (whether it occurs).
+    The mean of their mean (how long a class lasts) and their maximum (whether it
+    occurs). The class with index `silence` gets 0: pauses of a sound are no content.
     """
     level = (scores.mean(-2) + scores.amax(-2)) / 2
     if silence is not None:
@@ -88,16 +76,16 @@ def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
 def silence_loss(
     similarities: Tensor, silence_similarity: Tensor, margin: float = 0.0
 ) -> Tensor:
-    """Bring digital silence to the prompt for silence, and away from every sound.
+    """Pull digital silence to the prompt for silence, and push it from every sound.
 
     Parameters
     ----------
     similarities : Tensor [B, K]
         Cosines of silent clips and names of sounds.
     silence_similarity : Tensor [B]
-        Their cosine with the prompt for silence.
+        Their cosines with the prompt for silence.
     margin : float
-        Similarity to a sound up to which the loss is 0.
+        Similarity to a sound up to which there is no loss.
 
     Returns
     -------
@@ -112,10 +100,11 @@ def _rows_to_one(weights: Tensor) -> Tensor:
 
 
 def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
-    """Fit the logit scale under which probabilities are calibrated.
+    """Fit the logit scale that calibrates the probabilities.
 
-    The targets are Platt's, so that a few clips without a mistake do not make a model
-    certain: the right label has (N + 1) / (N + 2), the others share the rest.
+    The targets are Platt's ("Probabilistic Outputs for Support Vector Machines", 1999),
+    so that a few clips without a mistake do not make a model certain: the right label
+    has (N + 1) / (N + 2), the others share the rest.
 
     Parameters
     ----------
@@ -128,8 +117,7 @@ def fit_logit_scale(similarities: Tensor, target: Tensor) -> float:
     -------
     float
         In [1, 100], with the lowest mean cross-entropy (temperature scaling, Guo et
-        al., "On Calibration of Modern Neural Networks", ICML 2017; Platt,
-        "Probabilistic Outputs for Support Vector Machines", 1999).
+        al., "On Calibration of Modern Neural Networks", ICML 2017).
     """
     scales = torch.logspace(0, 2, 401)
     clips, labels = similarities.shape

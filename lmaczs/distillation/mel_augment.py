@@ -1,12 +1,10 @@
-"""Augmentations of mel power, for training an audio encoder.
+"""Augmentations of mel power ``[B, n_mels, T]``, for training an audio encoder.
 
-All act on mel power ``[B, n_mels, T]`` (not on dB), where a gain is a factor and a
-mixture is a sum, and draw from the generator that is passed in, so that a run can be
-repeated and resumed.
-
-Cells at the extractor's floor, band-limited and gated versions are among them: an
-encoder that is to be explained by masks has to know masked sound. SpeechBrain's and
-torchaudio's SpecAugment fill stripes with a constant and use the global generator.
+On power (not dB) a gain is a factor and a mixture a sum. The random generator is passed
+in, so that a run can resume; SpecAugment of SpeechBrain and torchaudio uses the global
+one, and fills stripes with a constant. Cells at the extractor's floor, band-limited and
+gated versions are among them: an encoder that is to be explained by masks has to know
+masked sound.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class MelAugment:
 
 
 def random_gain(mel: Tensor, rng: Generator, low: float, high: float) -> Tensor:
-    """Change each clip's level by a gain drawn between `low` and `high` dB."""
+    """Multiply each clip by a gain drawn between `low` and `high` dB."""
     return mel * db_to_power(_uniform((len(mel), 1, 1), low, high, rng))
 
 
@@ -57,23 +55,10 @@ def rotate(mel: Tensor, shift: Tensor) -> Tensor:
 
 
 def rotate_scores(scores: Tensor, centres: Tensor, shift: Tensor, steps: int) -> Tensor:
-    """Scores of patches of a rotated clip, at equal stretches of time.
+    """Scores [B, S, K] at S equal stretches of a rotated clip, by linear interpolation.
 
-    Parameters
-    ----------
-    scores : Tensor [B, P, K]
-        Scores of P patches of a clip before it was rotated.
-    centres : Tensor [P]
-        Middle of each patch, as fractions of the clip, equally spaced.
-    shift : Tensor [B]
-        Where the rotated clip begins, as a fraction of the clip.
-    steps : int
-        Number S of stretches that the clip is divided into.
-
-    Returns
-    -------
-    Tensor [B, S, K]
-        Interpolated linearly at the middles of the stretches.
+    From `scores` [B, P, K] before the rotation, of patches whose `centres` [P] are
+    equally spaced; they and the new beginning `shift` [B] are fractions of the clip.
     """
     if len(centres) == 1:
         return scores.expand(-1, steps, -1)
@@ -89,7 +74,7 @@ def rotate_scores(scores: Tensor, centres: Tensor, shift: Tensor, steps: int) ->
 def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:
     """Colour each clip by a smooth random equaliser, as another microphone would.
 
-    Gains are drawn within plus or minus `depth` dB at five points and interpolated.
+    Gains within plus or minus `depth` dB are drawn at five points and interpolated.
     """
     points = _uniform((len(mel), 1, 5), -depth, depth, rng)
     curve = torch.nn.functional.interpolate(
@@ -99,23 +84,10 @@ def random_filter(mel: Tensor, rng: Generator, depth: float) -> Tensor:
 
 
 def random_stripes(mel: Tensor, rng: Generator, axis: int, width: float) -> Tensor:
-    """Attenuate a stripe of bands or frames (SpecAugment, Park et al., 2019).
+    """Attenuate one stripe of bands (axis 1) or frames (axis 2) by 5 to 120 dB.
 
-    Parameters
-    ----------
-    mel : Tensor [B, n_mels, T]
-        Mel power.
-    rng : Generator
-        Random generator.
-    axis : int
-        1 for bands, 2 for frames.
-    width : float
-        The widest stripe, as a fraction of the axis.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
-        The stripe is 5 to 120 dB weaker.
+    Its width is at most the fraction `width` of the axis (SpecAugment, Park et al.,
+    2019).
     """
     size = mel.shape[axis]
     widths = _uniform((len(mel), 1), 0, width * size, rng)
@@ -127,7 +99,7 @@ def random_stripes(mel: Tensor, rng: Generator, axis: int, width: float) -> Tens
 
 
 def random_band(mel: Tensor, rng: Generator, probability: float) -> Tensor:
-    """Keep one band of some clips, as telephones and small speakers do."""
+    """Limit some clips to one band, as telephones and small speakers do."""
     bands = mel.shape[1]
     low = _uniform((len(mel), 1), 0, 0.35 * bands, rng)
     high = _uniform((len(mel), 1), 0.55 * bands, bands, rng)
@@ -137,10 +109,7 @@ def random_band(mel: Tensor, rng: Generator, probability: float) -> Tensor:
 
 
 def random_gate(mel: Tensor, rng: Generator, probability: float) -> Tensor:
-    """Keep only the strongest 10 to 90 % of the cells of some clips.
-
-    This is what a good mask keeps, so the encoder must know it.
-    """
+    """Keep the strongest 10 to 90 % of the cells of some clips, as a good mask does."""
     flat = mel.flatten(1).sort(dim=1).values
     dropped = _uniform((len(mel), 1), 0.1, 0.9, rng)
     rank = (dropped * (flat.shape[1] - 1)).long()
@@ -150,20 +119,9 @@ def random_gate(mel: Tensor, rng: Generator, probability: float) -> Tensor:
 
 
 def mix(first: Tensor, second: Tensor, snr_db: Tensor) -> Tensor:
-    """Sum of two batches of mel power, the second scaled to an SNR.
+    """Add `second` to `first` at an SNR of ``snr_db [B]``, by their mean power.
 
-    Parameters
-    ----------
-    first : Tensor [B, n_mels, T]
-        Mel power, which keeps its level.
-    second : Tensor [B, n_mels, T]
-        Mel power of the partners; a silent one leaves the first as it is.
-    snr_db : Tensor [B]
-        Level of the first above the second, by their mean power.
-
-    Returns
-    -------
-    Tensor [B, n_mels, T]
+    Where the second is silent, the first stays as it is.
     """
     ratio = first.mean((1, 2)) / second.mean((1, 2)).clamp_min(1e-20)
     return first + second * (ratio / db_to_power(snr_db))[:, None, None]

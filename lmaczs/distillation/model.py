@@ -1,4 +1,4 @@
-"""A small CLAP in Hugging Face's classes: built, loaded and saved."""
+"""A small CLAP in Hugging Face's classes: build, load and save."""
 
 from __future__ import annotations
 
@@ -26,24 +26,9 @@ def build_clap(
 ) -> tuple[ClapModel, PreTrainedTokenizerBase]:
     """Build a ClapModel with a new audio tower and a trained text tower.
 
-    Parameters
-    ----------
-    audio_config : dict
-        Arguments of ClapAudioConfig.
-    extractor : ClapFeatureExtractor
-        Must have the audio tower's number of mel bands.
-    text_tower : str
-        Folder that recipes/train_text.py wrote.
-
-    Returns
-    -------
-    tuple
-        Model and tokenizer.
-
-    Raises
-    ------
-    InputError
-        If extractor and audio tower do not fit, or the text tower lacks weights.
+    `audio_config` are arguments of ClapAudioConfig, with as many mel bands as the
+    extractor; `text_tower` is a folder that recipes/train_text.py wrote. Also gives its
+    tokenizer.
     """
     if extractor.feature_size != audio_config["num_mel_bins"]:
         raise InputError(
@@ -67,17 +52,11 @@ def build_clap(
 
 @torch.no_grad()
 def spread_by_fan_in(module: nn.Module, blocks: int) -> None:
-    """Initialise linear and convolutional weights by each layer's number of inputs.
+    """Initialise linear and convolutional weights, in place, by each layer's fan-in.
 
-    transformers draws all of them with one standard deviation (0.02), which suits
-    layers of 768 channels; in narrow ones little of the input arrives at the end.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Changed in place.
-    blocks : int
-        Number n of residual blocks, whose last layers are divided by sqrt(2 n).
+    transformers uses one standard deviation (0.02), which suits layers of 768 channels;
+    narrow ones pass on little of their input. Last layers of n residual `blocks` are
+    divided by sqrt(2 n).
     """
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -90,23 +69,7 @@ def spread_by_fan_in(module: nn.Module, blocks: int) -> None:
 def load_clap(
     source: str | Path,
 ) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
-    """Load a CLAP to train further.
-
-    Parameters
-    ----------
-    source : str or Path
-        Folder or Hub id.
-
-    Returns
-    -------
-    tuple
-        Model, in single precision, its feature extractor and tokenizer.
-
-    Raises
-    ------
-    InputError
-        If the checkpoint is fused; `load_checkpoint` refuses damaged ones.
-    """
+    """Load an unfused CLAP in single precision, from a folder or the Hub."""
     model, extractor, tokenizer = load_checkpoint(source)
     if cast(ClapAudioConfig, model.config.audio_config).enable_fusion:
         raise InputError(

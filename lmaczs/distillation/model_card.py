@@ -66,35 +66,12 @@ def write_clap_card(
     with_tagger: bool = False,
     composites: int = 0,
 ) -> Path:
-    """Write README.md, and ATTRIBUTION.csv for the clips that were trained on.
+    """Write README.md, and ATTRIBUTION.csv for the labelled clips that were trained on.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the checkpoint.
-    metrics : mapping of str to float
-        Measured on the test clips.
-    facts : mapping of str to Any
-        name, seconds, rate, template, data (name of the data set), command.
-    table : DataFrame
-        id, label, text, split of every clip; label and text are empty for one from an
-        unlabelled folder.
-    attribution : str or Path, optional
-        CSV with filename, license, title, author and url of every labelled clip.
-    with_tagger : bool
-        Whether an audio tagger's scores were learnt from.
-    composites : int
-        Number of sounds made of the clips whose embedding by the tagger was learnt.
-
-    Returns
-    -------
-    Path
-        README.md.
-
-    Raises
-    ------
-    InputError
-        If a labelled clip that was trained on is not in the attribution file.
+    `facts` has name, seconds, rate, template, data (the data set's name) and command;
+    `table` id, label, text and split of every clip, trained on or not. `attribution` is
+    a CSV file with filename, license, title, author and url of every labelled clip;
+    `composites` the number of sounds that were made of them.
     """
     texts = table.text.where(table.text != "", table.label)
     train = table.split == "train"
@@ -121,7 +98,7 @@ def write_clap_card(
 
 
 def _card_data(metrics: Mapping[str, float], facts: Mapping[str, Any]) -> ModelCardData:
-    """Metadata that the Hub reads and shows, accuracies included."""
+    """Metadata for the Hub, accuracies included."""
     name, data = str(facts["name"]), str(facts["data"])
     results = [
         EvalResult(TASK, data, data, key.partition("_")[0], value, metric_name=key)
@@ -151,24 +128,7 @@ def _teacher(composites: int) -> str:
 
 
 def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:
-    """Licence, title, author and address of each clip: the columns of `CREDITS`.
-
-    Parameters
-    ----------
-    clips : DataFrame
-        With the column id.
-    attribution : str or Path
-        CSV with filename, license, title, author and url.
-
-    Returns
-    -------
-    DataFrame
-
-    Raises
-    ------
-    InputError
-        If a clip is not in the file.
-    """
+    """The columns `CREDITS` of each clip, from a CSV file that has to list them all."""
     known = pd.read_csv(attribution)
     known["id"] = known.filename.str.removesuffix(".wav")
     credited = clips[["id"]].merge(known, on="id", how="left")

@@ -21,7 +21,7 @@ class PromptBank:
     silence: Tensor  # [Z, D]
 
     def to(self, device: torch.device | str) -> PromptBank:
-        """The same on a device."""
+        """These embeddings, on a device."""
         return PromptBank(*(value.to(device) for value in vars(self).values()))
 
 

@@ -1,7 +1,7 @@
 """A sentence encoder, and projections of the teachers' embeddings to one space.
 
-A sentence encoder's space is narrow for sounds: all texts "the sound of ..." are alike.
-After `DiscriminantProjection` names of different sounds are nearly orthogonal.
+In a sentence encoder's space all texts "the sound of ..." are similar; after
+`DiscriminantProjection` names of different sounds are nearly orthogonal.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from transformers import (
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A BERT: mean of the last hidden states over the tokens, scaled to unit norm."""
+    """A BERT; its last hidden states are averaged over the tokens, to unit norm."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> SentenceEncoder:
-        """Load a sentence encoder from a folder or a Hub id."""
+        """Load from a folder or a Hub id."""
         options = {"trust_remote_code": False}  # or transformers asks on stdin
         model = AutoModel.from_pretrained(source, **options).eval()
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -37,10 +37,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
-        """Embed N texts: [N, D] float32, unit norm.
-
-        The shortest come first, so that little padding is computed.
-        """
+        """Embed N texts, by length to save padding: [N, D] float32, unit norm."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         result = torch.empty(len(texts), self.model.config.hidden_size)
         for start in range(0, len(texts), batch_size):
@@ -72,31 +69,16 @@ class DiscriminantProjection:
     def fit(
         cls, embeddings: Tensor, dim: int, shrinkage: float
     ) -> DiscriminantProjection:
-        """Fit the projection in which names of sounds spread and templates vanish.
+        """Fit the projection that spreads names of sounds and removes templates.
 
-        Fisher's discriminant directions with shrinkage: a name is a class, its
-        templates are its members. Directions are ranked by the scatter between the
-        names' means over the scatter within names (which holds what a template adds),
-        and along each the whole scatter is whitened, so different names are nearly
-        orthogonal.
+        Fisher's discriminant directions with shrinkage (Friedman, "Regularized
+        Discriminant Analysis", JASA 1989). In `embeddings` [names, templates, D] a name
+        is a class and its templates are members. Directions are ranked by the scatter
+        between names over the scatter within them, and whitened by the whole scatter,
+        so that different names are nearly orthogonal; the first `dim` are kept.
 
-        Parameters
-        ----------
-        embeddings : Tensor
-            [names, templates, D], sentence embeddings of each name in each template.
-        dim : int
-            Number of dimensions to keep, at most D.
-        shrinkage : float
-            Multiple of the mean variance between names that is added to the scatter
-            within names; the larger, the nearer to plain PCA without whitening.
-
-        Returns
-        -------
-        DiscriminantProjection
-
-        References
-        ----------
-        Friedman, "Regularized Discriminant Analysis", JASA 1989.
+        To the scatter within names `shrinkage` times the mean variance between names is
+        added: the larger it is, the nearer to plain PCA without whitening.
         """
         data = embeddings.double()
         means = data.mean(1)
@@ -116,14 +98,8 @@ class DiscriminantProjection:
 class RidgeProjection:
     """Projects an audio tagger's embeddings to the text space by ridge regression.
 
-    Parameters
-    ----------
-    features : Tensor [N, F]
-        Summaries of the tagger's embeddings of N labelled clips.
-    text : Tensor [N, D]
-        Embeddings of their labels.
-    penalty : float
-        On the squared weights, for each clip; features are standardised.
+    Fitted on standardised summaries [N, F] of labelled clips and their labels'
+    embeddings `text` [N, D]; `penalty` is on the squared weights, for each clip.
     """
 
     def __init__(self, features: Tensor, text: Tensor, penalty: float = 0.5) -> None:
@@ -133,7 +109,7 @@ class RidgeProjection:
         self.weights = torch.linalg.solve(x.T @ x + ridge, x.T @ text)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Project [N, F] to [N, D] of unit norm."""
+        """Project [N, F] to [N, D], unit norm."""
         projected = self._standardised(features) @ self.weights
         return nn.functional.normalize(projected, dim=-1)
 

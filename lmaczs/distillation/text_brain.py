@@ -1,4 +1,4 @@
-"""The Brain that distils a sentence encoder into a text tower, its data and metrics."""
+"""Distilling a sentence encoder into a text tower: the Brain, its data and metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAD = 1  # token of the student's tokenizer
 
 
 class DistilledTexts(Dataset):
-    """Token ids [tokens] and target [D] of some `rows` of texts, repeats included."""
+    """Token ids [tokens] and target [D] of the texts `rows`, which may repeat."""
 
     def __init__(
         self, input_ids: Sequence[list[int]], targets: Tensor, rows: Sequence[int]
@@ -45,7 +45,7 @@ class DistilledTexts(Dataset):
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each text."""
+        """Number of tokens of each text."""
         return [len(self.input_ids[row]) for row in self.rows]
 
 
@@ -74,7 +74,7 @@ def split_texts(
 
 
 def collate(items: Sequence[tuple[list[int], Tensor]]) -> Batch:
-    """Pad the token ids of a batch on the right."""
+    """Pad a batch's token ids on the right."""
     width = max(len(ids) for ids, _ in items)
     ids = torch.tensor([ids + [PAD] * (width - len(ids)) for ids, _ in items])
     mask = torch.tensor([[1] * len(i) + [0] * (width - len(i)) for i, _ in items])
@@ -85,8 +85,8 @@ def collate(items: Sequence[tuple[list[int], Tensor]]) -> Batch:
 class TextBrain(sb.Brain):
     """Trains a text tower on a teacher's projected embeddings: loss 1 - cosine.
 
-    The metrics of `measure` are taken after each epoch, and kept in `metrics`; numbers
-    have the names of hparams/text_small.yaml.
+    `measure` computes the `metrics` of each epoch, e.g. by `text_metrics`; numbers have
+    the names of hparams/text_small.yaml.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class TextBrain(sb.Brain):
         )
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> Tensor:
-        """Embed a batch of texts: [B, projection_dim]."""
+        """Embed B texts: [B, projection_dim]."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         return self.modules.student(ids.to(self.device), mask.to(self.device))
 
@@ -159,7 +159,7 @@ class TextBrain(sb.Brain):
         return (1 - cosine).mean()
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
-        """Set the learning rate of a step."""
+        """Set the learning rate."""
         done, total = self.optimizer_step + 1, self.total_steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * cosine_decay(done, total, self.warmup_steps)
@@ -195,24 +195,12 @@ class TextBrain(sb.Brain):
 def text_metrics(
     embed: Embed, template: str, paraphrases: Mapping[str, str]
 ) -> dict[str, float]:
-    """Measure how well text embeddings separate sounds.
+    """How well text embeddings separate the labels of ESC-50.
 
-    Parameters
-    ----------
-    embed : callable
-        Gives [N, D] embeddings of N texts, unit norm.
-    template : str
-        Of prompts.
-    paraphrases : mapping of str to str
-        One for each label of ESC-50.
-
-    Returns
-    -------
-    dict of str to float
-        Fraction of the paraphrases whose nearest prompt is that of their label:
-        esc10_among_10, esc10_among_50, esc50_among_50; off_diagonal_cosine: mean cosine
-        of different prompts; prompt_to_bare_cosine: mean cosine of a prompt and its
-        label; silence_max_cosine: highest cosine of the prompt for silence and another.
+    Fraction of `paraphrases`, one for each label, whose nearest prompt is that of their
+    label: esc10_among_10, esc10_among_50, esc50_among_50. Cosines: off_diagonal_cosine
+    (mean of different prompts), prompt_to_bare_cosine (mean of prompt and label),
+    silence_max_cosine (highest of the prompt for silence and another).
     """
     prompts = embed([template.format(label) for label in ESC50_LABELS])
     texts = embed([paraphrases[label] for label in ESC50_LABELS])

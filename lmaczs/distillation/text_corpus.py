@@ -62,7 +62,7 @@ class Corpus:
 
     @property
     def key(self) -> str:
-        """Hash of the texts in their order."""
+        """Hash of the texts, in order."""
         return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()[:16]
 
 
@@ -123,23 +123,10 @@ def present_participle(verb: str) -> str:
 def build_corpus(
     names: Sequence[str], synsets: Sequence[Synset], size: int, seed: int
 ) -> Corpus:
-    """Collect short texts about sounds first, then about everything that is common.
+    """Collect `size` texts of at most 16 words, about sounds first, then common things.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of sounds; each enters in every template.
-    synsets : sequence of Synset
-        Synsets of WordNet, the most common first.
-    size : int
-        Number of texts at most.
-    seed : int
-        Seed of the compositions of names, nouns and verbs.
-
-    Returns
-    -------
-    Corpus
-        At most `size` different texts of at most 16 words.
+    `names` of sounds enter in every template, then WordNet's texts about sounds, random
+    compositions of names, nouns and verbs, and the other `synsets`, most common first.
     """
     rng = random.Random(seed)
     sounds = list(dict.fromkeys([*_name_texts(names), *_gloss_texts(synsets)]))

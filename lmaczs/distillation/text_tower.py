@@ -33,7 +33,7 @@ _TEACHER_SPECIAL_TOKENS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 
 
 def train_bpe(texts: Sequence[str], vocab_size: int) -> str:
-    """Train a lower-casing byte-level BPE: its JSON, for `clap_tokenizer`."""
+    """Train a lower-casing byte-level BPE; returns its JSON, for `clap_tokenizer`."""
     bpe = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
     bpe.train_from_iterator(
         texts, vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
@@ -63,7 +63,7 @@ def clap_tokenizer(bpe: str, max_tokens: int) -> PreTrainedTokenizerBase:
 
 
 class TextTower(nn.Module):
-    """The text side of a ClapModel, under the module names that it has there."""
+    """The text side of a ClapModel, under that model's module names."""
 
     def __init__(self, config: ClapTextConfig) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class TextTower(nn.Module):
         self.text_projection = ClapProjectionLayer(config)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embed [B, tokens] as ClapModel.get_text_features: [B, projection_dim]."""
+        """Embed tokens [B, n] as ClapModel does: [B, projection_dim], unit norm."""
         hidden = self.text_model(input_ids, attention_mask=attention_mask)
         return nn.functional.normalize(
             self.text_projection(hidden.pooler_output), dim=-1
@@ -103,25 +103,10 @@ def build_student(
     projection_dim: int,
     max_positions: int = 80,
 ) -> TextTower:
-    """Build a text tower that starts from some of the teacher's layers.
+    """Build a text tower, on the CPU, that starts from some `layers` of a BERT.
 
-    Parameters
-    ----------
-    teacher : SentenceEncoder
-        A BERT; its width, heads and feed-forward size are taken over.
-    tokenizer : PreTrainedTokenizerBase
-        Tokenizer of the student.
-    layers : sequence of int
-        Indices of the teacher's layers to copy, in the student's order.
-    projection_dim : int
-        Dimensions of the joint space.
-    max_positions : int
-        Rows of the position table; two of them are never used.
-
-    Returns
-    -------
-    TextTower
-        Student on the CPU.
+    The teacher's width, heads and feed-forward size are kept; its layers come in the
+    student's order. Two of `max_positions` rows are never used.
     """
     bert: Any = teacher.model
     source = bert.config
@@ -170,7 +155,7 @@ def _teacher_pieces(
     other: PreTrainedTokenizerBase,
     vocab: dict[str, int],
 ) -> list[int]:
-    """Word pieces of another tokenizer that spell one token of ours."""
+    """The teacher's word pieces that spell one token of the student."""
     if index < len(SPECIAL_TOKENS):
         return [vocab[_TEACHER_SPECIAL_TOKENS[index]]]
     surface = tokenizer.backend_tokenizer.decoder.decode(
@@ -224,22 +209,8 @@ def load_text_tower(
 ) -> tuple[ClapTextConfig, dict[str, Any], dict[str, Tensor], PreTrainedTokenizerBase]:
     """Load what `save_text_tower` wrote, to build a ClapModel from.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Folder with config.json, model.safetensors and the tokenizer's files.
-
-    Returns
-    -------
-    tuple
-        The text configuration; projection_dim and projection_hidden_act as
-        ClapConfig takes them; the state dict (text_model.*, text_projection.*,
-        float32), to be loaded into a ClapModel with strict=False; the tokenizer.
-
-    Raises
-    ------
-    InputError
-        If the folder lacks one of the files.
+    The text configuration; projection_dim and projection_hidden_act as ClapConfig takes
+    them; the state dict in float32, to be loaded with strict=False; the tokenizer.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

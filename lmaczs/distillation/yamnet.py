@@ -1,14 +1,13 @@
 """YAMNet, the AudioSet tagger that a small CLAP is distilled from.
 
 It scores 521 AudioSet classes for each 0.96 s of sound. The network runs from its
-TFLite file with ai-edge-litert (extra ``distill``); the log-mel spectrogram that it
-expects is computed here, as TensorFlow's original does.
+TFLite file with ai-edge-litert (extra ``distill``); its log-mel input is computed here,
+as in TensorFlow's original.
 
 References
 ----------
-Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for audio
-events", ICASSP 2017. Plakal and Ellis, "YAMNet", tensorflow/models,
-research/audioset/yamnet.
+Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for audio events",
+ICASSP 2017. Plakal and Ellis, "YAMNet", tensorflow/models, research/audioset/yamnet.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ EMBEDDING_SIZE = 1024  # of the layer before the scores
 def mel_matrix() -> Tensor:
     """Weights from magnitude to mel magnitude, float32 [n_fft // 2 + 1, n_mels].
 
-    The triangles are straight lines over HTK mel, as in TensorFlow's
-    ``linear_to_mel_weight_matrix``, not over Hz as in torchaudio, and their peak is 1.
+    The triangles, of peak 1, are straight lines over HTK mel, as in TensorFlow's
+    ``linear_to_mel_weight_matrix``, not over Hz as in torchaudio.
     """
     weights = mel_filter_bank(
         num_frequency_bins=N_FFT // 2 + 1,
@@ -67,14 +66,14 @@ def mel_matrix() -> Tensor:
 
 
 def log_mel(wav: Tensor) -> Tensor:
-    """Natural log of (mel magnitude + 0.001), [frames, 64], of 400 samples or more."""
+    """Natural log of (mel magnitude + 0.001), [frames, 64], of at least 400 samples."""
     frames = wav.unfold(0, WIN_LENGTH, HOP_LENGTH) * torch.hann_window(WIN_LENGTH)
     magnitude = torch.fft.rfft(frames, n=N_FFT).abs()
     return torch.log(magnitude @ mel_matrix() + LOG_OFFSET)
 
 
 def pad_to_patches(wav: Tensor) -> Tensor:
-    """Append zeros to ``[samples]`` until whole patches cover the clip to its end."""
+    """Append zeros to ``wav [samples]`` until whole patches cover it to its end."""
     beyond_first = max(0, wav.numel() - PATCH_SAMPLES)
     hops = -(-beyond_first // PATCH_HOP_SAMPLES)
     length = PATCH_SAMPLES + hops * PATCH_HOP_SAMPLES
@@ -92,7 +91,7 @@ def log_mel_patches(wav: Tensor) -> Tensor:
 
 
 def patch_centres(patches: int, seconds: float) -> Tensor:
-    """Middles of YAMNet's patches, as fractions of a clip that lasts `seconds`."""
+    """Centres of YAMNet's patches, as fractions of a clip that lasts `seconds`."""
     hop, half = PATCH_HOP_SAMPLES / SAMPLE_RATE, PATCH_SAMPLES / SAMPLE_RATE / 2
     return (hop * torch.arange(patches) + half) / seconds
 
@@ -158,13 +157,13 @@ class YAMNet:
         return self.forward(wav)[0]
 
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Score a clip, and embed it.
+        """Score and embed each patch of a clip.
 
         Parameters
         ----------
-        wav : Tensor
-            Mono waveform at 16 kHz in [-1, 1], float32 [samples], padded with zeros to
-            whole patches of 0.96 s that start every 0.48 s.
+        wav : Tensor [samples]
+            Mono waveform at 16 kHz in [-1, 1], padded with zeros to whole patches of
+            0.96 s that start every 0.48 s.
 
         Returns
         -------
@@ -187,7 +186,7 @@ class YAMNet:
         return torch.from_numpy(scores), torch.from_numpy(embedding)
 
     def _opened(self) -> Interpreter:
-        """An interpreter of the process: a worker cannot use its parent's."""
+        """Interpreter of this process: a worker cannot use its parent's."""
         if self._interpreter is None or self._process != os.getpid():
             self._interpreter = _open_interpreter(self._model_file)
             self._process = os.getpid()
@@ -198,7 +197,7 @@ class YAMNet:
 
 
 def _embedding_layer(interpreter: Interpreter, model_file: Path) -> dict[str, Any]:
-    """The tensor that the last layer computes the scores from."""
+    """The tensor from which the last layer computes the scores."""
     found = [
         details
         for details in interpreter.get_tensor_details()
@@ -232,7 +231,7 @@ def _open_interpreter(model_file: Path) -> Interpreter:
 def _check_signature(
     interpreter: Interpreter, n_classes: int, model_file: Path
 ) -> None:
-    """Refuse a model whose tensors are not float patches in and float scores out."""
+    """Refuse a model that does not map float patches to float scores."""
     expected = [(1, PATCH_FRAMES, N_MELS), (1, n_classes)]
     details = [interpreter.get_input_details()[0], interpreter.get_output_details()[0]]
     found = [tuple(detail["shape"].tolist()) for detail in details]
