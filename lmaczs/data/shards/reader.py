@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import InputError
 
 try:
     import webdataset
@@ -34,10 +34,10 @@ from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
-MEND = "run recipes/write_shards.py again: it writes what is not whole"
+FIX = "run recipes/write_shards.py again: it writes what is not whole"
 
 
-class ShardError(LmaczsError, ValueError):
+class ShardError(InputError):
     """A shard or an index that cannot be used: which one, why, and how to fix it."""
 
     def __init__(self, text: str) -> None:
@@ -141,9 +141,9 @@ def _require_whole(url: str, size: int) -> None:
         return  # what comes over a network is counted when it is read
     path = Path(url)
     if not path.is_file():
-        raise ShardError(f"{path} is missing; {MEND}")
+        raise ShardError(f"{path} is missing; {FIX}")
     if path.stat().st_size != size:
-        raise ShardError(f"{path} has {path.stat().st_size} of {size} bytes; {MEND}")
+        raise ShardError(f"{path} has {path.stat().st_size} of {size} bytes; {FIX}")
 
 
 # --- reading ------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class StoredClip:
                 return load_audio(file.name, sample_rate)
             except AudioError as error:
                 reason = str(error).removeprefix(f"{file.name}: ")
-                raise ShardError(f"{self.path}: {reason}; {MEND}") from error
+                raise ShardError(f"{self.path}: {reason}; {FIX}") from error
 
 
 def read_clips(table: pd.DataFrame) -> Iterator[StoredClip]:
@@ -195,11 +195,11 @@ def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
     except (OSError, EOFError, LookupError, ValueError, tarfile.TarError) as error:
         raise ShardError(
             f"{url} is missing or damaged ({type(error).__name__} when "
-            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {MEND}"
+            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {FIX}"
         ) from error
     if left:
         raise ShardError(
-            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {MEND}"
+            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {FIX}"
         )
 
 

@@ -28,7 +28,7 @@ from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
 PLAN = ".plan.json"  # what the shards of a folder are made of
-SAID = ["id", "phrases"]  # what the index says of a clip
+INDEXED = ["id", "phrases"]  # what the index says of a clip
 BITS = {"PCM_S8": "PCM_S8", "PCM_U8": "PCM_S8", "PCM_16": "PCM_16", "PCM_24": "PCM_24"}
 
 
@@ -126,7 +126,7 @@ def _index_of(folder: Path, planned: dict[str, list[Clip]]) -> str:
         about = {
             "split": name.split("-")[0],
             "bytes": (folder / name).stat().st_size,
-            "clips": [{key: clip.about[key] for key in SAID} for clip in clips],
+            "clips": [{key: clip.about[key] for key in INDEXED} for clip in clips],
         }
         lines.append(f"{json.dumps(name)}: {json.dumps(about, ensure_ascii=False)}")
     count = sum(map(len, planned.values()))
