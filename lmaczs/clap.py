@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 UNRELATED = ("a dog barking", "piano music", "heavy rain", "a person speaking")
 COLLAPSED_COSINE = 0.95  # mean, of unrelated prompts: a text tower beyond it is dead
-CACHED_PROMPTS = 16384
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class FrozenClap(nn.Module):
         The checkpoint's own.
     tokenizer : PreTrainedTokenizerBase
         The checkpoint's own.
+    cached_prompts : int
+        Most text embeddings that are kept; beyond it the cache starts anew.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class FrozenClap(nn.Module):
         model: ClapModel,
         feature_extractor: ClapFeatureExtractor,
         tokenizer: PreTrainedTokenizerBase,
+        cached_prompts: int = 16384,
     ) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
@@ -87,6 +89,7 @@ class FrozenClap(nn.Module):
         text_config: Any = model.config.text_config
         positions = text_config.max_position_embeddings
         self.max_tokens = min(tokenizer.model_max_length, positions - 2)
+        self.cached_prompts = cached_prompts
         self._prompt_cache: dict[str, Tensor] = {}
         self.text_spread = self._check_text_tower()
 
@@ -94,42 +97,16 @@ class FrozenClap(nn.Module):
     def from_pretrained(
         cls, source: str | Path, relative_to: str | Path | None = None
     ) -> FrozenClap:
-        """Load a checkpoint from a folder or by Hub id.
+        """Load a checkpoint from a folder, or by Hub id; see `hub.local_folder`.
 
-        Parameters
-        ----------
-        source : str or Path
-            A folder with a Hugging Face CLAP, or a Hub id. A folder is never looked
-            up on the network.
-        relative_to : str or Path, optional
-            Folder that a relative `source` is looked up in first.
-
-        Returns
-        -------
-        FrozenClap
-
-        Raises
-        ------
-        FileNotFoundError
-            If `source` is a path and there is no such folder, or the folder holds no
-            CLAP checkpoint.
-        ClapError
-            If the checkpoint is damaged or not whole, see `load_checkpoint`.
+        A folder is never looked up on the network. FileNotFoundError if there is no
+        such folder or it holds no CLAP checkpoint, ClapError if that is damaged, see
+        `load_checkpoint`.
         """
         return cls(*load_checkpoint(local_folder(source, relative_to) or source))
 
     def train(self, mode: bool = True) -> FrozenClap:
-        """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module.
-
-        Parameters
-        ----------
-        mode : bool
-            Ignored.
-
-        Returns
-        -------
-        FrozenClap
-        """
+        """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module."""
         return super().train(False)
 
     @property
@@ -177,7 +154,7 @@ class FrozenClap(nn.Module):
         if isinstance(prompts, str):
             raise TypeError(f"prompts is a text; give a list of prompts: [{prompts!r}]")
         new = [p for p in dict.fromkeys(prompts) if p not in self._prompt_cache]
-        if len(self._prompt_cache) + len(new) > CACHED_PROMPTS:
+        if len(self._prompt_cache) + len(new) > self.cached_prompts:
             self._prompt_cache.clear()
             new = list(dict.fromkeys(prompts))
         self._prompt_cache.update((prompt, self._embed_text(prompt)) for prompt in new)
@@ -211,17 +188,7 @@ class FrozenClap(nn.Module):
     # ------------------------------------------------------------------ audio
 
     def audio_features(self, log_mel: Tensor) -> AudioEncoding:
-        """Embedding and features of clips.
-
-        Parameters
-        ----------
-        log_mel : Tensor [B, C, T, n_mels]
-            From `FrontEnd.log_mel`.
-
-        Returns
-        -------
-        AudioEncoding
-        """
+        """Embedding and features of clips, from log-mels [B, C, T, n_mels]."""
         out = self._audio(
             log_mel,
             output_hidden_states=True,
@@ -234,18 +201,7 @@ class FrozenClap(nn.Module):
         return AudioEncoding(out.pooler_output, features, last)
 
     def audio_embedding(self, log_mel: Tensor) -> Tensor:
-        """Embedding of clips: `f` of the paper.
-
-        Parameters
-        ----------
-        log_mel : Tensor [B, C, T, n_mels]
-            From `FrontEnd.log_mel` or `FrontEnd.input_tf`.
-
-        Returns
-        -------
-        Tensor [B, D]
-            Unit norm.
-        """
+        """Embedding [B, D] of clips, unit norm, from log-mels: `f` of the paper."""
         embedding: Tensor = self._audio(log_mel).pooler_output
         return embedding
 

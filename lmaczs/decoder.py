@@ -176,21 +176,10 @@ class MaskDecoder(nn.Module):
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
-    """Load a decoder's weights, all of them or none.
+    """Load a decoder's weights from a state dict, all of them or none.
 
-    SpeechBrain's own transfer ignores missing and unknown weights.
-
-    Parameters
-    ----------
-    decoder : MaskDecoder
-        Built for the same CLAP.
-    path : str or Path
-        A state dict.
-
-    Raises
-    ------
-    InputError
-        If the weights are those of another architecture.
+    SpeechBrain's own transfer ignores missing and unknown weights; here those of
+    another architecture are an InputError.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     try:
@@ -236,17 +225,9 @@ class FiLMBlock(nn.Module):
 
 
 def relative_level(log_mel: Tensor) -> Tensor:
-    """Level of every cell against that of its clip.
+    """Level of every cell of log-mels [B, 1, n_mels, T] against that of its clip.
 
-    Parameters
-    ----------
-    log_mel : Tensor [B, 1, n_mels, T]
-        dB.
-
-    Returns
-    -------
-    Tensor [B, 1, n_mels, T]
-        In steps of 20 dB, 0 at 20 dB below the clip's mean power; the same at any gain.
+    In steps of 20 dB, 0 at 20 dB below the clip's mean power; the same at any gain.
     """
     cells = log_mel.shape[-2] * log_mel.shape[-1]
     ten = 10 / math.log(10)

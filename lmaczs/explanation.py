@@ -78,14 +78,7 @@ class Interpretation:
         return is_silent(self.waveform)
 
     def to_dict(self) -> dict[str, str | float | int | None]:
-        """Every scalar, as explanation.json holds it.
-
-        Returns
-        -------
-        dict
-            The scalar fields, empty, mask_mean, seconds (length of the recording)
-            and lmaczs_version.
-        """
+        """Every scalar field, empty, mask_mean, seconds of sound and lmaczs_version."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
@@ -144,32 +137,7 @@ def explain(
     model: str = "",
     windows_at_once: int = 8,
 ) -> list[Interpretation]:
-    """Explain one clip for some prompts: `explain_batch` of one clip.
-
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model to be explained.
-    decoder : MaskDecoder
-        Trained for it.
-    wav : Tensor [samples]
-        At ``clap.front_end.sample_rate``.
-    prompts : sequence of str
-        As they are shown.
-    text : Tensor [P, D]
-        Embeddings of the prompts.
-    verify : bool
-        See `explain_batch`.
-    model : str
-        See `explain_batch`.
-    windows_at_once : int
-        See `explain_batch`.
-
-    Returns
-    -------
-    list of Interpretation
-        One for each prompt, in their order.
-    """
+    """Explain one clip for some prompts: `explain_batch` of one clip."""
     (explained,) = explain_batch(
         clap, decoder, [wav], [prompts], [text], verify, model, windows_at_once
     )
@@ -261,25 +229,9 @@ def masks_of_clip(
     text: Tensor,
     windows_at_once: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """Masks of a clip of any length, and its similarity to the prompts.
+    """Masks [P, F, T] of a clip [samples] of any length, and similarities [P].
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model to be explained.
-    decoder : MaskDecoder
-        Trained for it.
-    wav : Tensor [samples]
-        On the model's device.
-    text : Tensor [P, D]
-        Embeddings of the prompts.
-    windows_at_once : int
-        See `explain_batch`.
-
-    Returns
-    -------
-    tuple of Tensor
-        Masks [P, F, T] on the clip's grid and similarities [P].
+    `text` [P, D] holds the prompts' embeddings; the masks lie on the clip's grid.
     """
     masks, similarity = _masks(clap, decoder, [wav], [text], windows_at_once)
     return masks[0], similarity[0]
@@ -317,24 +269,7 @@ def _masks(
 def similarities(
     clap: FrozenClap, wav: Tensor, text: Tensor, windows_at_once: int = 8
 ) -> Tensor:
-    """Similarity of a clip of any length to prompts: the highest of its windows'.
-
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model.
-    wav : Tensor [samples]
-        At its sampling rate, on its device.
-    text : Tensor [P, D]
-        Embeddings of the prompts.
-    windows_at_once : int
-        See `explain_batch`.
-
-    Returns
-    -------
-    Tensor [P]
-        In [-1, 1].
-    """
+    """Similarity [P] of a clip [samples] to prompts [P, D]: its best window's."""
     best = text.new_full((len(text),), -1.0)
     for _, log_mel in _windows(clap.front_end, [wav], windows_at_once):
         embedding = clap.audio_embedding(log_mel)
@@ -378,19 +313,8 @@ def _verified(
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
     """First samples of windows that overlap by half and cover a clip.
 
-    Parameters
-    ----------
-    samples : int
-        Length of the clip.
-    size : int
-        Length of a window.
-    hop_length : int
-        Starts are multiples of it, so that frames of windows are frames of the clip.
-
-    Returns
-    -------
-    list of int
-        The last window ends within one hop after the clip's last sample.
+    They are multiples of the hop, so that frames of windows are frames of the clip; the
+    last window ends within one hop after the clip's last sample.
     """
     if samples <= size:
         return [0]

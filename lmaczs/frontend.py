@@ -102,21 +102,11 @@ class FrontEnd(nn.Module):
     # ------------------------------------------------------------------ lengths
 
     def clip_frames(self, samples: int) -> int:
-        """Frames of the STFT of a clip.
+        """Frames of the STFT of a clip: ``1 + ceil(samples / hop_length)``.
 
-        The last one is centred on the clip's end or beyond it. A frame less, as in
-        HF, and the last samples would lie in the tail of one window only, where the
-        ISTFT divides by next to nothing: any mask would end in a click.
-
-        Parameters
-        ----------
-        samples : int
-            Length of the clip.
-
-        Returns
-        -------
-        int
-            ``1 + ceil(samples / hop_length)``.
+        The last one is centred on the clip's end or beyond it. A frame less, as in HF,
+        and the last samples would lie in the tail of one window only, where the ISTFT
+        divides by next to nothing: any mask would end in a click.
         """
         return 1 + -(-samples // self.hop_length)
 
@@ -200,20 +190,9 @@ class FrontEnd(nn.Module):
         return torch.where(frame <= last, frame, position), last
 
     def crop_mask(self, mask: Tensor, samples: int) -> Tensor:
-        """Take the clip's mask from one on the input grid: that of its first copy.
+        """The clip's mask from one [..., n_frames] on the input grid: its first copy.
 
-        Inverse of `tile_mask` on the clip grid.
-
-        Parameters
-        ----------
-        mask : Tensor [..., n_frames]
-            Mask on the input grid.
-        samples : int
-            Length of the clip, at most ``max_samples``.
-
-        Returns
-        -------
-        Tensor [..., clip_frames]
+        Inverse of `tile_mask`, for a clip of at most ``max_samples``.
         """
         frames = self.clip_frames(min(samples, self.max_samples))
         lacking = frames - mask.shape[-1]  # 1 if the hop does not divide max_samples
@@ -310,17 +289,7 @@ class FrontEnd(nn.Module):
     # ------------------------------------------------------------- log-mel
 
     def mel_power(self, power: Tensor) -> Tensor:
-        """Mel power of a power spectrogram.
-
-        Parameters
-        ----------
-        power : Tensor [..., F, T]
-            ``|STFT|**2``.
-
-        Returns
-        -------
-        Tensor [..., n_mels, T]
-        """
+        """Mel power [..., n_mels, T] of a power spectrogram [..., F, T]."""
         # in one layout: the product rounds otherwise in another, and a mask of ones
         # would count as a change
         with torch.autocast(power.device.type, enabled=False):  # float32 it stays
@@ -366,17 +335,7 @@ class FrontEnd(nn.Module):
         return self.to_log_mel(self._in_chunks(mel_of, self.fit_length(wavs, offset)))
 
     def stft_to_log_mel(self, stft: Tensor) -> Tensor:
-        """Encoder input of spectrograms on the input grid.
-
-        Parameters
-        ----------
-        stft : Tensor [B, F, n_frames], complex64
-            STFT of clips after `fit_length`.
-
-        Returns
-        -------
-        Tensor [B, C, n_frames, n_mels]
-        """
+        """Encoder input of STFTs [B, F, n_frames] of clips after `fit_length`."""
         return self.to_log_mel(self.mel_power(power(stft[..., : self.n_frames])))
 
     # ------------------------------------------------------------- InputTf
@@ -441,55 +400,20 @@ class FrontEnd(nn.Module):
 
 
 def power(stft: Tensor) -> Tensor:
-    """Power spectrogram, without the square root that ``abs()**2`` takes first.
-
-    Parameters
-    ----------
-    stft : Tensor, complex
-        Any shape.
-
-    Returns
-    -------
-    Tensor
-        ``|stft|**2``, same shape, real.
-    """
+    """Power of an STFT, without the square root that ``abs()**2`` takes first."""
     return stft.real.square() + stft.imag.square()
 
 
 def cell_power(front_end: FrontEnd, spectrum: Tensor, domain: Domain) -> Tensor:
-    """Power of the cells that masks of a domain are applied to.
-
-    Parameters
-    ----------
-    front_end : FrontEnd
-        Of the model.
-    spectrum : Tensor [..., F, at least T], complex64
-        STFT.
-    domain : {"mel", "stft", "waveform"}
-        Where masks are applied.
-
-    Returns
-    -------
-    Tensor [..., F, T], or [..., n_mels, T] in the mel domain
-    """
+    """Power of the cells that masks of a domain multiply: STFT bins or mel bands."""
     cells = power(spectrum[..., : front_end.n_frames])
     return front_end.mel_power(cells) if domain == "mel" else cells
 
 
 def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
-    """Weights that interpolate values on mel bands at the STFT's bins.
+    """Weights [F, n_mels] that interpolate values on mel bands at the STFT's bins.
 
-    Parameters
-    ----------
-    fe : ClapFeatureExtractor
-        Gives rate, window and the range of the mel bands.
-    mel_scale : {"slaney", "htk"}
-        Scale on which the bands are equally spaced.
-
-    Returns
-    -------
-    ndarray [F, n_mels]
-        Rows sum to one; at most two entries of a row are not zero.
+    Rows sum to one; at most two entries of a row are not zero.
     """
     bands = fe.feature_size
     low = hertz_to_mel(fe.frequency_min, mel_scale)

@@ -8,13 +8,10 @@ __all__ = ["default_source", "local_folder", "resolve", "snapshot"]
 
 
 def default_source() -> Path:
-    """Locate the embedded default decoder; its CLAP lies beside it in `clap_small`.
+    """Folder of the embedded default; its CLAP lies beside it in `clap_small`.
 
-    Returns
-    -------
-    Path
-        `pretrained/lmaczs_small`, inside the package where that was installed from
-        a wheel, at the top of the repository in a checkout or an editable install.
+    Inside the package if that was installed from a wheel, at the top of the repository
+    in a checkout or an editable install.
     """
     package = Path(__file__).parent
     installed = package / "pretrained"
@@ -55,47 +52,16 @@ def local_folder(
 
 
 def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
-    """Absolute folder of a local source; a Hub id stays as it is.
-
-    Parameters
-    ----------
-    source : str or Path
-        A folder or a Hub id.
-    relative_to : str or Path, optional
-        See `local_folder`.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    FileNotFoundError
-        See `local_folder`.
-    """
+    """Absolute folder of a local source (`local_folder`); a Hub id stays as it is."""
     folder = local_folder(source, relative_to)
     return str(source if folder is None else folder.resolve())
 
 
 def snapshot(name: str, savedir: str | Path | None = None) -> Path:
-    """Download a repository of the Hub; a mistyped folder name ends here too.
+    """Download a repository of the Hub into `savedir`, or into the Hub's cache.
 
-    Parameters
-    ----------
-    name : str
-        Hub id.
-    savedir : str or Path, optional
-        Where its files go; the Hub's cache without it.
-
-    Returns
-    -------
-    Path
-        Folder of the files.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the Hub cannot be reached or has no such repository.
+    FileNotFoundError if the Hub cannot be reached or has no such repository; a mistyped
+    folder name ends here too.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

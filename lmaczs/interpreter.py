@@ -24,7 +24,7 @@ __all__ = ["Interpretation", "ZeroShotInterpreter"]
 
 
 class ZeroShotInterpreter(Pretrained):
-    """Says what in a recording made CLAP agree with a prompt.
+    """Explains what in a recording made CLAP agree with a prompt.
 
     Made by `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024); the
     objective and the layers of the embedded decoder are ours (LMAC-ZS+).
@@ -121,24 +121,10 @@ class ZeroShotInterpreter(Pretrained):
     # ------------------------------------------------------------------ files
 
     def load_audio(self, path: str | Path, savedir: Any = None) -> Tensor:
-        """Read a recording as the model wants it.
+        """Read a recording [samples], mono, at the model's rate, on the CPU.
 
-        Parameters
-        ----------
-        path : str or Path
-            WAV, FLAC, OGG, MP3 or AIFF.
-        savedir : Any
-            Ignored: a recording is never fetched, linked or copied.
-
-        Returns
-        -------
-        Tensor [samples]
-            Mono, at the model's rate, on the CPU.
-
-        Raises
-        ------
-        AudioError
-            If it cannot be read.
+        `savedir` is SpeechBrain's and ignored: a recording is never fetched, linked or
+        copied. One that cannot be read is an `AudioError`.
         """
         return load_audio(path, self.sample_rate)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from lmaczs.utils.errors import InputError
 
@@ -51,20 +50,3 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
         or re.search(r"[.,;:!?]", prompt) is not None
     )
     return " ".join(words) if sentence else template.format(" ".join(words))
-
-
-def to_sentences(prompts: Sequence[str], template: str = DEFAULT_TEMPLATE) -> list[str]:
-    """Apply `to_sentence` to each of some prompts.
-
-    Parameters
-    ----------
-    prompts : sequence of str
-        What the user typed.
-    template : str
-        With one ``{}``.
-
-    Returns
-    -------
-    list of str
-    """
-    return [to_sentence(prompt, template) for prompt in prompts]

@@ -20,7 +20,6 @@ from transformers import (
     ClapModel,
 )
 
-from lmaczs import clap as clap_module
 from lmaczs.clap import FrozenClap, unfold
 from lmaczs.hub import local_folder
 
@@ -267,14 +266,13 @@ def test_one_text_is_not_taken_for_its_letters(own_clap: FrozenClap) -> None:
     assert own_clap.encode_text([]).shape == (0, own_clap.embedding_dim)
 
 
-def test_the_cache_has_a_limit_that_is_not_noticed(
-    own_clap: FrozenClap, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_has_a_limit_that_is_not_noticed(own_clap: FrozenClap) -> None:
     """Beyond the limit it starts anew, with the same embeddings."""
-    monkeypatch.setattr(clap_module, "CACHED_PROMPTS", 5)
+    parts = own_clap.model, own_clap.feature_extractor, own_clap.tokenizer
+    small = FrozenClap(*parts, cached_prompts=5)
     prompts = [f"sound {number}" for number in range(8)]
-    singly = torch.cat([own_clap.encode_text([p]) for p in prompts])
-    together = own_clap.encode_text(prompts[::-1])
+    singly = torch.cat([small.encode_text([p]) for p in prompts])
+    together = small.encode_text(prompts[::-1])
     assert torch.equal(together, singly.flip(0))
 
 

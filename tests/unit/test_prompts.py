@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence, to_sentences
+from lmaczs.prompts import to_sentence
 
 BARE = {
     "dog": "This is a sound of dog.",
@@ -74,11 +74,3 @@ def test_template_without_a_place_is_refused(prompt: str) -> None:
     """A template that would swallow the label is refused, whatever the prompt is."""
     with pytest.raises(ValueError, match="has no {} for the label"):
         to_sentence(prompt, "This is a sound.")
-
-
-def test_several_prompts() -> None:
-    """Each prompt is decided on its own, in order; none gives none."""
-    expected = [DEFAULT_TEMPLATE.format("dog"), "a dog"]
-    assert to_sentences(["dog", "a dog"]) == expected
-    assert to_sentences(("dog", "a dog"), "a {}") == ["a dog", "a dog"]
-    assert to_sentences([]) == []
