@@ -42,40 +42,15 @@ from lmaczs.utils.options import OptionError
 
 
 class AveragedBrain(sb.Brain):
-    """A Brain whose result is an exponential moving average of what it trains.
+    """A Brain whose result is an exponential moving average of the trained weights.
 
-    It makes the average and the epoch counter and has the checkpointer save them, as
-    ``average`` and ``counter``. The number of processes makes no difference to it:
-    SpeechBrain gives several processes the clips in another order than a single one,
-    some of them twice, and lets every process validate on all of them.
+    The module `trained` is averaged; `ema_decay` is the fraction of the average that
+    remains after a step. With `use_buffers`, buffers (of a BatchNorm) are averaged, too,
+    otherwise copied. The other arguments are SpeechBrain's. The checkpointer also saves
+    the average and the epoch counter, as ``average`` and ``counter``.
 
-    Parameters
-    ----------
-    modules : mapping of str to Module
-        As SpeechBrain's Brain.
-    opt_class : callable
-        Makes the optimizer of the parameters.
-    trained : Module
-        What is averaged.
-    ema_decay : float
-        Fraction of the average that remains after a step.
-    number_of_epochs : int
-        Limit of ``epoch_counter``.
-    hparams : mapping, optional
-        Read by SpeechBrain, which takes run options from it.
-    run_opts : mapping, optional
-        SpeechBrain's run options, which take precedence.
-    checkpointer : Checkpointer, optional
-        Of the checkpoints.
-    use_buffers : bool
-        Whether buffers (of a BatchNorm) are averaged, too, or copied.
-
-    Attributes
-    ----------
-    average : AveragedModel
-        The moving average.
-    epoch_counter : EpochCounter
-        The epochs to iterate over.
+    The result does not depend on the number of processes: SpeechBrain alone reorders and
+    repeats clips for several processes, and each of them validates on all clips.
     """
 
     def __init__(
@@ -109,23 +84,10 @@ class AveragedBrain(sb.Brain):
         ckpt_prefix: str | None = "dataloader-",
         **loader_kwargs: Any,
     ) -> Any:
-        """Loader of this process's part of the data.
+        """Make the loader of this process's part of the data.
 
-        Parameters
-        ----------
-        dataset : Dataset
-            Clips.
-        stage : Stage
-            In training, ``batch_size`` is that of all processes together. In
-            validation and test, every clip goes to one process.
-        ckpt_prefix : str, optional
-            As in SpeechBrain.
-        **loader_kwargs : Any
-            Arguments of the DataLoader.
-
-        Returns
-        -------
-        DataLoader
+        In training, ``batch_size`` is that of all processes together. In validation and
+        test, every clip goes to one process.
         """
         options = {
             # else every epoch would begin with empty memories (FileReader)
@@ -164,7 +126,7 @@ class AveragedBrain(sb.Brain):
     def on_fit_batch_end(
         self, batch: Any, outputs: Any, loss: Tensor, should_step: bool
     ) -> None:
-        """Update the moving average where the step has changed the weights."""
+        """Update the moving average after a step of the optimizer."""
         if should_step:
             self.average.update_parameters(self.trained)
 
@@ -175,30 +137,12 @@ class AveragedBrain(sb.Brain):
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What an InterpreterBrain reads of a training YAML, by its keys there.
+    """Keys of a training YAML that an InterpreterBrain reads.
 
-    Attributes
-    ----------
-    output_folder, model_name : str
-        Of the example explanations.
-    domain : {"mel", "stft", "waveform"}
-        Of the masks.
-    number_of_epochs : int
-        To train for.
-    lr : float
-        Learning rate of the first epoch.
-    lr_decay_epochs : int
-        Epochs over which it falls to 0.
-    ema_decay : float
-        See `AveragedBrain`.
-    checkpoint_metric : str
-        A logged name of the validation, by which the best checkpoint is chosen.
-    checkpoint_mode : {"min", "max"}
-        Which value of it is the best.
-    examples_every : int
-        Epochs between example explanations.
-    example_clips : sequence of int
-        Rows of the validation split that they are of.
+    The rate falls from `lr` to 0 over `lr_decay_epochs`. The best checkpoint is that
+    with the `checkpoint_mode` value of `checkpoint_metric`, a logged name of the
+    validation. Every `examples_every` epochs the rows `example_clips` of the validation
+    split are explained.
     """
 
     output_folder: str
@@ -247,12 +191,11 @@ class InterpreterBrain(AveragedBrain):
     decoder : MaskDecoder
         Trained in place.
     objective : Objective
-        What the masks are trained for.
+        Its loss is minimised.
     data : mapping of str to PromptedDataset or ShardDataset
-        The splits train, valid and test. Training and validation have the classes of
-        valid.
+        The splits train, valid and test.
     options : TrainingOptions
-        Numbers of the training.
+        From the YAML.
     opt_class : callable
         Makes the optimizer of the decoder's parameters.
     hparams : mapping, optional
@@ -266,9 +209,9 @@ class InterpreterBrain(AveragedBrain):
     tensorboard : TensorboardLogger, optional
         SpeechBrain's, for curves.
     start_loader_opts : mapping, optional
-        Of a fine-tuning: arguments of the DataLoader with which its starting point is
-        validated as epoch 0. It is what is tested and exported in the end where nothing
-        that was learnt validates better.
+        For a fine-tuning: arguments of the DataLoader with which its starting point is
+        validated as epoch 0. If no later epoch validates better, the starting point is
+        tested and exported.
     """
 
     def __init__(
@@ -313,18 +256,7 @@ class InterpreterBrain(AveragedBrain):
         return cast(MaskDecoder, self.average.module)
 
     def classes(self, stage: sb.Stage) -> ZeroShotClasses:
-        """Classes that the predictions of a stage are made among.
-
-        Parameters
-        ----------
-        stage : Stage
-            Training and validation have those of the split valid.
-
-        Returns
-        -------
-        ZeroShotClasses
-            Encoded once.
-        """
+        """Classes to predict from, encoded once; training has those of validation."""
         split = "test" if stage == sb.Stage.TEST else "valid"
         if split not in self._classes:
             prompts = self.data[split].classes
@@ -335,20 +267,10 @@ class InterpreterBrain(AveragedBrain):
     # -------------------------------------------------------------- one step
 
     def compute_forward(self, batch: dict[str, Any], stage: sb.Stage) -> MaskedPairs:
-        """Decode a mask for every pair and encode what it keeps and what it leaves out.
+        """Decode a mask for every pair; encode the masked-in and the masked-out signal.
 
-        Parameters
-        ----------
-        batch : dict
-            From `lmaczs.data.prompted_dataset.collate`.
-        stage : Stage
-            In validation and test the prompts are the predicted class and an absent
-            one.
-
-        Returns
-        -------
-        MaskedPairs
-            In training with those optional fields alone that the objective needs.
+        In training, only the optional fields that the objective needs are computed. In
+        validation and test, the prompts are the predicted class and an absent one.
         """
         front_end = self.clap.front_end
         samples = batch["samples"].to(self.device)
@@ -420,22 +342,7 @@ class InterpreterBrain(AveragedBrain):
     def compute_objectives(
         self, predictions: MaskedPairs, batch: dict[str, Any], stage: sb.Stage
     ) -> Tensor:
-        """Loss of a batch; its terms and, outside training, the metrics are kept.
-
-        Parameters
-        ----------
-        predictions : MaskedPairs
-            From `compute_forward`.
-        batch : dict
-            The batch.
-        stage : Stage
-            Training or not.
-
-        Returns
-        -------
-        Tensor
-            Scalar.
-        """
+        """Loss of a batch; keeps its terms and, outside training, the metrics."""
         with self.full_precision():
             terms = self.objective(predictions)
             clips = len(predictions.masks)
@@ -492,15 +399,7 @@ class InterpreterBrain(AveragedBrain):
         self.on_stage_end(sb.Stage.VALID, math.nan, epoch=0)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget what was kept; in training, set the epoch of the data and the rate.
-
-        Parameters
-        ----------
-        stage : Stage
-            Training, validation or test.
-        epoch : int, optional
-            Its number.
-        """
+        """Drop what was kept; in training, set the epoch of the data and the rate."""
         self.kept = {}
         if stage == sb.Stage.TRAIN:
             assert epoch is not None
@@ -511,21 +410,10 @@ class InterpreterBrain(AveragedBrain):
     def on_stage_end(
         self, stage: sb.Stage, loss: float, epoch: int | None = None
     ) -> None:
-        """Log; after validation keep the checkpoint if it is the best.
+        """Log; after validation, keep the checkpoint if it is the best.
 
-        Parameters
-        ----------
-        stage : Stage
-            Training, validation or test.
-        loss : float
-            Not used: SpeechBrain's mean leaves out what is not finite.
-        epoch : int, optional
-            Its number.
-
-        Raises
-        ------
-        TrainingError
-            If a validation gave values that are not finite.
+        Raises TrainingError if a value of validation or test is not finite. `loss` is
+        not used: SpeechBrain's mean leaves out values that are not finite.
         """
         kept = {name: torch.cat(values).detach() for name, values in self.kept.items()}
         stats = means_over_clips(gather(kept))
@@ -577,13 +465,7 @@ class InterpreterBrain(AveragedBrain):
             self.checkpointer.save_and_keep_only(meta=stats, **{f"{mode}_keys": [key]})
 
     def write_examples(self, epoch: int) -> None:
-        """Explain a few fixed clips of the validation set, as pictures and sounds.
-
-        Parameters
-        ----------
-        epoch : int
-            Names the folder.
-        """
+        """Explain a few fixed validation clips; save pictures and sounds."""
         if not sb.utils.distributed.if_main_process():
             return
         data, options = self.data["valid"], self.options
@@ -605,7 +487,7 @@ class InterpreterBrain(AveragedBrain):
 
 
 def unit_float32(embedding: Tensor) -> Tensor:
-    """Embeddings [..., D] of unit norm to float32, from an encoder in any precision."""
+    """Convert embeddings [..., D] in any precision to float32 of unit norm."""
     if embedding.dtype == torch.float32:
         return embedding
     return nn.functional.normalize(embedding.float(), dim=-1)

@@ -25,19 +25,10 @@ PART = f".{METAFNAME}.part"
 class AtomicCheckpointer(Checkpointer):
     """A checkpointer whose checkpoints exist only when they are complete.
 
-    SpeechBrain recognises a checkpoint by its file CKPT.yaml, and writes that first: a
-    process that is killed before the weights are written leaves a newest checkpoint
-    that cannot be loaded, and the run cannot resume. Here the file gets its name last,
-    and incomplete checkpoints of earlier kills are removed.
-
-    Parameters
-    ----------
-    checkpoints_dir : str or Path
-        Folder of the checkpoints, made when missing.
-    *args : Any
-        Passed on to SpeechBrain's Checkpointer.
-    **kwargs : Any
-        Passed on to SpeechBrain's Checkpointer.
+    SpeechBrain recognises a checkpoint by its file CKPT.yaml and writes that first: a
+    kill before the weights are written leaves a checkpoint that cannot be loaded, and
+    the run cannot resume. Here the file gets its name last. Incomplete checkpoints of
+    earlier kills are removed. The arguments are those of SpeechBrain's Checkpointer.
     """
 
     def __init__(self, checkpoints_dir: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -59,22 +50,8 @@ class AtomicCheckpointer(Checkpointer):
     def recover_if_possible(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
         """Load a checkpoint, the same one in all processes; None if there is none yet.
 
-        Parameters
-        ----------
-        *args : Any
-            As for SpeechBrain's Checkpointer.
-        **kwargs : Any
-            As for SpeechBrain's Checkpointer.
-
-        Returns
-        -------
-        Checkpoint or None
-
-        Raises
-        ------
-        TrainingError
-            If some processes find another one, or none: they would resume from
-            different weights.
+        Raises TrainingError if the processes find different ones: they would resume
+        from different weights. The arguments are those of SpeechBrain's Checkpointer.
         """
         chosen = self.find_checkpoint(*args, **kwargs)
         names = gather(chosen.path.name if chosen else "none")

@@ -1,9 +1,8 @@
 """Processes that train one decoder together, started by torchrun.
 
-In a process that torchrun did not start nothing here has an effect. Random draws are
-made for each clip, and the terms of the loss are means over clips. So a batch that is
-split in equal parts has the gradient of the whole one, and the number of processes does
-not change what is learnt.
+Without torchrun, nothing here has an effect. Random draws are made for each clip, and
+the loss is a mean over clips: equal parts of a batch have the gradient of the whole,
+so the number of processes does not change the result.
 """
 
 from __future__ import annotations
@@ -32,20 +31,19 @@ DEFAULT_TIMEOUT = 1800  # a data set may be downloaded while the others wait
 
 
 class TrainingError(LmaczsError, RuntimeError):
-    """A training that cannot go further: the reason, and the fix."""
+    """A training that cannot continue: the reason, and the fix."""
 
 
 def join_group(run_opts: RunOptions) -> RunOptions:
     """Join the process group of a run that torchrun started.
 
-    SpeechBrain's own ``ddp_init_group`` waits two hours for a process that is gone;
-    here it is half an hour, or the environment's LMACZS_GROUP_TIMEOUT in seconds.
+    SpeechBrain's ``ddp_init_group`` waits two hours for a process that has ended; this
+    waits half an hour, or LMACZS_GROUP_TIMEOUT seconds (environment).
 
     Parameters
     ----------
     run_opts : RunOptions
-        From the command line. Where no backend is named, it is NCCL on GPUs and gloo
-        on CPUs.
+        From the command line. The default backend is NCCL on GPUs, gloo on CPUs.
 
     Returns
     -------
@@ -78,10 +76,7 @@ def join_group(run_opts: RunOptions) -> RunOptions:
 
 
 def fill_device_and_backend(run_opts: RunOptions, local_rank: int) -> RunOptions:
-    """Fill in device and backend of the process with this rank on its machine.
-
-    ``cuda`` becomes the process's own GPU.
-    """
+    """Fill in backend and device of a process; ``cuda`` becomes its own GPU."""
     device, backend = run_opts.device, run_opts.distributed_backend
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,7 +91,7 @@ def fill_device_and_backend(run_opts: RunOptions, local_rank: int) -> RunOptions
 
 
 def leave_group() -> None:
-    """Let all processes end together: one that waits for another would be aborted."""
+    """End all processes together: one that still waits for another would be aborted."""
     if dist.is_initialized():
         gc.collect()  # a wrapped module keeps the connections open
         dist.barrier()
@@ -104,24 +99,9 @@ def leave_group() -> None:
 
 
 def run_together(program: Callable[[Sequence[str]], T], argv: Sequence[str]) -> T:
-    """Run a program as one of a group that begins and ends together.
+    """Run a program on a command line; its process group begins and ends together.
 
-    Parameters
-    ----------
-    program : callable
-        Joins the group (`join_group`); takes a command line.
-    argv : sequence of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    Any
-        What the program returned.
-
-    Raises
-    ------
-    Exception
-        What the program raised, after a line that says which process it was.
+    Errors of the program are raised after a log line that names the process.
     """
     try:
         result = program(argv)
@@ -150,7 +130,7 @@ def gather(value: T) -> list[T]:
 
 
 def rank_indices(size: int) -> range:
-    """Indices of this process's part of `size` clips; no other process has them.
+    """Indices of this process's part of `size` clips, disjoint from the other parts.
 
     torch's DistributedSampler would repeat some to make all parts equally long.
     """
@@ -160,23 +140,11 @@ def rank_indices(size: int) -> range:
 
 
 class DistributedBatchSampler(Sampler[list[int]]):
-    """The part of each batch that this process has; together they are the batch.
+    """Equal parts of each batch: this process's indices.
 
-    A last batch that is not full is left out: parts of different size would weigh
-    differently.
-
-    Parameters
-    ----------
-    order : iterable of int
-        Indices in the order of a single process; its ``set_epoch`` is called, where it
-        has one.
-    batch_size : int
-        Of the whole batch.
-
-    Raises
-    ------
-    InputError
-        If a batch cannot be dealt out in equal parts.
+    `order` has the indices in the order of a single process. An incomplete last batch
+    is left out: unequal parts would have unequal weights. Raises InputError if the
+    processes cannot share `batch_size`, that of the whole batch, equally.
     """
 
     def __init__(self, order: Iterable[int], batch_size: int) -> None:
@@ -204,17 +172,9 @@ class DistributedBatchSampler(Sampler[list[int]]):
 
 
 def means_over_clips(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-    """Mean of every value over the clips of all processes.
+    """Mean of every value [clips] over all processes, however the clips were divided.
 
-    Parameters
-    ----------
-    parts : sequence of mapping of str to Tensor [clips]
-        What each process has kept; empty where it had no clip.
-
-    Returns
-    -------
-    dict of str to float
-        The same however the clips were dealt out.
+    A process that had no clip may have an empty mapping.
     """
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [p[name] for p in parts if name in p] for name in names}

@@ -1,7 +1,7 @@
 """From a training run to a folder that ``ZeroShotInterpreter.from_hparams`` loads.
 
-A run leaves `save/interpreter.yaml` (what its decoder needs to be used) and SpeechBrain
-checkpoints. An exported folder is self-contained::
+A run leaves SpeechBrain checkpoints and `save/interpreter.yaml`, the settings that its
+decoder needs for inference. An exported folder is self-contained::
 
     DEST/hyperparams.yaml   how to build CLAP and decoder
     DEST/decoder.ckpt       the decoder's weights at the best checkpoint
@@ -74,25 +74,10 @@ class ExportError(LmaczsError, ValueError):
 def inference_yaml(
     clap_source: str, model_name: str, domain: str, width: int, template: str
 ) -> str:
-    """Hyperparameters with which `from_hparams` builds an interpreter.
+    """Hyperparameters (HyperPyYAML) from which `from_hparams` builds an interpreter.
 
-    Parameters
-    ----------
-    clap_source : str
-        Folder of the CLAP, absolute or relative to the file, or a Hub id.
-    model_name : str
-        Name of CLAP and decoder together, noted in every explanation.
-    domain : str
-        Of the masks: mel, stft or waveform.
-    width : int
-        Of the decoder.
-    template : str
-        Sentence that a bare label is put into, with ``{}`` in the label's place.
-
-    Returns
-    -------
-    str
-        HyperPyYAML.
+    `clap_source` is a folder, absolute or relative to the file, or a Hub id. A bare
+    label replaces ``{}`` in `template`.
     """
     values: dict[str, str | int] = {
         "clap_source": clap_source,
@@ -116,38 +101,12 @@ def write_run_card(
     checkpoint_mode: str,
     split: str = "",
 ) -> Path:
-    """Note in a run's save folder what `export_run` will need.
+    """Write `interpreter.yaml`, which `export_run` needs, into a run's save folder.
 
-    Parameters
-    ----------
-    save_folder : str or Path
-        Folder of the run's checkpoints.
-    clap_source : str or Path
-        Folder, noted as an absolute path, or Hub id.
-    model_name : str
-        As for `inference_yaml`.
-    domain : str
-        As for `inference_yaml`.
-    width : int
-        As for `inference_yaml`.
-    template : str
-        As for `inference_yaml`.
-    checkpoint_metric : str
-        Key in the checkpoints' metadata by which the best one is chosen.
-    checkpoint_mode : str
-        ``min`` or ``max``: which value of it is the best.
-    split : str
-        How the clips were split where the YAML leaves it open, see `Splits.split_by`.
-
-    Returns
-    -------
-    Path
-        The file that was written, `interpreter.yaml`.
-
-    Raises
-    ------
-    OptionError
-        If `checkpoint_mode` is neither ``min`` nor ``max``.
+    A `clap_source` that is a folder is stored as an absolute path. Explanations store
+    `model_name`, the name of CLAP and decoder together. The best checkpoint has the
+    `checkpoint_mode` ("min" or "max", else OptionError) of `checkpoint_metric`. `split`
+    is how the clips were split where the YAML leaves it open, see `Splits.split_by`.
     """
     if checkpoint_mode not in ("min", "max"):
         raise OptionError(f"checkpoint_mode is min or max, not {checkpoint_mode!r}")
@@ -175,8 +134,8 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     run_folder : str or Path
         `output_folder` of the run.
     dest : str or Path
-        Made when missing; written whole or not at all. An earlier export of the same
-        run is replaced, any other folder that is not empty is left alone.
+        Written whole or not at all. It must be missing, empty or an earlier export of
+        the same run, which is replaced.
     force : bool
         Replace an export of another run, too.
 
@@ -188,9 +147,8 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     Raises
     ------
     ExportError
-        If there is no such run, it has no checkpoint yet, is damaged or its CLAP is
-        missing; or if `dest` holds something else or, without `force`, an export of
-        another run.
+        If the run is missing, damaged or without a checkpoint, if its CLAP is missing,
+        or if `dest` must not be replaced.
     """
     run_folder, dest = Path(run_folder), Path(dest)
     card = _read_run_card(run_folder)
@@ -227,7 +185,7 @@ def _readme(
 
 
 def _scalar(value: str | int) -> str:
-    """Return a value as a YAML scalar on one line, quoted where it must be."""
+    """A value as a YAML scalar on one line, quoted where it must be."""
     text = yaml.safe_dump(value, width=math.inf, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
@@ -293,7 +251,7 @@ def _clap_folder(source: str) -> Path | None:
 
 
 def _copy_clap(source: Path, dest: Path) -> None:
-    """Copy what belongs to a Hugging Face checkpoint, and nothing of a trainer's."""
+    """Copy the files of a Hugging Face checkpoint, without a trainer's."""
     dest.mkdir()
     patterns = [*CLAP_PATTERNS]
     if not any(source.glob("*.safetensors")):
@@ -307,7 +265,7 @@ def _copy_clap(source: Path, dest: Path) -> None:
 
 
 def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
-    """Refuse a destination in which more than an earlier export would be lost."""
+    """Refuse a destination where more than an earlier export would be lost."""
     if dest.exists() and not dest.is_dir():
         raise ExportError(f"{dest}: it is a file: name a folder")
     content = {path.name for path in dest.iterdir()} if dest.is_dir() else set()
@@ -324,7 +282,7 @@ def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
 
 
 def _origin_of(dest: Path) -> Any:
-    """Run that an export was made from; None where it does not tell."""
+    """Run that an export was made from; None if the export does not name it."""
     try:
         return json.loads((dest / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -15,22 +15,10 @@ from lmaczs.utils.errors import InputError
 
 @dataclass(frozen=True)
 class PretrainedDecoder:
-    """A pretrained decoder, ready to be trained on.
+    """A trainable pretrained decoder, and what an export of it needs.
 
-    Attributes
-    ----------
-    clap : FrozenClap
-        The model that it explains.
-    decoder : MaskDecoder
-        With its weights, trainable.
-    clap_source : str
-        Folder of the CLAP, absolute, or a Hub id.
-    domain : {"mel", "stft", "waveform"}
-        Of the masks.
-    width : int
-        Of the decoder.
-    template : str
-        Of its training's labels.
+    `clap_source` is the CLAP's folder, absolute, or its Hub id; `template` that of the
+    labels in its training.
     """
 
     clap: FrozenClap
@@ -47,8 +35,7 @@ def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecod
     Parameters
     ----------
     source : str or Path, optional
-        A folder that ``lmaczs export`` wrote, or a Hub id; the embedded default
-        without it.
+        A folder that ``lmaczs export`` wrote, or a Hub id; default: the embedded model.
 
     Returns
     -------

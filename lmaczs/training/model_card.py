@@ -1,4 +1,4 @@
-"""The README.md of an exported decoder: what it is, how good, from what, whose."""
+"""The README.md of an exported decoder: use, metrics, training, licence."""
 
 from __future__ import annotations
 
@@ -81,24 +81,23 @@ def model_card(
     meta: Mapping[str, Any],
     clap_is_copied: bool,
 ) -> str:
-    """Describe the decoder of a training run for its users.
+    """Model card of an exported decoder: Markdown below the Hub's metadata block.
 
     Parameters
     ----------
     run_folder : str or Path
-        `output_folder` of the run. Its hyperparams.yaml and test.json are read where
-        they are; nothing in them is executed.
+        `output_folder` of the run. Its hyperparams.yaml and test.json, if present, are
+        parsed, never executed.
     run_card : Mapping
         From `lmaczs.training.export.write_run_card`.
     meta : Mapping
-        Metadata of the checkpoint that is exported.
+        Metadata of the exported checkpoint.
     clap_is_copied : bool
-        Whether the CLAP lies in the same folder, or on the Hub.
+        Whether the CLAP is in the same folder, or on the Hub.
 
     Returns
     -------
     str
-        Markdown, with the metadata block of the Hub on top.
     """
     run_folder = Path(run_folder)
     recipe, values = _training_values(run_folder / "hyperparams.yaml")
@@ -132,7 +131,7 @@ def model_card(
 def _results(
     test: Mapping[str, Any], values: Mapping[str, Any]
 ) -> list[EvalResult] | None:
-    """Metrics of the test split as the Hub shows them; None where it has none."""
+    """Metrics of the test split as the Hub shows them; None without such metrics."""
     name = values.get("dataset", "own recordings")
     return [
         EvalResult(

@@ -1,7 +1,7 @@
-"""What a training run is: its settings, its models and its data, noted in run.json.
+"""The identity of a training run in run.json: settings, models and data.
 
-An output folder belongs to one run. Where it holds checkpoints of another one, neither
-may its decoder be trained on nor its metrics be replaced, so the training is refused.
+An output folder belongs to one run. If it holds checkpoints of another run, training is
+refused, so that neither its decoder is trained further nor its metrics are replaced.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Identity = Mapping[str, Any]
 
 
 class OtherRunError(LmaczsError, ValueError):
-    """An output folder that was begun with something else: with what, and the fix."""
+    """An output folder of another run: the differences, and the fix."""
 
 
 # --- what a run is ------------------------------------------------------------------
@@ -61,23 +61,10 @@ class OtherRunError(LmaczsError, ValueError):
 def settings_of(
     hparams_file: str | Path, overrides: str, run_opts: RunOptions
 ) -> dict[str, Any]:
-    """Settings of a training that change its result, by dotted names.
+    """Settings of a training that change its result: dotted names to JSON values.
 
-    References stay as they are written: a value that others refer to counts once.
-
-    Parameters
-    ----------
-    hparams_file : str or Path
-        The YAML.
-    overrides : str
-        Values that replace its own, as SpeechBrain's command line gives them.
-    run_opts : RunOptions
-        Those that were given are settings, too.
-
-    Returns
-    -------
-    dict
-        As JSON can hold it: every key but `NOT_COMPARED`.
+    `overrides` and given `run_opts` count as settings; keys in `NOT_COMPARED` are left
+    out. References stay unresolved, so that a value that others refer to counts once.
     """
     tree = plain_values(hparams_file, overrides)
     given = {name: run_opts[name] for name in run_opts.overridden_args}
@@ -135,28 +122,28 @@ def begin_run(
     debug: bool = False,
     stale: Sequence[str] = (),
 ) -> None:
-    """Note in an output folder which run it belongs to, or refuse another run.
+    """Write the run's identity into its output folder, or refuse another run's folder.
 
     A folder in which nothing was trained yet is free. The first process of a group
-    decides; all of them raise what it finds.
+    decides, and all processes raise.
 
     Parameters
     ----------
     output_folder : str or Path
-        Gets run.json, whole or not at all.
+        Gets run.json, written atomically.
     save_folder : str or Path
         Of the checkpoints.
     identity : callable
-        Computes what the run is, by names that a refusal states.
+        Computes the identity, by the names that an error shows.
     debug : bool
-        Of a run that leaves nothing: it is compared and not noted.
+        Compare only: a debug run leaves no files.
     stale : sequence of str
-        Files of the folder that are removed where they are not this run's.
+        Files of the folder to remove when another run begins in it.
 
     Raises
     ------
     OtherRunError
-        If something was trained in the folder by another run.
+        If another run was trained in the folder.
     """
     refusal = None
     if if_main_process():
@@ -177,7 +164,7 @@ def _is_trained(folder: Path, save_folder: Path) -> bool:
 def _begin(
     folder: Path, identity: Identity, trained: bool, debug: bool, stale: Sequence[str]
 ) -> str | None:
-    """Note the run; or say why it cannot go into this folder."""
+    """Write the identity; return why the run cannot use this folder, if so."""
     noted = folder / RUN_FILE
     if trained:
         return _refusal(folder, noted, identity)
@@ -209,20 +196,7 @@ def _refusal(folder: Path, noted: Path, identity: Identity) -> str | None:
 
 
 def differences(begun: Identity, now: Identity) -> list[str]:
-    """What two runs differ in.
-
-    Parameters
-    ----------
-    begun : mapping
-        Identity of a run.
-    now : mapping
-        That of another one.
-
-    Returns
-    -------
-    list of str
-        ``"objective lmaczs, now lmac"``, in the order of the names.
-    """
+    """Differences of two runs by name: ``"objective lmaczs, now lmac"``."""
     names = [*begun, *(name for name in now if name not in begun)]
     return [
         f"{name} {_shown(begun, name)}, now {_shown(now, name)}"
@@ -239,17 +213,7 @@ def _shown(identity: Identity, name: str) -> str:
 
 
 def run_digest(run_folder: str | Path) -> str:
-    """Digest of the run that an output folder belongs to.
-
-    Parameters
-    ----------
-    run_folder : str or Path
-        Of a run that an older version trained, only where it is counts.
-
-    Returns
-    -------
-    str
-    """
+    """Digest of run.json, or of the folder's path if an older version trained the run."""
     noted = Path(run_folder) / RUN_FILE
     if noted.is_file():
         return hashlib.sha256(noted.read_bytes()).hexdigest()

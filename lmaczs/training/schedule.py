@@ -6,23 +6,10 @@ import math
 
 
 def cosine_decay(done: float, total: float, warmup: float = 0.0) -> float:
-    """Factor of the learning rate at a point of a training.
+    """Factor of the learning rate, in [0, 1], after `done` of `total` epochs or steps.
 
-    It depends on that point alone, so that a resumed training has no state to load.
-
-    Parameters
-    ----------
-    done : float
-        Epochs or steps that lie behind.
-    total : float
-        How many there are until the rate is 0, warm-up included.
-    warmup : float
-        During the first of them the factor rises linearly from 0 to 1.
-
-    Returns
-    -------
-    float
-        In [0, 1].
+    It rises linearly from 0 to 1 during `warmup`, then falls to 0. It has no state, so
+    a resumed training has none to load.
     """
     if done < warmup:
         return done / warmup
