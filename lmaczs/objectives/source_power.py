@@ -40,9 +40,10 @@ def power_fractions(target: Tensor, interference: Tensor) -> SourcePower:
     """
     rest = interference.sum((2, 3), keepdim=True)
     whole = target.sum((2, 3), keepdim=True) + rest
+    # scaled once: a pass over F and T costs as much as a transform
     return SourcePower(
-        target=torch.where(rest > 0, target / whole, 0),
-        interference=torch.where(whole > 0, interference / whole, 0),
+        target=target * torch.where(rest > 0, 1 / whole, 0),
+        interference=interference * torch.where(whole > 0, 1 / whole, 0),
     )
 
 
@@ -81,12 +82,14 @@ def source_power(
         0 throughout for prompts beyond the second, which are absent.
     """
     sources = sources[:, :prompts]
-    target = front_end.stft(sources)
+    spectra = front_end.stft(sources)
+    target = cell_power(front_end, spectra, domain)
+    rest = cell_power(front_end, spectrum[:, None] - spectra, domain)
     # exactly 0 where a source is the whole clip, which rounding would hide
-    is_mixture = (wav[:, None] != sources).any(-1)[..., None, None]
-    rest = (spectrum[:, None] - target) * is_mixture
-    cells = (cell_power(front_end, one, domain) for one in (target, rest))
-    missing = (0, 0, 0, 0, 0, prompts - sources.shape[1])
-    return SourcePower(
-        *(nn.functional.pad(one, missing) for one in power_fractions(*cells))
-    )
+    rest *= (wav[:, None] != sources).any(-1)[..., None, None]
+    fractions = power_fractions(target, rest)
+    lacking = prompts - sources.shape[1]
+    if lacking <= 0:
+        return fractions
+    missing = (0, 0, 0, 0, 0, lacking)
+    return SourcePower(*(nn.functional.pad(one, missing) for one in fractions))

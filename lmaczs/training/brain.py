@@ -298,7 +298,7 @@ class InterpreterBrain(AveragedBrain):
         if "sources" in needs and known.any():
             apart = batch["sources"].to(self.device)
             both = source_power(front_end, wav, spectrum, apart, prompts, domain)
-            sources = SourcePower(*(x * known[:, None, None, None] for x in both))
+            sources = SourcePower(*(x.mul_(known[:, None, None, None]) for x in both))
         return MaskedPairs(
             text=text,
             present=present,
