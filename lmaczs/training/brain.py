@@ -45,12 +45,12 @@ class AveragedBrain(sb.Brain):
     """A Brain whose result is an exponential moving average of the trained weights.
 
     The module `trained` is averaged; `ema_decay` is the fraction of the average that
-    remains after a step. With `use_buffers`, buffers (of a BatchNorm) are averaged, too,
-    otherwise copied. The other arguments are SpeechBrain's. The checkpointer also saves
-    the average and the epoch counter, as ``average`` and ``counter``.
+    remains after a step. With `use_buffers`, buffers (of a BatchNorm) are averaged,
+    too, otherwise copied. The other arguments are SpeechBrain's. The checkpointer also
+    saves the average and the epoch counter, as ``average`` and ``counter``.
 
-    The result does not depend on the number of processes: SpeechBrain alone reorders and
-    repeats clips for several processes, and each of them validates on all clips.
+    The result does not depend on the number of processes: SpeechBrain alone reorders
+    and repeats clips for several processes, and each of them validates on all clips.
     """
 
     def __init__(

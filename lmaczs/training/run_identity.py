@@ -213,7 +213,7 @@ def _shown(identity: Identity, name: str) -> str:
 
 
 def run_digest(run_folder: str | Path) -> str:
-    """Digest of run.json, or of the folder's path if an older version trained the run."""
+    """Digest of run.json, or of the folder's path where an older version wrote none."""
     noted = Path(run_folder) / RUN_FILE
     if noted.is_file():
         return hashlib.sha256(noted.read_bytes()).hexdigest()
