@@ -26,18 +26,7 @@ from lmaczs.utils.options import parse_options
 
 
 def main(argv: list[str]) -> pd.DataFrame:
-    """Evaluate and write the tables.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    DataFrame
-        results.csv.
-    """
+    """Evaluate, write the tables and return results.csv."""
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     with open(hparams_file) as file:

@@ -42,18 +42,7 @@ CURVES = "curves_per_clip.csv"
 
 
 def main(argv: list[str]) -> list[Path]:
-    """Draw and write.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    list of Path
-        The pictures.
-    """
+    """Draw, write and return the pictures' paths."""
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     with open(hparams_file, encoding="utf-8") as file:

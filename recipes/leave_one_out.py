@@ -32,24 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(argv: list[str]) -> pd.DataFrame:
-    """Fine-tune on each label, and compare with the metrics before.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    DataFrame
-        One row a label and stage (before, after): clips, and every metric of the test;
-        also in OUTPUT_FOLDER/leave_one_out.csv.
-
-    Raises
-    ------
-    InputError
-        If a label is none of ESC-50's.
-    """
+    """Fine-tune on each label: metrics before and after, a row a label and stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", required=True)
     parser.add_argument("--source", required=True)

@@ -20,18 +20,7 @@ from lmaczs.utils.files import atomic_write
 
 
 def main(argv: list[str]) -> Path:
-    """Read a set and write its manifest, whole or not at all.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    Path
-        The manifest.
-    """
+    """Read a data set and write its manifest, whole or not at all."""
     options = parse(argv)
     more = {"descriptions": True} if options.descriptions else {}
     table = read_rows(options.folder, None, options.set, **more)

@@ -26,18 +26,7 @@ from lmaczs.utils.options import parse_options
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Measure and write.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    dict
-        quality.json.
-    """
+    """Measure, write and return what quality.json holds."""
     hparams_file, _, overrides = parse_options(argv)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)

@@ -48,18 +48,7 @@ CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 
 
 def main(argv: list[str]) -> dict[str, float]:
-    """Train, then test the best checkpoint.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    dict
-        Metrics on the test split.
-    """
+    """Train, test the best checkpoint and return the metrics of the test split."""
     hparams_file, run_opts, overrides = parse_options(argv)
     run_opts = join_group(run_opts)
     objective_of(plain_values(hparams_file, overrides))  # refused before models load

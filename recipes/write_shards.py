@@ -18,18 +18,7 @@ from lmaczs.utils.errors import run_recipe
 
 
 def main(argv: list[str]) -> Path:
-    """Write the shards of a manifest, and their index when all are whole.
-
-    Parameters
-    ----------
-    argv : list of str
-        Command line without the program's name.
-
-    Returns
-    -------
-    Path
-        The index.
-    """
+    """Write the shards of a manifest, and their index when all are whole."""
     options = parse(argv)
     shares = options.valid_share, options.test_share
     splits = manifest_splits(options.manifest, *shares)
