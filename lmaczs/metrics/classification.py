@@ -1,4 +1,4 @@
-"""Zero-shot classification of labelled clips: how often it is right."""
+"""Accuracy of the zero-shot classification of labelled clips."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
     scores : Tensor [N, K]
         Similarities or probabilities of K classes.
     target : Tensor [N]
-        Index of the right one.
+        Index of the right class.
 
     Returns
     -------
     Tensor [N]
-        0 where the right class is first. A tie and NaN count against the model: one
-        that gives every class the same score is never right.
+        In [0, K - 1], 0 where the right class is first. Ties and NaN count against the
+        model: equal scores for all classes are never right.
     """
     less = scores < scores.gather(1, target[:, None])
     return scores.shape[1] - 1 - less.sum(1)
@@ -40,28 +40,26 @@ def accuracies(
     subset: Sequence[str],
     name: str = "esc10",
 ) -> dict[str, float]:
-    """Accuracy of some labels' clips among these labels, and of the others among all.
+    """Accuracy of a subset's clips among its labels, of the others among all labels.
 
     Parameters
     ----------
     similarities : Tensor [N, K]
         Cosines of clips and labels.
     target : Tensor [N]
-        Index of the right one.
+        Index of the right label.
     labels : sequence of str
         K labels.
     subset : sequence of str
-        Labels whose clips are classified among themselves; ignored unless all of them
-        are among `labels`.
+        Ignored unless all of them are among `labels`.
     name : str
-        Of the subset.
+        Name of the subset in the result.
 
     Returns
     -------
     dict
-        accuracy_<name> among the subset; accuracy_other and top5_other of the other
-        clips among all labels, called accuracy_all and top5_all where the subset is
-        ignored. Without clips there is no figure.
+        Fractions in [0, 1]: accuracy_<name>, accuracy_other and top5_other;
+        accuracy_all and top5_all where the subset is ignored. Left out without clips.
     """
     if not set(subset) <= set(labels):
         return hit_rates(similarities, target, "all")
@@ -76,21 +74,9 @@ def accuracies(
 
 
 def hit_rates(similarities: Tensor, target: Tensor, name: str) -> dict[str, float]:
-    """How often the right label is first, and among the first five.
+    """``accuracy_<name>`` and ``top5_<name>`` of a set of clips; empty without clips.
 
-    Parameters
-    ----------
-    similarities : Tensor [N, K]
-        Cosines of clips and labels.
-    target : Tensor [N]
-        Index of the right one.
-    name : str
-        Of the clips; part of the keys.
-
-    Returns
-    -------
-    dict
-        accuracy_<name> and top5_<name>; empty without clips.
+    Of cosines [N, K] and the indices [N] of the right labels; fractions in [0, 1].
     """
     if not len(target):
         return {}

@@ -5,14 +5,14 @@ others'. Probabilities are p = softmax(logit_scale * similarities to the label p
 and of the class that the model predicts on the input, ŷ = argmax p,
 
     c   is p[ŷ] on the input,
-    o   is p[ŷ] on the masked-in signal, what the mask keeps,
-    r   is p[ŷ] on the masked-out signal, what the mask leaves out.
+    o   is p[ŷ] on the masked-in signal,
+    r   is p[ŷ] on the masked-out signal.
 
-A mask that is all zero or constant, a certain prediction and a silent signal have
-values that are stated below; NaN is never returned for finite arguments.
+Masks that are zero or constant, certain predictions and silence have the values stated
+below; finite arguments never give NaN.
 
-`METRICS` is the one place where a metric is added: results.csv, per_clip.csv, the
-printed tables, the metrics of validation and test, and model cards follow it.
+To add a metric, add it to `METRICS`: results.csv, per_clip.csv, the printed tables, the
+metrics of validation and test, and model cards follow it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class MaskedPredictions:
     input : Tensor [B, K]
         Class probabilities on the input.
     masked_in : Tensor [B, K]
-        On what the masks keep.
+        On the masked-in signals.
     masked_out : Tensor [B, K]
-        On what they leave out.
+        On the masked-out signals.
     masks : Tensor [B, F, T]
         In [0, 1].
     labels : Tensor [B], optional
@@ -53,7 +53,7 @@ class MaskedPredictions:
     Raises
     ------
     ValueError
-        If these are not about the same clips and classes.
+        If the numbers of clips or classes differ.
     """
 
     input: Tensor
@@ -73,12 +73,12 @@ class MaskedPredictions:
 
     @property
     def o(self) -> Tensor:
-        """The same class's probability [B] on what the masks keep."""
+        """Probability [B] of the same class on the masked-in signals."""
         return self._predicted(self.masked_in)
 
     @property
     def r(self) -> Tensor:
-        """The same class's probability [B] on what the masks leave out."""
+        """Probability [B] of the same class on the masked-out signals."""
         return self._predicted(self.masked_out)
 
     def _predicted(self, probs: Tensor) -> Tensor:
@@ -88,37 +88,37 @@ class MaskedPredictions:
 def class_probabilities(
     audio_embeddings: Tensor, text_embeddings: Tensor, logit_scale: float | Tensor
 ) -> Tensor:
-    """Turn embeddings into the zero-shot classifier's probabilities.
+    """Probabilities of the zero-shot classifier.
 
     LMAC-ZS, eq. 9, writes the softmax without a factor. CLAP was trained with one, and
     AD, AG and FF change by an order of magnitude with it.
 
     Parameters
     ----------
-    audio_embeddings : Tensor
-        One per clip, ``[B, D]``, unit norm.
-    text_embeddings : Tensor
-        One per label prompt, ``[K, D]``, unit norm.
+    audio_embeddings : Tensor [B, D]
+        Unit norm.
+    text_embeddings : Tensor [K, D]
+        Of the label prompts, unit norm.
     logit_scale : float | Tensor
         The checkpoint's factor on cosine similarities (already exponentiated).
 
     Returns
     -------
-    Tensor
-        softmax(logit_scale * similarity), ``[B, K]``; each row sums to 1.
+    Tensor [B, K]
+        softmax(logit_scale * similarity).
     """
     return torch.softmax(logit_scale * audio_embeddings @ text_embeddings.T, dim=1)
 
 
 def average_increase(c: Tensor, o: Tensor) -> Tensor:
-    """AI, 100 [o > c]: whether the model is surer of the explanation alone. [B], %."""
+    """AI, 100 [o > c]: whether the masked-in signal raises the probability. [B], %."""
     return 100.0 * (o > c).to(c.dtype)
 
 
 def average_drop(c: Tensor, o: Tensor) -> Tensor:
-    """AD, 100 relu(c - o) / c: the part of the confidence that is lost. [B], %.
+    """AD, 100 relu(c - o) / c: fraction of the probability that is lost. [B], %.
 
-    Where c = 0 there is nothing to lose: 0.
+    0 where c = 0.
     """
     return 100.0 * ratio_or_zero(relu(c - o), c)
 
@@ -129,8 +129,7 @@ def average_drop_speechbrain(input_probs: Tensor, masked_probs: Tensor) -> Tenso
     The recipe (``compute_AD`` in recipes/ESC50/interpret/interpreter_brain.py) puts
     probabilities through a second softmax, q = softmax(p), and returns
     100 relu(q[ŷ] - q'[ŷ]) / q[ŷ]. That flattens them: losing all of a certain class
-    reads 100 (1 - 1/e) = 63.2 instead of 100. For comparison with tables made by that
-    recipe only.
+    gives 100 (1 - 1/e) = 63.2 instead of 100. Only for comparison with such tables.
     """
     flat_input, flat_masked = input_probs.softmax(1), masked_probs.softmax(1)
     # Its argmax comes after the second softmax, which may round two classes together.
@@ -140,29 +139,29 @@ def average_drop_speechbrain(input_probs: Tensor, masked_probs: Tensor) -> Tenso
 
 
 def average_gain(c: Tensor, o: Tensor) -> Tensor:
-    """AG, 100 relu(o - c) / (1 - c): the part of the missing confidence won. [B], %.
+    """AG, 100 relu(o - c) / (1 - c): fraction of the missing probability won. [B], %.
 
-    Where c = 1 there is nothing to win: 0.
+    0 where c = 1.
     """
     return 100.0 * ratio_or_zero(relu(o - c), 1.0 - c)
 
 
 def faithfulness(c: Tensor, r: Tensor) -> Tensor:
-    """FF, c - r: what confidence goes with the explanation. [B]."""
+    """FF, c - r: drop of the probability without the explanation. [B], -1 to 1."""
     return c - r
 
 
 def input_fidelity(input_probs: Tensor, masked_probs: Tensor) -> Tensor:
-    """Fid-In, [argmax under the mask = ŷ]: whether the decision stays. [B]."""
+    """Fid-In, [argmax under the mask = ŷ]: whether the prediction stays. [B]."""
     return (masked_probs.argmax(1) == input_probs.argmax(1)).to(input_probs.dtype)
 
 
 def sparseness(mask: Tensor) -> Tensor:
     """SPS, the Gini index of a mask [B, F, T]: whether few cells hold most of it. [B].
 
-    With the n cells sorted upwards, sum_i (2 i - n - 1) m_(i) / (n sum m). A constant
-    mask has 0; so has the all-zero mask, whose cells are alike too, as in quantus. No
-    other clip's scale enters, unlike quantus's batch maximum.
+    With the n cells in ascending order, sum_i (2 i - n - 1) m_(i) / (n sum m). A
+    constant mask, the all-zero one included, has 0, as in quantus. Unlike there, no
+    other clip's scale enters (quantus divides by the batch maximum).
     """
     cells = mask.flatten(1).float().sort(dim=1).values
     n = cells.shape[1]
@@ -174,10 +173,10 @@ def sparseness(mask: Tensor) -> Tensor:
 
 
 def complexity(mask: Tensor) -> Tensor:
-    """COMP, the entropy of a mask [B, F, T] as a distribution: how far it spreads. [B].
+    """COMP, the entropy of a mask [B, F, T] as a distribution, in nats. [B].
 
-    -sum q ln q with q = m / sum m, in nats. quantus has NaN for the all-zero mask;
-    here it has ln n, the value of every constant mask however faint, so that a mask
+    -sum q ln q with q = m / sum m: how far the mask spreads. quantus has NaN for the
+    all-zero mask; here it has ln n, the value of every constant mask, so that a mask
     that collapses is neither dropped from an average nor rewarded.
     """
     cells = mask.flatten(1).float()
@@ -187,10 +186,7 @@ def complexity(mask: Tensor) -> Tensor:
 
 
 def mask_mean(mask: Tensor) -> Tensor:
-    """MM, the mean of a mask [B, F, T]: how much it keeps. [B].
-
-    Of two equally faithful masks the one with the lower value says more.
-    """
+    """MM, the mean of a mask [B, F, T]: how much it keeps. [B]."""
     return mask.mean((1, 2))
 
 

@@ -1,9 +1,8 @@
 """How well a mask finds a source whose place is known: one value per sample.
 
 In a sum the two sources are known as waveforms, in a sequence as stretches of time.
-The source that the prompt names is the target, the other one the interference.
-
-`LOCALISATION` is the one place where such a metric is added.
+The source that the prompt names is the target, the other one the interference. To add a
+metric, add it to `LOCALISATION`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class LocatedMasks:
     inside : Tensor [B, T]
         True in the frames of the target.
     explanations : Tensor [B, samples]
-        What the masks keep, as waveforms.
+        The masked-in signals.
     mixtures : Tensor [B, samples]
         What was explained.
     targets : Tensor [B, samples]
@@ -59,12 +58,10 @@ class LocatedMasks:
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Compute the scale-invariant signal-to-distortion ratio of waveforms.
+    """Scale-invariant signal-to-distortion ratio of waveforms.
 
     10 log10 (|a s|^2 / |e - a s|^2) with a = <e, s> / |s|^2, of the signals without
-    their means. -60 to 60 dB, where it is cut so that a perfect or a silent estimate
-    keeps an average finite. A silent (or constant) estimate or reference has nothing
-    in common with the other: -60 dB.
+    their means.
 
     Parameters
     ----------
@@ -76,7 +73,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     Returns
     -------
     Tensor [B]
-        dB.
+        dB, clipped to -60 ... 60 so that averages are finite; -60 where estimate or
+        reference is silent or constant.
 
     Raises
     ------
@@ -95,20 +93,18 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def si_sdr_improvement(estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
-    """Compute by how much an explanation is nearer to a source than the mixture is.
+    """SI-SDR of an explanation less that of the mixture, towards the same source.
 
-    si_sdr(estimate, reference) - si_sdr(mixture, reference), of waveforms
-    [B, samples]: [B] in dB, 0 for keeping everything.
+    Of waveforms [B, samples]: [B] in dB, 0 for keeping everything.
     """
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
 
 def mass_on_source(mask: Tensor, target_power: Tensor, other_power: Tensor) -> Tensor:
-    """Compute the fraction of the mask, weighted by power, that lies on the target.
+    """Fraction of the mask, weighted by power, that lies on the target.
 
     sum(M P_target) / sum(M (P_target + P_other)), of tensors [B, F, T]: [B] in [0, 1].
-    Keeping everything has the target's fraction of the mixture's power. Where the mask
-    keeps no power, nothing lies on the target: 0.
+    A mask of ones gives the target's fraction of the power; one that keeps none, 0.
     """
     require_equal_shapes(mask, target_power, other_power)
     on_target = (mask * target_power).sum((1, 2))
@@ -116,7 +112,7 @@ def mass_on_source(mask: Tensor, target_power: Tensor, other_power: Tensor) -> T
 
 
 def mass_in_region(mask: Tensor, power: Tensor, region: Tensor) -> Tensor:
-    """Compute the fraction of the mask, weighted by power, in the target's frames.
+    """Fraction of the mask, weighted by power, in the target's frames.
 
     sum over the region (M P) / sum(M P), of M and P [B, F, T] and a region [B, T] that
     is True where the target is: [B] in [0, 1]. Where the mask keeps no power: 0.
@@ -127,7 +123,7 @@ def mass_in_region(mask: Tensor, power: Tensor, region: Tensor) -> Tensor:
 
 
 def pointing_game(mask: Tensor, power: Tensor, inside: Tensor) -> Tensor:
-    """Whether the frame that the mask keeps most energy of is the target's.
+    """Whether the frame with the most masked-in energy is one of the target's.
 
     Of a mask and the mixture's power [B, F, T] and the target's frames [B, T]: [B], 0
     or 1; 0 where the mask keeps nothing.
@@ -138,7 +134,7 @@ def pointing_game(mask: Tensor, power: Tensor, inside: Tensor) -> Tensor:
 
 
 def temporal_iou(mask: Tensor, inside: Tensor, fraction: float = 0.5) -> Tensor:
-    """Intersection over union in time of what the mask keeps and where the target is.
+    """Intersection over union, in time, of kept frames and the target's.
 
     Parameters
     ----------
@@ -148,7 +144,7 @@ def temporal_iou(mask: Tensor, inside: Tensor, fraction: float = 0.5) -> Tensor:
         1 in frames of the target, 0 elsewhere.
     fraction : float
         A frame counts as kept where the mask's mean over frequency exceeds this
-        fraction of its highest value over time.
+        fraction of its maximum over time.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a metric is: a name, a direction, a function of a batch and its source."""
+"""Metrics as table columns: name, direction, function of a batch, source."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Column:
     Attributes
     ----------
     name : str
-        As CSV files and tables have it.
+        In CSV files and tables.
     better : {"higher", "lower"}, optional
-        Which of two values is the better one; None for what only describes.
+        None for a column that only describes.
     digits : int
         After the point, in printed tables.
     printed : bool
@@ -49,7 +49,7 @@ class Metric(Column, Generic[Batch]):
     limits : tuple of float
         Lowest and highest value.
     needs_labels : bool
-        Whether it can be computed of labelled clips only.
+        Whether it needs labelled clips.
     """
 
     compute: Callable[[Batch], Tensor]
@@ -60,7 +60,7 @@ class Metric(Column, Generic[Batch]):
 
 
 def by_name(*metrics: Metric[Batch]) -> dict[str, Metric[Batch]]:
-    """Registry of metrics: add to it what is to appear in every table."""
+    """Make a registry of metrics; its entries appear in every table."""
     return {metric.name: metric for metric in metrics}
 
 
@@ -70,12 +70,12 @@ def values_of(metrics: Mapping[str, Metric[Batch]], batch: Batch) -> dict[str, T
 
 
 def ratio_or_zero(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide by what is at least 0; the ratio to 0 is 0."""
+    """Divide by a `whole` of at least 0; a ratio to 0 is 0."""
     return part / torch.where(whole > 0, whole, 1.0) * (whole > 0)
 
 
 def require_equal_shapes(*tensors: Tensor | None) -> None:
-    """Raise ValueError where shapes differ: nothing is broadcast. None is left out."""
+    """Raise ValueError where shapes differ: nothing is broadcast. None is skipped."""
     shapes = {tuple(t.shape) for t in tensors if t is not None}
     if len(shapes) > 1:
         raise ValueError(f"These shapes must be equal: {sorted(shapes)}.")

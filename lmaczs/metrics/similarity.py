@@ -1,4 +1,4 @@
-"""How alike two masks are."""
+"""Similarity of two masks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Structural similarity of masks, mean over the windows that fit.
+    """Structural similarity of masks [B, F, T] in [0, 1]: [B], -1 to 1.
 
-    Parameters
-    ----------
-    first : Tensor [B, F, T]
-        In [0, 1].
-    second : Tensor [B, F, T]
-        In [0, 1].
-
-    Returns
-    -------
-    Tensor [B]
-        -1 to 1, 1 for equal masks; Gaussian windows of deviation 1.5, range 1.
-
-    References
-    ----------
-    Wang et al., "Image Quality Assessment: From Error Visibility to Structural
+    Mean over the Gaussian windows of deviation 1.5 cells that fit; range 1. Equal masks
+    have 1. Wang et al., "Image Quality Assessment: From Error Visibility to Structural
     Similarity", IEEE TIP 2004.
     """
     require_equal_shapes(first, second)
@@ -55,21 +42,10 @@ def _windowed(cells: Tensor) -> Tensor:
 
 
 def soft_iou(first: Tensor, second: Tensor) -> Tensor:
-    """What two masks have in common, of what either of them keeps.
+    """``sum(min) / sum(max)`` of two masks [B, F, T] in [0, 1]: [B] in [0, 1].
 
-    SSIM is high where both masks are empty; this is not.
-
-    Parameters
-    ----------
-    first : Tensor [B, F, T]
-        In [0, 1].
-    second : Tensor [B, F, T]
-        In [0, 1].
-
-    Returns
-    -------
-    Tensor [B]
-        ``sum(min) / sum(max)``, in [0, 1]; 1 for two that keep nothing.
+    1 for two masks that keep nothing. SSIM is high where both masks are empty; this is
+    not.
     """
     require_equal_shapes(first, second)
     common = torch.minimum(first, second).sum((1, 2))
