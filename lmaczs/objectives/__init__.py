@@ -1,1 +1,1 @@
-"""What a mask decoder is trained for: the papers' terms, ours, and their sums."""
+"""Loss terms of the papers and our own, and their weighted sums."""

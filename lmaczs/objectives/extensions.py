@@ -1,6 +1,7 @@
 """Terms that are ours, not the papers': pure functions.
 
-In the notation of `lmaczs.objectives.paper`; every term returns one value per clip.
+In the notation of `lmaczs.objectives.paper`, which defines `masks`, `text`, `present`
+and `masked`; every term returns one value per clip.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MOST = 1e3
 
 
 def mask_diversity_term(masks: Tensor, text: Tensor) -> Tensor:
-    """Masks of two prompts should be no more alike than the prompts are.
+    """Masks of two prompts should be no more similar than the prompts are.
 
     ``relu(cos(M_ij, M_kj) - max(0, t_i . t_k))``, mean over the pairs i < k: a cosine
     of masks, one-sided. D of LMAC-ZS, eq. 7, is another term,
@@ -32,7 +33,7 @@ def mask_diversity_term(masks: Tensor, text: Tensor) -> Tensor:
     Returns
     -------
     Tensor [B]
-        0 where there is one prompt only.
+        In [0, 1]; 0 where there is one prompt only.
     """
     prompts = masks.shape[1]
     if prompts == 1:
@@ -55,21 +56,20 @@ def absent_term(
 
     ``relu(1 - relu(C_ij) / a) (mean(M_ij) + sum(M_ij * S_j)) / 2``, mean over absent
     prompts: area and power `S` both count, for a few cells may hold most of the power.
-    Where the model agrees with an absent prompt, its mask may show with what.
+    Where the model agrees with an absent prompt, its mask may show the evidence.
 
     Parameters
     ----------
     masks : Tensor [B, P, F, T]
         In [0, 1].
     power : Tensor [B, F, T]
-        Of the clip, as fractions of its sum.
+        ``S_j``: of the clip, as fractions of its sum.
     present : Tensor [B, P], bool
         Which prompts sound in the clip.
     original : Tensor [B, P]
         ``C_ij``.
     absent_cosine : float
-        ``a``: cosine from which the model takes a prompt for present. It belongs to
-        the checkpoint.
+        ``a``, the checkpoint's: cosine from which the model takes a prompt for present.
 
     Returns
     -------
@@ -84,41 +84,19 @@ def absent_term(
 def masked_out_similarity_term(masked_out: Tensor, text: Tensor) -> Tensor:
     """The masked-out signal should not be similar to the prompt.
 
-    ``relu(t_j . f((1 - M_jj) * X_j))``.
-
-    Parameters
-    ----------
-    masked_out : Tensor [B, D]
-        ``f((1 - M_jj) * X_j)``, unit norm.
-    text : Tensor [B, D]
-        The first prompt, unit norm.
-
-    Returns
-    -------
-    Tensor [B]
+    ``relu(t_j . f((1 - M_jj) * X_j))`` of the embeddings `masked_out` [B, D] and the
+    first prompts' `text` [B, D], unit norm: Tensor [B] in [0, 1].
     """
     return (text * masked_out).sum(-1).relu()
 
 
 def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
-    """The mask of one source should not carry another.
+    """The mask of one source should not keep another.
 
     ``relu(t_k . f(M_ij * X_j) - max(0, t_i . t_k))``, mean over the ordered pairs of
     prompts i and k that are both present: a mixture's masks separate its sources.
-
-    Parameters
-    ----------
-    masked : Tensor [B, P, D]
-        ``f(M_ij * X_j)``, unit norm.
-    text : Tensor [B, P, D]
-        Unit norm.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-
-    Returns
-    -------
-    Tensor [B]
-        0 where fewer than two prompts are present.
+    `masked` and `text` have unit norm. Tensor [B] in [0, 1]; 0 where fewer than two
+    prompts are present.
     """
     carried = masked @ text.transpose(1, 2)
     between_texts = (text @ text.transpose(1, 2)).relu()
@@ -128,24 +106,11 @@ def leakage_term(masked: Tensor, text: Tensor, present: Tensor) -> Tensor:
 
 
 def interference_term(masks: Tensor, interference: Tensor, present: Tensor) -> Tensor:
-    """What else sounds in a clip should be masked out.
+    """The interference of each present prompt should be masked out.
 
-    ``sum(M_ij * O_ij)``, mean over present prompts. The parts of a training mixture,
-    and added noise, are known.
-
-    Parameters
-    ----------
-    masks : Tensor [B, P, F, T]
-        In [0, 1].
-    interference : Tensor [B, P, F, T]
-        See `lmaczs.objectives.source_power.SourcePower`.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-
-    Returns
-    -------
-    Tensor [B]
-        In [0, 1]: fraction of a clip's power that a mask keeps and should not.
+    ``sum(M_ij * O_ij)``, mean over present prompts. Known for training mixtures and
+    added noise: `interference` [B, P, F, T] is that of `SourcePower`. Tensor [B] in
+    [0, 1]: fraction of a clip's power that a mask wrongly keeps.
     """
     return mean_where((masks * interference).sum((2, 3)), present)
 
@@ -154,21 +119,9 @@ def omission_term(masks: Tensor, target: Tensor, present: Tensor) -> Tensor:
     """A prompt's own source should be masked in.
 
     ``sum((1 - M_ij) * S_ij)``, mean over present prompts: with `interference_term` the
-    distance, weighted by power, from the mask that separates the sources.
-
-    Parameters
-    ----------
-    masks : Tensor [B, P, F, T]
-        In [0, 1].
-    target : Tensor [B, P, F, T]
-        See `lmaczs.objectives.source_power.SourcePower`.
-    present : Tensor [B, P], bool
-        Which prompts sound in the clip.
-
-    Returns
-    -------
-    Tensor [B]
-        In [0, 1]: fraction of a clip's power that a mask leaves out and should keep.
+    distance, weighted by power, from the mask that separates the sources. `target`
+    [B, P, F, T] is that of `SourcePower`. Tensor [B] in [0, 1]: fraction of a clip's
+    power that a mask wrongly leaves out.
     """
     return mean_where(((1 - masks) * target).sum((2, 3)), present)
 
@@ -184,9 +137,9 @@ def masked_in_contrast_term(
     """The masked-in signal should be classified as the prompt.
 
     ``-log(exp(s C^_ij) / (exp(s C^_ij) + sum_k exp(s t_k . f(M_ij * X_j))))``, mean
-    over present prompts; k runs over the classes that mean something else than the
-    prompt. It is L-MAC's masked-in term for any prompt; unlike `similarity_term` it
-    has no minimum at the input's similarity.
+    over present prompts; k runs over the classes that differ in meaning from prompt i.
+    It is L-MAC's masked-in term for any prompt; unlike `similarity_term` it has no
+    minimum at the input's similarity.
 
     Parameters
     ----------
@@ -221,8 +174,8 @@ def masked_out_contrast_term(
 ) -> Tensor:
     """The masked-out signal should be classified as any class but the prompt.
 
-    ``-log(1 - p)`` with the probability p of the prompt among the classes that mean
-    something else, in ``f((1 - M_jj) * X_j)``: L-MAC's masked-out term for any prompt,
+    ``-log(1 - p)``, where p is the probability of the prompt in ``f((1 - M_jj) * X_j)``
+    among the classes that differ in meaning: L-MAC's masked-out term for any prompt,
     bounded below. It is what FF measures.
 
     Parameters
@@ -241,7 +194,7 @@ def masked_out_contrast_term(
     Returns
     -------
     Tensor [B]
-        Not negative; 0 where no class means something else.
+        Not negative; 0 where every class means the same as the prompt.
     """
     pair = masked_out[:, None], text[:, None]
     log_odds = _log_odds(*pair, classes, logit_scale, same_prompt_cosine)[:, 0]
@@ -256,7 +209,7 @@ def _log_odds(
     logit_scale: float,
     same_prompt_cosine: float,
 ) -> Tensor:
-    """Of each prompt [B, P] against the classes that mean something else."""
+    """Of each prompt [B, P] against the classes that differ in meaning."""
     own = logit_scale * (embedding * text).sum(-1)
     others = logit_scale * (embedding @ classes.T)
     same = text @ classes.T > same_prompt_cosine

@@ -51,7 +51,7 @@ class Objective:
     Raises
     ------
     ObjectiveError
-        If there is no such objective or term, or no weight but 0.
+        If the objective or a term is unknown, or all weights are 0.
     """
 
     def __init__(
@@ -80,17 +80,9 @@ class Objective:
         return self.name == "lmac"
 
     def __call__(self, pairs: MaskedPairs) -> dict[str, Tensor]:
-        """Means of the terms over the clips, and their weighted sum ``loss``.
+        """Mean of each term over the clips, and their weighted sum ``loss``: scalars.
 
-        Parameters
-        ----------
-        pairs : MaskedPairs
-            With the optional fields that the objective `needs`.
-
-        Returns
-        -------
-        dict of str to Tensor
-            Scalars, by the terms' names.
+        `pairs` has the optional fields that the objective `needs`.
         """
         means = {
             name: TERMS[name].function(pairs, self.options).mean()
@@ -114,7 +106,7 @@ def make_objective(
         beside those mappings replaces that of the chosen objective, so
         ``--loss_weights="{sparsity: 3}"`` changes one and keeps the others.
     **options : Any
-        Of `TermOptions`.
+        Fields of `TermOptions`.
 
     Returns
     -------
@@ -123,7 +115,7 @@ def make_objective(
     Raises
     ------
     ObjectiveError
-        If a name is not known; the sentence has the nearest one.
+        If a name is unknown; the message suggests the nearest one.
     """
     blocks = {k: v for k, v in loss_weights.items() if isinstance(v, Mapping)}
     for name in blocks:
@@ -134,7 +126,7 @@ def make_objective(
 
 
 def require_known(option: str, name: str, known: Iterable[str]) -> None:
-    """Raise an ObjectiveError that has the nearest name where a name is not known."""
+    """Raise an ObjectiveError that suggests the nearest name for an unknown one."""
     if name in known:
         return
     near = get_close_matches(name, known, n=1)
@@ -169,9 +161,8 @@ def use_predicted_prompt(
     Returns
     -------
     tuple
-        Prompts [B, P, D]; which of them are present [B, P], which includes those that
-        mean the same as a prompt that was put in; and of which clips the first prompt
-        still means the same [B].
+        Prompts [B, P, D]; which of them are present [B, P], those that mean the same as
+        the new prompt included; whether the first prompt still means the same [B].
     """
     replaced = replaced.to(text.device)[:, None]
     first = torch.where(replaced, predicted, text[:, 0])

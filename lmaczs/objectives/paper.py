@@ -7,9 +7,8 @@ Notation of LMAC-ZS, for clip ``j`` and prompt ``i`` (eq. 5 is ``C_ij``)::
     M_ij     decoder(t_i, h_j)                     masks       [B, P, F, T]
     C^_ij    t_i . f(M_ij * X_j)                   masked      [B, P]
 
-Each row of a batch is a clip with P prompts; ``present`` [B, P] says which of them
-sound in it. Every term returns one value per clip, so that no term depends on what else
-is in the batch.
+Each row of a batch is a clip with P prompts; ``present`` [B, P] marks those that sound
+in it. Every term returns one value per clip, independent of the rest of the batch.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Sided = Literal["two-sided", "one-sided"]
 
 
 class ObjectiveError(LmaczsError, ValueError):
-    """An objective that cannot be made: which option of the YAML is wrong, the fix."""
+    """An objective that cannot be made: the wrong option of the YAML, and the fix."""
 
 
 def require_sides(absent_prompts: str, present_prompts: str, margin: float) -> None:
-    """Raise an ObjectiveError where `similarity_term` has no such option."""
+    """Raise an ObjectiveError for options that `similarity_term` does not have."""
     options = {"absent_prompts": absent_prompts, "present_prompts": present_prompts}
     for name, option in options.items():
         if option not in get_args(Sided):
@@ -49,7 +48,7 @@ def similarity_term(
 ) -> Tensor:
     """The similarity under the mask should be the one without it.
 
-    Two-sided it is ``| C^_ij - C_ij |``, the first term of LMAC-ZS, eq. 6, which takes
+    Two-sided it is ``| C^_ij - C_ij |``, the first term of LMAC-ZS, eq. 6, which treats
     all pairs of a batch alike. One-sided, which is ours, it is
     ``relu(C_ij + margin - C^_ij)`` for present prompts: separating a sound from others
     may raise its similarity, and with a margin it should; for absent ones
@@ -74,12 +73,12 @@ def similarity_term(
     Returns
     -------
     Tensor [B]
-        Mean over present prompts plus mean over absent ones.
+        Mean over present prompts plus mean over absent ones; not negative.
 
     Raises
     ------
     ObjectiveError
-        If an option is none of the two, or a margin would be ignored.
+        If a form is unknown, or a margin would be ignored.
     """
     require_sides(absent_prompts, present_prompts, margin)
     change = masked - original
@@ -101,35 +100,17 @@ def sparsity_term(masks: Tensor) -> Tensor:
 def masked_in_term(logits: Tensor, predicted: Tensor) -> Tensor:
     """L-MAC, eq. 2: the masked-in signal should be classified as the input was.
 
-    Parameters
-    ----------
-    logits : Tensor [B, K]
-        ``s * T f(M * X)``.
-    predicted : Tensor [B]
-        Index of the class predicted without a mask.
-
-    Returns
-    -------
-    Tensor [B]
-        Cross-entropy.
+    Cross-entropy [B] of `logits` [B, K], ``s * T f(M * X)``, and the index `predicted`
+    [B] of the class predicted without a mask. Not negative.
     """
     return nn.functional.cross_entropy(logits, predicted, reduction="none")
 
 
 def masked_out_term(logits: Tensor, predicted: Tensor) -> Tensor:
-    """L-MAC, eq. 2: the masked-out signal should not be classified so.
+    """L-MAC, eq. 2: the masked-out signal should not be classified as the input was.
 
-    Parameters
-    ----------
-    logits : Tensor [B, K]
-        ``s * T f((1 - M) * X)``.
-    predicted : Tensor [B]
-        Index of the class predicted without a mask.
-
-    Returns
-    -------
-    Tensor [B]
-        Negative cross-entropy.
+    Negative cross-entropy [B] of `logits` [B, K], ``s * T f((1 - M) * X)``, and the
+    index `predicted` [B] of the class predicted without a mask. Not bounded below.
     """
     return -masked_in_term(logits, predicted)
 

@@ -1,4 +1,4 @@
-"""Where a mixture's sources lie on the masks' grid, as fractions of its power."""
+"""Power of a mixture's sources on the masks' grid, as fractions of its power."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ from lmaczs.frontend import Domain, FrontEnd, cell_power
 class SourcePower(NamedTuple):
     """Power of each prompt's own source and of the rest, as fractions of their sum.
 
-    Attributes
-    ----------
-    target : Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
-        Power of a prompt's own source; 0 throughout where nothing else is known to
-        sound.
-    interference : Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
-        Power of the rest of the clip; 0 throughout where it is not known.
+    Both are Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain. `target` is 0
+    throughout where no other sound is known, `interference` where it is unknown.
     """
 
     target: Tensor
@@ -70,7 +65,7 @@ def source_power(
     spectrum : Tensor [B, F, T], complex64
         Their STFT.
     sources : Tensor [B, 2, samples]
-        The clip's part that is the first prompt's source, and the second's.
+        Sources of the first and the second prompt in the clip.
     prompts : int
         P.
     domain : {"mel", "stft", "waveform"}

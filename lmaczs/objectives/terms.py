@@ -91,18 +91,9 @@ class MaskedPairs:
 class TermOptions:
     """Options of the terms, under their names in the YAML.
 
-    Attributes
-    ----------
-    absent_cosine : float
-        See `absent_term`; it belongs to the CLAP checkpoint.
-    same_prompt_cosine : float
-        See `masked_in_contrast_term`; it belongs to the CLAP checkpoint.
-    absent_prompts : {"one-sided", "two-sided"}
-        See `similarity_term`.
-    present_prompts : {"one-sided", "two-sided"}
-        See `similarity_term`.
-    margin : float
-        See `similarity_term`.
+    `absent_cosine` (see `absent_term`) and `same_prompt_cosine` (see
+    `masked_in_contrast_term`) belong to the CLAP checkpoint; the others are those of
+    `similarity_term`.
     """
 
     absent_cosine: float
@@ -119,16 +110,9 @@ class TermOptions:
 class Term:
     """A term of an objective.
 
-    Attributes
-    ----------
-    function : callable
-        Of `MaskedPairs` and `TermOptions`; one value per clip, [B].
-    source : str
-        Equation of a paper, or "ours".
-    meaning : str
-        What it penalises, in one line.
-    needs : str, optional
-        Which of the optional fields of `MaskedPairs` it reads.
+    `function` gives one value per clip, [B]; `source` is the equation of a paper, or
+    "ours"; `meaning` is what it penalises, in one line; `needs` is the optional field
+    of `MaskedPairs` that it reads.
     """
 
     function: Callable[[MaskedPairs, TermOptions], Tensor]
