@@ -5,6 +5,13 @@
 >>> one = interpreter.interpret_file("out/scenes/dog_by_the_fire.wav", "dog")
 >>> one.similarity > 0.5
 True
+
+The method, in the order of the paper: `frontend` (waveform to log-mel, InputTf),
+`clap` (the frozen model, read by `clap_checkpoint`), `decoder` (the mask M(t, h)),
+`objectives` (its training losses), `explanation` (mask to sound), `interpreter`
+(SpeechBrain's interface); `prompts` and `hub` resolve prompts and model folders.
+Around it: `audio`, `data`, `metrics`, `training`, `evaluation`, `report`, `demo`,
+`cli`, `utils`, and `distillation`, which made the embedded CLAP.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The frozen CLAP: text embeddings, audio embeddings, multi-scale audio features.
 
 CLAP's audio encoder (HTS-AT) stacks `R` stretches of time on top of each other to get
-a square image, so a token grid as Hugging Face returns it is *not* (frequency, time).
-`unfold` puts it right; everything that leaves this module is (frequency, time).
+a square image: a token grid as Hugging Face returns it is *not* (frequency, time).
+All maps that this module returns are, by `unfold`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,12 @@ class AudioEncoding:
     embedding : Tensor [B, D]
         Unit norm.
     features : tuple of Tensor [B, C, f, t]
-        Patch embedding and output of every stage, fine to coarse, frequency low to
-        high, time in order; last, the embedding [B, D, f, t] of every place on
-        the coarsest grid, unit norm, in the texts' space. Together they are `h` of the
-        paper.
+        `h` of the paper: patch embedding and output of every stage, fine to coarse,
+        frequency low to high; last, the audio embedding [B, D, f, t] of each location
+        on the coarsest grid, unit norm, comparable with text embeddings.
     last : Tensor [B, C, f, t]
-        The last stage after its norm. The embedding is computed from it, so that its
-        gradient is the model's own (Grad-CAM).
+        The last stage after its norm, from which `embedding` is computed (for
+        Grad-CAM's gradient).
     """
 
     embedding: Tensor
@@ -55,9 +54,9 @@ class AudioEncoding:
 
 
 class FrozenClap(nn.Module):
-    """A CLAP checkpoint that never changes: no gradient to weights, always eval mode.
+    """A CLAP checkpoint without gradients to its weights, always in eval mode.
 
-    Gradients do flow through it to its input.
+    Gradients flow through it to its input.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ class FrozenClap(nn.Module):
     tokenizer : PreTrainedTokenizerBase
         The checkpoint's own.
     cached_prompts : int
-        Most text embeddings that are kept; beyond it the cache starts anew.
+        Most text embeddings in the cache; it is emptied before it would exceed them.
     """
 
     def __init__(
@@ -99,9 +98,8 @@ class FrozenClap(nn.Module):
     ) -> FrozenClap:
         """Load a checkpoint from a folder, or by Hub id; see `hub.local_folder`.
 
-        A folder is never looked up on the network. FileNotFoundError if there is no
-        such folder or it holds no CLAP checkpoint, ClapError if that is damaged, see
-        `load_checkpoint`.
+        FileNotFoundError if there is no such folder or it holds no CLAP checkpoint;
+        ClapError if that is damaged, see `load_checkpoint`.
         """
         return cls(*load_checkpoint(local_folder(source, relative_to) or source))
 
@@ -111,7 +109,7 @@ class FrozenClap(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         device: torch.device = self.model.logit_scale_a.device
         return device
 
@@ -131,15 +129,15 @@ class FrozenClap(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings of prompts; each distinct prompt is encoded once, by itself.
+        """Text embeddings `t` of the paper; each distinct prompt is encoded once.
 
-        An embedding depends on its prompt alone, to the last bit: in a batch, padding
-        and matrix sizes would make it depend on the other prompts.
+        Prompts are encoded one by one: in a batch, padding and matrix sizes would
+        change an embedding in its last bits with the other prompts.
 
         Parameters
         ----------
         prompts : sequence of str
-            Sentences, as the text tower reads them.
+            Whole sentences, see `lmaczs.prompts.to_sentence`.
 
         Returns
         -------
@@ -149,7 +147,7 @@ class FrozenClap(nn.Module):
         Raises
         ------
         TypeError
-            If one string is given, whose letters would be taken for prompts.
+            If `prompts` is one string.
         """
         if isinstance(prompts, str):
             raise TypeError(f"prompts is a text; give a list of prompts: [{prompts!r}]")
@@ -172,7 +170,7 @@ class FrozenClap(nn.Module):
         return embedding.cpu()
 
     def _check_text_tower(self) -> float:
-        """Mean cosine of unrelated prompts; a collapsed tower makes 1 of it."""
+        """Mean cosine of unrelated prompts: about 1 for a collapsed text tower."""
         embeddings = self.encode_text(UNRELATED)
         off_diagonal = ~torch.eye(len(UNRELATED), dtype=torch.bool)
         spread = float((embeddings @ embeddings.T).cpu()[off_diagonal].mean())

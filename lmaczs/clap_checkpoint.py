@@ -1,7 +1,6 @@
-"""Reading a CLAP checkpoint: whole and finite, or refused in one sentence.
+"""Reading a CLAP checkpoint; one with missing or broken weights is refused.
 
-transformers draws the weights that a checkpoint lacks at random and prints a table;
-figures would then be those of random weights.
+transformers initialises missing weights at random, and results would be meaningless.
 """
 
 from __future__ import annotations
@@ -51,16 +50,15 @@ def load_checkpoint(
     Returns
     -------
     tuple
-        Model in single precision, feature extractor, tokenizer.
+        Model in float32, feature extractor, tokenizer.
 
     Raises
     ------
     FileNotFoundError
         If a folder holds no config.json.
     ClapError
-        If a file is missing or damaged, if the Hub cannot be reached or has no such
-        repository, or if weights are missing, of another shape than config.json gives
-        them, or NaN or infinite.
+        If a file is missing or damaged, the Hub cannot be reached or has no such
+        repository, or weights are missing, misshapen or not finite.
     """
     name = str(source)
     local = os.path.isdir(name)
@@ -107,8 +105,8 @@ def _require_whole(
 ) -> None:
     """Refuse random, misshapen and non-finite weights; extra ones are only logged.
 
-    What is no floating-point number (position_ids, relative_position_index, counters)
-    follows from config.json: older checkpoints lack it, or have it otherwise.
+    Integer buffers (position_ids, relative_position_index) follow from config.json, and
+    older checkpoints lack them or hold others.
     """
     learnt = {key: w for key, w in weights.items() if w.is_floating_point()}
     missing, reshaped = report["missing_keys"], report["mismatched_keys"]
@@ -145,7 +143,7 @@ def _first_sentence(error: Exception) -> str:
 
 @contextmanager
 def _without_its_report() -> Iterator[None]:
-    """Keep transformers' table of such weights off the screen: a sentence follows."""
+    """Suppress transformers' table of missing weights; an error names them instead."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

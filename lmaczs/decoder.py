@@ -1,16 +1,14 @@
 """The mask decoder: M(t, h) of LMAC-ZS, with layers of ours (LMAC-ZS+).
 
-A text embedding and the features of every stage of the audio encoder go in, a mask
-comes out. The text conditions every scale (FiLM, Perez et al., 2018); injected only
-once, it is ignored and the decoder masks the loudest source. A map of the similarity
-of text and audio in every place is added at every scale, so that masks generalise to
-prompts that were not in the training.
+A mask from a text embedding and the features of every stage of the audio encoder. The
+text conditions every scale (FiLM, Perez et al., 2018); injected only once, it is
+ignored and the decoder masks the loudest source. A per-location similarity map of text
+and audio is added at every scale, so that masks generalise to unseen prompts.
 
-The last layer has a cell for every fourth mel band and frame, which is finer than the
-encoder's patches, and two values in it: how much of the place is kept, and how much
-that depends on the level of each of its cells, so that a mask follows a sound through
-its pauses and between its partials. The mask is carried to the STFT's bins by
-interpolation (`FrontEnd.expand_mask`).
+The last layer predicts two values for every 4 x 4 cells of the log-mel, finer than the
+encoder's patches: a logit, and its slope over the level of each cell, so that a mask
+follows a sound through its pauses and between its partials. The mask is interpolated
+to the STFT's bins (`FrontEnd.expand_mask`).
 """
 
 from __future__ import annotations
@@ -34,10 +32,9 @@ from lmaczs.utils.errors import InputError
 class MaskDecoder(nn.Module):
     """Decode a mask from a prompt's embedding and a clip's features.
 
-    There is no BatchNorm: its statistics would differ between processes, and a mask
-    would depend on its batch. An exported folder names `clap`, `domain` and `width`
-    alone: what else differs from its default is to be written into its
-    hyperparams.yaml.
+    Without BatchNorm, which would make a mask depend on its batch. An exported folder
+    names `clap`, `domain` and `width` alone; any other argument that differs from its
+    default has to be added to its hyperparams.yaml.
 
     Parameters
     ----------
@@ -48,32 +45,30 @@ class MaskDecoder(nn.Module):
     width : int
         Channels at the coarse scales, a multiple of `groups`.
     stride : int
-        Mel bands, and frames, to a cell of the last layer.
+        Mel bands, and frames, per cell of the last layer.
     groups : int
-        Of every GroupNorm.
+        Groups of every GroupNorm.
     similarity_gain : float
-        Factor of the similarity maps: cosines are small beside normed features.
+        Factor of the similarity maps: cosines are small beside normalised features.
     floor_db : float
-        Level of the log-mel, dB, that enters as -1.
+        Log-mel level, dB, that is scaled to -1.
     range_db : float
-        Decibels above it that enter as 0.
+        dB above `floor_db` that are scaled to 0.
     threshold : float
         Mask values above it become 1, with the sigmoid's gradient (straight-through):
-        what a mask of 0.9 leaves out is only 20 dB weaker, and the model still
-        detects it.
+        the residual of a mask of 0.9 is only 20 dB down, and the model still detects
+        it.
     training_threshold : float
-        The same while training; higher, to keep the forward pass close to the mask.
+        `threshold` in training; higher, to keep the forward pass close to the mask.
     initial_logit : float
-        Of a new decoder's masks, which keep nearly everything. From half-way, training
-        ends at a faint mask that is the same everywhere: a gain hardly changes an
-        embedding.
+        Logit of a new decoder's masks, which keep nearly everything. From 0, training
+        ends at a faint constant mask, since a gain hardly changes an embedding.
     initial_slope : float
-        Change of a new decoder's logit with the level of a cell, for 20 dB.
+        Change of a new decoder's logit per 20 dB of a cell's level.
 
     Attributes
     ----------
     domain : str
-        As given.
     """
 
     def __init__(
@@ -122,21 +117,21 @@ class MaskDecoder(nn.Module):
     def forward(
         self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
     ) -> Tensor:
-        """Decode masks of every prompt for every clip.
+        """Decode a mask for every clip and prompt.
 
         Parameters
         ----------
         text : Tensor [B, P, D]
             Unit-norm embeddings of P prompts for each clip.
         features : tuple of Tensor [B, C, f, t]
-            From `FrozenClap.audio_features`, fine to coarse.
+            `AudioEncoding.features`.
         log_mel : Tensor [B, C, T, n_mels]
-            The encoder's input, dB: the finest of the features.
+            The encoder's input, dB.
 
         Returns
         -------
         Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
-            In [0, 1], on the input grid (see `lmaczs.frontend`).
+            In [0, 1], on the input grid of `lmaczs.frontend`.
         """
         batch, prompts = text.shape[:2]
         flat, places = text.flatten(0, 1), features[-1]
@@ -153,8 +148,7 @@ class MaskDecoder(nn.Module):
         cells = (sound - self.floor_db) / self.range_db - 1
         cells = self.listen(_pad(cells, self.missing))
         x = resize(self.narrow(x), cells) + _per_prompt(cells, prompts)
-        # added, since the norm in it removes what is the same everywhere: how present
-        # a prompt is
+        # residual: FiLM's norm removes constants, such as how present a prompt is
         drawn = self.draw(x + self.film(x, flat))
         level = _per_prompt(relative_level(sound), prompts)
         mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
@@ -163,9 +157,8 @@ class MaskDecoder(nn.Module):
     def _mask_of(self, drawn: Tensor, level: Tensor) -> Tensor:
         """Mask on the mel grid: a sigmoid, and 1 above the threshold.
 
-        The gradient is the sigmoid's throughout. Of a sigmoid that is stretched beyond
-        1 and cut, the level in dB of what is masked out would fall infinitely fast
-        there.
+        The gradient is the sigmoid's throughout: with a sigmoid stretched and clipped
+        at 1, that of the masked-out level in dB would be infinite there.
         """
         rows, columns = drawn.shape[-2:]
         fine = _interpolate(drawn, (self.stride * rows, self.stride * columns))
@@ -176,10 +169,9 @@ class MaskDecoder(nn.Module):
 
 
 def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
-    """Load a decoder's weights from a state dict, all of them or none.
+    """Load a decoder's weights; those of another architecture are an InputError.
 
-    SpeechBrain's own transfer ignores missing and unknown weights; here those of
-    another architecture are an InputError.
+    SpeechBrain's own loading ignores missing and unknown weights.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     try:
@@ -225,9 +217,9 @@ class FiLMBlock(nn.Module):
 
 
 def relative_level(log_mel: Tensor) -> Tensor:
-    """Level of every cell of log-mels [B, 1, n_mels, T] against that of its clip.
+    """Level of every cell of log-mels [B, 1, n_mels, T] relative to its clip's.
 
-    In steps of 20 dB, 0 at 20 dB below the clip's mean power; the same at any gain.
+    In units of 20 dB, 0 at 20 dB below the clip's mean power; independent of gain.
     """
     cells = log_mel.shape[-2] * log_mel.shape[-1]
     ten = 10 / math.log(10)
@@ -237,18 +229,18 @@ def relative_level(log_mel: Tensor) -> Tensor:
 
 
 def _last_of_each_size(shapes: Sequence[tuple[int, int, int]]) -> list[int]:
-    """Of successive stages of one size the last, which builds on the others."""
+    """Indices of the last stage of each size."""
     same_size = groupby(range(len(shapes)), lambda number: shapes[number][1:])
     return [list(numbers)[-1] for _, numbers in same_size]
 
 
 def _per_prompt(x: Tensor, prompts: int) -> Tensor:
-    """[B, C, f, t] -> [B * P, C, f, t], each clip's features once a prompt."""
+    """[B, C, f, t] -> [B * P, C, f, t], each clip's features once per prompt."""
     return x[:, None].expand(-1, prompts, -1, -1, -1).flatten(0, 1)
 
 
 def _pad(x: Tensor, missing: tuple[int, int]) -> Tensor:
-    """Repeat the last row and column, to fill the last cells."""
+    """Repeat the last row and column to fill the last cells."""
     return nn.functional.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
 
 

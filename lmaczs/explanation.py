@@ -31,28 +31,28 @@ class Interpretation:
     Attributes
     ----------
     prompt : str
-        As it was given.
+        As given, without the template.
     masked_stft : Tensor [F, T], complex64
         Mask times STFT of the input.
     waveform : Tensor [samples], float32
-        Its inverse: the explanation, as long as the input.
+        The explanation (masked-in sound): ISTFT of `masked_stft`.
     residual : Tensor [samples], float32
-        What the mask leaves out; the two sum to the input.
+        The masked-out sound; both sum to the input.
     mask : Tensor [F, T], float32
         In [0, 1].
     sample_rate : int
-        Hz, of both sounds.
+        Hz.
     similarity : float
-        Of prompt and input, in [-1, 1].
+        Cosine of prompt and input, in [-1, 1].
     masked_similarity : float or None
-        Of prompt and `waveform`, encoded again; None if that is silence to the model
-        or was not to be encoded.
+        Cosine of prompt and `waveform`, encoded again; None if that is silence to the
+        model, or with ``verify=False``.
     residual_similarity : float or None
-        Of prompt and `residual`, likewise.
+        The same for `residual`.
     hop_length : int
-        Samples from one column of `mask` to the next.
+        Samples per column of `mask`.
     model : str
-        Name of the CLAP and decoder that were asked.
+        Name of the CLAP and decoder.
     """
 
     prompt: str
@@ -69,16 +69,16 @@ class Interpretation:
 
     @property
     def input(self) -> Tensor:
-        """The waveform that was explained, the sum of its two parts."""
+        """The explained waveform [samples], the sum of its two parts."""
         return self.waveform + self.residual
 
     @property
     def empty(self) -> bool:
-        """Whether the explanation is digital silence: the mask keeps no sound."""
+        """Whether the explanation is digital silence."""
         return is_silent(self.waveform)
 
     def to_dict(self) -> dict[str, str | float | int | None]:
-        """Every scalar field, empty, mask_mean, seconds of sound and lmaczs_version."""
+        """Every scalar field, empty, mask_mean, seconds (length) and lmaczs_version."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
@@ -95,14 +95,14 @@ class Interpretation:
         Parameters
         ----------
         folder : str or Path
-            Made when missing. Each file appears whole or not at all, in place of
-            whatever has its name: a recording of such a name belongs elsewhere.
+            Created if missing. Files with the names below are replaced, each
+            atomically.
 
         Returns
         -------
         dict of str to Path
             explanation.wav and residual.wav (float WAV, no clipping),
-            explanation.png, explanation.json, under these names.
+            explanation.png, explanation.json, by name.
         """
         from lmaczs.report.figures import explanation_figure, save_figure, title_of
 
@@ -137,7 +137,7 @@ def explain(
     model: str = "",
     windows_at_once: int = 8,
 ) -> list[Interpretation]:
-    """Explain one clip for some prompts: `explain_batch` of one clip."""
+    """Explain one clip for one or more prompts; see `explain_batch`."""
     (explained,) = explain_batch(
         clap, decoder, [wav], [prompts], [text], verify, model, windows_at_once
     )
@@ -155,35 +155,34 @@ def explain_batch(
     model: str = "",
     windows_at_once: int = 8,
 ) -> list[list[Interpretation]]:
-    """Explain clips, each for prompts of its own; every clip is encoded once.
+    """Explain clips, each for its own prompts; every clip is encoded once.
 
-    A clip that is longer than the encoder's input is taken in windows that overlap
-    by half; their masks are cross-faded, and a similarity is the highest of the
-    windows'.
+    A clip longer than the encoder's input is split into windows that overlap by half;
+    their masks are cross-faded, and the highest of their similarities is taken.
 
     Parameters
     ----------
     clap : FrozenClap
         The model to be explained.
     decoder : MaskDecoder
-        Trained for it.
+        Trained for `clap`.
     wavs : sequence of Tensor [samples]
         Clips of any lengths, at ``clap.front_end.sample_rate``.
     prompts : sequence of sequence of str
-        For each clip its prompts, as they are shown.
+        The prompts of each clip, for the results.
     texts : sequence of Tensor [P, D]
-        For each clip the embeddings of its prompts.
+        Their embeddings, for each clip.
     verify : bool
         Whether explanations and residuals are encoded again.
     model : str
-        Name of the model, written into the results.
+        Name of the model, for the results.
     windows_at_once : int
-        Most windows, of whatever clips or sounds, in one batch of the encoder.
+        Most windows in one batch of the encoder.
 
     Returns
     -------
     list of list of Interpretation
-        For each clip one for each of its prompts, in their order.
+        For each clip one per prompt, in their order.
     """
     front_end = clap.front_end
     wavs = [wav.to(clap.device) for wav in wavs]
@@ -229,9 +228,9 @@ def masks_of_clip(
     text: Tensor,
     windows_at_once: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """Masks [P, F, T] of a clip [samples] of any length, and similarities [P].
+    """Masks [P, F, T] on the clip grid and similarities [P], for a clip of any length.
 
-    `text` [P, D] holds the prompts' embeddings; the masks lie on the clip's grid.
+    From the clip's waveform [samples] and the prompts' embeddings [P, D].
     """
     masks, similarity = _masks(clap, decoder, [wav], [text], windows_at_once)
     return masks[0], similarity[0]
@@ -245,7 +244,7 @@ def _masks(
     windows_at_once: int,
     spectra: Sequence[Tensor] | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """For each clip masks [P, F, T] and similarities [P]."""
+    """Masks [P, F, T] and similarities [P] of each clip."""
     front_end = clap.front_end
     padded = pad_sequence(list(texts), batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
@@ -288,9 +287,9 @@ def _verified(
     texts: Sequence[Tensor],
     windows_at_once: int,
 ) -> list[float | None]:
-    """Similarity of each sound to its prompt [D]; None where the model gets silence.
+    """Similarity of each sound to its prompt [D]; None for silence to the model.
 
-    That is digital silence, or sound of which nothing lies in the model's band.
+    That is digital silence, or sound entirely outside the model's band.
     """
     found = [number for number, sound in enumerate(sounds) if not is_silent(sound)]
     present, best = set(), [-1.0] * len(sounds)
@@ -313,8 +312,8 @@ def _verified(
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
     """First samples of windows that overlap by half and cover a clip.
 
-    They are multiples of the hop, so that frames of windows are frames of the clip; the
-    last window ends within one hop after the clip's last sample.
+    Multiples of the hop, so that a window's frames are frames of the clip; the last
+    window ends at most one hop after the clip.
     """
     if samples <= size:
         return [0]
@@ -329,10 +328,7 @@ def _windows(
     at_once: int,
     spectra: Sequence[Tensor] | None = None,
 ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
-    """Batches of windows: (clip, first sample) of each, log-mel [n, C, T, n_mels].
-
-    `spectra` are the clips' STFTs, if they are known.
-    """
+    """Batches of windows: (clip, first sample) of each, log-mel [n, C, T, n_mels]."""
     size, hop_length = front_end.max_samples, front_end.hop_length
 
     def log_mel(clip: int, start: int) -> Tensor:
@@ -354,7 +350,7 @@ def _windows(
 
 
 class _CrossFade:
-    """Mean of the masks of a clip's windows, weighted with triangles."""
+    """Mean of the masks of a clip's windows, weighted with triangular windows."""
 
     def __init__(self, prompts: int, n_freqs: int, frames: int, like: Tensor) -> None:
         self.total = like.new_zeros(prompts, n_freqs, frames)
@@ -371,5 +367,5 @@ class _CrossFade:
         self.weight[first : first + inside] += fade[:inside]
 
     def mean(self) -> Tensor:
-        """Masks [P, F, T] in [0, 1]: rounding may lift a mean of ones above one."""
+        """Masks [P, F, T], clamped: rounding may lift a mean of ones above 1."""
         return (self.total / self.weight).clamp_(0, 1)

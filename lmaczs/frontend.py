@@ -1,19 +1,19 @@
-"""From a waveform to what CLAP's audio encoder reads, and back.
+"""From a waveform to the input of CLAP's audio encoder, and back.
 
-`FrontEnd` is a deterministic, batched twin in torch of Hugging Face's
-``ClapFeatureExtractor``, differentiable in the waveform, in the complex STFT and in a
-mask on either. The path from a masked spectrogram to the encoder is what L-MAC and
-LMAC-ZS call InputTf; `FrontEnd.input_tf` is that path, in three domains.
+`FrontEnd` is a deterministic, batched reimplementation in torch of Hugging Face's
+``ClapFeatureExtractor``, differentiable in the waveform, the complex STFT and a mask
+on either. `FrontEnd.input_tf` is the InputTf of L-MAC and LMAC-ZS: from a masked
+spectrogram to the encoder's input, in three domains.
 
 The grids
 ---------
 clip grid
-    STFT of the clip itself: ``clip_frames(samples)`` frames. Masks, explanations and
-    residuals live here.
+    STFT of the clip itself, ``clip_frames(samples)`` frames: that of masks,
+    explanations and residuals.
 input grid
-    STFT of the clip after the length policy (`fit_length`): always ``n_frames``
-    frames. The encoder reads this one. Under ``repeatpad`` a short clip enters it
-    several times; `tile_mask` repeats the clip's one mask in the same places.
+    STFT of the clip after `fit_length`, always ``n_frames`` frames: that of the
+    encoder. Under ``repeatpad`` a short clip is repeated on it, and `tile_mask`
+    repeats the clip's mask in the same places.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ class FrontEnd(nn.Module):
     Parameters
     ----------
     feature_extractor : ClapFeatureExtractor
-        The checkpoint's own extractor; every number is read from it. Its truncation
-        mode chooses the filters, as in HF: Slaney for ``rand_trunc``, HTK for
-        ``fusion``.
+        The checkpoint's own. Its truncation mode chooses the mel filters, as in HF:
+        Slaney for ``rand_trunc``, HTK for ``fusion``.
 
     Attributes
     ----------
@@ -65,8 +64,8 @@ class FrontEnd(nn.Module):
     Raises
     ------
     InputError
-        If the hop exceeds half a window (such an STFT is not listenable) or the
-        extractor names a truncation or padding that CLAP does not have.
+        If the hop exceeds half a window (a mask on such an STFT cannot be listened
+        to), or the truncation or padding is none of CLAP's.
     """
 
     mel_filters: Tensor
@@ -104,9 +103,9 @@ class FrontEnd(nn.Module):
     def clip_frames(self, samples: int) -> int:
         """Frames of the STFT of a clip: ``1 + ceil(samples / hop_length)``.
 
-        The last one is centred on the clip's end or beyond it. A frame less, as in HF,
-        and the last samples would lie in the tail of one window only, where the ISTFT
-        divides by next to nothing: any mask would end in a click.
+        The last one is centred on the clip's end or beyond it. With one frame less, as
+        in HF, the last samples would lie in the tail of a single window, where the
+        ISTFT divides by almost zero, and any mask would end in a click.
         """
         return 1 + -(-samples // self.hop_length)
 
@@ -114,15 +113,14 @@ class FrontEnd(nn.Module):
         """Bring clips of one length to the encoder's length.
 
         Shorter clips follow the extractor's padding (``repeatpad``: whole
-        repetitions, then zeros). Of longer ones one stretch is kept: the middle
-        unless `offset` says otherwise. HF draws it at random; this never does.
+        repetitions, then zeros). Longer ones are cropped; HF does so at random.
 
         Parameters
         ----------
         wavs : Tensor [B, samples]
-            Clips, at least one sample long.
+            At least one sample long.
         offset : int, optional
-            First sample to keep of clips that are too long.
+            First sample kept of longer clips; without it their middle is kept.
 
         Returns
         -------
@@ -148,16 +146,16 @@ class FrontEnd(nn.Module):
     def tile_mask(self, mask: Tensor, samples: int | Tensor) -> Tensor:
         """Put a clip's mask on the input grid, once for each repetition of the clip.
 
-        The first copy has the mask as it is. The others start between two frames in
-        general: there it is interpolated linearly in time. Where the length policy
-        put zeros, the last column goes on.
+        The first copy is the mask itself. The others start between two frames in
+        general, and are interpolated linearly in time. Over padded zeros the last
+        column is repeated.
 
         Parameters
         ----------
         mask : Tensor [B, ..., T]
-            Masks of clips; the first ``clip_frames`` columns of each are read.
+            On the clip grid; columns beyond ``clip_frames(samples)`` are ignored.
         samples : int or Tensor [B]
-            Length of the clips, one for all or one for each.
+            Length of the clips.
 
         Returns
         -------
@@ -215,7 +213,7 @@ class FrontEnd(nn.Module):
         Returns
         -------
         Tensor [..., F, clip_frames], complex64
-            Frames that HF has, too, are equal to HF's.
+            Equal to HF's in the frames that HF has.
         """
         spectrum = self._in_chunks(self._stft, wavs.reshape(-1, wavs.shape[-1]))
         return spectrum.reshape(*wavs.shape[:-1], *spectrum.shape[-2:])
@@ -252,10 +250,9 @@ class FrontEnd(nn.Module):
         Parameters
         ----------
         stft : Tensor [..., F, T], complex64
-            What `stft` returned, masked or not. Frames that are missing at its end
-            count as silent.
+            Masked or not. Missing frames at its end count as silent.
         samples : int
-            Length of the waveform it came from.
+            Length of the waveform.
 
         Returns
         -------
@@ -301,7 +298,7 @@ class FrontEnd(nn.Module):
         Parameters
         ----------
         mel_power : Tensor [B, n_mels, T]
-            What `mel_power` returned.
+            From `mel_power`.
 
         Returns
         -------
@@ -319,7 +316,7 @@ class FrontEnd(nn.Module):
         Parameters
         ----------
         wavs : Tensor [B, samples]
-            Clips at ``sample_rate``.
+            At ``sample_rate``.
         offset : int, optional
             See `fit_length`.
 
@@ -343,10 +340,9 @@ class FrontEnd(nn.Module):
     def expand_mask(self, mask: Tensor) -> Tensor:
         """Carry a mask from mel bands to STFT bins.
 
-        Each bin takes the linear interpolation, on the mel scale, of the two bands
-        that it lies between. Bins beyond the lowest or highest band are invisible
-        to CLAP; they take the mask of the nearest band, so that what is heard
-        there follows what was judged beside it.
+        Linear interpolation, on the mel scale, between the two bands beside each bin.
+        Bins beyond the lowest or highest band, which CLAP does not see, take the mask
+        of the nearest band.
 
         Parameters
         ----------
@@ -372,8 +368,8 @@ class FrontEnd(nn.Module):
             In [0, 1]; or [B, P, ...], several masks of each clip.
         domain : {"mel", "stft", "waveform"}
             ``mel``: the mask multiplies the mel magnitude. ``stft``: it multiplies
-            the complex STFT. ``waveform``: as ``stft``, then through the ISTFT and
-            this whole front end again, so that the explanation itself is scored.
+            the complex STFT. ``waveform``: as ``stft``, then ISTFT and `log_mel`, so
+            that the sound of the explanation itself is scored.
 
         Returns
         -------
@@ -382,7 +378,7 @@ class FrontEnd(nn.Module):
         Raises
         ------
         InputError
-            If there is no such domain.
+            If `domain` is none of them.
         """
         stft = stft[..., : self.n_frames]
         if mask.dim() > stft.dim():

@@ -8,10 +8,9 @@ __all__ = ["default_source", "local_folder", "resolve", "snapshot"]
 
 
 def default_source() -> Path:
-    """Folder of the embedded default; its CLAP lies beside it in `clap_small`.
+    """Folder of the embedded default model; its CLAP lies beside it in `clap_small`.
 
-    Inside the package if that was installed from a wheel, at the top of the repository
-    in a checkout or an editable install.
+    Inside an installed package; at the top of a checkout.
     """
     package = Path(__file__).parent
     installed = package / "pretrained"
@@ -22,23 +21,10 @@ def default_source() -> Path:
 def local_folder(
     source: str | Path, relative_to: str | Path | None = None
 ) -> Path | None:
-    """Folder that a source means, or None if it can only be a Hub id.
+    """Folder of a model, or None for a Hub id (``owner/name``).
 
-    Parameters
-    ----------
-    source : str or Path
-        A folder, or a Hub id of the form ``owner/name``.
-    relative_to : str or Path, optional
-        Folder that a relative path is looked up in first.
-
-    Returns
-    -------
-    Path or None
-
-    Raises
-    ------
-    FileNotFoundError
-        If `source` cannot be a Hub id and there is no such folder.
+    A relative path is looked up in `relative_to` first. FileNotFoundError if there is
+    no such folder and the name cannot be a Hub id.
     """
     bases = [Path(relative_to)] if relative_to is not None else []
     for candidate in [*(b / source for b in bases), Path(source)]:
@@ -52,13 +38,13 @@ def local_folder(
 
 
 def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
-    """Absolute folder of a local source (`local_folder`); a Hub id stays as it is."""
+    """Absolute path of a model folder (`local_folder`); a Hub id stays as it is."""
     folder = local_folder(source, relative_to)
     return str(source if folder is None else folder.resolve())
 
 
 def snapshot(name: str, savedir: str | Path | None = None) -> Path:
-    """Download a repository of the Hub into `savedir`, or into the Hub's cache.
+    """Download a Hub repository into `savedir`, or into the Hub's cache.
 
     FileNotFoundError if the Hub cannot be reached or has no such repository; a mistyped
     folder name ends here too.

@@ -26,8 +26,8 @@ __all__ = ["Interpretation", "ZeroShotInterpreter"]
 class ZeroShotInterpreter(Pretrained):
     """Explains what in a recording made CLAP agree with a prompt.
 
-    Made by `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024); the
-    objective and the layers of the embedded decoder are ours (LMAC-ZS+).
+    Create it with `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024),
+    with our objective and decoder layers in the embedded default (LMAC-ZS+).
 
     Parameters
     ----------
@@ -71,20 +71,19 @@ class ZeroShotInterpreter(Pretrained):
         """Load a decoder and the CLAP that it was trained for.
 
         A folder is used in place and never looked up on the network. As with every
-        SpeechBrain checkpoint, its hyperparams.yaml can run code: load only
-        what you trust.
+        SpeechBrain checkpoint, hyperparams.yaml can run code: load only what you trust.
 
         Parameters
         ----------
         source : str or Path, optional
-            A folder that ``lmaczs export`` wrote, or a Hub id. The embedded default
-            without it.
+            Folder that ``lmaczs export`` wrote, or a Hub id; default: the embedded
+            model.
         savedir : str or Path, optional
-            Where files from the Hub go; the Hub's cache without it.
+            Folder for files from the Hub; default: the Hub's cache.
         run_opts : dict, optional
             SpeechBrain's, e.g. ``{"device": "cuda"}``.
         overrides : dict, optional
-            Values that replace those of hyperparams.yaml, e.g. ``clap_source``.
+            Replacements for values of hyperparams.yaml, e.g. ``clap_source``.
         **kwargs : Any
             Passed on to ``Pretrained.from_hparams``.
 
@@ -95,8 +94,8 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         FileNotFoundError
-            If the folder is missing or holds no hyperparams.yaml, or if the Hub
-            cannot be reached or has no such repository.
+            If there is no such folder or repository, or it holds no hyperparams.yaml,
+            or the Hub cannot be reached.
         """
         source = default_source() if source is None else source
         folder = local_folder(source)
@@ -121,10 +120,10 @@ class ZeroShotInterpreter(Pretrained):
     # ------------------------------------------------------------------ files
 
     def load_audio(self, path: str | Path, savedir: Any = None) -> Tensor:
-        """Read a recording [samples], mono, at the model's rate, on the CPU.
+        """Read a recording as mono [samples] at the model's rate, on the CPU.
 
-        `savedir` is SpeechBrain's and ignored: a recording is never fetched, linked or
-        copied. One that cannot be read is an `AudioError`.
+        `savedir`, SpeechBrain's, is ignored: recordings are never fetched, linked or
+        copied. `AudioError` if it cannot be read.
         """
         return load_audio(path, self.sample_rate)
 
@@ -148,15 +147,15 @@ class ZeroShotInterpreter(Pretrained):
         path : str or Path
             A recording of any length, rate and channel count.
         prompts : str or sequence of str
-            See `lmaczs.prompts.to_sentence`.
+            Labels or sentences, see `lmaczs.prompts.to_sentence`.
         verify : bool
-            False: explanation and residual are not encoded again, and their
-            similarities are None.
+            Whether explanation and residual are encoded again; else their similarities
+            are None.
 
         Returns
         -------
         Interpretation or list of Interpretation
-            One for one prompt, a list for a list.
+            A list for a list of prompts.
 
         Raises
         ------
@@ -178,24 +177,24 @@ class ZeroShotInterpreter(Pretrained):
         Parameters
         ----------
         path : str or Path
-            A recording.
+            A recording of any length, rate and channel count.
         labels : sequence of str
-            What to choose from.
+            The classes.
         template : str
-            Every label is put into it.
+            Sentence with ``{}`` for the label.
 
         Returns
         -------
         DataFrame
-            label, similarity (in [-1, 1]), probability (softmax over the labels),
-            most similar first.
+            label, similarity (in [-1, 1]), probability (softmax over labels); the most
+            similar first.
 
         Raises
         ------
         AudioError
             If the recording cannot be read.
         InputError
-            If there is no label, or the template has no ``{}``.
+            If `labels` is empty, or `template` has no ``{}``.
         """
         if isinstance(labels, str) or not labels:
             raise InputError(f"labels is a list of at least one label, not {labels!r}")
@@ -249,22 +248,22 @@ class ZeroShotInterpreter(Pretrained):
         wavs : Tensor or ndarray [B, samples], floating point
             At ``sample_rate``, full scale 1.
         prompts : str, sequence of str, or list of list of str
-            One for all clips, B, or B lists of them.
+            One for all clips, B, or B lists.
         wav_lens : Tensor [B], optional
-            Length of each clip relative to `samples`, as everywhere in SpeechBrain.
+            Lengths relative to `samples`, as in SpeechBrain.
         verify : bool
             See `interpret_file`.
 
         Returns
         -------
         list of Interpretation, or list of list of Interpretation
-            B of them, each as long as its clip; equal to interpreting the clips one
-            by one. A list for each clip whose prompts are a list.
+            One per clip, as long as the clip, or a list where its prompts are a list;
+            equal to interpreting the clips one by one.
 
         Raises
         ------
         TypeError
-            If `wavs` is no array of floating-point numbers.
+            If `wavs` is no floating-point array.
         InputError
             If the numbers of clips, prompts and lengths differ.
         """
@@ -287,12 +286,12 @@ class ZeroShotInterpreter(Pretrained):
 
     @property
     def clap(self) -> FrozenClap:
-        """The model that is explained."""
+        """The explained model."""
         return cast(FrozenClap, self.mods["clap"])
 
     @property
     def sample_rate(self) -> int:
-        """Hz, of all sound that goes in and comes out."""
+        """Sample rate of inputs and explanations, Hz."""
         return self.clap.front_end.sample_rate
 
     def _explain(
@@ -314,7 +313,7 @@ class ZeroShotInterpreter(Pretrained):
 
 
 def _as_batch(wavs: Any) -> Tensor:
-    """Waveforms [B, samples] as a tensor; anything else is refused with the reason."""
+    """Waveforms [B, samples] as a float32 tensor; other input is an error."""
     given = torch.from_numpy(wavs) if isinstance(wavs, np.ndarray) else wavs
     if not isinstance(given, Tensor):
         raise TypeError(

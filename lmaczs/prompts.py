@@ -1,4 +1,4 @@
-"""Prompts: sentences are taken as they are, bare labels are put into a template."""
+"""Prompts: sentences are used as they are, labels are put into a template."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ OPENERS = frozenset(
 
 
 def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
-    """What the text tower is given for a prompt.
+    """Text-tower input for a prompt.
 
-    A prompt of at most three words that neither opens with an article, a pronoun or
-    a determiner nor contains punctuation is a bare label ("dog", "sea waves") and is
-    put into the template. Anything longer ("a dog barking", "Rain.") is a sentence
-    and is taken as it is, since a template around a sentence lowers CLAP's
-    similarities.
+    A prompt of at most three words without punctuation and without an opening article,
+    pronoun or determiner is a label ("dog", "sea waves"), which is put into the
+    template. Any other ("a dog barking", "Rain.") is a sentence and is kept: a template
+    around it would lower CLAP's similarities.
 
     Parameters
     ----------
     prompt : str
-        What the user typed.
+        Label or sentence.
     template : str
-        With one ``{}``.
+        Sentence with one ``{}`` for the label.
 
     Returns
     -------
@@ -37,7 +36,7 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
     Raises
     ------
     InputError
-        If the prompt is empty, or the template has no ``{}``.
+        If `prompt` is empty, or `template` has no ``{}``.
     """
     words = prompt.split()
     if not words:
