@@ -1,1 +1,1 @@
-"""Pictures of explanations, the papers' figures, and the HTML page."""
+"""Figures of explanations, the figures of the paper, and the HTML page."""

@@ -1,4 +1,4 @@
-"""One picture of an explanation: input, mask and what is left of the input."""
+"""Figure of an explanation: input, mask and masked-in spectrogram."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def explanation_figure(
     hop_length: int,
     title: str = "",
 ) -> Figure:
-    """Draw the input, the mask and the explanation above one another.
+    """Draw the input, the mask and the explanation below one another.
 
     Input and explanation share a colour scale, in dB below the input's loudest point;
     frequency is equally spaced in mel, as in the model's input.
@@ -56,14 +56,14 @@ def explanation_figure(
     sample_rate : int
         Hz.
     hop_length : int
-        Samples from one column of the mask to the next.
+        Samples per column of the mask.
     title : str
-        Written above, as it is.
+        Taken literally.
 
     Returns
     -------
     Figure
-        Not known to pyplot: nothing needs to be closed.
+        Not registered with pyplot: it need not be closed.
     """
     power = to_bands(_power(wav, 2 * (mask.shape[0] - 1), hop_length), sample_rate)
     masked = to_bands(masked_stft.abs().square(), sample_rate)
@@ -88,18 +88,7 @@ def explanation_figure(
 
 
 def title_of(record: Mapping[str, Any]) -> str:
-    """Title of an explanation's picture: the prompt, and its numbers below it.
-
-    Parameters
-    ----------
-    record : mapping of str to Any
-        As explanation.json holds it: prompt, similarity, masked_similarity,
-        residual_similarity, mask_mean, empty.
-
-    Returns
-    -------
-    str
-    """
+    """Title of an explanation's figure, from what explanation.json holds."""
     numbers = {
         "similarity: input": format_number(record["similarity"]),
         "explanation": format_number(record["masked_similarity"]),
@@ -122,20 +111,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:
 
 
 def to_bands(values: Tensor, sample_rate: int) -> Tensor:
-    """Average a spectrogram or mask into what a picture can show.
-
-    Parameters
-    ----------
-    values : Tensor [F, T]
-        From 0 Hz to half the rate.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    Tensor [256, at most 1000]
-        Means of bands of equal width in mel, and of time steps of a long recording.
-    """
+    """Average a spectrogram or mask [F, T] over mel bands and time: [256, <= 1000]."""
     steps = min(COLUMNS, values.shape[1])
     columns = torch.nn.functional.adaptive_avg_pool1d(values[None], steps)[0]
     return mel_bands(values.shape[0], sample_rate) @ columns
@@ -143,20 +119,9 @@ def to_bands(values: Tensor, sample_rate: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def mel_bands(n_freqs: int, sample_rate: int) -> Tensor:
-    """Compute the matrix that averages STFT bins into bands of equal width in mel.
+    """Matrix [256, F] that averages STFT bins into bands of equal width in mel.
 
-    Parameters
-    ----------
-    n_freqs : int
-        Bins of the STFT, F, from 0 Hz to half the rate.
-    sample_rate : int
-        Rate in Hz.
-
-    Returns
-    -------
-    Tensor
-        float32 [256, F], each row sums to 1. A band that is narrower than a bin shows
-        the nearest bin.
+    Rows sum to 1; a band narrower than a bin takes the nearest bin.
     """
     hertz = torch.linspace(0, sample_rate / 2, n_freqs)
     edges = torch.linspace(0, float(hz_to_mel(hertz[-1])), ROWS + 1)
@@ -169,7 +134,7 @@ def mel_bands(n_freqs: int, sample_rate: int) -> Tensor:
 
 
 def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Return the power spectrogram of a waveform, [F, T], ends padded with zeros."""
+    """Power spectrogram [F, T] of a waveform, zero-padded at its ends."""
     window = torch.hann_window(n_fft)
     spectrum = torch.stft(
         wav,
@@ -183,7 +148,7 @@ def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
 
 
 def decibel(power: Tensor, loudest: Tensor | None = None) -> Tensor:
-    """Power in dB re its loudest point, or a given one, within the colour scale."""
+    """Power in dB re its maximum, or a given one, clipped to the colour scale."""
     loudest = power.max() if loudest is None else loudest
     ratio = power / loudest.clamp_min(1e-10)
     return power_to_db(ratio, 10 ** (-RANGE_DB / 10)).clamp_max(0)
@@ -192,25 +157,9 @@ def decibel(power: Tensor, loudest: Tensor | None = None) -> Tensor:
 def draw_bands(
     ax: Axes, values: Tensor, seconds: float, sample_rate: int, is_mask: bool
 ) -> AxesImage:
-    """Draw bands over time with a scale that survives print and colour blindness.
+    """Draw a mask, or dB in [-70, 0], in bands [256, T] of `to_bands` over time.
 
-    Parameters
-    ----------
-    ax : Axes
-        Where.
-    values : Tensor [256, T]
-        A mask in [0, 1] or dB in [-70, 0], in `mel_bands`.
-    seconds : float
-        Length of the time axis.
-    sample_rate : int
-        Hz, for the marks of the frequency axis.
-    is_mask : bool
-        Which of the two it is.
-
-    Returns
-    -------
-    AxesImage
-        For a colour bar.
+    Colours survive print and colour blindness; the image is for a colour bar.
     """
     low, high = (0.0, 1.0) if is_mask else (-RANGE_DB, 0.0)
     _label_frequencies(ax, sample_rate)
@@ -226,7 +175,7 @@ def draw_bands(
 
 
 def _label_frequencies(ax: Axes, sample_rate: int) -> None:
-    """Put round numbers of Hz on the mel axis."""
+    """Label the mel axis in Hz."""
     nyquist = torch.tensor(sample_rate / 2)
     shown = [hertz for hertz in TICKS_HZ if hertz <= nyquist]
     mel = hz_to_mel(torch.tensor(shown, dtype=torch.float))
@@ -242,6 +191,6 @@ def format_number(value: float | None) -> str:
 
 
 def _shortened(text: str, length: int) -> str:
-    """Return a text on one line, with an ellipsis if it is too long."""
+    """Text on one line, with an ellipsis if it is too long."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,7 +1,7 @@
 """One HTML page of many explanations, filled into `page.html.j2`.
 
-The page is plain HTML with relative links: it opens from disk, without a network, and
-goes wherever its folder goes.
+Plain HTML with relative links: it opens from disk, without a network, and can be moved
+with its folder.
 """
 
 from __future__ import annotations
@@ -40,18 +40,7 @@ class PageEntry:
 def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
     """Write index.html, on which explanations can be seen, played and compared.
 
-    Parameters
-    ----------
-    folder : str | Path
-        Where index.html is written; made if missing. Links are relative to it.
-    entries : Iterable[PageEntry]
-        Explanations in the order of the page; those of one recording follow one
-        another.
-
-    Returns
-    -------
-    Path
-        index.html, written whole or not at all.
+    Links are relative to `folder`. Entries of one recording have to be consecutive.
     """
     folder = Path(folder)
 

@@ -22,17 +22,10 @@ MARKS = ("o", "s", "^", "D")
 
 
 def similarity_figure(pairs: Mapping[str, pd.DataFrame]) -> Figure:
-    """Mean mask against similarity of all pairs of clip and prompt (figure 3, left).
+    """Mean mask against similarity, a 2-D histogram per method (figure 3, left).
 
-    Parameters
-    ----------
-    pairs : mapping of str to DataFrame
-        Of each method: similarity and mask_mean, a row a pair.
-
-    Returns
-    -------
-    Figure
-        A 2-D histogram a method, its correlation in the title.
+    `pairs` holds for each method a table of similarity and mask_mean, one row per pair
+    of clip and prompt.
     """
     figure, axes = _panels(1, len(pairs), 4.0, 3.4)
     low = min(table.similarity.min() for table in pairs.values())
@@ -57,27 +50,27 @@ def prompts_figure(
     sample_rate: int,
     hop_length: int,
 ) -> Figure:
-    """Masks of clips for prompts that are present and absent (figure 4).
+    """Masks of clips for present and absent prompts (figure 4).
 
     Parameters
     ----------
     power : Tensor [N, F, T]
         Power spectrograms of N clips.
     masks : mapping of str to Tensor [N, P, F, T]
-        Of each method.
+        By method.
     clips : sequence of str
-        Their labels.
+        Labels of the clips.
     prompts : sequence of str
-        Prompts of every clip; the title is bold where it is the clip's label.
+        P prompts; a title is bold where the prompt is the clip's label.
     sample_rate : int
         Hz.
     hop_length : int
-        Samples from one column to the next.
+        Samples per column.
 
     Returns
     -------
     Figure
-        The clips' spectrograms above, and below them a row a method and prompt.
+        The spectrograms, then one row per method and prompt.
     """
     rows = 1 + len(masks) * len(prompts)
     figure, axes = _panels(rows, len(clips), 2.6, 1.5)
@@ -109,18 +102,17 @@ def cascade_figure(
     Parameters
     ----------
     masks : mapping of (str, str) to Tensor [F, T]
-        Of method and stage, ``trained`` first.
+        By method (rows) and stage (columns), ``trained`` first.
     ssim : DataFrame
-        method, stage, ssim, a row a clip; means are in the titles.
+        method, stage, ssim; one row per clip. Means are in the titles.
     sample_rate : int
         Hz.
     hop_length : int
-        Samples from one column to the next.
+        Samples per column.
 
     Returns
     -------
     Figure
-        A row a method, a column a stage.
     """
     methods = list(dict.fromkeys(method for method, _ in masks))
     stages = list(dict.fromkeys(stage for _, stage in masks))
@@ -140,16 +132,8 @@ def cascade_figure(
 def ssim_figure(ssim: pd.DataFrame) -> Figure:
     """SSIM of masks before and after randomisation, by stage (figure 3, right).
 
-    Parameters
-    ----------
-    ssim : DataFrame
-        method, stage, ssim, empty, a row a clip.
-
-    Returns
-    -------
-    Figure
-        Mean and standard deviation over clips, a line a method; dotted: SSIM with an
-        empty mask.
+    Mean and standard deviation over clips, from rows of method, stage, ssim and empty;
+    dotted: SSIM with an empty mask.
     """
     figure, axes = _panels(1, 1, 5.0, 3.4)
     ax = axes[0][0]
@@ -171,14 +155,7 @@ def ssim_figure(ssim: pd.DataFrame) -> Figure:
 def curves_figure(curves: pd.DataFrame) -> Figure:
     """Insertion and deletion curves, mean over clips.
 
-    Parameters
-    ----------
-    curves : DataFrame
-        method, share, insertion, deletion, a row a clip, method and share.
-
-    Returns
-    -------
-    Figure
+    From rows of method, share, insertion and deletion, one per clip, method and share.
     """
     figure, axes = _panels(1, 2, 4.2, 3.4)
     means = curves.groupby(["method", "share"], sort=False).mean(numeric_only=True)
@@ -209,7 +186,7 @@ def _show(ax: Axes, values: Tensor, seconds: float, rate: int, is_mask: bool) ->
 
 
 def _finished(figure: Figure, axes: np.ndarray) -> Figure:
-    """Axes are named at the edges alone."""
+    """Label only the outer axes."""
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
     for ax in axes[:, 1:].flat:
