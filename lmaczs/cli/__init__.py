@@ -38,31 +38,20 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# What may end the work on one file: the next one may be readable, or shorter.
+# Errors after which the next file is tried: it may be readable, or shorter.
 FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
 
 
 class CommandError(LmaczsError):
-    """A command line that cannot be carried out: which option, the reason, the fix."""
+    """A command line that cannot be run: the option, the reason and the fix."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Command line without the program's name; that of the process without it.
-
-    Returns
-    -------
-    int
-        Exit status, see the module.
-    """
+    """Run a command line (default: the process's) and return its exit status."""
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # what the terminal cannot show of a file's name is no reason to stop
+            # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     if args.verbose:
         show_debug_messages()
@@ -71,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # whoever reads stdout has enough; Python's last flush must find a sink
+        # stdout is closed, e.g. by `head`; Python's last flush needs a sink
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except CommandError as error:
@@ -87,13 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-        Its result has the command's function as ``command``.
-    """
+    """Parser of the command line; its result has the function as ``command``."""
     parser = argparse.ArgumentParser(
         prog="lmaczs",
         description="Hear what a zero-shot audio classifier (CLAP) listened to.",
@@ -180,7 +163,7 @@ def _text(value: str) -> str:
 
 
 def interpret(args: argparse.Namespace) -> int:
-    """Explain recordings: a line for each, and a page of all."""
+    """Explain recordings: print a line for each and write a page of all."""
     _make_folder(args.out)
     interpreter = _load(args.source, args.device)
     prompts = list(dict.fromkeys(args.prompts))
@@ -222,7 +205,7 @@ def classify(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Interpret every synthetic scene: two prompts of its sources, one absent."""
+    """Interpret every synthetic scene for two present prompts and an absent one."""
     _make_folder(args.out)
     interpreter = _load(args.source, args.device)
     from lmaczs.demo.scenes import write_scenes
@@ -279,7 +262,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _load(source: str | None, device: str | None) -> ZeroShotInterpreter:
-    """Load what --source names on --device, or raise a CommandError."""
+    """Load --source on --device, or raise a CommandError."""
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
@@ -311,7 +294,7 @@ def _load(source: str | None, device: str | None) -> ZeroShotInterpreter:
 def _explain(
     interpreter: ZeroShotInterpreter, path: Path, prompts: list[str], folder: Path
 ) -> list[Interpretation]:
-    """Explain a recording for some prompts and save all of it in a folder."""
+    """Explain a recording and save the results and a copy of the input."""
     from lmaczs.audio.io import save_audio
 
     results = interpreter.interpret_file(path, prompts)
@@ -324,7 +307,7 @@ def _explain(
 def _entries(
     name: str, folder: Path, results: Sequence[Interpretation]
 ) -> Iterator[PageEntry]:
-    """Yield what the page shows of a recording."""
+    """Page entries of a recording."""
     from lmaczs.report.html import PageEntry
 
     slugs = unique_slugs([one.prompt for one in results])
@@ -333,7 +316,7 @@ def _entries(
 
 
 def _finding(one: Interpretation) -> str:
-    """Return what `interpret` prints of a prompt."""
+    """One prompt's part of a line of `interpret`."""
     found = f"{one.prompt} {one.similarity:.3f}"
     if one.empty:
         return f"{found}: nothing (empty mask)"
@@ -341,13 +324,13 @@ def _finding(one: Interpretation) -> str:
 
 
 def _cells(one: Interpretation) -> tuple[str, str, str]:
-    """Return what `demo` prints of a prompt: similarity, masked and mean mask."""
+    """Similarity, masked similarity and mean mask, as `demo` prints them."""
     masked = "empty" if one.empty else _number(one.masked_similarity)
     return _number(one.similarity), masked, _number(float(one.mask.mean()))
 
 
 def _number(value: float | None) -> str:
-    """Return three decimals, or "none" for a sound that is silence to the model."""
+    """Three decimals, or "none" for a sound that is silence to the model."""
     return "none" if value is None else f"{value:.3f}"
 
 
@@ -374,7 +357,7 @@ def _each(
 
 
 def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
-    """Give each recording a folder in which, as in `out`, no recording is replaced."""
+    """Result folder of each recording; none, nor `out`, may overwrite a recording."""
     if out / PAGE in Recordings(prompts):
         raise CommandError(
             f"--out {out}: its {PAGE} is one of the recordings, and the page would "
@@ -399,7 +382,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _write_page(out: Path, entries: list[PageEntry]) -> Path | None:
-    """Write index.html of what was explained, if anything was."""
+    """Write index.html, unless nothing was explained."""
     if not entries:
         return None
     from lmaczs.report.html import write_page
@@ -408,7 +391,7 @@ def _write_page(out: Path, entries: list[PageEntry]) -> Path | None:
 
 
 def _one_line(error: Exception, path: Path | None = None) -> str:
-    """Return an error's message on one line, preceded by the file if it lacks that."""
+    """Error message on one line, preceded by the file unless it names it."""
     text = " ".join(str(error).split()) or type(error).__name__
     if path is None or text.startswith(f"{path}:"):
         return text

@@ -1,7 +1,7 @@
-"""Code that may end Python itself, run in a child process.
+"""Runs code in a child process.
 
-A package that was compiled for another one raises at its import, or kills the process
-there, or hangs.
+Importing a package that was compiled for another version of torch can raise, kill the
+process, or hang.
 """
 
 from __future__ import annotations
@@ -41,24 +41,15 @@ class ProbeResult:
     """Outcome of a piece of code."""
 
     info: Any = None
-    """What the code left in its variable `info`."""
+    """The code's variable `info`."""
     error: str = ""
     """Why it failed, on one line; empty if it did not."""
 
 
 def probe(codes: Mapping[str, str], timeout: float = TIMEOUT) -> dict[str, ProbeResult]:
-    """Run pieces of code one after the other in a child process.
+    """Run pieces of Python source, by name, in a child process of `timeout` seconds.
 
-    Parameters
-    ----------
-    codes : Mapping of str to str
-        Python source by name. If one ends the process, the next ones get a new one.
-    timeout : float
-        Seconds that a process may take.
-
-    Returns
-    -------
-    dict of str to ProbeResult
+    If one ends the process, the next ones get a new one.
     """
     results: dict[str, ProbeResult] = {}
     while left := {name: code for name, code in codes.items() if name not in results}:
@@ -75,7 +66,7 @@ def probe(codes: Mapping[str, str], timeout: float = TIMEOUT) -> dict[str, Probe
 
 
 def _run(codes: Mapping[str, str], timeout: float) -> tuple[str, str]:
-    """Return what a child process printed, and how it ended in words."""
+    """Output of a child process, and how it ended in words."""
     task = {"path": sys.path, "codes": codes, "marker": MARKER}
     child = subprocess.Popen(
         [sys.executable, "-c", RUNNER],

@@ -1,7 +1,7 @@
 """Checks an installation and says how to fix what is wrong.
 
-What may be broken is tried in a child process (`lmaczs.cli._subprocess`): this module
-needs the standard library alone.
+Packages are tried in a child process (`lmaczs.cli._subprocess`): this module needs the
+standard library alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lmaczs.hub import default_source
 __all__ = ["Check", "build_of", "diagnose_pair", "examine"]
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
-"""What lmaczs promises to read, in libsndfile's names."""
+"""Formats that lmaczs supports, in libsndfile's names."""
 
 BUILDS = {
     f"{name} build": (
@@ -28,7 +28,7 @@ BUILDS = {
     )
     for name in ("torch", "torchaudio")
 }
-# In an order in which a package comes after those that it imports.
+# A package comes after those that it imports.
 IMPORTS = {
     "numpy": "import numpy",
     "pandas": "import pandas",
@@ -77,28 +77,18 @@ info = {{"load": loaded, "interpret": min(times[1:]),
 
 @dataclass(frozen=True)
 class Check:
-    """What was found about one part of an installation."""
+    """Finding about one part of an installation."""
 
     subject: str
     finding: str
     fix: str = ""
-    """What to do; empty where nothing is wrong."""
+    """How to fix it; empty where nothing is wrong."""
 
 
 def examine(source: str | Path | None = None, device: str | None = None) -> list[Check]:
-    """Check everything that lmaczs needs to run.
+    """Check everything that lmaczs needs; a check with a fix is a problem.
 
-    Parameters
-    ----------
-    source : str or Path, optional
-        Model folder to try; the embedded default without it.
-    device : str, optional
-        Where it is tried.
-
-    Returns
-    -------
-    list of Check
-        Those with a fix are problems.
+    The model in the folder `source` (default: the embedded one) is tried on `device`.
     """
     folder = default_source() if source is None else Path(source)
     codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
@@ -123,7 +113,7 @@ def examine(source: str | Path | None = None, device: str | None = None) -> list
 
 
 def _requirements() -> dict[str, str]:
-    """Return what lmaczs requires without extras: "torch" -> "torch>=2.11,<2.12"."""
+    """Requirements without extras: "torch" -> "torch>=2.11,<2.12"."""
     try:
         texts = metadata.requires("lmaczs") or []
     except metadata.PackageNotFoundError:  # run from a folder, without installation
@@ -135,7 +125,7 @@ def _requirements() -> dict[str, str]:
 def _check_package(
     name: str, requirement: str, results: Mapping[str, ProbeResult]
 ) -> Check:
-    """Check a package's version against what is required, and that it imports."""
+    """Check that a package has the required version and can be imported."""
     install = f'pip install "{requirement}"'
     if name in ("torch", "torchaudio"):
         install = _install_pair()
@@ -166,7 +156,7 @@ def _satisfies(version: str, requirement: str) -> bool:
 def diagnose_pair(
     torch_build: str | None, torchaudio_build: str | None, error: str
 ) -> Check:
-    """Say whether torch and torchaudio fit, and why not.
+    """Check whether torch and torchaudio fit one another.
 
     torchaudio is compiled for one build of torch. Where the two differ its import
     fails, with an OSError or a RuntimeError, and with it that of speechbrain and of
@@ -179,7 +169,7 @@ def diagnose_pair(
     torchaudio_build : str or None
         The same of torchaudio.
     error : str
-        Of torchaudio's import, empty if there is none.
+        Error of torchaudio's import, or empty.
 
     Returns
     -------
@@ -204,7 +194,7 @@ def diagnose_pair(
 
 
 def _variant(build: str) -> str | None:
-    """Return what a build is for: "2.11.0+cu130" -> "CUDA 13.0"; None if unstated."""
+    """Platform of a build: "2.11.0+cu130" -> "CUDA 13.0"; None if unstated."""
     local = build.partition("+")[2]
     if cuda := re.fullmatch(r"cu(\d+)(\d)", local):
         return f"CUDA {cuda[1]}.{cuda[2]}"
@@ -212,17 +202,9 @@ def _variant(build: str) -> str | None:
 
 
 def build_of(package: str) -> str | None:
-    """Version of a package with its variant, without importing it.
+    """Version with variant (``2.11.0+cu130``) of a package that is not imported.
 
-    Parameters
-    ----------
-    package : str
-        With a version.py, as torch and torchaudio.
-
-    Returns
-    -------
-    str or None
-        E.g. ``2.11.0+cu130``, None if it is not installed.
+    From its version.py, as torch and torchaudio have it; None if it is not installed.
     """
     spec = util.find_spec(package)
     if spec is None or not spec.origin:
@@ -264,7 +246,7 @@ def _check_formats(result: ProbeResult) -> Check:
 
 
 def _check_model(folder: Path, result: ProbeResult | None) -> Check:
-    """Check that the default model is there, loads offline and tells prompts apart."""
+    """Check that the model loads offline and distinguishes prompts."""
     again = 'install lmaczs again (in a checkout: "git checkout -- pretrained")'
     if result is None:
         return Check("default model", f"{folder} holds no hyperparams.yaml", again)
