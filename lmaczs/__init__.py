@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmaczs.audio.io import AudioError
+    from lmaczs.explanation import Interpretation
     from lmaczs.hub import default_source
-    from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
+    from lmaczs.interpreter import ZeroShotInterpreter
 
 __all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
 __version__ = "0.1.0"
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 # `lmaczs --help` needs neither.
 _LAZY = {
     "AudioError": "lmaczs.audio.io",
-    "Interpretation": "lmaczs.interpreter",
+    "Interpretation": "lmaczs.explanation",
     "ZeroShotInterpreter": "lmaczs.interpreter",
     "default_source": "lmaczs.hub",
 }

@@ -26,8 +26,6 @@ from transformers.utils import logging as transformers_logging
 
 from lmaczs.utils.errors import LmaczsError
 
-__all__ = ["ClapError", "load_checkpoint"]
-
 logger = logging.getLogger(__name__)
 
 NAMED = 3  # weights that a sentence names

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["default_source", "local_folder", "resolve", "snapshot"]
-
 
 def default_source() -> Path:
     """Folder of the embedded default model; its CLAP lies beside it in `clap_small`.

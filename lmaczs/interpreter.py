@@ -20,8 +20,6 @@ from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
 from lmaczs.utils.errors import InputError
 
-__all__ = ["Interpretation", "ZeroShotInterpreter"]
-
 
 class ZeroShotInterpreter(Pretrained):
     """Explains what in a recording made CLAP agree with a prompt.

@@ -74,9 +74,9 @@ def concatenate(
     return torch.stack(joined)
 
 
-def limit_peak(sources: Tensor, peak: float = 1.0) -> Tensor:
-    """Turn sources, ``[S, samples]``, down together where their sum exceeds a peak."""
-    return sources / (sources.sum(0).abs().max() / peak).clamp_min(1.0)
+def limit_peak(sources: Tensor) -> Tensor:
+    """Turn sources, ``[S, samples]``, down together where their sum exceeds 1."""
+    return sources / sources.sum(0).abs().max().clamp_min(1.0)
 
 
 def scale_to_peak(sources: Tensor, peak: float = 1.0) -> Tensor:

@@ -31,7 +31,8 @@ from lmaczs.utils.naming import (
 
 if TYPE_CHECKING:
     from lmaczs.demo.scenes import Scene
-    from lmaczs.interpreter import Interpretation, ZeroShotInterpreter
+    from lmaczs.explanation import Interpretation
+    from lmaczs.interpreter import ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ProbeResult", "probe"]
-
 TIMEOUT = 300
 """Seconds after which a child process counts as hanging."""
 

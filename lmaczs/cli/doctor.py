@@ -17,8 +17,6 @@ from lmaczs import __version__
 from lmaczs.cli._subprocess import ProbeResult, probe
 from lmaczs.hub import default_source
 
-__all__ = ["Check", "build_of", "diagnose_pair", "examine"]
-
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 """Formats that lmaczs supports, in libsndfile's names."""
 

@@ -47,7 +47,6 @@ class ManifestError(InputError):
             shown = [*shown, f"and {len(mistakes) - SHOWN} more"]
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         super().__init__("\n  ".join([f"{manifest} has {count}:", *shown]))
-        self.mistakes = mistakes
 
 
 def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.DataFrame:

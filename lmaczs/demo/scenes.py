@@ -40,7 +40,6 @@ class Scene:
     """Labels of the sources."""
     absent_prompt: str
     """Label of something else."""
-    seed: int = 0
 
 
 SCENES = (
@@ -86,7 +85,7 @@ def render_scene(scene: Scene, sample_rate: int) -> Tensor:
     The recording is their sum, with a peak of 0.8.
     """
     first, second = (
-        render(name, sample_rate, SECONDS, scene.seed + i)
+        render(name, sample_rate, SECONDS, seed=i)
         for i, name in enumerate(scene.sources)
     )
     return scale_to_peak(mix_at_snr(first, second, scene.snr_db), PEAK).float()

@@ -12,6 +12,8 @@ from lmaczs.distillation.composite_cache import CompositeFeatures
 from lmaczs.distillation.mel_augment import MelAugment, mix, rotate, rotate_scores
 from lmaczs.distillation.yamnet import patch_centres
 
+STRETCHES = 8  # of equal length in a clip; the tagger's scores of each are targets
+
 
 @dataclass(frozen=True)
 class SoundBatch:
@@ -49,8 +51,6 @@ class BatchBuilder:
         Lowest and highest SNR of a mixture.
     silent_prob : float
         Probability of replacing a sound by digital silence.
-    n_stretches : int
-        Equal stretches S of a clip for which the tagger's scores are targets, too.
     """
 
     def __init__(
@@ -63,13 +63,12 @@ class BatchBuilder:
         mix_prob: float = 0.4,
         mix_snr_db: tuple[float, float] = (-6.0, 6.0),
         silent_prob: float = 0.05,
-        n_stretches: int = 8,
     ) -> None:
         self.clips, self.composites = clips, composites
         self.composites_in_batch = composites_in_batch
         self.augment = MelAugment() if augment is None else augment
         self.mix_prob, self.mix_snr_db = mix_prob, mix_snr_db
-        self.silent_prob, self.n_stretches = silent_prob, n_stretches
+        self.silent_prob = silent_prob
         self.centres = patch_centres(clips.scores.shape[2], clips.seconds)
 
     def plain(self, batch: Tensor) -> SoundBatch:
@@ -111,7 +110,7 @@ class BatchBuilder:
         return SoundBatch(
             mel,
             present[:, :-1],  # the last column is that of clips without a label
-            rotate_scores(scores, self.centres, start, self.n_stretches),
+            rotate_scores(scores, self.centres, start, STRETCHES),
             torch.zeros(len(batch), dim),
             torch.zeros(len(batch), dtype=torch.bool),
         )
@@ -124,7 +123,7 @@ class BatchBuilder:
         return SoundBatch(
             rotate(composites.mel(rows), shift),
             composites.present[rows].float(),
-            rotate_scores(scores, self.centres, start, self.n_stretches),
+            rotate_scores(scores, self.centres, start, STRETCHES),
             composites.embedding[rows],
             torch.zeros(count, dtype=torch.bool),
         )

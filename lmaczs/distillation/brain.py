@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from transformers import ClapModel
 
 from lmaczs.data.esc50 import ESC10
-from lmaczs.distillation.batches import BatchBuilder, SoundBatch
+from lmaczs.distillation.batches import STRETCHES, BatchBuilder, SoundBatch
 from lmaczs.distillation.clip_cache import label_weights
 from lmaczs.distillation.losses import (
     clip_level,
@@ -77,8 +77,8 @@ class ClapDistillationBrain(AveragedBrain):
         batches: BatchBuilder,
         options: DistillationOptions,
         run_opts: Mapping[str, Any],
-        checkpointer: Checkpointer | None = None,
-        train_logger: TrainLogger | None = None,
+        checkpointer: Checkpointer,
+        train_logger: TrainLogger,
     ) -> None:
         model.requires_grad_(False)
         first = torch.tensor(FIRST_SCALE)
@@ -105,8 +105,7 @@ class ClapDistillationBrain(AveragedBrain):
         self.prompts, self.train_logger = prompts.to(self.device), train_logger
         names = self.clips.class_names
         self.silent_class = names.index("Silence") if "Silence" in names else None
-        if checkpointer is not None:
-            checkpointer.add_recoverables(modules)
+        checkpointer.add_recoverables(modules)
 
     def train_loader(self) -> torch.utils.data.DataLoader:
         """Full batches of clip indices; clips with rare labels are drawn more often."""
@@ -159,7 +158,7 @@ class ClapDistillationBrain(AveragedBrain):
         log_mel = self.front_end.to_log_mel(mel.to(self.device))
         out, project = modules["audio_model"](log_mel), modules["audio_projection"]
         in_time = out.last_hidden_state.mean(2)  # of [B, C, frequency, time]
-        stretches = nn.functional.adaptive_avg_pool1d(in_time, self.batches.n_stretches)
+        stretches = nn.functional.adaptive_avg_pool1d(in_time, STRETCHES)
         return Embedded(
             nn.functional.normalize(project(out.pooler_output), dim=-1),
             nn.functional.normalize(project(stretches.transpose(1, 2)), dim=-1),
@@ -235,17 +234,14 @@ class ClapDistillationBrain(AveragedBrain):
             return
         terms = {k: v / max(1, self.steps) for k, v in self.sums.items()}
         scales = {f"scale_{k}": v.exp().item() for k, v in self.modules.scales.items()}
-        if self.train_logger is not None:
-            train = {"loss": loss, **terms, **scales}
-            self.train_logger.log_stats({"epoch": epoch}, train, self.measure("valid"))
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
+        train = {"loss": loss, **terms, **scales}
+        self.train_logger.log_stats({"epoch": epoch}, train, self.measure("valid"))
+        self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
 
     def test(self) -> dict[str, float]:
         """Measure the averaged model on the test clips, and log the metrics."""
         found = self.measure("test")
-        if self.train_logger is not None:
-            self.train_logger.log_stats({"done": True}, test_stats=found)
+        self.train_logger.log_stats({"done": True}, test_stats=found)
         return found
 
     @torch.no_grad()

@@ -73,9 +73,7 @@ def clip_level(scores: Tensor, silence: int | None = None) -> Tensor:
     return level
 
 
-def silence_loss(
-    similarities: Tensor, silence_similarity: Tensor, margin: float = 0.0
-) -> Tensor:
+def silence_loss(similarities: Tensor, silence_similarity: Tensor) -> Tensor:
     """Pull digital silence to the prompt for silence, and push it from every sound.
 
     Parameters
@@ -84,15 +82,12 @@ def silence_loss(
         Cosines of silent clips and names of sounds.
     silence_similarity : Tensor [B]
         Their cosines with the prompt for silence.
-    margin : float
-        Similarity to a sound up to which there is no loss.
 
     Returns
     -------
     Tensor [B]
     """
-    excess = (similarities - margin).relu().square().sum(-1)
-    return excess + (1 - silence_similarity)
+    return similarities.relu().square().sum(-1) + (1 - silence_similarity)
 
 
 def _rows_to_one(weights: Tensor) -> Tensor:

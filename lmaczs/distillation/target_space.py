@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+PENALTY = 0.5  # of ridge regression, on the squared weights, for each clip
+
 
 @dataclass(frozen=True)
 class SentenceEncoder:
@@ -36,12 +38,12 @@ class SentenceEncoder:
         return cls(model.requires_grad_(False), tokenizer)
 
     @torch.no_grad()
-    def embed(self, texts: Sequence[str], batch_size: int = 128) -> Tensor:
+    def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed N texts, by length to save padding: [N, D] float32, unit norm."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         result = torch.empty(len(texts), self.model.config.hidden_size)
-        for start in range(0, len(texts), batch_size):
-            rows = order[start : start + batch_size]
+        for start in range(0, len(texts), 128):
+            rows = order[start : start + 128]
             result[rows] = self._embed_batch([texts[row] for row in rows]).cpu()
         return result
 
@@ -99,13 +101,13 @@ class RidgeProjection:
     """Projects an audio tagger's embeddings to the text space by ridge regression.
 
     Fitted on standardised summaries [N, F] of labelled clips and their labels'
-    embeddings `text` [N, D]; `penalty` is on the squared weights, for each clip.
+    embeddings `text` [N, D], with `PENALTY`.
     """
 
-    def __init__(self, features: Tensor, text: Tensor, penalty: float = 0.5) -> None:
+    def __init__(self, features: Tensor, text: Tensor) -> None:
         self.mean, self.deviation = features.mean(0), features.std(0) + 1e-3
         x = self._standardised(features)
-        ridge = penalty * len(x) * torch.eye(x.shape[1])
+        ridge = PENALTY * len(x) * torch.eye(x.shape[1])
         self.weights = torch.linalg.solve(x.T @ x + ridge, x.T @ text)
 
     def __call__(self, features: Tensor) -> Tensor:

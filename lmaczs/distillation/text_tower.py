@@ -101,7 +101,7 @@ def build_student(
     tokenizer: PreTrainedTokenizerBase,
     layers: Sequence[int],
     projection_dim: int,
-    max_positions: int = 80,
+    max_positions: int,
 ) -> TextTower:
     """Build a text tower, on the CPU, that starts from some `layers` of a BERT.
 

@@ -152,10 +152,6 @@ class YAMNet:
         _check_signature(self._opened(), len(self.class_names), self._model_file)
         self._embedding = _embedding_layer(self._opened(), self._model_file)
 
-    def scores(self, wav: Tensor) -> Tensor:
-        """Scores [n_patches, 521] alone, see `forward`."""
-        return self.forward(wav)[0]
-
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         """Score and embed each patch of a clip.
 

@@ -14,7 +14,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.conditions import ContaminatedClips
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.evaluation.randomisation import randomise
-from lmaczs.evaluation.scoring import as_batch
+from lmaczs.evaluation.scoring import as_batch, predicted_batch
 from lmaczs.explanation import masks_of_clip, similarities
 from lmaczs.frontend import power
 from lmaczs.utils.errors import InputError
@@ -71,22 +71,10 @@ class LabelledClips:
         """Embeddings [P, D] of labels' prompts."""
         return self.clap.encode_text([self.template.format(one) for one in labels])
 
-    @torch.no_grad()
     def batch(self, rows: Sequence[int]) -> ExplainerInput:
         """Clips of the table, each with the prompt of its predicted class."""
         clips = as_batch([self._data[row] for row in rows])
-        front_end = self.clap.front_end
-        spectrum = front_end.stft(clips["wav"].to(self.clap.device))
-        log_mel = front_end.stft_to_log_mel(spectrum)
-        predicted = (self.clap.audio_embedding(log_mel) @ self.text.T).argmax(1)
-        return ExplainerInput(
-            self.clap,
-            spectrum[..., : front_end.n_frames],
-            log_mel,
-            self.text[predicted],
-            clips["samples"],
-            seed=self.seed,
-        )
+        return predicted_batch(self.clap, self.text, clips, seed=self.seed)[0]
 
     def sounds(self) -> Iterator[tuple[str, str, Tensor]]:
         """Name, label and waveform [samples] of each clip, at most the encoder's."""

@@ -27,27 +27,7 @@ def presence(
     labels: Sequence[str],
     template: str,
 ) -> pd.DataFrame:
-    """Similarity and mask of every pair of clip and prompt.
-
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model that is explained.
-    decoder : MaskDecoder
-        Trained for it.
-    clips : DataFrame
-        id, path, label.
-    labels : sequence of str
-        Prompts for each clip.
-    template : str
-        Makes sentences of them.
-
-    Returns
-    -------
-    DataFrame
-        A row a pair: id, label (of the clip), prompt (a label), present, similarity,
-        mask_mean, power_kept (fraction of the clip's power that the mask keeps).
-    """
+    """`similarity_table` of a decoder and clips (id, path, label) of any length."""
     rate = clap.front_end.sample_rate
     sounds = ((c.id, c.label, load_audio(c.path, rate)) for c in clips.itertuples())
     methods = {"decoder": decoded_masks(clap, decoder)}
@@ -68,21 +48,10 @@ def silence(clap: FrozenClap, labels: Sequence[str], template: str) -> pd.DataFr
 def paraphrase_hits(
     clap: FrozenClap, clips: pd.DataFrame, paraphrases: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Classify clips by paraphrases of their labels.
+    """Classify clips (id, path, label) by paraphrases of their labels.
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model.
-    clips : DataFrame
-        id, path, label.
-    paraphrases : mapping of str to str
-        A sentence for each label that may be chosen.
-
-    Returns
-    -------
-    DataFrame
-        A row a clip with one of these labels: id, label, chosen, hit.
+    `paraphrases` has a sentence for each label that may be chosen; the table has a row
+    a clip with one of these labels: id, label, chosen, hit.
     """
     labels = list(paraphrases)
     text = clap.encode_text([paraphrases[label] for label in labels])

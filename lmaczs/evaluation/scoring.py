@@ -18,6 +18,7 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import ExplainerSuite, Timed
+from lmaczs.frontend import Domain
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
 
 
@@ -78,17 +79,27 @@ def explain_predicted(
     -------
     Explained
     """
-    clap, front_end = suite.clap, suite.clap.front_end
-    class_text = class_text.to(clap.device)
-    spectrum = front_end.stft(clips["wav"].to(clap.device))
-    spectrum = spectrum[..., : front_end.n_frames]
+    class_text = class_text.to(suite.clap.device)
+    options = (suite.domain, seed)
+    batch, unmasked = predicted_batch(suite.clap, class_text, clips, *options)
+    return Explained(clips, batch, class_text, unmasked, suite(batch))
+
+
+@torch.no_grad()
+def predicted_batch(
+    clap: FrozenClap,
+    class_text: Tensor,
+    clips: Mapping[str, Any],
+    domain: Domain = "stft",
+    seed: int = 0,
+) -> tuple[ExplainerInput, Tensor]:
+    """Clips with the prompts of their predicted classes, and probabilities [B, K]."""
+    front_end = clap.front_end
+    spectrum = front_end.stft(clips["wav"].to(clap.device))[..., : front_end.n_frames]
     log_mel = front_end.stft_to_log_mel(spectrum)
     unmasked = _probabilities(clap, log_mel, class_text)
-    text = class_text[unmasked.argmax(1)]
-    batch = ExplainerInput(
-        clap, spectrum, log_mel, text, clips["samples"], suite.domain, seed
-    )
-    return Explained(clips, batch, class_text, unmasked, suite(batch))
+    grid = spectrum, log_mel, class_text[unmasked.argmax(1)], clips["samples"]
+    return ExplainerInput(clap, *grid, domain, seed), unmasked
 
 
 @torch.no_grad()

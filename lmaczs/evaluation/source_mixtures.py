@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmaczs.audio.io import load_audio
-from lmaczs.audio.mixing import concatenate
+from lmaczs.audio.mixing import concatenate, scale_to_rms
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import ExplainerSuite
@@ -100,8 +100,7 @@ class SourceMixtures(Dataset):
     def _clip(self, path: str) -> Tensor:
         """A clip at the length of the input and a mean power that does not clip."""
         wav = load_audio(path, self.front_end.sample_rate)
-        wav = self.front_end.fit_length(wav[None])[0]
-        return RMS * wav / wav.square().mean().sqrt().clamp_min(1e-9)
+        return scale_to_rms(self.front_end.fit_length(wav[None])[0], RMS)
 
 
 def score_source_mixtures(

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -77,14 +76,14 @@ def prompts_figure(
     seconds = power.shape[-1] * hop_length / sample_rate
     for column, clip in enumerate(clips):
         bands = decibel(to_bands(power[column].cpu(), sample_rate))
-        _show(axes[0][column], bands, seconds, sample_rate, is_mask=False)
+        draw_bands(axes[0][column], bands, seconds, sample_rate, is_mask=False)
         axes[0][column].set_title(clip, fontweight="bold")
         for row, (name, number) in enumerate(
             ((m, p) for m in masks for p in range(len(prompts))), start=1
         ):
             mask, ax = masks[name][column, number].cpu(), axes[row][column]
             bands = to_bands(mask, sample_rate)
-            _show(ax, bands, seconds, sample_rate, is_mask=True)
+            draw_bands(ax, bands, seconds, sample_rate, is_mask=True)
             there = "bold" if prompts[number] == clip else "normal"
             title = f"{name}: {prompts[number]} ({mask.mean():.2f})"
             ax.set_title(title, fontsize="small", fontweight=there)
@@ -106,9 +105,9 @@ def cascade_figure(
     ssim : DataFrame
         method, stage, ssim; one row per clip. Means are in the titles.
     sample_rate : int
-        Hz.
+        See `prompts_figure`.
     hop_length : int
-        Samples per column.
+        See `prompts_figure`.
 
     Returns
     -------
@@ -123,7 +122,7 @@ def cascade_figure(
             mask, ax = masks[method, stage].cpu(), axes[row][column]
             seconds = mask.shape[1] * hop_length / sample_rate
             bands = to_bands(mask, sample_rate)
-            _show(ax, bands, seconds, sample_rate, is_mask=True)
+            draw_bands(ax, bands, seconds, sample_rate, is_mask=True)
             value = means.get((method, stage), 1.0)
             ax.set_title(f"{method}: {stage}\nmean SSIM {value:.2f}", fontsize="small")
     return _finished(figure, axes)
@@ -180,13 +179,10 @@ def _panels(rows: int, columns: int, width: float, height: float) -> tuple:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _show(ax: Axes, values: Tensor, seconds: float, rate: int, is_mask: bool) -> None:
-    draw_bands(ax, values, seconds, rate, is_mask)
-    ax.tick_params(labelsize="x-small")
-
-
 def _finished(figure: Figure, axes: np.ndarray) -> Figure:
     """Label only the outer axes."""
+    for ax in axes.flat:
+        ax.tick_params(labelsize="x-small")
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
     for ax in axes[:, 1:].flat:

@@ -17,8 +17,6 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from lmaczs.training.distributed import TrainingError, gather
 
-__all__ = ["AtomicCheckpointer"]
-
 PART = f".{METAFNAME}.part"
 
 

@@ -29,8 +29,6 @@ from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_folder, atomic_write
 from lmaczs.utils.options import OptionError
 
-__all__ = ["ExportError", "export_run", "inference_yaml", "write_run_card"]
-
 RUN_CARD = "interpreter.yaml"
 MODEL_KEYS = ("model_name", "domain", "width", "template")
 RUN_CARD_KEYS = {"clap_source", *MODEL_KEYS, "checkpoint_metric", "checkpoint_mode"}

@@ -7,8 +7,6 @@ from importlib import import_module
 
 from lmaczs.utils.errors import LmaczsError
 
-__all__ = ["EVALUATION", "MissingExtraError", "require_packages"]
-
 EVALUATION = ("captum", "scipy.stats")
 
 

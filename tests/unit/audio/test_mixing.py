@@ -151,4 +151,5 @@ def test_peak_is_that_of_the_sum() -> None:
     scaled = scale_to_peak(sources, 0.8)
     torch.testing.assert_close(scaled, 2 * sources)
     assert not scale_to_peak(torch.zeros(2, 4)).any()
-    torch.testing.assert_close(limit_peak(sources, 0.2), sources / 2)
+    torch.testing.assert_close(limit_peak(5 * sources), 2.5 * sources)
+    assert torch.equal(limit_peak(sources), sources)

@@ -41,10 +41,9 @@ def mistakes(manifest: Path) -> list[str]:
     """What is said of a manifest that is refused."""
     with pytest.raises(ManifestError) as refusal:
         read_manifest(manifest)
-    message = str(refusal.value)
-    assert message.startswith(f"{manifest} has ")
-    assert all(one in message for one in refusal.value.mistakes[:20])
-    return refusal.value.mistakes
+    first, *found = str(refusal.value).split("\n  ")
+    assert first.startswith(f"{manifest} has ")
+    return found
 
 
 # --- what is read -------------------------------------------------------------------
@@ -171,9 +170,9 @@ def test_all_mistakes_come_at_once(folder: Path) -> None:
 
 
 def test_a_long_list_is_cut(folder: Path) -> None:
-    """Twenty mistakes are shown, the others counted; the error has all of them."""
+    """Twenty mistakes are shown, the others counted."""
     manifest = write(folder, "path,label", *["c.wav,dog"] * 25)
-    assert len(mistakes(manifest)) == 25
+    assert len(mistakes(manifest)) == 20 + 1
     with pytest.raises(ManifestError, match="line 21: .*\n  and 5 more$"):
         read_manifest(manifest)
 
@@ -253,10 +252,10 @@ def test_recordings_that_are_opened(folder: Path) -> None:
     )
     with pytest.raises(ManifestError) as refusal:
         read_manifest(manifest, open_recordings=True)
-    found = [one.removeprefix("line ")[0] for one in refusal.value.mistakes]
-    assert found == ["2", "4", "5", "6", "6"]
-    assert "a.wav is no audio that can be read here" in refusal.value.mistakes[0]
-    assert "start 1 comes after the recording's end (1 s)" in refusal.value.mistakes[1]
+    found = str(refusal.value).split("\n  ")[1:]
+    assert [one.removeprefix("line ")[0] for one in found] == ["2", "4", "5", "6", "6"]
+    assert "a.wav is no audio that can be read here" in found[0]
+    assert "start 1 comes after the recording's end (1 s)" in found[1]
     good = write(folder, "path,label,start", "b.wav,dog,0.9")
     assert read_manifest(good, open_recordings=True).start.tolist() == [0.9]
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import speechbrain as sb
 import torch
+from speechbrain.utils.train_logger import FileTrainLogger
 from torch import Tensor
 from transformers import ClapFeatureExtractor, ClapModel
 
@@ -141,7 +142,6 @@ def make_brain(
         clips: ClipFeatures = clips,
         composites: CompositeFeatures | None = None,
         prompts: PromptBank = prompts,
-        save: bool = False,
         batches: dict[str, Any] | None = None,
         **changes: Any,
     ) -> ClapDistillationBrain:
@@ -154,7 +154,8 @@ def make_brain(
             BatchBuilder(clips, composites, **{**options, **(batches or {})}),
             replace(OPTIONS, **changes),
             {"device": "cpu", "noprogressbar": True},
-            AtomicCheckpointer(tmp_path / "save") if save else None,
+            AtomicCheckpointer(tmp_path / "save"),
+            FileTrainLogger(tmp_path / "log.txt"),
         )
         brain.epoch_counter.current = 3
         brain.step = 1
@@ -516,7 +517,7 @@ def test_saved_checkpoint_is_the_average(
 
 def test_checkpoints_come_every_few_epochs(make_brain: MakeBrain) -> None:
     """Every `valid_every` epochs, and at the end; only the newest is kept."""
-    brain, kept = make_brain(save=True), []
+    brain, kept = make_brain(), []
     for epoch in range(1, 6):
         brain.epoch_counter.current = epoch
         brain.on_stage_end(TRAIN, 0.1, epoch)

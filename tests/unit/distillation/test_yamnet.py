@@ -204,7 +204,7 @@ def test_real_clips_are_tagged() -> None:
     found = []
     for category, paths in clips_by_category(per_category=3).items():
         for path in paths:
-            best = tagger.scores(load_audio(path, 16_000)).amax(0).topk(5).indices
+            best = tagger.forward(load_audio(path, 16_000))[0].amax(0).topk(5).indices
             names = {tagger.class_names[i] for i in best.tolist()}
             found.append(bool(names & FITTING_CLASSES[category]))
     assert len(found) == 24
@@ -214,7 +214,7 @@ def test_real_clips_are_tagged() -> None:
 @pytest.mark.real_clips
 def test_scores_of_a_clip() -> None:
     """A row for each patch, every score in [0, 1]."""
-    scores = YAMNet(MODEL_FILE, CLASS_MAP).scores(noise(50_000))
+    scores = YAMNet(MODEL_FILE, CLASS_MAP).forward(noise(50_000))[0]
     assert scores.shape == (6, 521)
     assert scores.min() >= 0 and scores.max() <= 1
 
@@ -230,7 +230,7 @@ def test_scores_are_made_of_the_embedding() -> None:
     assert embedding.shape == (len(scores), 1024)
     assert embedding.min() == 0
     assert torch.equal(
-        outputs[0][0], tagger.scores(load_audio(paths_of_first(), 16_000))
+        outputs[0][0], tagger.forward(load_audio(paths_of_first(), 16_000))[0]
     )
     common = scores.mean(0).topk(3).indices
     logits = scores[:, common].clamp(1 / 256, 255 / 256).logit()
