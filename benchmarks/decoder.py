@@ -50,7 +50,7 @@ def full_size_clap() -> FrozenClap:
 
 def main() -> None:
     """Time both towers for one clip and prompt, then run one step both ways."""
-    # a random text tower is a dead one, which is said at load and true
+    # a random text tower is collapsed: loading warns, rightly
     logging.getLogger("lmaczs").setLevel(logging.ERROR)
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)

@@ -89,8 +89,8 @@ def measure(fe: ClapFeatureExtractor, seconds: float) -> tuple[float, float]:
 def milliseconds_per_clip(*functions: Callable[[], torch.Tensor]) -> tuple[float, ...]:
     """Time functions in turn, several calls of each at a time.
 
-    The first call of a turn does not count: numpy's threads, which HF uses, go on
-    spinning for some 30 ms after their last product, at the cost of whoever is next.
+    The first call of a turn does not count: numpy's threads, which HF uses, keep
+    spinning for some 30 ms after their last product and slow the next function.
 
     Parameters
     ----------

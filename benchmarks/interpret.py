@@ -1,11 +1,11 @@
-"""What an explanation costs beside a classification, on the embedded default.
+"""Cost of an explanation relative to a classification, with the embedded default.
 
     python benchmarks/interpret.py [--threads 1] [--repeats 15]
 
 Times one 5 s clip, read from a file: classified, explained, explained and verified,
 with four more prompts; and a batch of 16 such clips against single ones. The cases are
-timed in turns, so that a busy machine slows all of them alike, and what is compared is
-the processor time of the whole process. Prints medians in ms and these ratios:
+timed in turns, so that a busy machine slows all of them equally, and CPU time of the
+whole process is compared. Prints medians in ms and these ratios:
 
     explained / classified                      at most 1.4
     explained and verified / classified         at most 2.5

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how many clips a second are learnt on.
+"""Time of a training step by part, and clips per second.
 
     python benchmarks/training.py [--clap small full] [--device cpu] [--workers 2]
     torchrun --nproc_per_node=2 benchmarks/training.py --device cpu
@@ -388,12 +388,12 @@ def main(argv: list[str]) -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--clap", nargs="+", choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--device", nargs="+", default=devices)
-    parser.add_argument("--batch", type=int, help="of all processes; default 8 and 2")
+    parser.add_argument("--batch", type=int, help="clips per step, in total (8 and 2)")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2, help="of each process")
-    parser.add_argument("--threads", type=int, help="of each process")
+    parser.add_argument("--workers", type=int, default=2, help="per process")
+    parser.add_argument("--threads", type=int, help="per process")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--json", action="store_true", help="instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-r"""Fine-tune a decoder on classes that it does not know: what is gained on each.
+r"""Fine-tune a decoder on classes that it was not trained on; the gain for each.
 
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50 \
         --leave_out="[dog, rain]" --output_folder=results/without
@@ -6,10 +6,9 @@ r"""Fine-tune a decoder on classes that it does not know: what is gained on each
     python recipes/leave_one_out.py --data_folder=ESC50 --source=without \
         --labels dog rain
 
-Each label is learnt from its own clips alone (hparams/finetune.yaml), all others being
-prompts; tested are its clips of the split test, among all classes. What is not named
-below is passed to recipes/train.py. A run that was killed resumes when the same line is
-given again.
+Each label is trained on its own clips alone (hparams/finetune.yaml), with all labels as
+prompts, and tested on its clips of the split test, among all classes. Other options are
+passed to recipes/train.py. An interrupted run resumes with the same command.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("set", choices=sorted(DATASETS))
-    parser.add_argument("folder", type=Path, help="where the set was unpacked")
+    parser.add_argument("folder", type=Path, help="folder of the unpacked set")
     parser.add_argument("out", type=Path, help="the CSV to write")
     text = "FSD50K: the uploader's title and description make a second caption"
     parser.add_argument("--descriptions", action="store_true", help=text)

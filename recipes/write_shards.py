@@ -1,10 +1,10 @@
-"""Write a manifest's clips as WebDataset shards: tars that are read from end to end.
+"""Write a manifest's clips as WebDataset shards: tars that are read sequentially.
 
     python recipes/write_shards.py MANIFEST.csv FOLDER [--clips_per_shard N]
 
 FOLDER gets train-000000.tar and so on, valid and test in the same way, and finally
 index.json, without which nothing trains on it. The same line resumes: shards that are
-there stay, what is missing or not whole is written. recipes/README-shards.md says more.
+there stay, missing or incomplete ones are written. See recipes/README-shards.md.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("manifest", type=Path, help="CSV, see lmaczs/data/manifest.py")
-    parser.add_argument("folder", type=Path, help="where the shards go")
+    parser.add_argument("folder", type=Path, help="folder of the shards")
     parser.add_argument("--clips_per_shard", type=int, default=256, metavar="N")
     for split in ("valid", "test"):
-        text = f"of the recordings, where no row has the split {split} (0.2)"
+        text = f"fraction of recordings, if no row has the split {split} (default: 0.2)"
         parser.add_argument(f"--{split}_share", type=float, default=0.2, help=text)
     options = parser.parse_args(argv)
     if options.clips_per_shard < 1:
