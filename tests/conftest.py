@@ -1,4 +1,4 @@
-"""What every test shares: no network, one thread, tiny CLAPs, and the real clips."""
+"""Shared by all tests: no network, one thread, tiny CLAPs, and the real clips."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SENTENCES = (
     "I can hear heavy rain on a roof and a person speaking.",
     "piano music, church bells, a siren far away, a clock ticking",
 )
-# Of the embedded default, with one block a stage: 5 s at 32 kHz, 251 frames.
+# Of the embedded default, with one block per stage: 5 s at 32 kHz, 251 frames.
 SMALL = {
     "front_end": {
         "sampling_rate": 32000,
@@ -58,7 +58,7 @@ SMALL = {
     },
     "audio": {"spec_size": 128, "depths": [1, 1, 1], "num_attention_heads": [2, 4, 8]},
 }
-# Of LAION's checkpoints, with one block a stage: 10 s at 48 kHz, 1001 frames.
+# Of LAION's checkpoints, with one block per stage: 10 s at 48 kHz, 1001 frames.
 FULL = {
     "front_end": {
         "sampling_rate": 48000,
@@ -88,7 +88,7 @@ def _tokenizer() -> RobertaTokenizerFast:
 
 
 def _random_model(audio: dict, fused: bool, vocabulary: int) -> ClapModel:
-    """Random weights, with text and audio towers that tell their inputs apart."""
+    """Random weights, whose embeddings differ between inputs."""
     width, stages = 16, len(audio["depths"])
     text_config = {
         "vocab_size": vocabulary,
@@ -152,7 +152,7 @@ def masked_log_mel() -> MaskedLogMel:
 def make_clap_folder(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Path]:
-    """Function that writes a random CLAP with one block a stage; it takes a geometry.
+    """Function that writes a random CLAP with one block per stage, of a geometry.
 
     Arguments: ``geometry``, "small" (5 s at 32 kHz, as the embedded default) or
     "full" (10 s at 48 kHz, as LAION's checkpoints), and ``fused``.

@@ -21,7 +21,7 @@ import soundfile
 
 ROOT = Path(__file__).parents[2]
 RATE = 44100  # Hz, as ESC-50 has it
-KILL_AFTER = 120  # seconds that a command may take to get where it is to be killed
+KILL_AFTER = 120  # seconds until the point at which a command is to be killed
 
 Write = Callable[..., Path]
 Recipe = Callable[[str], ModuleType]
@@ -119,7 +119,7 @@ def process_restored() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kill_when() -> Kill:
-    """Function that runs a command and sends SIGKILL once something is so."""
+    """Function that runs a command and sends SIGKILL once a condition holds."""
 
     def kill(argv: Sequence[str], reached: Callable[[], bool]) -> None:
         command = [sys.executable, *argv]

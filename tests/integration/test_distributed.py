@@ -179,7 +179,7 @@ def test_process_that_dies(
     options: Options,
     tmp_path: Path,
 ) -> None:
-    """It ends the run, which goes on from there, in one process just as well."""
+    """It ends the run, which can be resumed, also in a single process."""
     out, script = tmp_path / "out", tmp_path / "killed.py"
     script.write_text(KILLED)
     argv = options(out)

@@ -256,7 +256,7 @@ def test_a_metric_and_an_explainer_are_one_entry_each(
 def test_package_that_is_missing_is_one_line(
     recipe_name: str, data: Path, tmp_path: Path
 ) -> None:
-    """It is said before any work, with the extra to install."""
+    """The error comes before any work and names the extra to install."""
     (tmp_path / "path" / "captum").mkdir(parents=True)
     broken = tmp_path / "path" / "captum" / "__init__.py"
     broken.write_text("raise ImportError('no captum')\n")

@@ -47,7 +47,7 @@ def test_every_label_is_learnt_by_itself(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """On its own clips, tested on its own, with the other labels to be asked for."""
+    """Each label is trained and tested on its own clips, with all labels as prompts."""
     script = recipe("leave_one_out")
     line = [f"--data_folder={data}", f"--source={source}"]
     line += [f"--output_folder={tmp_path}", *FLAGS, "--number_of_epochs=2"]

@@ -40,7 +40,7 @@ def fsd50k(tmp_path: Path) -> Path:
 
 
 def test_the_command_writes_a_manifest(fsd50k: Path, tmp_path: Path) -> None:
-    """It has a row a caption, in a folder that was not there, and a summary is said."""
+    """One row per caption, in a folder that is created; a summary is printed."""
     out = tmp_path / "new/clips.csv"
     command = [sys.executable, SCRIPT, "fsd50k", fsd50k, out, "--descriptions"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -268,7 +268,7 @@ def test_training_on_captions(
     tiny_clap_folder: Path,
     tmp_path: Path,
 ) -> None:
-    """Clips are told apart by the captions of their split; the decoder is exported."""
+    """The classes are the captions of the split; the decoder is exported."""
     options = {"manifest": captions, "clap_source": tiny_clap_folder, "width": 8}
     figures, brain = train(argv("captions.yaml", tmp_path / "out", **options))
     assert all(math.isfinite(value) for value in figures.values())
@@ -312,7 +312,7 @@ def test_fewer_clips_than_a_batch(
 def test_a_mistake_on_the_command_line_is_a_sentence(
     argv: Argv, tmp_path: Path
 ) -> None:
-    """No traceback for what the user can mend."""
+    """No traceback for what the user can fix."""
     line = argv("finetune.yaml", tmp_path / "out", manifest=tmp_path / "none.csv")
     command = [sys.executable, str(ROOT / "recipes/train.py"), *line]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

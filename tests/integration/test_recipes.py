@@ -484,7 +484,7 @@ def test_clap_of_ones_own_clips(
     own_clips: Path,
     tmp_path: Path,
 ) -> None:
-    """--manifest trains on captions and labels; --source goes on from what it made."""
+    """--manifest trains on captions and labels; --source starts from the result."""
     own = {"data_folder": None, "manifest": own_clips, "speeds": "[1, 0.8]"}
     train, made_in = recipe("train_clap").main, tmp_path / "one/save/clap"
     figures = train(clap_options(tmp_path / "one", **own, number_of_epochs=2))
@@ -502,7 +502,7 @@ def test_clap_of_ones_own_clips(
     assert any(name.startswith("audio_model") for name in changed)
     assert all(name.startswith(("audio_", "logit_scale")) for name in changed)
     weight = "audio_model.audio_encoder.patch_embed.proj.weight"
-    # gone on, not begun anew
+    # trained further, not from scratch
     assert (two[weight] - one[weight]).norm() < 0.1 * one[weight].norm()
 
 
@@ -512,7 +512,7 @@ def composite_options(
     clap_options: Callable[..., list[str]],
     tmp_path: Path,
 ) -> Callable[..., list[str]]:
-    """Like `clap_options`, of the YAML that goes on with composites."""
+    """Like `clap_options`, of the YAML that trains further on composites."""
     recipe("train_clap").main(clap_options(tmp_path / "one", number_of_epochs=1))
 
     def make(output_folder: Path, **changes: Any) -> list[str]:
@@ -542,7 +542,7 @@ def test_clap_goes_on_with_composites(
     composite_options: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:
-    """They are heard by the real tagger, kept, and learnt from."""
+    """The real tagger embeds them; they are cached and trained on."""
     teachers = Path(os.environ.get("LMACZS_TEACHERS", ROOT.parent / "shared/teachers"))
     tagger = {
         "tagger_model": teachers / "yamnet_spectra_in.tflite",
@@ -563,7 +563,7 @@ def test_clap_of_a_manifest_with_mistakes(
     own_clips: Path,
     tmp_path: Path,
 ) -> None:
-    """Mistakes are said with their lines before anything is trained."""
+    """Mistakes are reported with their lines before training."""
     bad = own_clips.with_name("bad.csv")
     bad.write_text("path,label,split\nnone.wav,dog,train\nclips.csv,,dev\n")
     argv = clap_options(tmp_path / "out", data_folder=None, manifest=bad)

@@ -188,7 +188,7 @@ def test_two_processes_with_workers(
 def test_a_missing_shard_is_a_sentence(
     argv: Callable[..., list[str]], shards: Path, tmp_path: Path
 ) -> None:
-    """Before anything is trained, the file and the mend are named."""
+    """The error names the file and the fix, before training."""
     pattern = f"{shards}/train-{{000000..000007}}.tar"
     command = [sys.executable, str(ROOT / "recipes/train.py")]
     command += argv(tmp_path / "out", manifest=pattern)

@@ -1,4 +1,4 @@
-"""What unit tests share: shards as they are specified, written without webdataset."""
+"""Shared by unit tests: shards as specified, written without webdataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _write_shard(path: Path, clips: pd.DataFrame) -> dict:
-    """A tar of these clips, and what the index says of it."""
+    """Write a tar of these clips and return its entry in the index."""
     said = []
     with tarfile.open(path, "w") as tar:
         for place, row in enumerate(clips.itertuples()):

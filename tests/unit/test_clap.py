@@ -344,7 +344,7 @@ def test_a_dead_text_tower_is_reported(
 def test_a_folder_is_loaded_as_hf_loads_it(
     tiny_clap: FrozenClap, tiny_clap_folder: Path
 ) -> None:
-    """Weights, extractor and tokenizer are the folder's; no network is asked."""
+    """Weights, extractor and tokenizer are the folder's; the network is not used."""
     model = ClapModel.from_pretrained(tiny_clap_folder)
     loaded = tiny_clap.model.state_dict()
     assert all(torch.equal(v, loaded[k]) for k, v in model.state_dict().items())

@@ -436,7 +436,7 @@ def test_weights_are_loaded_whole(
 def test_weights_of_another_decoder_are_refused(
     decoder: MaskDecoder, tmp_path: Path, spoil: Callable[[dict], object]
 ) -> None:
-    """The sentence names the file; SpeechBrain would go on without a word."""
+    """The error names the file; SpeechBrain would ignore it silently."""
     state = decoder.state_dict()
     spoil(state)
     torch.save(state, tmp_path / "other.ckpt")

@@ -282,7 +282,7 @@ def test_sound_beyond_the_models_band_has_no_similarity(tiny_clap: FrozenClap) -
 def test_every_domain_masks_the_stft(
     tiny_clap: FrozenClap, domain: Domain, samples: int
 ) -> None:
-    """Masks of the mel domain, too, come on the bins of the STFT and can be heard."""
+    """Masks of every domain, also mel, lie on the STFT's bins and give a sound."""
     decoder = random_decoder(tiny_clap, domain)
     wav = noise(samples)
     (one,) = explain_all(tiny_clap, decoder, wav, ["a dog"])
@@ -291,7 +291,7 @@ def test_every_domain_masks_the_stft(
 
 
 def test_fused_checkpoint(tiny_fused_clap: FrozenClap) -> None:
-    """A fused CLAP is explained likewise, beyond its length by windows."""
+    """A fused CLAP is explained too, longer clips by windows."""
     decoder = random_decoder(tiny_fused_clap)
     wav = noise(SIZE + 12345)
     (one,) = explain_all(tiny_fused_clap, decoder, wav, ["a dog"])
@@ -519,7 +519,7 @@ def test_saved_sounds_are_not_clipped(tmp_path: Path) -> None:
 
 
 def test_save_without_verification(tmp_path: Path) -> None:
-    """Similarities that were not asked for are null, and the picture has none."""
+    """Similarities are null without verify, and the figure shows none."""
     one = dataclasses.replace(
         interpretation(), masked_similarity=None, residual_similarity=None
     )

@@ -176,7 +176,7 @@ def test_bare_label_is_put_into_the_template(
 
 
 def test_model_is_noted(interpreter: ZeroShotInterpreter, tmp_path: Path) -> None:
-    """Each explanation names the model that was asked."""
+    """Each explanation names its model."""
     one = interpreter.interpret_file(write(tmp_path / "a.wav"), "dog", verify=False)
     assert one.to_dict()["model"] == "tiny"
     assert one.masked_similarity is one.residual_similarity is None
@@ -454,7 +454,7 @@ def test_missing_folder(
 
 
 def test_folder_without_yaml(tmp_path: Path) -> None:
-    """A folder that is no export is refused, and the mend is named."""
+    """A folder that is no export is refused, and the error names the fix."""
     with pytest.raises(FileNotFoundError, match="no hyperparams.yaml; `lmaczs export`"):
         ZeroShotInterpreter.from_hparams(tmp_path)
 

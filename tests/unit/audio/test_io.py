@@ -266,7 +266,7 @@ def test_empty_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.raw", "a.m4a", "a"])
 def test_what_is_not_audio_is_refused_with_the_fix(tmp_path: Path, name: str) -> None:
-    """Text under any name is refused, and what to convert to is said."""
+    """Text under any name is refused, and the error says what to convert to."""
     path = tmp_path / name
     path.write_text("This is not a recording.\n" * 100)
     message = error_of(path)

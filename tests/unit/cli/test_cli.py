@@ -372,7 +372,7 @@ def test_wrong_option_is_one_line_and_status_2(
 def test_clap_without_all_of_its_weights_is_one_line(
     source: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """A decoder is not asked about weights drawn at random; the weight is named."""
+    """A CLAP with a missing weight is not used; the error names the weight."""
     damaged = shutil.copytree(tiny_clap_folder, tmp_path / "clap")
     tensors = load_file(damaged / "model.safetensors")
     del tensors["logit_scale_a"]

@@ -15,7 +15,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.training.export import inference_yaml
 
 TEMPLATE = "This is a sound of {}."
-# What lmaczs is said to need in the broken installation.
+# Requirements of lmaczs in the broken installation.
 METADATA = """\
 Metadata-Version: 2.1
 Name: lmaczs
@@ -143,7 +143,7 @@ def test_what_breaks_with_torchaudio_points_to_it(broken: dict[str, Check]) -> N
 def test_version_and_absence_are_compared_with_the_requirements(
     broken: dict[str, Check],
 ) -> None:
-    """Too old and not installed are told apart, each with its command."""
+    """Too old and not installed are distinguished, each with its command."""
     assert broken["pandas"] == Check(
         "pandas", "0.1, but pandas>=2.2 is needed", 'pip install "pandas>=2.2"'
     )

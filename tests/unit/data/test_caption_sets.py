@@ -359,7 +359,7 @@ def test_other_yaml_is_refused(macs: Path, text: str) -> None:
 def test_descriptions_that_cannot_be_read(
     fsd50k: Path, spoil: Callable[[Path], object], error: type[Exception], message: str
 ) -> None:
-    """They are asked for by name, and only where they are wanted."""
+    """They are read only if requested; the error names the file."""
     spoil(fsd50k / "FSD50K.metadata/eval_clips_info_FSD50K.json")
     assert len(read_fsd50k(fsd50k)) == 3
     with pytest.raises(error, match=f"eval_clips_info_FSD50K.json {message}"):

@@ -53,7 +53,7 @@ def test_phrases_are_drawn_without_repetition(count: int) -> None:
 
 
 def test_texts_of_a_table() -> None:
-    """Of a data set the label; of a manifest all that is said."""
+    """The label of a data set; all texts of a manifest."""
     table = pd.DataFrame({"label": ["dog", "rain"]})
     assert texts_of(table) == [(DOG,), (RAIN,)]
     said = [(CAPTION, DOG), (RAIN,)]

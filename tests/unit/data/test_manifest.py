@@ -38,7 +38,7 @@ def write(folder: Path, *lines: str) -> Path:
 
 
 def mistakes(manifest: Path) -> list[str]:
-    """What is said of a manifest that is refused."""
+    """Lines of the error for a manifest that is refused."""
     with pytest.raises(ManifestError) as refusal:
         read_manifest(manifest)
     first, *found = str(refusal.value).split("\n  ")
@@ -195,7 +195,7 @@ def test_lines_are_those_of_the_file(folder: Path) -> None:
 
 @pytest.mark.parametrize("lines", [[""], ["file,label"], ["path,split", "a.wav,"]])
 def test_header_without_the_needed_columns(folder: Path, lines: list[str]) -> None:
-    """What the header has is said, and what it lacks."""
+    """The error names the columns of the header and the missing ones."""
     (found,) = mistakes(write(folder, *lines))
     has = ", ".join(lines[0].split(",")) or "nothing"
     asked = "line 1: the header needs path and one of text, label"
@@ -239,7 +239,7 @@ def test_a_clip_in_two_splits(folder: Path) -> None:
 
 
 def test_recordings_that_are_opened(folder: Path) -> None:
-    """No audio, and a clip after the end, are said with all other mistakes."""
+    """Files without audio and clips after the end are among all mistakes."""
     soundfile.write(folder / "b.wav", np.zeros(8000), 8000)
     manifest = write(
         folder,

@@ -43,7 +43,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     for label, hertz in PITCH.items():
         for seconds in (1, 5, 7):
             time = np.arange(round(seconds * RATE)) / RATE
-            swell = 0.2 + 0.8 * time / seconds  # so that a stretch can be told
+            swell = 0.2 + 0.8 * time / seconds  # so that a segment can be identified
             path = folder / f"{label}{seconds}.wav"
             tone = swell * np.sin(2 * np.pi * hertz * time)
             soundfile.write(path, tone, RATE, subtype="FLOAT")
@@ -228,7 +228,7 @@ def test_levels_of_items(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
 
 def test_share_of_mixtures(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """About the asked share of clips are mixtures, always of two labels."""
+    """About the set fraction of clips are mixtures, always of two labels."""
     items = drawn(clips(table, front_end, mix_prob=0.5))
     sounds = [len(heard(item["wav"])) for item in items]
     assert set(sounds) == {1, 2}
@@ -299,7 +299,7 @@ def test_partner_is_asked_for_half_of_the_time(
 def test_some_clips_are_asked_for_what_the_model_hears(
     table: pd.DataFrame, front_end: FrontEnd
 ) -> None:
-    """About the asked share of the training clips; never where a model is judged."""
+    """About the set fraction of the training clips; never in evaluation."""
     asked = [x["use_predicted"] for x in drawn(clips(table, front_end))]
     assert not any(asked)
     items = drawn(clips(table, front_end, predicted_prob=0.3))
@@ -312,7 +312,7 @@ def test_some_clips_are_asked_for_what_the_model_hears(
 
 
 def test_two_labels_are_enough(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """Where no label is absent from a mixture, its partner is asked for."""
+    """Where no label is absent from a mixture, its partner is the second prompt."""
     two = table[table.label.isin(["cat", "dog"])]
     items = drawn(clips(two, front_end, mix_prob=0.5))
     batch = collate(items)
@@ -356,7 +356,7 @@ def captioned(table: pd.DataFrame) -> pd.DataFrame:
 def test_one_caption_is_drawn_each_epoch(
     table: pd.DataFrame, front_end: FrontEnd
 ) -> None:
-    """All that is said of a clip comes first at some time, captions as they are."""
+    """Each text of a clip comes first at some time, captions as they are."""
     data = clips(captioned(table), front_end, templates=["I hear {}."])
     first = {}
     for item in drawn(data):
@@ -395,7 +395,7 @@ def test_absent_prompts_are_said_of_other_clips(
 
 
 def test_captions_in_validation(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """The first caption of each clip is the class that it is told apart by."""
+    """The first caption of each clip is its class."""
     data = clips(captioned(table), front_end, templates=TEMPLATES, train=False)
     firsts = [f"A {name}." for name in table.id]
     assert [data[index]["prompts"][0] for index in range(len(data))] == firsts
@@ -423,7 +423,7 @@ def test_too_few_captions(table: pd.DataFrame, front_end: FrontEnd) -> None:
 
 
 def test_parts_of_recordings(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """A clip is heard from its start to its stop, in training and in validation."""
+    """A clip is read from its start to its stop, in training and in validation."""
     rows = table[table.id == "dog7"].iloc[[0, 0, 0]].assign(id=["a", "b", "c"])
     rows = rows.assign(start=[np.nan, 1.0, 6.5], stop=[2.0, 2.5, np.nan])
     whole = torch.from_numpy(soundfile.read(rows.path.iloc[0], dtype="float32")[0])
@@ -457,7 +457,7 @@ def test_validation_draws_nothing(table: pd.DataFrame, front_end: FrontEnd) -> N
 
 
 def test_lengths(table: pd.DataFrame, front_end: FrontEnd) -> None:
-    """Every clip fills the encoder's input; its own length is told."""
+    """Every clip fills the encoder's input; its own length is given."""
     data = clips(table, front_end, mix_prob=0.0)
     for index, row in data.table.iterrows():
         item = data[index]

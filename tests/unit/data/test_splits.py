@@ -113,7 +113,7 @@ def test_the_only_recording_of_a_label_is_trained_on() -> None:
 
 
 def test_splits_that_are_given_stay(caplog: pytest.LogCaptureFixture) -> None:
-    """Only what no row names is taken, and that is said."""
+    """Only a split that no row names is drawn, and a warning says so."""
     clips = labelled({"dog": 10})
     clips.loc[0, "split"] = "test"
     with caplog.at_level(logging.WARNING, "lmaczs"):

@@ -134,7 +134,7 @@ def test_other_lists_are_refused(tmp_path: Path, content: str, message: str) -> 
 
 
 def test_folds_are_those_of_the_set(urbansound8k: Path) -> None:
-    """Unless told otherwise 1 to 8 train, 9 validates, 10 tests; no clip is lost."""
+    """By default folds 1 to 8 train, 9 validates, 10 tests; no clip is lost."""
     rows = urbansound8k_rows(urbansound8k)
     parts = [rows[rows.split == name] for name in SPLITS]
     assert [set(part.fold) for part in parts] == [set(range(1, 9)), {9}, {10}]
@@ -213,7 +213,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("index", range(len(STORED_AS)))
 def test_every_format_becomes_one_waveform(recordings: Path, index: int) -> None:
-    """As long as it lasts, as loud as the mean of its channels, at the rate asked."""
+    """As long as the file, the mean of its channels, at the requested rate."""
     rate, channels, subtype, _ = STORED_AS[index]
     path = read_urbansound8k(recordings).path[index]
     wav = load_audio(path, 32000)

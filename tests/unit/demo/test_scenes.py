@@ -67,7 +67,7 @@ def test_scenes_have_names_of_their_own() -> None:
 
 
 def test_the_two_sources_of_a_scene_do_not_share_their_chance() -> None:
-    """A source mixed with itself is heard twice, not louder."""
+    """A source mixed with itself gives two different sounds."""
     twice = dataclasses.replace(SCENES[0], sources=("rain", "rain"))
     first, second = render_scene(twice, RATE)
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1

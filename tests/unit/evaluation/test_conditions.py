@@ -36,7 +36,7 @@ def front_end(tiny_clap: FrozenClap) -> FrontEnd:
 
 
 def tone(hertz: float, seconds: float = 1.0, level: float = 0.3) -> np.ndarray:
-    """Make a tone that grows, so that a stretch can be told."""
+    """A tone that grows, so that a segment can be identified."""
     time = np.arange(round(seconds * RATE)) / RATE
     swell = 0.5 + 0.5 * time / seconds
     return level * swell * np.sin(2 * np.pi * hertz * time)
@@ -91,7 +91,7 @@ def levels(wav: Tensor) -> dict[str, float]:
 
 
 def heard(wav: Tensor) -> set[str]:
-    """What sounds, down to 30 dB below the loudest."""
+    """Labels whose pitch is in a sound, down to 30 dB below the loudest."""
     found = levels(wav)
     return {x for x, value in found.items() if value > max(found.values()) - 30}
 
@@ -197,7 +197,7 @@ def test_level_of_noise(
 def test_speech_is_drawn_from_the_recordings(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path]
 ) -> None:
-    """Each recording is heard, 12 dB below the clip, and no other clip is."""
+    """Each recording is mixed in 12 dB below the clip, and no other clip is."""
     drawn = set()
     for seed in range(4):
         data = ContaminatedClips(clips, front_end, "speech", seed=seed, speech=speech)
@@ -222,7 +222,7 @@ def test_short_speech_is_repeated(
 def test_long_speech_gives_a_drawn_stretch(
     clips: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
 ) -> None:
-    """Of speech longer than a clip a stretch is heard, another one for every clip."""
+    """Speech longer than a clip is cropped, differently for every clip."""
     whole = noise(3 * RATE, 0)
     path = write(tmp_path / "long.wav", whole.numpy())
     windows = torch.nn.functional.normalize(whole.unfold(0, 50, 1), dim=1)

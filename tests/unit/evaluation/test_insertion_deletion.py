@@ -38,7 +38,7 @@ SEED = 5
 
 
 def draw(*shape: int, levels: int = 0, seed: int = 0) -> Tensor:
-    """Draw values in [0, 1), of a few levels only where asked."""
+    """Random values in [0, 1), quantised to `levels` if given."""
     values = torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
     return (values * levels).floor() / levels if levels else values
 
@@ -69,7 +69,7 @@ def test_top_cells_is_a_sort(share: float, levels: int, loudness_levels: int) ->
 
 
 def test_top_cells_are_as_many_in_each_clip() -> None:
-    """However much a mask keeps, its share of cells is the one asked for."""
+    """However much a mask keeps, its fraction of cells is the requested one."""
     mask = torch.stack([torch.zeros(5, 8), torch.ones(5, 8), draw(5, 8)])
     kept = top_cells(cell_ranks(mask, draw(3, 5, 8, seed=1)), 0.25)
     assert kept.sum((1, 2)).tolist() == [10, 10, 10]

@@ -189,7 +189,7 @@ def test_settings_stand_beside_the_rows(path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(path: Path, name: str, now: Any, told: str) -> None:
-    """Rows of other settings are not gone on with; the setting is named."""
+    """A table with other settings is not resumed; the error names the setting."""
     ResumableTable(path, SETTINGS).add(rows())
     before = {file: (path.parent / file).read_bytes() for file in files(path)}
     message = (
@@ -212,7 +212,7 @@ def test_a_setting_that_nothing_depends_on_yet(path: Path) -> None:
 
 
 def test_a_setting_that_is_gone_is_refused(path: Path) -> None:
-    """Rows that depend on a setting which there no longer is are not gone on with."""
+    """A table that depends on a setting that no longer exists is not resumed."""
     ResumableTable(path, SETTINGS).add(rows())
     fewer = {k: v for k, v in SETTINGS.items() if k != "share"}
     with pytest.raises(ValueError, match=r"another setting of share \(0.2, now None\)"):

@@ -1,4 +1,4 @@
-"""Sums and sequences whose sources are known, and what is told of masks on them.
+"""Sums and sequences of known sources, and the scores of masks on them.
 
 The clips are tones, a pitch for each label, so that a test hears which source is where
 and an ideal mask can be made.
@@ -134,7 +134,7 @@ def figures(table: pd.DataFrame, method: str, column: str) -> list[float]:
 def test_pairs_are_of_two_labels(
     clips: pd.DataFrame, front_end: FrontEnd, arrangement: str
 ) -> None:
-    """Each clip is the target once; the other one is what it is said to be."""
+    """Each clip is the target once; the interference has the label of its id."""
     label_of = dict(zip(clips.id, clips.label, strict=True))
     others = set()
     for seed in range(3):

@@ -75,5 +75,5 @@ def test_accuracies_without_the_subset() -> None:
 
 
 def test_no_clip_has_no_rate() -> None:
-    """Nothing is said of no clips."""
+    """No clips, no metrics."""
     assert hit_rates(torch.zeros(0, 3), torch.zeros(0).long(), "x") == {}

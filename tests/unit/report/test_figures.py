@@ -115,7 +115,7 @@ def test_axes_are_in_seconds_and_hertz() -> None:
 
 
 def test_titles_hold_prompt_and_numbers() -> None:
-    """What was asked and answered is written down, a formula is taken literally."""
+    """The title holds prompt and numbers; a formula is taken literally."""
     wav = tones()
     mask = lowpass_mask(wav, 4000)
     one = interpretation(wav, mask, prompt="a $5 \\bill & <b>_x^2$")
@@ -156,7 +156,7 @@ def test_silence_and_short_clips_are_drawn(tmp_path: Path, samples: int) -> None
 
 
 def test_figures_are_saved_whole(tmp_path: Path) -> None:
-    """A PNG of the size that was asked for, and nothing else in the folder."""
+    """A PNG of the requested size, and nothing else in the folder."""
     wav = tones()
     figure = draw(interpretation(wav, lowpass_mask(wav, 1)))
     path = save_figure(figure, tmp_path / "new" / "a.png", dpi=50)

@@ -102,7 +102,7 @@ def valid_data(tiny_clap: FrozenClap, tmp_path: Path) -> PromptedDataset:
 
 
 class Labelled(Dataset):
-    """What a Brain asks of a split: its classes, and to be told the epoch."""
+    """What a Brain needs of a split: its classes and a settable epoch."""
 
     def __init__(self, classes: dict[str, str]) -> None:
         self.classes, self.epoch = classes, None
@@ -228,7 +228,7 @@ def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> 
 def test_training_asks_for_what_is_predicted_where_it_should(
     make_brain: MakeBrain,
 ) -> None:
-    """The first prompt of those clips alone; nothing is asked so where it is judged."""
+    """Only the first prompt of those clips is replaced, and only in training."""
     brain, batch = make_brain(), batch_of(3, prompts=2)
     plain = brain.compute_forward(batch, TRAIN)
     batch["use_predicted"][1] = True
@@ -282,7 +282,7 @@ def test_what_sounds_beside_a_prompt(
 def test_what_sounds_beside_what_the_model_hears(
     make_brain: MakeBrain, tiny_clap: FrozenClap, hears_the_label: bool
 ) -> None:
-    """It is known only where the model takes a clip for what is said of it."""
+    """The sources are known only where the prediction is one of the clip's texts."""
     batch = batch_of(3)
     batch["wav"][1] += 0.1 * torch.randn(SIZE, generator=torch.Generator())
     batch["use_predicted"][1] = True
@@ -424,7 +424,7 @@ def test_what_is_validated_is_a_moving_average(make_brain: MakeBrain) -> None:
 
 
 def test_a_checkpoint_holds_what_was_validated(make_brain: MakeBrain) -> None:
-    """The average as ``decoder``; what goes on to learn, and its average, beside it."""
+    """The average as ``decoder``; beside it the trained weights and their average."""
     brain, batch = make_brain(), batch_of(2)
     brain.init_optimizers()
     brain.modules.train()
@@ -503,7 +503,7 @@ def test_epoch_statistics_are_means_over_clips(make_brain: MakeBrain) -> None:
 
 
 def test_training_data_learn_the_epoch(make_brain: MakeBrain) -> None:
-    """What is drawn depends on the epoch that the data are told."""
+    """The training data get the epoch, on which their draws depend."""
     brain = make_brain()
     brain.init_optimizers()
     brain.on_stage_start(TRAIN, 3)
@@ -537,7 +537,7 @@ def end_epochs(
 
 @pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 1)])
 def test_best_and_last_are_kept(make_brain: MakeBrain, mode: str, best: int) -> None:
-    """The best epoch's checkpoint survives, and the last one's to go on from."""
+    """The best epoch's checkpoint is kept, and the last one's, to resume from."""
     brain = make_brain(checkpoint_mode=mode)
     end_epochs(brain, iter([0.9, 0.1, 0.5, 0.4]))
     assert [meta["epoch"] for meta in saved(brain)] == [best, 4]

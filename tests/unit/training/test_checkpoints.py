@@ -115,7 +115,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_processes_that_see_different_disks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They would go on from different weights: it is an error that says why."""
+    """Processes would resume from different weights: an error with the reason."""
     model = linear(1)
     checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
     checkpointer.save_checkpoint(name="one")

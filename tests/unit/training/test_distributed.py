@@ -101,7 +101,7 @@ def test_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_few_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process without a GPU is told so, not left to share one."""
+    """A process without a GPU gets an error; it does not share one."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 1)

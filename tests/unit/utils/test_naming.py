@@ -34,7 +34,7 @@ def file(path: Path) -> Path:
 
 
 def folder_of(out: Path, recording: Path, *others: Path) -> str:
-    """Name of the folder that a recording gets, asked for a dog."""
+    """Name of the folder of a recording with the prompt "a dog"."""
     prompts = dict.fromkeys((recording, *others), ["dog"])
     return recording_folders(out, prompts)[recording].name
 

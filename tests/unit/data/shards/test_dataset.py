@@ -197,7 +197,7 @@ def test_partner_changes_from_epoch_to_epoch(
 
 
 def test_an_item_by_its_number(shards: Callable[..., ShardDataset]) -> None:
-    """A clip of the validation split can be asked for, as examples are."""
+    """A clip of the validation split can be read by its index, as examples are."""
     data = shards(train=False)
     items = list(data)
     assert len(data) == len(items) == CLIPS
@@ -236,7 +236,7 @@ def test_shuffled_keeps_its_buffer_full() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch(shards: Callable[..., ShardDataset], workers: int) -> None:
-    """As many batches as are told, of all clips; another order in another epoch."""
+    """As many batches as ``len`` says, of all clips; another order in another epoch."""
     data = shards()
     batches = loader(data, 5, workers)
     orders = []
@@ -347,7 +347,7 @@ def test_resumes_where_it_was(
 
 
 def test_a_second_break(shards: Callable[..., ShardDataset], tmp_path: Path) -> None:
-    """A run that went on can be saved and go on once more."""
+    """A resumed run can be saved and resumed again."""
     whole, found = ids(loader(shards())), []
     for stop in (2, 3, 7):
         batches = loader(shards())
@@ -451,7 +451,7 @@ def test_too_little_to_deal(
     world: int,
     message: str,
 ) -> None:
-    """It is said before training, with the option that helps."""
+    """The error comes before training and names the option that helps."""
     processes(monkeypatch, 0, world)
     data = shards(table[:clips])
     with pytest.raises(ShardError, match=message):

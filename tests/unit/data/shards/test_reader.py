@@ -1,4 +1,4 @@
-"""Shards: what their tables say, what is read of them, and how damage is told."""
+"""Shards: their tables, what is read from them, and errors for damage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def train(folder: Path, last: int = 2) -> str:
 
 
 def test_tables_of_the_splits(folder: Path, clips: pd.DataFrame) -> None:
-    """Every clip stands in its split's table, in order, with what is said of it."""
+    """Every clip stands in its split's table, in order, with its texts."""
     splits = read_shards(train(folder))
     for split in ("train", "valid", "test"):
         table, expected = getattr(splits, split), clips[clips.split == split]
@@ -118,7 +118,7 @@ def test_what_is_taken_for_shards(manifest: str | Path, expected: bool) -> None:
 
 
 def test_without_webdataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What to install is said."""
+    """The error says what to install."""
     monkeypatch.setattr(shards, "webdataset", None)
     with pytest.raises(ShardError, match=r"pip install 'lmaczs\[shards\]'"):
         read_shards(train(folder))
@@ -200,7 +200,7 @@ def other_index(folder: Path) -> None:
 def test_damage_is_noticed_before_training(
     folder: Path, harm: Callable[[Path], None], message: str
 ) -> None:
-    """One sentence names the file and the mend."""
+    """One sentence names the file and the fix."""
     harm(folder)
     with pytest.raises(ShardError, match=message) as refusal:
         read_shards(train(folder))
@@ -208,7 +208,7 @@ def test_damage_is_noticed_before_training(
 
 
 def test_shards_that_were_never_written(folder: Path) -> None:
-    """A pattern that goes too far is told what there is."""
+    """The error for a pattern of too many shards says which there are."""
     with pytest.raises(
         ShardError, match="train-000003.tar, .* of the 5 shards .*test-"
     ):
@@ -231,7 +231,7 @@ def harmed(folder: Path, place: int, data: bytes) -> pd.DataFrame:
 
 
 def test_shard_with_a_damaged_header(folder: Path) -> None:
-    """What its size does not show is told when it is met; no clip is left out."""
+    """Damage that keeps the size is an error on reading; no clip is left out."""
     table = harmed(folder, 0, bytes(range(1, 256)))
     with pytest.raises(
         ShardError, match=f"train-000000.tar is .* damaged .* 0 of 2 .*{AGAIN}"

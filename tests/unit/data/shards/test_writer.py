@@ -155,7 +155,7 @@ def test_stretches_are_as_exact_as_flac_allows(
 def test_prompts_are_those_of_the_manifest(
     write: Callable[..., Path], manifest: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
-    """What may be asked for does not depend on where the clips lie."""
+    """The prompts do not depend on whether clips are files or shards."""
     named = pattern(write(tmp_path / "shards"))
     shards, files = (
         build_datasets(
