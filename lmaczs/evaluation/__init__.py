@@ -1,1 +1,1 @@
-"""Comparing explainers: conditions, rivals, scores, tables, sanity checks."""
+"""Comparing explainers: conditions, baselines, scores, tables, sanity checks."""

@@ -1,7 +1,7 @@
 """Gradient methods: attributions of the similarity ``t . f(X)`` of a clip and a prompt.
 
-An attribution lies on the encoder's input grid or on that of its last features; the
-rule that makes a mask of it is the same for all (`normalise_attribution`).
+An attribution lies on the encoder's input grid or on that of its last features;
+`normalise_attribution` makes a mask of it, by one rule for all methods.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOISE = 0.15  # of SmoothGrad, as a fraction of the range in dB
 
 
 def gradient_explainer(attribution: Attribution) -> Explainer:
-    """Explainer from a function that gives attributions [B, f, t] of a batch."""
+    """Make an explainer of a function that gives attributions [B, f, t] of a batch."""
 
     def explain(batch: ExplainerInput) -> Tensor:
         front_end, mel = batch.clap.front_end, batch.domain == "mel"
@@ -32,23 +32,11 @@ def gradient_explainer(attribution: Attribution) -> Explainer:
 def normalise_attribution(
     attribution: Tensor, front_end: FrontEnd, mel: bool = False
 ) -> Tensor:
-    """Mask of an attribution, by one rule for every method.
+    """Make a mask of an attribution [B, f, t], by one rule for every method.
 
-    Parameters
-    ----------
-    attribution : Tensor [B, f, t]
-        Frequency low to high, time in order; any grid.
-    front_end : FrontEnd
-        Of the explained model.
-    mel : bool
-        Whether the mask is for the mel domain.
-
-    Returns
-    -------
-    Tensor [B, F, T] (or [B, n_mels, T])
-        On the input grid. Negative attribution is zero, a clip's highest is one, and
-        what lies between grid points is interpolated linearly. All zero where nothing
-        is positive.
+    On any grid, frequency low to high. Negative values become 0, each clip's maximum 1;
+    between grid points they are interpolated linearly. Mask [B, F, T], or [B, n_mels,
+    T] for `mel`, on the input grid, in [0, 1]; all zero where nothing is positive.
     """
     size = (front_end.n_mels, front_end.n_frames)
     mask = attribution.relu()[:, None]
@@ -60,7 +48,7 @@ def normalise_attribution(
 
 
 def similarity_of(clap: FrozenClap, log_mel: Tensor, text: Tensor) -> Tensor:
-    """What is explained: cosine [B] of log-mels [B, C, T, n_mels] and text [B, D]."""
+    """Explained quantity: cosine [B] of log-mels [B, C, T, n_mels] and text [B, D]."""
     return (clap.audio_embedding(log_mel) * text).sum(-1)
 
 
@@ -90,7 +78,7 @@ def grad_cam_pp(batch: ExplainerInput) -> Tensor:
 
 
 def smooth_grad(batch: ExplainerInput, steps: int = 50) -> Tensor:
-    """SmoothGrad: size of the mean gradient over `steps` draws of noise on the log-mel.
+    """SmoothGrad: magnitude of the mean gradient over `steps` noisy log-mels.
 
     The noise of all clips is drawn together, so a mask depends on the batch.
     """

@@ -1,4 +1,4 @@
-"""Masks that know nothing of the model: everything, at random, or the loudest cells.
+"""Masks that do not depend on the model: everything, random, or the loudest cells.
 
 Random masks and the loudest cells keep as much of each clip as the reference masks,
 which are those of the first decoder of a comparison.
@@ -13,7 +13,7 @@ from lmaczs.evaluation.explainer import ExplainerInput
 
 
 def keep_all(batch: ExplainerInput) -> Tensor:
-    """Keep everything: no explanation, but the upper end of the scale."""
+    """Keep everything: the upper end of the scale, not an explanation."""
     return torch.ones_like(batch.like)
 
 
@@ -33,31 +33,18 @@ def energy(batch: ExplainerInput) -> Tensor:
 
 
 def shuffle_bins(masks: Tensor, rng: Generator) -> Tensor:
-    """Shuffle the cells of masks [B, F, T], of each mask by itself."""
+    """Shuffle the cells of each mask [B, F, T] separately."""
     flat = masks.flatten(1)
     order = torch.rand(flat.shape, generator=rng).argsort(1)
     return flat.gather(1, order.to(flat.device)).reshape(masks.shape)
 
 
 def shuffle_patches(masks: Tensor, rng: Generator, patches: int = 32) -> Tensor:
-    """Shuffle the rectangles of masks, of each mask by itself.
+    """Shuffle the rectangles of each mask [B, F, T], `patches` along each axis.
 
     Cell by cell, a random mask averages out within a mel band and amounts to a gain;
-    rectangles as large as those that a decoder draws do not.
-
-    Parameters
-    ----------
-    masks : Tensor [B, F, T]
-        In [0, 1].
-    rng : Generator
-        Random generator.
-    patches : int
-        Rectangles along each axis. Rows and columns that do not fill one stay.
-
-    Returns
-    -------
-    Tensor [B, F, T]
-        Same values, same mean.
+    rectangles as large as those of a decoder's masks do not. Rows and columns that do
+    not fill a rectangle stay.
     """
     batch, freqs, frames = masks.shape
     height, width = freqs // patches, frames // patches

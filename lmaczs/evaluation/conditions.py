@@ -1,8 +1,7 @@
 """Evaluation conditions: clean, or contaminated with another clip, noise or speech.
 
-What is added to a clip depends on the seed, the condition, the clip and the list that
-another clip or a recording is drawn from: every explainer gets the same clips, and so
-does a run that resumes after an interruption.
+The added sound depends only on seed, condition, clip and the list that it is drawn
+from, so that all explainers, and a resumed run, get the same clips.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CONDITIONS = ("clean", "mixture", "white noise", "speech")
 
 
 class ContaminatedClips(Dataset):
-    """Clips under one condition, fitted to the encoder's length.
+    """Clips (id, path, label) under a condition, fitted to the encoder's length.
 
     Parameters
     ----------
@@ -46,12 +45,12 @@ class ContaminatedClips(Dataset):
     seed : int
         Of what is added.
     speech : sequence of Path
-        Recordings of speech, for the condition ``speech``.
+        Recordings for the condition ``speech``.
 
     Raises
     ------
     InputError
-        If there is no such condition, or nothing to add.
+        If the condition is unknown, or there is nothing to add.
     """
 
     def __init__(
@@ -98,23 +97,10 @@ class ContaminatedClips(Dataset):
 
 
 def contaminate(clip: Tensor, other: Tensor, snr_db: float) -> Tensor:
-    """A clip with another sound on top of it, at an absolute peak of 1.
+    """Add `other` to a clip, `snr_db` below it, and scale the sum to a peak of 1.
 
+    Waveforms [samples]. A silent `other` adds nothing; all zero if both are silent.
     SpeechBrain's L-MAC recipe has 12 dB for other clips and speech, and 6 dB for white
     noise. LMAC-ZS has 3 dB for all three.
-
-    Parameters
-    ----------
-    clip : Tensor [samples]
-        A waveform.
-    other : Tensor [samples]
-        What is added. If it is silent, nothing is.
-    snr_db : float
-        Level of the clip above the added sound in dB.
-
-    Returns
-    -------
-    Tensor [samples]
-        All zero if both are silent.
     """
     return scale_to_peak(mix_at_snr(clip, other, snr_db)).sum(0)

@@ -1,4 +1,4 @@
-"""What every explainer gets, and what it gives: a batch of clips in, masks out."""
+"""Contract of explainers: a batch of clips in, masks out."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ExplainerInput:
     text : Tensor [B, D]
         Embedding of each clip's prompt.
     samples : Tensor [B]
-        Length of the clips themselves.
+        Length of the clips before they were fitted to the encoder's.
     domain : {"mel", "stft", "waveform"}
         Where masks are applied.
     seed : int
-        Of what an explainer draws.
+        Of the explainer's random draws.
     reference : Tensor [B, F, T] (or [B, n_mels, T]), optional
         Masks of the first decoder: baselines keep as much as these.
     """
@@ -53,13 +53,13 @@ class ExplainerInput:
 
     @property
     def like(self) -> Tensor:
-        """The reference masks, which must be there."""
+        """The reference masks; ValueError without them."""
         if self.reference is None:
             raise ValueError("this explainer needs the masks of a decoder as reference")
         return self.reference
 
     def rng(self) -> Generator:
-        """A random generator (on the CPU) that depends on the seed alone."""
+        """Random generator (on the CPU) that depends on the seed alone."""
         return torch.Generator().manual_seed(self.seed)
 
     def tiled(self, masks: Tensor) -> Tensor:

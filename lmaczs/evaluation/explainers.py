@@ -1,9 +1,9 @@
-"""The explainers of a comparison, side by side on the same clips.
+"""The explainers of a comparison, on the same clips.
 
-Decoders come first, then what `EXPLAINERS` lists. All masks are on the same grid and
-are scored by the same code.
+Decoders come first, then the entries of `EXPLAINERS`. All masks are on the same grid
+and are scored by the same code.
 
-LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `LmacZsObjective` and
+LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `Objective` and
 `MaskDecoder`; a row of the paper's own objective would be called LMAC-ZS.
 """
 
@@ -33,18 +33,10 @@ Timed = tuple[Tensor, float]
 
 @dataclass(frozen=True)
 class Method:
-    """An explainer with the name that tables give it.
+    """An explainer and its name in tables and figures.
 
-    Attributes
-    ----------
-    name : str
-        In tables and figures.
-    explain : Explainer
-        From a batch to masks.
-    needs_gradient : bool
-        Whether it differentiates the model.
-    source : str
-        Where the literature defines it.
+    `needs_gradient`: it differentiates the model. `source`: where the literature
+    defines it.
     """
 
     name: str
@@ -113,11 +105,11 @@ class ExplainerSuite:
     clap : FrozenClap
         The model that is explained.
     decoders : mapping of str to MaskDecoder
-        Trained for it; the first one gives the baselines their mean.
+        Trained for it; the baselines' masks have the first one's mean.
     domain : {"mel", "stft", "waveform"}
         Where masks are applied. In ``mel`` they are [B, n_mels, T].
     explainers : mapping of str to Method, optional
-        What the decoders are compared with; `EXPLAINERS` without it.
+        To compare the decoders with; default: `EXPLAINERS`.
 
     Attributes
     ----------
@@ -127,7 +119,7 @@ class ExplainerSuite:
     Raises
     ------
     InputError
-        If a decoder draws masks of another domain.
+        If a decoder's masks are of another domain.
     """
 
     def __init__(
@@ -149,19 +141,7 @@ class ExplainerSuite:
         self.names = list(self.methods)
 
     def __call__(self, batch: ExplainerInput) -> dict[str, Timed]:
-        """Explain a batch with every explainer.
-
-        Parameters
-        ----------
-        batch : ExplainerInput
-            Of this model and domain.
-
-        Returns
-        -------
-        dict
-            Of each name its masks [B, F, T] (or [B, n_mels, T]) and the seconds for one
-            clip, from log-mel to mask.
-        """
+        """Masks and seconds for one clip, from log-mel to mask, of every explainer."""
         found: dict[str, Timed] = {}
         for name, method in self.methods.items():
             found[name] = timed(method, batch)

@@ -1,4 +1,4 @@
-"""Masks and tables that the figures of the LMAC-ZS paper show."""
+"""Masks and tables for the figures of the LMAC-ZS paper."""
 
 from __future__ import annotations
 
@@ -24,29 +24,11 @@ Masks = dict[tuple[str, str], Tensor]
 
 
 class LabelledClips:
-    """Test clips and the prompts of all labels, for one model.
+    """Test clips (id, path, label) and the prompts of all labels, for one model.
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model that is explained.
-    clips : DataFrame
-        id, path, label; what else `ContaminatedClips` reads.
-    labels : sequence of str
-        All classes.
-    template : str
-        Makes prompts of labels.
-    batch_size : int
-        Pairs of clip and prompt that are explained at once.
-    seed : int
-        Of what explainers draw.
-
-    Attributes
-    ----------
-    text : Tensor [K, D]
-        Embeddings of the labels' prompts.
-    table : DataFrame
-        The clips.
+    `text` [K, D] embeds the prompts that `template` makes of the K `labels`; `table`
+    has the clips. `batch_size` pairs of clip and prompt are explained at once.
+    Explainers draw with `seed`.
     """
 
     def __init__(
@@ -77,13 +59,13 @@ class LabelledClips:
         return predicted_batch(self.clap, self.text, clips, seed=self.seed)[0]
 
     def sounds(self) -> Iterator[tuple[str, str, Tensor]]:
-        """Name, label and waveform [samples] of each clip, at most the encoder's."""
+        """Yield name, label and waveform [samples], cut to the encoder's length."""
         for row in tqdm(range(len(self)), desc="similarity", unit="clip"):
             clip = self._data[row]
             yield clip["id"], clip["label"], clip["wav"][: clip["samples"]]
 
     def clip_masks(self, explain: Explainer) -> ClipMasks:
-        """Masks of an explainer on the own grid of a clip of `sounds`."""
+        """Function that explains a clip of `sounds`, on that clip's own grid."""
 
         def masks_of(wav: Tensor, text: Tensor) -> Tensor:
             front_end, clap = self.clap.front_end, self.clap
@@ -109,22 +91,7 @@ class LabelledClips:
         return masks
 
     def first_of(self, labels: Sequence[str]) -> list[int]:
-        """Row of the first clip of each label.
-
-        Parameters
-        ----------
-        labels : sequence of str
-            Any.
-
-        Returns
-        -------
-        list of int
-
-        Raises
-        ------
-        InputError
-            If no clip has one of the labels.
-        """
+        """Row of the first clip of each label; InputError for a label without clips."""
         rows = []
         for label in labels:
             found = self.table.index[self.table.label == label]
@@ -144,24 +111,11 @@ def similarity_table(
 ) -> pd.DataFrame:
     """Similarity and mask of every clip for every label (figure 3, left).
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The model that is explained.
-    methods : mapping of str to callable
-        Each takes a clip [samples] and prompts [P, D] and gives masks [P, F, T].
-    sounds : iterable of (str, str, Tensor [samples])
-        Name, label and waveform of each clip.
-    labels : sequence of str
-        Prompts for each clip.
-    template : str
-        Makes sentences of them.
+    `sounds` are name, label and waveform [samples] of clips; `template` makes prompts
+    of `labels`; `methods` give masks [P, F, T] of a clip [samples] and prompts [P, D].
 
-    Returns
-    -------
-    DataFrame
-        id, label (of the clip), method, prompt (a label), present (whether it is the
-        clip's), similarity, mask_mean, power_kept (fraction of the clip's power).
+    Columns: id, label (of the clip), method, prompt (a label), present (whether it is
+    the clip's), similarity, mask_mean, power_kept (fraction of the clip's power).
     """
     text = clap.encode_text([template.format(label) for label in labels])
     rows = []
@@ -193,21 +147,9 @@ def decoded_masks(clap: FrozenClap, decoder: MaskDecoder) -> ClipMasks:
 def prompt_masks(
     clips: LabelledClips, explainers: Mapping[str, Explainer], labels: Sequence[str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One clip of each label, explained for all of these labels (figure 4).
+    """One clip of each of P labels, explained for all these labels (figure 4).
 
-    Parameters
-    ----------
-    clips : LabelledClips
-        Clips and prompts.
-    explainers : mapping of str to Explainer
-        What is compared.
-    labels : sequence of str
-        Of P clips, and P prompts.
-
-    Returns
-    -------
-    tuple
-        Power [P, F, T], and masks [P, P, F, T] of each explainer.
+    Power [P, F, T], and masks [P, P, F, T] of each explainer.
     """
     batch, text = clips.batch(clips.first_of(labels)), clips.embed(labels)
     masks = {name: clips.masks(one, batch, text) for name, one in explainers.items()}
@@ -219,19 +161,8 @@ def randomisation_table(
 ) -> tuple[pd.DataFrame, Masks]:
     """Masks while the audio encoder is randomised from the top (figures 3 and 5).
 
-    Parameters
-    ----------
-    clips : LabelledClips
-        Clips, of which some are taken, evenly spaced.
-    explainers : mapping of str to Explainer
-        What is compared.
-    count : int
-        How many clips.
-
-    Returns
-    -------
-    tuple
-        Table of `randomise`, and the first clip's masks [F, T] by explainer and stage.
+    Of `count` clips, evenly spaced: the table of `randomise`, and the first clip's
+    masks [F, T] by explainer and stage.
     """
     rows = list(range(0, len(clips), max(1, len(clips) // count)))[:count]
     starts = range(0, len(rows), clips.batch_size)

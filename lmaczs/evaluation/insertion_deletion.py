@@ -1,7 +1,7 @@
-"""Insertion and deletion: how soon the cells that a mask ranks first decide.
+"""Insertion and deletion: how soon a mask's first cells decide the prediction.
 
-Petsiuk et al., "RISE", BMVC 2018. Cells come in the order of the mask, and of equal
-ones the louder first; what is absent is digital silence.
+Petsiuk et al., "RISE", BMVC 2018. Cells come in the order of the mask, equal ones by
+loudness; a deleted cell is digital silence.
 """
 
 from __future__ import annotations
@@ -24,19 +24,9 @@ AREAS = (
 
 
 def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
-    """The place of every cell in the order in which a mask ranks them.
+    """Rank int64 of every cell [B, F, T] in each clip, from 0 (first) to F * T - 1.
 
-    Parameters
-    ----------
-    mask : Tensor [B, F, T]
-        Gives the order, highest first.
-    loudness : Tensor [B, F, T]
-        Decides between equals.
-
-    Returns
-    -------
-    Tensor [B, F, T]
-        int64, of each clip every number from 0 (first) to F * T - 1 once.
+    By the mask, highest first; equal cells by `loudness`.
     """
     order = loudness.flatten(1).argsort(dim=1, descending=True, stable=True)
     ranked = mask.flatten(1).gather(1, order)
@@ -46,7 +36,7 @@ def cell_ranks(mask: Tensor, loudness: Tensor) -> Tensor:
 
 
 def top_cells(ranks: Tensor, fraction: float) -> Tensor:
-    """1 for the first cells of `cell_ranks`, as many in each clip, 0 for the others."""
+    """1 for the first `fraction` of the cells by `cell_ranks` in each clip, else 0."""
     return (ranks < round(fraction * ranks[0].numel())).float()
 
 
@@ -61,17 +51,8 @@ def insertion_deletion(
 ) -> pd.DataFrame:
     """Probability of the predicted class while cells are inserted or deleted.
 
-    Parameters
-    ----------
-    explained : Explained
-        A batch; keep-all ranks nothing and is left out.
-    fractions : sequence of float
-        Of the cells that are inserted (or deleted), ascending, from 0 to 1.
-
-    Returns
-    -------
-    DataFrame
-        One row a clip, method and fraction: id, method, share, insertion, deletion.
+    `fractions` of the cells ascend from 0 to 1. Keep-all ranks nothing and is left out.
+    A row for each clip, method and fraction: id, method, share, insertion, deletion.
     """
     cells, predicted = explained.batch.cells, explained.unmasked.argmax(1, keepdim=True)
 
@@ -99,18 +80,7 @@ def insertion_deletion(
 
 
 def areas(curves: pd.DataFrame) -> pd.DataFrame:
-    """Areas under each clip's curves.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        From `insertion_deletion`.
-
-    Returns
-    -------
-    DataFrame
-        One row a clip and method: id, method, and the columns of `AREAS`.
-    """
+    """Areas under the curves of `insertion_deletion`: id, method, `AREAS`."""
     names = [column.name for column in AREAS]
     wide = curves.pivot_table(
         index=["method", "id"], columns="share", values=names, sort=False

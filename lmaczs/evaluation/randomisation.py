@@ -1,9 +1,8 @@
 """Cascading randomisation: an explanation of a model must change with the model.
 
-The audio encoder's weights are drawn anew from the top stage down, one stage more at a
-time, and each time the masks are compared with those of the trained model (Adebayo et
-al., "Sanity Checks for Saliency Maps", NeurIPS 2018; LMAC-ZS, figures 3 and 5). The
-decoder stays as it is.
+The audio encoder's weights are redrawn from the top stage down, cumulatively, and the
+masks are compared with those of the trained model (Adebayo et al., "Sanity Checks for
+Saliency Maps", NeurIPS 2018; LMAC-ZS, figures 3 and 5). The decoder stays as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from lmaczs.metrics.similarity import soft_iou, ssim
 def stages_from_the_top(clap: FrozenClap) -> dict[str, list[nn.Module]]:
     """Parts of the audio encoder by name, the last one first.
 
-    The input's normalisation is data, not learnt from labels, and is in none of them.
+    Without the input's normalisation, which is data, not learned from labels.
     """
     encoder = clap.model.audio_model.audio_encoder
     layers = list(encoder.layers)
@@ -42,20 +41,9 @@ def stages_from_the_top(clap: FrozenClap) -> dict[str, list[nn.Module]]:
 
 
 def cascade(clap: FrozenClap, seed: int = 0) -> Iterator[tuple[str, FrozenClap]]:
-    """The model with ever more stages at random.
+    """Yield the last randomised stage's name and the model, stage by stage.
 
-    Parameters
-    ----------
-    clap : FrozenClap
-        The trained model, which stays as it is.
-    seed : int
-        Of the weights that are drawn.
-
-    Yields
-    ------
-    tuple
-        Name of the stage that was randomised last, and the model: the same object
-        each time, with that stage and all above it at random.
+    The model is a copy, the same object each time; all stages above are random, too.
     """
     randomised = copy.deepcopy(clap)
     stages = stages_from_the_top(randomised).items()
@@ -70,7 +58,7 @@ def cascade(clap: FrozenClap, seed: int = 0) -> Iterator[tuple[str, FrozenClap]]
 
 @torch.no_grad()
 def draw_weights(module: nn.Module) -> None:
-    """Draw a module's own weights as if it had never been trained.
+    """Initialise a module's own weights as before training.
 
     Linear, convolution and norm layers by their own rule; other parameters (tables of
     relative positions) from a normal distribution of deviation 0.02.
@@ -89,21 +77,11 @@ def randomise(
 ) -> tuple[pd.DataFrame, dict[tuple[str, str], Tensor]]:
     """Compare masks of ever more random models with those of the trained one.
 
-    Parameters
-    ----------
-    explainers : mapping of str to Explainer
-        What is compared.
-    batch : ExplainerInput
-        Clips, each with a prompt, for example its predicted class; its seed is that of
-        the weights, too.
-
-    Returns
-    -------
-    tuple
-        A row a clip, method and stage (clip, method, stage, ssim, overlap, empty), and
-        the masks of each method and stage; the trained model's stage is ``trained``.
-        ``empty`` is the SSIM of the trained model's mask with one that keeps nothing: a
-        method that finds nothing in a random model comes out there, not at 0.
+    The batch's seed also draws the weights. A row for each clip, method and stage
+    (clip, method, stage, ssim, overlap, empty), and the masks of each method and stage;
+    the trained model's stage is ``trained``. ``empty`` is the SSIM of the trained
+    model's mask with an empty one: a method that finds nothing in a random model has
+    this value, not 0.
     """
     trained = {name: explain(batch) for name, explain in explainers.items()}
     masks = {(name, "trained"): found for name, found in trained.items()}

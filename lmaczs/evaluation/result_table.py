@@ -14,31 +14,26 @@ from lmaczs.utils.files import atomic_write
 
 
 class ResumableTable:
-    """Rows of a CSV that were made under stated settings.
+    """Rows of a CSV that were made under given settings.
 
-    Rows that are added are appended; an addition that was cut off (no space left, the
+    Rows that are added are appended; an interrupted addition (no space left, the
     process was killed) is completed when the table is opened again.
 
     Parameters
     ----------
     path : Path
-        The CSV. Beside it stands ``<stem>.json`` with the settings.
+        The CSV. The settings are in ``<stem>.json`` beside it.
     settings : mapping
-        What the rows depend on, as JSON can hold it; None: nothing yet.
+        What the rows depend on, as JSON can hold it; None is compatible with any value.
     text_columns : sequence of str
         Columns that are never read as numbers: an id may be "007" or "NA".
     needed : sequence of str
         Columns that the rows must have.
 
-    Attributes
-    ----------
-    rows : DataFrame
-        What there is; empty at first.
-
     Raises
     ------
     InputError
-        If there are rows that were made under other settings, or without a column.
+        If existing rows have other settings, or lack a column.
     """
 
     def __init__(
@@ -80,7 +75,7 @@ class ResumableTable:
         return bool(found.any())
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Append rows, which must have the columns of those that there are."""
+        """Append rows, with the columns of the existing ones."""
         first = self.rows.empty
         if not first:
             if set(rows) != set(self.rows):
@@ -96,7 +91,7 @@ class ResumableTable:
         self.rows = rows if first else pd.concat([self.rows, rows], ignore_index=True)
 
     def _complete(self) -> None:
-        """Write what the journal holds to where it belongs in the CSV."""
+        """Move the journal's rows to their place in the CSV."""
         if not self._journal.exists():
             return
         entry = json.loads(self._journal.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """One evaluation: clips under conditions, mixtures with known sources, and the tables.
 
-What an output folder holds already is not computed again. Batches are the same whether
-a run was interrupted or not, and each is kept when it is done.
+Rows that an output folder holds already are not computed again. Each batch is saved
+when it is done, and batches are the same in an interrupted run.
 """
 
 from __future__ import annotations
@@ -45,24 +45,13 @@ LOCATED = "localisation_per_clip"
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is evaluated, apart from models and clips.
+    """Settings of an evaluation, apart from models and clips.
 
-    Attributes
-    ----------
-    conditions : sequence of str
-        Of `lmaczs.evaluation.conditions`; speech is left out without its folder.
-    contamination_snr_db : float
-        Level of a clip above the sound that is added, see `ContaminatedClips`.
-    speech_folder : str or Path, optional
-        Recordings of speech.
-    localisation : bool
-        Whether sums and sequences of two clips are scored.
-    insertion_fractions : sequence of float
-        Of the cells, for insertion and deletion curves; empty for none.
-    batch_size : int
-        Clips that are explained at once.
-    seed : int
-        Of all that is drawn.
+    `conditions` are of `lmaczs.evaluation.conditions`; speech is left out without
+    `speech_folder`. A clip is `contamination_snr_db` above the added sound. With
+    `localisation`, sums and sequences of two clips are scored. `insertion_fractions`
+    are the fractions of the cells for insertion and deletion curves; empty for none.
+    `seed` is that of every random draw.
     """
 
     conditions: Sequence[str] = ("clean",)
@@ -77,20 +66,8 @@ class EvaluationPlan:
 class Evaluation:
     """Explainers, clips, and the tables of one output folder.
 
-    Parameters
-    ----------
-    suite : ExplainerSuite
-        What is compared.
-    clips : DataFrame
-        id, path, label.
-    labels : sequence of str
-        Classes of the zero-shot classifier.
-    template : str
-        Makes prompts of labels.
-    plan : EvaluationPlan
-        What is evaluated.
-    output_folder : str or Path
-        Gets the tables.
+    `clips` has the columns id, path and label; `labels` are the classes of the
+    zero-shot classifier, and `template` makes prompts of them.
     """
 
     def __init__(
@@ -123,19 +100,12 @@ class Evaluation:
         }
 
     def run(self) -> dict[str, pd.DataFrame]:
-        """Compute what the output folder lacks.
+        """Compute what the output folder lacks; return the tables, each a CSV, too.
 
-        Returns
-        -------
-        dict of str to DataFrame
-            per_clip: every clip, method and condition; localisation_per_clip: every
-            sum and sequence, and method; curves_per_clip: every clip, method and
-            fraction of cells; the last two where the plan has them. Each is a CSV, too.
-
-        Raises
-        ------
-        InputError
-            If the plan has no condition, or speech alone and no folder of it.
+        per_clip has a row for each clip, method and condition; localisation_per_clip
+        for each sum or sequence, and method; curves_per_clip for each clip, method and
+        fraction of cells; the last two where the plan has them. Raises InputError if no
+        condition of the plan can be evaluated, or the folder has other settings.
         """
         needed = {FAITHFULNESS: list(METRICS), LOCATED: list(localisation_columns())}
         self._wanted = self._conditions_of_tables()
@@ -156,7 +126,7 @@ class Evaluation:
         }
 
     def _conditions_of_tables(self) -> dict[str, Sequence[str]]:
-        """Conditions that each table is to have; curves are those of clean clips."""
+        """Conditions of each table; curves are those of clean clips."""
         conditions = list(self.plan.conditions)
         if "speech" in conditions and not self.speech:
             logger.warning("condition speech is left out: it needs --speech_folder")
@@ -228,7 +198,7 @@ class Evaluation:
         self._tables[name].add(rows.assign(batch=start))
 
     def _speech_digest(self) -> str | None:
-        """Names and sizes of the recordings of speech; None where none is needed."""
+        """Digest of the recordings' names and sizes; None where speech is not used."""
         folder = self.plan.speech_folder
         if folder is None or not self.speech or "speech" not in self.plan.conditions:
             return None
@@ -239,21 +209,9 @@ class Evaluation:
 def write_results(
     found: Mapping[str, pd.DataFrame], title: str, folder: str | Path
 ) -> pd.DataFrame:
-    """Write results.csv, localisation.csv, areas.csv and results.md.
+    """Write results.csv (returned), localisation.csv, areas.csv and results.md.
 
-    Parameters
-    ----------
-    found : mapping of str to DataFrame
-        From `Evaluation.run`.
-    title : str
-        Heading of results.md.
-    folder : str or Path
-        Where to write.
-
-    Returns
-    -------
-    DataFrame
-        results.csv.
+    `found` is from `Evaluation.run`; `title` is the heading of results.md.
     """
     results = tables.summarise(found[FAITHFULNESS])
     written, sections = {"results": results}, {}

@@ -1,7 +1,7 @@
 """Sanity checks of a decoder: present and absent prompts, silence, paraphrases.
 
-Every measurement is a table with a row a sample; `summary` makes one figure of each.
-Mixtures with known sources are `source_mixtures`, as everywhere.
+Every measurement is a table with a row for each sample; `summary` makes one figure of
+each. Mixtures with known sources are in `source_mixtures`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,9 @@ def silence(clap: FrozenClap, labels: Sequence[str], template: str) -> pd.DataFr
 def paraphrase_hits(
     clap: FrozenClap, clips: pd.DataFrame, paraphrases: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Classify clips (id, path, label) by paraphrases of their labels.
+    """Classify clips (id, path, label) by paraphrases, one sentence for each label.
 
-    `paraphrases` has a sentence for each label that may be chosen; the table has a row
-    a clip with one of these labels: id, label, chosen, hit.
+    Clips of other labels are left out. Columns: id, label, chosen, hit.
     """
     labels = list(paraphrases)
     text = clap.encode_text([paraphrases[label] for label in labels])
@@ -66,22 +65,13 @@ def paraphrase_hits(
 def summary(
     tables: Mapping[str, pd.DataFrame], frequent: Sequence[str]
 ) -> dict[str, float]:
-    """One figure for each measurement.
+    """One figure for each measurement, see README.md, "Does it deserve trust?".
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        presence, silence and paraphrases, from the functions above, and known_sources,
-        from `score_source_mixtures`.
-    frequent : sequence of str
-        Labels that accuracy is measured among, the others being measured among all.
-
-    Returns
-    -------
-    dict
-        See README.md, "Does it deserve trust?"; si_sdr_improvement is that of sums,
-        mass_on_source that of sequences. What the tables do not determine (accuracy
-        without a clip, the correlation of a constant) is left out.
+    `tables` are presence, silence and paraphrases, from the functions above, and
+    known_sources, from `score_source_mixtures`. Accuracy of clips with `frequent`
+    labels is among these, that of others among all. si_sdr_improvement is that of sums,
+    mass_on_source that of sequences. Undefined figures (accuracy without a clip, the
+    correlation of a constant) are left out.
     """
     pairs = tables["presence"]
     present = pairs[pairs.present].set_index("id")

@@ -1,8 +1,7 @@
 """Score explanations: every explainer on the same clips, by the same code.
 
-A batch is explained by all explainers at once, and every table takes what it needs of
-that. The unmasked clip is encoded once for all of them, and twice more for each of
-them: masked-in and masked-out.
+All explainers explain a batch at once, and every table reads from that. The unmasked
+clip is encoded once, the masked-in and masked-out ones once for each explainer.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Explained:
     unmasked : Tensor [B, K]
         Probabilities of the classes.
     masks : dict of str to tuple
-        Of each explainer, see `ExplainerSuite`.
+        By explainer, see `ExplainerSuite`.
     """
 
     clips: Mapping[str, Any]
@@ -64,20 +63,8 @@ def explain_predicted(
 ) -> Explained:
     """Classify a batch and explain the predicted classes with every explainer.
 
-    Parameters
-    ----------
-    suite : ExplainerSuite
-        What is compared, and the classifier.
-    class_text : Tensor [K, D]
-        Embeddings of the class prompts.
-    clips : mapping
-        wav [B, samples], samples [B], id and label (lists of B).
-    seed : int
-        Of what explainers draw.
-
-    Returns
-    -------
-    Explained
+    `clips` has wav [B, samples], samples [B], id and label (lists of B); `class_text`
+    [K, D] embeds the class prompts. Explainers draw with `seed`.
     """
     class_text = class_text.to(suite.clap.device)
     options = (suite.domain, seed)
@@ -104,19 +91,9 @@ def predicted_batch(
 
 @torch.no_grad()
 def score_batch(explained: Explained, labels: Sequence[str]) -> pd.DataFrame:
-    """Score the masks of every explainer of a batch.
+    """Score the masks of a batch: id, method, the metrics and seconds.
 
-    Parameters
-    ----------
-    explained : Explained
-        The batch.
-    labels : sequence of str
-        The K classes.
-
-    Returns
-    -------
-    DataFrame
-        One row a clip and method: id, method, the metrics, seconds.
+    A row for each clip and method; `labels` are the K classes.
     """
     ids, unmasked = explained.clips["id"], explained.unmasked
     indices = [labels.index(label) for label in explained.clips["label"]]
@@ -138,9 +115,9 @@ def method_rows(
 
 
 def as_batch(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Batch of items with the same keys: tensors are stacked, numbers make a tensor.
+    """Batch items with the same keys: stack tensors, make a tensor of numbers.
 
-    Whatever else there is makes lists.
+    Other values become lists.
     """
     return {key: _column([item[key] for item in items]) for key in items[0]}
 

@@ -1,9 +1,8 @@
 """Sums and sequences of two clips: mixtures whose sources are known.
 
 Each clip of a set is the target once; the interference is drawn from the clips of
-another label. All fits the encoder's input, so that every explainer explains the same.
-This is the one experiment with known sources: recipes/evaluate.py scores every
-explainer by it, recipes/quality.py a decoder alone, with the same values.
+another label. Mixtures are as long as the encoder's input. recipes/evaluate.py scores
+every explainer on them, recipes/quality.py a decoder alone, with the same values.
 """
 
 from __future__ import annotations
@@ -40,24 +39,11 @@ def localisation_columns() -> dict[str, Column]:
 
 
 class SourceMixtures(Dataset):
-    """Pairs of clips at equal power, at once or one after the other.
+    """Pairs of clips (id, path, label) at equal power, at once or one after the other.
 
-    Parameters
-    ----------
-    clips : DataFrame
-        id, path, label.
-    front_end : FrontEnd
-        Gives rate and length.
-    arrangement : {"sum", "sequence"}
-        A sum is as long as the encoder's input; in a sequence each clip has half of
-        it, its loudest stretch, and which comes first is drawn.
-    seed : int
-        Of what is drawn, for each clip by itself.
-
-    Raises
-    ------
-    InputError
-        If there is no such arrangement, or all clips have one label.
+    Both clips of a sum fill the encoder's input; in a sequence each has half of it, its
+    loudest stretch, in random order. The draws depend on `seed` and the clip. Raises
+    InputError for an unknown arrangement, or if all clips have one label.
     """
 
     def __init__(
@@ -137,25 +123,11 @@ def score_localisation(
 ) -> pd.DataFrame:
     """Explain pairs of clips for the label of the target and score the masks.
 
-    Parameters
-    ----------
-    suite : ExplainerSuite
-        What is scored.
-    prompts : mapping of str to Tensor [D]
-        Embedding of each label's prompt.
-    pairs : mapping
-        Of `SourceMixtures`: id, label, other, samples, target and interference
-        [B, samples].
-    arrangement : {"sum", "sequence"}
-        Of the pairs.
-    seed : int
-        Of what explainers draw.
+    `pairs` are a batch of `SourceMixtures`, `prompts` the embedding [D] of each label's
+    prompt. Explainers draw with `seed`.
 
-    Returns
-    -------
-    DataFrame
-        One row a pair and method: id, other, method, `localisation_columns`, seconds.
-        What an arrangement does not score is empty.
+    A row for each pair and method: id, other, method, `localisation_columns`, seconds.
+    Columns that the arrangement does not score are empty.
     """
     clap, front_end = suite.clap, suite.clap.front_end
     target, interference = (
@@ -196,21 +168,10 @@ def score_localisation(
 
 
 def frames_of(front_end: FrontEnd, sounding: Tensor, frames: int) -> Tensor:
-    """Frames from the first to the last sounding sample.
+    """Frames [B, T] from the first to the last sounding sample; none in silence.
 
-    Parameters
-    ----------
-    front_end : FrontEnd
-        Gives the hop; a frame's time is that of its middle.
-    sounding : Tensor [B, samples], bool
-        Where a source sounds.
-    frames : int
-        Number T of frames.
-
-    Returns
-    -------
-    Tensor [B, T], bool
-        All false where nothing sounds.
+    `sounding` [B, samples] is true where a source sounds. A frame's time is that of its
+    middle.
     """
     count = sounding.shape[-1]
     first = sounding.float().argmax(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Tables of results: means over clips and their uncertainty, as CSV and for a paper."""
+"""Tables of results: means over clips and their uncertainty, as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DRAWS = 2000
 
 
 def results_columns() -> list[str]:
-    """Columns of results.csv: what is named, every metric, and the time."""
+    """Columns of results.csv."""
     return ["method", "condition", "n", *METRICS, "seconds_per_clip"]
 
 
 def summarise(per_clip: pd.DataFrame) -> pd.DataFrame:
     """Means over the rows of per_clip.csv, in `results_columns`.
 
-    A row a condition and method, in the order of first appearance.
+    A row for each condition and method, in the order of first appearance.
     """
     groups = per_clip.groupby(["condition", "method"], sort=False)
     means = groups[list(METRICS)].mean()
@@ -34,25 +34,15 @@ def summarise(per_clip: pd.DataFrame) -> pd.DataFrame:
 
 
 def means_of(per_clip: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
-    """Means over clips of each condition and method, a row each."""
+    """Means over the clips of each condition and method."""
     groups = per_clip.groupby(["condition", "method"], sort=False)
     return groups[[column.name for column in columns]].mean().reset_index()
 
 
 def interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean over clips.
+    """95 % bootstrap interval of a mean over clips, by percentiles (Efron, 1979).
 
-    Parameters
-    ----------
-    values : iterable of float
-        A value a clip.
-    seed : int
-        Of what is drawn.
-
-    Returns
-    -------
-    tuple of float
-        Percentile interval (Efron, 1979); the mean twice where all values are alike.
+    The mean twice if there are no two different values.
     """
     from scipy.stats import bootstrap  # of the extra eval
 
@@ -68,18 +58,9 @@ def interval(values: Iterable[float], seed: int = 0) -> tuple[float, float]:
 def markdown_table(rows: pd.DataFrame, columns: Sequence[Column]) -> str:
     """Methods against metrics: mean with its interval, the best in bold.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        A row a clip and method: method and `columns`. What a method has no value of
-        is left blank.
-    columns : sequence of Column
-        Metrics.
-
-    Returns
-    -------
-    str
-        Markdown. Keeping everything is no competitor, so it is never in bold.
+    `rows` has a row for each clip and method: method and `columns`. A method without
+    values has a blank cell. Keeping everything does not compete, so it is never in
+    bold.
     """
     names = [column.name for column in columns]
     means = rows.groupby("method", sort=False)[names].mean()
@@ -126,21 +107,10 @@ def printed_metrics() -> list[Column]:
 def results_page(
     per_clip: pd.DataFrame, title: str, more: Mapping[str, str] | None = None
 ) -> str:
-    """results.md: a table a condition, ready for a paper.
+    """results.md: a Markdown table for each condition, ready for a paper.
 
-    Parameters
-    ----------
-    per_clip : DataFrame
-        A row a clip, method and condition.
-    title : str
-        Heading.
-    more : mapping of str to str, optional
-        Further sections: heading and Markdown.
-
-    Returns
-    -------
-    str
-        Markdown.
+    `per_clip` has a row for each clip, method and condition; `more` has further
+    sections by heading.
     """
     parts = [f"# {title}\n"]
     for condition, rows in per_clip.groupby("condition", sort=False):
