@@ -50,7 +50,9 @@ def run_recipe(
     except (LmaczsError, OSError) as error:
         if verbose:
             raise
-        sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}")
+        # in one write: another process may print the same sentence at the same time
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}\n")
+        sys.exit(1)
 
 
 def show_debug_messages() -> None:
