@@ -13,7 +13,7 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
-from lmaczs.audio.io import load_audio
+from lmaczs.audio.io import convert_audio, load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.explanation import Interpretation, explain_batch, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
@@ -160,9 +160,7 @@ class ZeroShotInterpreter(Pretrained):
         AudioError
             If the recording cannot be read.
         """
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        (results,) = self._explain([self.load_audio(path)], [several], verify)
-        return results[0] if isinstance(prompts, str) else results
+        return self._interpret(self.load_audio(path), prompts, verify)
 
     def classify_file(
         self,
@@ -194,23 +192,71 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If `labels` is empty, or `template` has no ``{}``.
         """
-        if isinstance(labels, str) or not labels:
-            raise InputError(f"labels is a list of at least one label, not {labels!r}")
-        if "{}" not in template:
-            raise InputError(f"the template {template!r} has no {{}} for the label")
-        wav = self.load_audio(path).to(self.clap.device)
-        text = self.clap.encode_text([template.format(label) for label in labels])
-        with torch.no_grad():
-            similarity = similarities(self.clap, wav, text)
-        probability = (self.clap.logit_scale * similarity).softmax(0)
-        table = pd.DataFrame(
-            {
-                "label": list(labels),
-                "similarity": similarity.tolist(),
-                "probability": probability.tolist(),
-            }
-        )
-        return table.sort_values("similarity", ascending=False, ignore_index=True)
+        return self._classify(self.load_audio(path), labels, template)
+
+    # -------------------------------------------------------------- waveforms
+
+    @overload
+    def interpret_waveform(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
+        self,
+        waveform: Tensor | npt.NDArray[Any],
+        sample_rate: int,
+        prompts: str,
+        verify: bool = True,
+    ) -> Interpretation: ...
+
+    @overload
+    def interpret_waveform(
+        self,
+        waveform: Tensor | npt.NDArray[Any],
+        sample_rate: int,
+        prompts: Sequence[str],
+        verify: bool = True,
+    ) -> list[Interpretation]: ...
+
+    def interpret_waveform(
+        self,
+        waveform: Tensor | npt.NDArray[Any],
+        sample_rate: int,
+        prompts: str | Sequence[str],
+        verify: bool = True,
+    ) -> Interpretation | list[Interpretation]:
+        """Interpret samples in memory as `interpret_file` does a file of them.
+
+        Parameters
+        ----------
+        waveform : Tensor or ndarray, [samples] or [channels, samples]
+            Full scale 1, or integers, whose dtype states the full scale.
+        sample_rate : int
+            Its rate in Hz; it is resampled to the model's.
+        prompts : str or sequence of str
+            See `interpret_file`.
+        verify : bool
+            See `interpret_file`.
+
+        Returns
+        -------
+        Interpretation or list of Interpretation
+            One for one prompt, a list for a list.
+
+        Raises
+        ------
+        AudioError
+            If it is empty or not finite, or its shape, dtype or rate cannot be right.
+        """
+        wav = convert_audio(waveform, sample_rate, self.sample_rate)
+        return self._interpret(wav, prompts, verify)
+
+    def classify_waveform(
+        self,
+        waveform: Tensor | npt.NDArray[Any],
+        sample_rate: int,
+        labels: Sequence[str],
+        template: str = DEFAULT_TEMPLATE,
+    ) -> pd.DataFrame:
+        """Classify a `waveform` of `interpret_waveform`, as `classify_file` a file."""
+        wav = convert_audio(waveform, sample_rate, self.sample_rate)
+        return self._classify(wav, labels, template)
 
     # ---------------------------------------------------------------- batches
 
@@ -291,6 +337,32 @@ class ZeroShotInterpreter(Pretrained):
     def sample_rate(self) -> int:
         """Sample rate of inputs and explanations, Hz."""
         return self.clap.front_end.sample_rate
+
+    def _interpret(
+        self, wav: Tensor, prompts: str | Sequence[str], verify: bool
+    ) -> Interpretation | list[Interpretation]:
+        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        (results,) = self._explain([wav], [several], verify)
+        return results[0] if isinstance(prompts, str) else results
+
+    def _classify(
+        self, wav: Tensor, labels: Sequence[str], template: str
+    ) -> pd.DataFrame:
+        if isinstance(labels, str) or not labels:
+            raise InputError(f"labels is a list of at least one label, not {labels!r}")
+        if "{}" not in template:
+            raise InputError(f"the template {template!r} has no {{}} for the label")
+        text = self.clap.encode_text([template.format(label) for label in labels])
+        with torch.no_grad():
+            similarity = similarities(self.clap, wav.to(self.clap.device), text)
+        probability = (self.clap.logit_scale * similarity).softmax(0)
+        columns = {
+            "label": list(labels),
+            "similarity": similarity.tolist(),
+            "probability": probability.tolist(),
+        }
+        table = pd.DataFrame(columns)
+        return table.sort_values("similarity", ascending=False, ignore_index=True)
 
     def _explain(
         self, wavs: Sequence[Tensor], prompts: Sequence[Sequence[str]], verify: bool

@@ -46,25 +46,20 @@ class AudioError(LmaczsError, ValueError):
 
 
 def load_audio(
-    source: str | Path | np.ndarray | Tensor,
+    path: str | Path,
     sample_rate: int,
-    source_rate: int | None = None,
     *,
     start: float | None = None,
     stop: float | None = None,
 ) -> Tensor:
-    """Return a recording, or a stretch of it, as a mono waveform.
+    """Read a recording, or a stretch of it, as a mono waveform.
 
     Parameters
     ----------
-    source : str | Path | np.ndarray | Tensor
-        A file (WAV, FLAC, OGG, MP3, AIFF and whatever else libsndfile reads), or
-        samples, ``[samples]`` or ``[channels, samples]``. Integers are scaled to
-        [-1, 1) by their dtype; uint8 is centred on 128, as in WAV.
+    path : str | Path
+        WAV, FLAC, OGG, MP3, AIFF and whatever else libsndfile reads.
     sample_rate : int
         Rate of the result in Hz.
-    source_rate : int | None
-        Rate of an array or tensor in Hz; ignored for a file, which states its own.
     start : float | None
         Where the stretch begins, in seconds; None: at the first sample.
     stop : float | None
@@ -74,29 +69,21 @@ def load_audio(
     Returns
     -------
     Tensor
-        float32 ``[samples]`` on the CPU, its own memory, detached: the mean over the
-        channels, resampled to ``ceil(samples * sample_rate / source_rate)`` samples, of
-        which a stretch has those from ``round(start * sample_rate)`` on.
+        float32 ``[samples]`` on the CPU: the mean over the channels, resampled to
+        ``ceil(samples * sample_rate / own_rate)`` samples, of which a stretch has those
+        from ``round(start * sample_rate)`` on.
 
     Raises
     ------
     AudioError
-        If the source is missing, a directory, empty, truncated, not audio, not finite,
-        an array whose shape, dtype or rate cannot be right, or if the stretch is empty.
+        If the file is missing, a directory, empty, truncated, not audio or not finite,
+        or if the stretch is empty.
     """
-    rate = _checked_rate(sample_rate)
+    path, rate = Path(path), _checked_rate(sample_rate)
     first = round((start or 0) * rate)
     last = UNKNOWN if stop is None else round(stop * rate)
-    if isinstance(source, str | Path):
-        name = str(source)
-        read = _read_file(Path(source), rate, first, last)
-    else:
-        name = "array"
-        read = _read_array(source, source_rate, rate, first, last)
-    if not read.frames:
-        raise AudioError(f"{name}: it is empty, it has no samples")
-    if not torch.isfinite(read.wav).all():
-        raise AudioError(f"{name}: it holds NaN or infinite samples")
+    read = _read_file(path, rate, first, last)
+    _require_samples(str(path), read.frames, read.wav)
     wav = resample(read.wav, read.rate, rate)
     if start is None and stop is None:
         return wav
@@ -104,10 +91,38 @@ def load_audio(
     if not wav.numel():
         until = "on" if stop is None else f"to {stop:g} s"
         raise AudioError(
-            f"{name}: no sample from {start or 0:g} s {until}, it has "
+            f"{path}: no sample from {start or 0:g} s {until}, it has "
             f"{read.frames / read.rate:g} s"
         )
     return wav
+
+
+def convert_audio(samples: np.ndarray | Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Mix and resample a waveform as `load_audio` does a file.
+
+    Parameters
+    ----------
+    samples : np.ndarray | Tensor
+        ``[samples]`` or ``[channels, samples]``. Integers are scaled to [-1, 1) by
+        their dtype; uint8 is centred on 128, as in WAV.
+    from_rate : int
+        Their rate in Hz.
+    to_rate : int
+        Rate of the result in Hz.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[samples]`` on the CPU, its own memory, detached.
+
+    Raises
+    ------
+    AudioError
+        If shape, dtype or rate cannot be right, or if they are empty or not finite.
+    """
+    wav, rate = _mix_channels(samples), _checked_rate(from_rate)
+    _require_samples("array", len(wav), wav)
+    return resample(wav, rate, _checked_rate(to_rate))
 
 
 def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> Path:
@@ -155,41 +170,21 @@ def _checked_rate(rate: int) -> int:
     return int(rate)
 
 
-class _Read(NamedTuple):
-    """Mixed samples as they were read, before they are resampled and cut."""
-
-    wav: Tensor
-    rate: int
-    frames: int
-    """Of the whole recording."""
-    offset: int
-    """Sample of the resampled recording that lies at the first one of `wav`."""
+def _require_samples(name: str, count: int, wav: Tensor) -> None:
+    if not count:
+        raise AudioError(f"{name}: it is empty, it has no samples")
+    if not torch.isfinite(wav).all():
+        raise AudioError(f"{name}: it holds NaN or infinite samples")
 
 
 # --- arrays -------------------------------------------------------------------------
 
 
-def _read_array(
-    source: np.ndarray | Tensor,
-    source_rate: int | None,
-    rate: int,
-    first: int,
-    last: int,
-) -> _Read:
-    """Return the part of an array that the result's samples first to last depend on."""
-    wav = _mix_array(source)
-    if source_rate is None:
-        raise AudioError("array: its rate is not known: pass source_rate in Hz")
-    source_rate = _checked_rate(source_rate)
-    begin, end, offset = input_span(first, last, source_rate, rate)
-    return _Read(wav[begin:end], source_rate, len(wav), offset)
-
-
-def _mix_array(source: np.ndarray | Tensor) -> Tensor:
+def _mix_channels(source: np.ndarray | Tensor) -> Tensor:
     """Scale an array or tensor to float32 and mix its channels."""
     if not isinstance(source, np.ndarray | Tensor):
         kind = type(source).__name__
-        raise AudioError(f"{kind}: a path, an array or a tensor is needed")
+        raise AudioError(f"{kind}: an array or a tensor is needed")
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
@@ -233,6 +228,17 @@ class _Stream(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Return False, which also avoids a seek after every block."""
         return False
+
+
+class _Read(NamedTuple):
+    """Mixed samples as they were read, before they are resampled and cut."""
+
+    wav: Tensor
+    rate: int
+    frames: int
+    """Of the whole recording."""
+    offset: int
+    """Sample of the resampled recording that lies at the first one of `wav`."""
 
 
 def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 import lmaczs.hub
 from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
-from lmaczs.audio.io import load_audio
+from lmaczs.audio.io import convert_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.training.export import inference_yaml
@@ -123,7 +124,7 @@ def test_any_recording(
     path = write(tmp_path / "a.wav", rate, seconds, channels)
     one = interpreter.interpret_file(path, "a dog barking")
     mono = noise(round(seconds * rate), channels).reshape(-1, channels).mean(1)
-    expected = load_audio(mono, RATE, source_rate=rate)
+    expected = convert_audio(mono, rate, RATE)
     assert one.sample_rate == interpreter.sample_rate == RATE
     assert abs(len(one.waveform) - seconds * RATE) <= 1
     both = one.waveform + one.residual
@@ -255,6 +256,56 @@ def test_classify_refuses(interpreter: ZeroShotInterpreter, tmp_path: Path) -> N
             interpreter.classify_file(path, labels)
     with pytest.raises(ValueError, match="has no {} for the label"):
         interpreter.classify_file(path, ["dog"], template="a sound")
+
+
+# --- waveforms ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(RATE, 1), (22050, 1), (RATE, 2), (22050, 2)]
+)
+def test_a_waveform_gives_what_its_file_gives(
+    interpreter: ZeroShotInterpreter, tmp_path: Path, rate: int, channels: int
+) -> None:
+    """Array or tensor, one channel or two, at any rate; explained and classified."""
+    path = write(tmp_path / "a.wav", rate, 1.1, channels)
+    samples = noise(round(1.1 * rate), channels).T
+    prompts, labels = ["a dog barking", "rain"], ["dog", "rain", "siren"]
+    explained = interpreter.interpret_file(path, prompts)
+    classified = interpreter.classify_file(path, labels, "I hear {}.")
+    for given in (samples, torch.from_numpy(samples.copy())):
+        found = interpreter.interpret_waveform(given, rate, prompts)
+        for one, other in zip(found, explained, strict=True):
+            assert_same(one, other)
+        table = interpreter.classify_waveform(given, rate, labels, "I hear {}.")
+        pd.testing.assert_frame_equal(table, classified, atol=1e-5)
+    one = interpreter.interpret_waveform(samples, rate, "rain", verify=False)
+    assert one.similarity == pytest.approx(explained[1].similarity, abs=1e-5)
+    assert one.masked_similarity is None
+
+
+@pytest.mark.parametrize(
+    ("change", "rate", "reason"),
+    [
+        (lambda wav: np.append(wav, np.nan), RATE, "array: it holds NaN or infinite"),
+        (lambda wav: wav[:0], RATE, "array: it is empty"),
+        (lambda wav: wav[:, None], RATE, r"transpose it to \[channels, samples\]"),
+        (lambda wav: wav, 0, "a rate is a positive integer in Hz, not 0"),
+    ],
+)
+def test_waveforms_that_are_refused(
+    interpreter: ZeroShotInterpreter,
+    change: Callable[[np.ndarray], np.ndarray],
+    rate: int,
+    reason: str,
+) -> None:
+    """Each in one sentence, by both methods."""
+    wav = change(noise(8000))
+    with pytest.raises(AudioError, match=reason) as error:
+        interpreter.interpret_waveform(wav, rate, "a dog")
+    assert "\n" not in str(error.value)
+    with pytest.raises(AudioError, match=reason):
+        interpreter.classify_waveform(wav, rate, ["dog"])
 
 
 # --- batches ------------------------------------------------------------------------

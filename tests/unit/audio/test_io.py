@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmaczs.audio.io import AudioError, load_audio, save_audio
+from lmaczs.audio.io import AudioError, convert_audio, load_audio, save_audio
 from lmaczs.audio.resampling import resample
 
 RATE = 16000
@@ -40,7 +40,10 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE, **kwargs: str) -> P
 def error_of(source: Path | np.ndarray | torch.Tensor, rate: int | None = RATE) -> str:
     """Return the message with which a source is refused."""
     with pytest.raises(AudioError) as refusal:
-        load_audio(source, RATE, source_rate=rate)
+        if isinstance(source, Path):
+            load_audio(source, RATE)
+        else:
+            convert_audio(source, rate, RATE)
     return str(refusal.value)
 
 
@@ -98,9 +101,9 @@ def test_float_files_are_not_clipped(tmp_path: Path) -> None:
 
 
 def test_the_files_own_rate_counts(tmp_path: Path) -> None:
-    """A file states its rate, whatever source_rate says."""
+    """A file states its rate, from which it is resampled."""
     path = write(tmp_path / "a.wav", tone(8000), 8000)
-    assert len(load_audio(path, RATE, source_rate=RATE)) == RATE
+    assert len(load_audio(path, RATE)) == RATE
 
 
 def unstated_flac(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
@@ -139,16 +142,15 @@ def test_a_stretch_is_cut_out_of_the_resampled_whole(
         torch.testing.assert_close(found, whole[begin:end], atol=1e-5, rtol=0)
 
 
-def test_a_stretch_of_an_array_or_a_file_of_unstated_length(tmp_path: Path) -> None:
-    """Arrays are cut as files are, and so is FLAC that cannot be sought."""
+def test_a_stretch_of_a_file_of_unstated_length(tmp_path: Path) -> None:
+    """FLAC that cannot be sought is cut as other files are."""
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 44100).astype(np.float32)
     path = unstated_flac(tmp_path / "a.flac", samples, 44100)
-    for source, rate in ((samples, 44100), (path, None)):
-        whole = load_audio(source, RATE, rate)
-        found = load_audio(source, RATE, rate, start=0.25, stop=0.75)
-        torch.testing.assert_close(found, whole[4000:12000], atol=1e-5, rtol=0)
-        with pytest.raises(AudioError, match="from 2 s on, it has 1 s"):
-            load_audio(source, RATE, rate, start=2.0)
+    whole = load_audio(path, RATE)
+    found = load_audio(path, RATE, start=0.25, stop=0.75)
+    torch.testing.assert_close(found, whole[4000:12000], atol=1e-5, rtol=0)
+    with pytest.raises(AudioError, match="from 2 s on, it has 1 s"):
+        load_audio(path, RATE, start=2.0)
 
 
 def test_only_the_stretch_is_decoded(tmp_path: Path) -> None:
@@ -188,13 +190,13 @@ def test_a_stretch_that_is_cut_off_is_refused(tmp_path: Path, extension: str) ->
 def test_integers_are_scaled_by_their_dtype(dtype: str) -> None:
     """The least integer of a dtype is -1 and zero is 0."""
     low = np.iinfo(dtype).min
-    wav = load_audio(np.array([low, 0, -(low // 2)], dtype), RATE, RATE)
+    wav = convert_audio(np.array([low, 0, -(low // 2)], dtype), RATE, RATE)
     assert wav.tolist() == [-1.0, 0.0, 0.5]
 
 
 def test_uint8_is_centred_on_128() -> None:
     """Unsigned bytes follow WAV: 0 is -1, 128 is 0."""
-    wav = load_audio(np.array([0, 128, 192], np.uint8), RATE, RATE)
+    wav = convert_audio(np.array([0, 128, 192], np.uint8), RATE, RATE)
     assert wav.tolist() == [-1.0, 0.0, 0.5]
 
 
@@ -202,7 +204,7 @@ def test_uint8_is_centred_on_128() -> None:
 def test_tensors_become_float32_on_the_cpu(dtype: torch.dtype) -> None:
     """Any floating tensor is taken, mixed, and leaves the graph."""
     source = torch.tensor([[1.0, 0.5], [0.0, 0.5]], dtype=dtype, requires_grad=True)
-    wav = load_audio(source, RATE, RATE)
+    wav = convert_audio(source, RATE, RATE)
     assert wav.dtype == torch.float32 and not wav.requires_grad
     assert wav.tolist() == [0.5, 0.5]
 
@@ -210,7 +212,7 @@ def test_tensors_become_float32_on_the_cpu(dtype: torch.dtype) -> None:
 def test_the_result_is_its_own_memory() -> None:
     """Writing to the result leaves the caller's array alone."""
     source = np.zeros(8, np.float32)
-    load_audio(source, RATE, RATE).fill_(1.0)
+    convert_audio(source, RATE, RATE).fill_(1.0)
     assert not source.any()
 
 
@@ -243,6 +245,16 @@ def test_impossible_arrays_are_refused(source: np.ndarray, reason: str) -> None:
 def test_impossible_rates_are_refused(rate: int | None) -> None:
     """An array needs a positive integer rate."""
     assert "rate" in error_of(np.zeros(80, np.float32), rate)
+
+
+@pytest.mark.parametrize("rate", [22050, 44100, RATE])
+def test_an_array_gives_what_its_file_gives(tmp_path: Path, rate: int) -> None:
+    """Mixed and resampled in the same way, whether array or tensor."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2, rate)).astype(np.float32)
+    path = write(tmp_path / "a.wav", samples.T, rate, subtype="FLOAT")
+    for form in (samples, torch.from_numpy(samples)):
+        found = convert_audio(form, rate, RATE)
+        torch.testing.assert_close(found, load_audio(path, RATE), atol=1e-6, rtol=0)
 
 
 # --- files that cannot be read ------------------------------------------------------
