@@ -32,8 +32,8 @@ class Interpretation:
     ----------
     prompt : str
         As given, without the template.
-    masked_stft : Tensor [F, T], complex64
-        Mask times STFT of the input.
+    stft : Tensor [F, T], complex64
+        Of the input, shared by the interpretations of one recording.
     waveform : Tensor [samples], float32
         The explanation (masked-in sound): ISTFT of `masked_stft`.
     residual : Tensor [samples], float32
@@ -56,7 +56,7 @@ class Interpretation:
     """
 
     prompt: str
-    masked_stft: Tensor
+    stft: Tensor
     waveform: Tensor
     residual: Tensor
     mask: Tensor
@@ -66,6 +66,11 @@ class Interpretation:
     residual_similarity: float | None
     hop_length: int
     model: str = ""
+
+    @property
+    def masked_stft(self) -> Tensor:
+        """Mask times STFT of the input, [F, T], complex64."""
+        return self.mask * self.stft
 
     @property
     def input(self) -> Tensor:
@@ -114,13 +119,10 @@ class Interpretation:
             part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
         save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
         save_audio(paths["residual.wav"], self.residual, self.sample_rate)
+        seconds = len(self.waveform) / self.sample_rate
+        title = title_of(self.to_dict())
         figure = explanation_figure(
-            self.input,
-            self.mask,
-            self.masked_stft,
-            self.sample_rate,
-            self.hop_length,
-            title_of(self.to_dict()),
+            self.stft, self.mask, self.sample_rate, seconds, title
         )
         save_figure(figure, paths["explanation.png"])
         return paths
@@ -191,22 +193,22 @@ def explain_batch(
     drafts = []
     for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
         for row, prompt in enumerate(prompts[number]):
-            masked_stft = masks[number][row] * spectrum
-            kept = front_end.istft(masked_stft[None], len(wav))[0]
+            kept = front_end.istft((masks[number][row] * spectrum)[None], len(wav))[0]
             sounds = kept, wav - kept  # the ISTFT is linear
-            drafts.append((number, row, prompt, masked_stft, sounds))
+            drafts.append((number, row, prompt, sounds))
     scores: list[float | None] = [None for _ in range(2 * len(drafts))]
     if verify:
         sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
         rows = [texts[n][row] for n, row, *_ in drafts for _ in range(2)]
         scores = _verified(clap, sounds_of_all, rows, windows_at_once)
+    shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
-        number, row, prompt, masked_stft, (waveform, residual) = draft
+        number, row, prompt, (waveform, residual) = draft
         results[number].append(
             Interpretation(
                 prompt=prompt,
-                masked_stft=masked_stft.cpu(),
+                stft=shown[number],
                 waveform=waveform.cpu(),
                 residual=residual.cpu(),
                 mask=masks[number][row].cpu(),

@@ -33,11 +33,10 @@ EMPTY = "nothing (empty mask)"
 
 
 def explanation_figure(
-    wav: Tensor,
+    stft: Tensor,
     mask: Tensor,
-    masked_stft: Tensor,
     sample_rate: int,
-    hop_length: int,
+    seconds: float,
     title: str = "",
 ) -> Figure:
     """Draw the input, the mask and the explanation below one another.
@@ -47,16 +46,14 @@ def explanation_figure(
 
     Parameters
     ----------
-    wav : Tensor [samples]
-        The input.
+    stft : Tensor [F, T], complex
+        Of the input.
     mask : Tensor [F, T]
         In [0, 1].
-    masked_stft : Tensor [F, T], complex
-        Mask times STFT of the input.
     sample_rate : int
         Hz.
-    hop_length : int
-        Samples per column of the mask.
+    seconds : float
+        Length of the recording.
     title : str
         Taken literally.
 
@@ -65,8 +62,8 @@ def explanation_figure(
     Figure
         Not registered with pyplot: it need not be closed.
     """
-    power = to_bands(_power(wav, 2 * (mask.shape[0] - 1), hop_length), sample_rate)
-    masked = to_bands(masked_stft.abs().square(), sample_rate)
+    power = to_bands(stft.abs().square(), sample_rate)
+    masked = to_bands((mask * stft).abs().square(), sample_rate)
     panels = {
         "Input": decibel(power, power.max()),
         "Mask": to_bands(mask, sample_rate),
@@ -75,7 +72,6 @@ def explanation_figure(
     figure = Figure(figsize=(7.5, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True)
-    seconds = len(wav) / sample_rate
     for ax, (name, values) in zip(axes, panels.items(), strict=True):
         image = draw_bands(ax, values, seconds, sample_rate, is_mask=name == "Mask")
         ax.set_title(name, loc="left")
@@ -131,20 +127,6 @@ def mel_bands(n_freqs: int, sample_rate: int) -> Tensor:
     nearest = (hertz - centres[:, None]).abs().argmin(1)
     inside[torch.arange(ROWS), nearest] |= ~inside.any(1)
     return inside.float() / inside.sum(1, keepdim=True)
-
-
-def _power(wav: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Power spectrogram [F, T] of a waveform, zero-padded at its ends."""
-    window = torch.hann_window(n_fft)
-    spectrum = torch.stft(
-        wav,
-        n_fft,
-        hop_length,
-        window=window,
-        pad_mode="constant",
-        return_complex=True,
-    )
-    return spectrum.abs().square()
 
 
 def decibel(power: Tensor, loudest: Tensor | None = None) -> Tensor:

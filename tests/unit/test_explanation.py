@@ -252,9 +252,7 @@ def test_mask_of_nothing_is_empty(
 def test_mask_where_there_is_no_sound_is_empty() -> None:
     """A mask may be large: where the recording is silent it keeps nothing."""
     one = interpretation()
-    silent = dataclasses.replace(
-        one, masked_stft=0 * one.masked_stft, waveform=0 * one.waveform
-    )
+    silent = dataclasses.replace(one, stft=0 * one.stft, waveform=0 * one.waveform)
     assert one.mask.max() > 0.5
     assert silent.empty
     assert silent.to_dict()["empty"]
@@ -451,7 +449,7 @@ def interpretation(samples: int = 8000) -> Interpretation:
     mask = torch.rand(stft.shape)
     return Interpretation(
         prompt="a dog",
-        masked_stft=mask * stft,
+        stft=stft,
         waveform=waveform,
         residual=0.1 * waveform.flip(0),
         mask=mask,

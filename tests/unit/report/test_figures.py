@@ -34,16 +34,14 @@ def interpretation(wav: Tensor, mask: Tensor, prompt: str = "dog") -> Interpreta
         torch.istft(part * stft, N_FFT, HOP, window=window, length=len(wav))
         for part in (mask, 1 - mask)
     )
-    return Interpretation(
-        prompt, mask * stft, kept, left, mask, RATE, 0.432, 0.401, None, HOP
-    )
+    return Interpretation(prompt, stft, kept, left, mask, RATE, 0.432, 0.401, None, HOP)
 
 
 def draw(one: Interpretation) -> Figure:
     """Draw an interpretation as `Interpretation.save` does."""
     title = title_of(one.to_dict())
-    arrays = one.input, one.mask, one.masked_stft
-    return explanation_figure(*arrays, one.sample_rate, one.hop_length, title)
+    seconds = len(one.waveform) / one.sample_rate
+    return explanation_figure(one.stft, one.mask, one.sample_rate, seconds, title)
 
 
 def tones(seconds: float = 1.0) -> Tensor:

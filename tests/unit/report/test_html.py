@@ -51,7 +51,16 @@ def entry(folder: Path, prompt: str, file: str = "a.wav") -> PageEntry:
     noise = torch.rand(2, RATE, generator=torch.Generator().manual_seed(0)) / 2
     mask = torch.full((129, 1 + RATE // 64), 0.25)
     one = Interpretation(
-        prompt, mask + 0j, noise[0], noise[1], mask, RATE, 0.5, 0.125, -0.25, 64
+        prompt,
+        torch.ones_like(mask) + 0j,
+        noise[0],
+        noise[1],
+        mask,
+        RATE,
+        0.5,
+        0.125,
+        -0.25,
+        64,
     )
     one.save(folder)
     save_audio(folder.parent / "input.wav", one.input, RATE)
@@ -112,7 +121,16 @@ def test_empty_explanations_are_not_played(tmp_path: Path) -> None:
     full = entry(tmp_path / "a" / "dog", "dog")
     mask, noise = torch.zeros(129, 1 + RATE // 64), torch.rand(RATE)
     nothing = Interpretation(
-        "siren", mask + 0j, 0 * noise, noise, mask, RATE, -0.5, None, -0.5, 64
+        "siren",
+        torch.ones_like(mask) + 0j,
+        0 * noise,
+        noise,
+        mask,
+        RATE,
+        -0.5,
+        None,
+        -0.5,
+        64,
     )
     empty = PageEntry("a.wav", tmp_path / "a" / "siren", nothing.to_dict())
     page = Page(write_page(tmp_path, [full, empty]))
