@@ -19,6 +19,8 @@ from lmaczs.evaluation.figure_data import decoded_masks, similarity_table
 from lmaczs.explanation import similarities
 from lmaczs.metrics.classification import accuracies
 
+QUANTILES = (10, 50, 90, 99)  # per cent
+
 
 def presence(
     clap: FrozenClap,
@@ -65,7 +67,7 @@ def paraphrase_hits(
 def summary(
     tables: Mapping[str, pd.DataFrame], frequent: Sequence[str]
 ) -> dict[str, float]:
-    """One figure for each measurement, see README.md, "Does it deserve trust?".
+    """One figure for each measurement, see docs/results.md.
 
     `tables` are presence, silence and paraphrases, from the functions above, and
     known_sources, from `score_source_mixtures`. Accuracy of clips with `frequent`
@@ -93,7 +95,14 @@ def summary(
         "si_sdr_improvement": known.si_sdr_improvement["sum"],
         "mass_on_source": known.mass_on_source["sequence"],
     }
+    figures |= _quantiles(present.similarity, "present")
+    figures |= _quantiles(pairs.similarity[~pairs.present], "absent")
     return {name: float(v) for name, v in figures.items() if not np.isnan(v)}
+
+
+def _quantiles(similarity: pd.Series, name: str) -> dict[str, float]:
+    """How high is high: quantiles of the similarities of present or absent labels."""
+    return {f"similarity_{name}_q{q}": similarity.quantile(q / 100) for q in QUANTILES}
 
 
 def _accuracies(pairs: pd.DataFrame, frequent: Sequence[str]) -> dict[str, float]:

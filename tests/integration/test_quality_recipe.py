@@ -63,7 +63,7 @@ def test_every_sample_and_every_figure_is_written(
     assert json.loads((folder / "quality.json").read_text()) == figures
     assert all(math.isfinite(value) for value in figures.values())
     assert figures == pytest.approx(checks.summary(tables, ESC10), abs=1e-4)
-    assert len(figures) == 14
+    assert len(figures) == 22
     assert set(tables["presence"].id) == {"5-5-A-0", "5-105-A-1", "5-205-A-2"}
     assert set(tables["paraphrases"].label) == {"dog", "rain"}
 

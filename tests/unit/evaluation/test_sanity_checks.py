@@ -201,6 +201,13 @@ def test_summary_equals_slow_computation() -> None:
         "correlation": np.corrcoef(pairs.similarity, pairs.mask_mean)[0, 1],
         "si_sdr_improvement": 1.5,
         "mass_on_source": 0.6,
+        **{
+            f"similarity_{name}_q{q}": np.percentile(sorted(rows.similarity), q)
+            for name, rows in pairs.groupby(
+                np.where(pairs.present, "present", "absent")
+            )
+            for q in (10, 50, 90, 99)
+        },
     }
     assert figures == pytest.approx(expected)
     assert len(set(figures.values())) == len(figures)
