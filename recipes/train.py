@@ -56,7 +56,7 @@ def main(argv: list[str]) -> dict[str, float]:
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     data = hparams["build_datasets"](splits)
-    hparams |= {f"{split}_data": getattr(data, split) for split in SPLITS}
+    hparams |= {f"{split}_data": data[split] for split in SPLITS}
     require_a_batch(hparams)
     begin_run(
         hparams["output_folder"],

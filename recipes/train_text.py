@@ -200,7 +200,7 @@ def train(
         texts,
         hparams["batch_tokens"],
         bucket_boundaries=hparams["bucket_boundaries"],
-        lengths_list=texts.lengths,
+        lengths_list=[len(ids) for ids, _ in texts],
         seed=hparams["seed"],
     )
     brain.train(texts, held_out, sampler)

@@ -148,15 +148,6 @@ def labelled_test_clips(**source: Any) -> tuple[pd.DataFrame, list[str]]:
     return clips, sorted(rows.label.unique())
 
 
-@dataclass(frozen=True)
-class PromptedSplits:
-    """Clips with prompts of the three splits; of the first, mixtures are drawn."""
-
-    train: PromptedDataset | ShardDataset
-    valid: PromptedDataset | ShardDataset
-    test: PromptedDataset | ShardDataset
-
-
 def build_datasets(
     splits: Splits,
     front_end: FrontEnd,
@@ -169,7 +160,7 @@ def build_datasets(
     keep_in_memory: bool = False,
     buffer_clips: int = 256,
     seed: int = 0,
-) -> PromptedSplits:
+) -> dict[str, PromptedDataset | ShardDataset]:
     """Make what a decoder is trained, validated and tested on.
 
     Parameters
@@ -199,7 +190,8 @@ def build_datasets(
 
     Returns
     -------
-    PromptedSplits
+    dict of str to PromptedDataset or ShardDataset
+        By split; mixtures are drawn of train.
     """
     tables = (splits.train, splits.valid, splits.test)
     texts = {text for table in tables for row in table.texts for text in row}
@@ -222,8 +214,8 @@ def build_datasets(
     options = (templates, labels, negatives_per_clip, predicted_prob)
     drawn = PromptSampler(texts_of(splits.train), *options)
     valid, test = (PromptSampler(texts_of(x), templates, labels) for x in tables[1:])
-    return PromptedSplits(
-        make(splits.train, drawn, mixing, augment),
-        make(splits.valid, valid),
-        make(splits.test, test),
-    )
+    return {
+        "train": make(splits.train, drawn, mixing, augment),
+        "valid": make(splits.valid, valid),
+        "test": make(splits.test, test),
+    }

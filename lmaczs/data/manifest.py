@@ -37,6 +37,9 @@ OWN = ("id", "path", "text", "label", "split", "start", "stop")
 CLIP = ["path", "start", "stop"]
 SHOWN = 20  # mistakes that a message lists
 
+Rows = list[tuple[int, dict[str, str]]]
+"""Line number and fields of each row."""
+
 
 class ManifestError(InputError):
     """All mistakes of a manifest, each with its line."""
@@ -77,22 +80,18 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
     path = Path(manifest)
     if not path.is_file():
         raise MissingDataError(f"--manifest={manifest} does not exist")
-    lines, rows = _read_rows(path)
-    mistakes = [
-        (line, text)
-        for line, row in zip(lines, rows, strict=True)
-        for text in _mistakes_of(row)
-    ]
-    mistakes += _repeated_ids(lines, rows) + _divided_clips(lines, rows)
+    rows = _read_rows(path)
+    mistakes = [(line, text) for line, row in rows for text in _mistakes_of(row)]
+    mistakes += [*_repeated_ids(rows), *_divided_clips(rows)]
     if open_recordings:
-        mistakes += _unreadable(lines, rows)
+        mistakes += _unreadable(rows)
     if mistakes:
         ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
         raise ManifestError(path, ordered)
-    return _as_table(rows)
+    return _as_table([row for _, row in rows])
 
 
-def _read_rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
+def _read_rows(path: Path) -> Rows:
     """Line number and fields of each row; fields that a row lacks are empty."""
     file = io.StringIO(_text(path), newline="")
     # strict: a quote that is never closed would take all other rows into its field
@@ -112,7 +111,7 @@ def _read_rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
         row["path"] = str((path.parent / row["path"]).resolve()) if row["path"] else ""
     if not numbered:
         raise ManifestError(path, ["line 2: there is no row"])
-    return [line for line, _ in numbered], [row for _, row in numbered]
+    return numbered
 
 
 def _text(path: Path) -> str:
@@ -144,10 +143,7 @@ def _mistakes_of_times(row: dict[str, str]) -> Iterator[str]:
     for name in times:
         if not row.get(name):
             continue
-        try:
-            times[name] = float(row[name])
-        except ValueError:
-            times[name] = math.nan
+        times[name] = _seconds(row[name])
         if not math.isfinite(times[name]):
             yield f"{name} is {row[name]!r}, not a number of seconds"
             return
@@ -158,52 +154,39 @@ def _mistakes_of_times(row: dict[str, str]) -> Iterator[str]:
         yield f"stop {row['stop']} does not come after start {row.get('start') or 0}"
 
 
-def _repeated_ids(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
+def _repeated_ids(rows: Rows) -> Iterator[tuple[int, str]]:
     first: dict[str, int] = {}
-    repeated = []
-    for line, row in zip(lines, rows, strict=True):
+    for line, row in rows:
         name = row.get("id")
-        if name and name in first:
-            repeated.append((line, f"id {name!r} is that of line {first[name]} too"))
-        elif name:
-            first[name] = line
-    return repeated
+        if name and first.setdefault(name, line) != line:
+            yield line, f"id {name!r} is that of line {first[name]} too"
 
 
-def _divided_clips(lines: list[int], rows: list[dict[str, str]]) -> list[tuple]:
+def _divided_clips(rows: Rows) -> Iterator[tuple[int, str]]:
     """Clips in two splits, which would be trained on and tested on."""
     first: dict[tuple, tuple[int, str]] = {}
-    divided = []
-    for line, row in zip(lines, rows, strict=True):
+    for line, row in rows:
         split = row.get("split") or "train"
         times = (str(_seconds(row.get(name))) for name in ("start", "stop"))
         clip = (row["path"], *times)
         begun, other = first.setdefault(clip, (line, split))
         if split != other:
-            divided.append(
-                (line, f"split is {split!r}, but line {begun} has {other!r}")
-            )
-    return divided
+            yield line, f"split is {split!r}, but line {begun} has {other!r}"
 
 
-def _unreadable(lines: list[int], rows: list[dict[str, str]]) -> list[tuple[int, str]]:
+def _unreadable(rows: Rows) -> Iterator[tuple[int, str]]:
     """Recordings that are no audio, and clips that begin after their end."""
-    found: list[tuple[int, str]] = []
-    seconds: dict[str, float | None] = {}
-    for line, row in zip(lines, rows, strict=True):
-        path = row["path"]
-        if not Path(path).is_file():
-            continue  # already a mistake of the row
-        if path not in seconds:
-            seconds[path] = _length(path)
-        length = seconds[path]
+    # a missing one is already a mistake of the row
+    paths = {row["path"] for _, row in rows if Path(row["path"]).is_file()}
+    seconds = {path: _length(path) for path in paths}
+    for line, row in rows:
+        length = seconds.get(row["path"], math.inf)
         if length is None:
             text = "no audio that can be read here: convert it to WAV or FLAC"
-            found.append((line, f"{path} is {text}"))
+            yield line, f"{row['path']} is {text}"
         elif _seconds(row.get("start")) >= length:
             text = f"start {row['start']} comes after the recording's end"
-            found.append((line, f"{text} ({length:g} s)"))
-    return found
+            yield line, f"{text} ({length:g} s)"
 
 
 def _length(path: str) -> float | None:
@@ -225,15 +208,14 @@ def _seconds(text: str | None) -> float:
 def _as_table(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Rows without a mistake, typed."""
     table = pd.DataFrame(rows).fillna("")
-    for name in OWN:
-        if name not in table:
-            table[name] = ""
+    further = [name for name in table if name not in OWN]
+    table = table.reindex(columns=[*OWN, *further], fill_value="")
     table["id"] = _filled_ids(table)
     table["split"] = table.split.replace("", "train")
     table["label"] = table.label.where(table.text == "", "")
     for name in ("start", "stop"):
         table[name] = list(map(_seconds, table[name]))
-    return table[[*OWN, *(c for c in table.columns if c not in OWN)]]
+    return table
 
 
 def _filled_ids(table: pd.DataFrame) -> list[str]:

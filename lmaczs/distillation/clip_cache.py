@@ -123,7 +123,9 @@ def load_clips(
     if tagger is None and (texts == "").any():
         raise InputError("unlabelled_folder needs a tagger: give --tagger_model")
     segments = segments_of(table)
-    key = _key(segments, front_end, ratios, tagger)
+    teacher = None if tagger is None else tagger.fingerprint
+    settings = front_end_key(front_end), ratios, teacher
+    key = digest_of(VERSION, clips_key(segments), *settings)
     mel, scores = cached(
         cache, key, lambda: _features(segments, front_end, ratios, tagger)
     )
@@ -155,18 +157,6 @@ def _features(
     ]
     mel, scores = (torch.stack(part) for part in zip(*clips, strict=True))
     return mel, scores.half()
-
-
-def _key(
-    segments: Sequence[Segment],
-    front_end: FrontEnd,
-    speeds: Sequence[Fraction],
-    tagger: Tagger | None,
-) -> str:
-    """Digest of everything that the features depend on."""
-    teacher = None if tagger is None else tagger.fingerprint
-    values = clips_key(segments), front_end_key(front_end), list(speeds), teacher
-    return digest_of(VERSION, *values)
 
 
 def clips_key(segments: Sequence[Segment]) -> list[tuple[object, ...]]:

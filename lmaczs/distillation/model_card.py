@@ -45,9 +45,17 @@ silence to a label.
 
 ## Data
 
-{{ clips }} clips of {{ data }}{{ credited }}{{ unlabelled }}.
+{{ clips }} clips of {{ data }}
+{%- if credited %}, each credited in `{{ credited }}`{% endif %}
+{%- if unlabelled -%}
+, and {{ unlabelled }} recordings without labels, which are not credited here
+{%- endif %}.
 The text tower is distilled from all-MiniLM-L6-v2 (Apache-2.0) on names of sounds and
-WordNet's glosses{{ teacher }}.
+WordNet's glosses
+{%- if with_tagger -%}
+; the audio tower also learnt YAMNet's scores (Apache-2.0)
+{%- if composites %}, and its embeddings of {{ composites }} sounds made of those clips
+{%- endif %}{% endif %}.
 
 ## Limits
 
@@ -88,9 +96,10 @@ def write_clap_card(
         test=int((table.split == "test").sum()),
         clips=len(used),
         labels=texts[texts != ""].nunique(),
-        credited=f", each credited in `{ATTRIBUTION}`" if attribution else "",
-        unlabelled=_unlabelled(int((train & (texts == "")).sum())),
-        teacher=_teacher(composites) if with_tagger else "",
+        credited=ATTRIBUTION if attribution else None,
+        unlabelled=int((train & (texts == "")).sum()),
+        with_tagger=with_tagger,
+        composites=composites,
     )
     with atomic_write(folder / "README.md") as part:
         card.save(part)
@@ -112,19 +121,6 @@ def _card_data(metrics: Mapping[str, float], facts: Mapping[str, Any]) -> ModelC
         model_name=name if results else None,
         eval_results=results or None,
     )
-
-
-def _unlabelled(clips: int) -> str:
-    if not clips:
-        return ""
-    return f", and {clips} recordings without labels, which are not credited here"
-
-
-def _teacher(composites: int) -> str:
-    text = "; the audio tower also learnt YAMNet's scores (Apache-2.0)"
-    if composites:
-        text += f", and its embeddings of {composites} sounds made of those clips"
-    return text
 
 
 def credits_of(clips: pd.DataFrame, attribution: str | Path) -> pd.DataFrame:

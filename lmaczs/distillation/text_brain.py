@@ -14,7 +14,6 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import TrainLogger
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from lmaczs.data.esc50 import ESC10, ESC50_LABELS
@@ -27,26 +26,8 @@ Batch = dict[str, Tensor]
 Embed = Callable[[Sequence[str]], Tensor]
 PAD = 1  # token of the student's tokenizer
 
-
-class DistilledTexts(Dataset):
-    """Token ids [tokens] and target [D] of the texts `rows`, which may repeat."""
-
-    def __init__(
-        self, input_ids: Sequence[list[int]], targets: Tensor, rows: Sequence[int]
-    ) -> None:
-        self.input_ids, self.targets, self.rows = input_ids, targets, list(rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[list[int], Tensor]:
-        row = self.rows[index]
-        return self.input_ids[row], self.targets[row]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Number of tokens of each text."""
-        return [len(self.input_ids[row]) for row in self.rows]
+Texts = list[tuple[list[int], Tensor]]
+"""Token ids and target [D] of each text: a data set."""
 
 
 def split_texts(
@@ -56,24 +37,23 @@ def split_texts(
     held_out: int,
     sound_repeats: int,
     seed: int,
-) -> tuple[DistilledTexts, DistilledTexts]:
+) -> tuple[Texts, Texts]:
     """Split N texts with targets [N, D] at random, to train on and `held_out`.
 
     A text about a sound is in an epoch `sound_repeats` times.
     """
     rows = list(range(len(corpus.texts)))
     random.Random(seed).shuffle(rows)
-    train = rows[held_out:]
+    texts = [(input_ids[row], targets[row]) for row in rows]
     repeated = [
-        r for r in train for _ in range(sound_repeats if corpus.is_sound[r] else 1)
+        text
+        for row, text in zip(rows[held_out:], texts[held_out:], strict=True)
+        for _ in range(sound_repeats if corpus.is_sound[row] else 1)
     ]
-    return (
-        DistilledTexts(input_ids, targets, repeated),
-        DistilledTexts(input_ids, targets, rows[:held_out]),
-    )
+    return repeated, texts[:held_out]
 
 
-def collate(items: Sequence[tuple[list[int], Tensor]]) -> Batch:
+def collate(items: Texts) -> Batch:
     """Pad a batch's token ids on the right."""
     width = max(len(ids) for ids, _ in items)
     ids = torch.tensor([ids + [PAD] * (width - len(ids)) for ids, _ in items])
@@ -125,8 +105,8 @@ class TextBrain(sb.Brain):
 
     def train(
         self,
-        texts: DistilledTexts,
-        held_out: DistilledTexts,
+        texts: Texts,
+        held_out: Texts,
         sampler: DynamicBatchSampler,
     ) -> None:
         """Fit the student, then load the checkpoint that is best on held-out texts."""

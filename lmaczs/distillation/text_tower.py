@@ -96,6 +96,7 @@ class TextTower(nn.Module):
         return result.cpu()
 
 
+@torch.no_grad()
 def build_student(
     teacher: SentenceEncoder,
     tokenizer: PreTrainedTokenizerBase,
@@ -127,11 +128,13 @@ def build_student(
     _copy_embeddings(teacher, student.text_model.embeddings, tokenizer)
     for target, index in zip(student.text_model.encoder.layer, layers, strict=True):
         target.load_state_dict(bert.encoder.layer[index].state_dict())
-    _linearise(student.text_projection)
+    projection = student.text_projection
+    # a bias of one keeps the ReLU open at the start, so no half of the space is lost
+    projection.linear1.bias.fill_(1.0)
+    projection.linear2.bias.copy_(-projection.linear2.weight.sum(1))
     return student
 
 
-@torch.no_grad()
 def _copy_embeddings(
     teacher: SentenceEncoder, target: Any, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -166,13 +169,6 @@ def _teacher_pieces(
         return [vocab[inner]]
     pieces = other(surface.strip(), add_special_tokens=False).input_ids
     return pieces or [other.unk_token_id]
-
-
-@torch.no_grad()
-def _linearise(projection: ClapProjectionLayer) -> None:
-    # A bias of one keeps the ReLU open at the start, so no half of the space is lost.
-    projection.linear1.bias.fill_(1.0)
-    projection.linear2.bias.copy_(-projection.linear2.weight.sum(1))
 
 
 def mean_off_diagonal(embeddings: Tensor) -> float:

@@ -12,7 +12,6 @@ ICASSP 2017. Plakal and Ellis, "YAMNet", tensorflow/models, research/audioset/ya
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
@@ -103,13 +103,11 @@ def read_class_names(class_map: str | Path) -> list[str]:
             f"class_names: {class_map} does not exist; give AudioSet's class map, a "
             "CSV file with the columns index,mid,display_name."
         )
-    with Path(class_map).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        for column in ("index", "display_name"):
-            if column not in (reader.fieldnames or ()):
-                raise InputError(f"class_names: {class_map} has no column {column}.")
-        rows = sorted(reader, key=lambda row: int(row["index"]))
-    return [row["display_name"] for row in rows]
+    table = pd.read_csv(class_map, keep_default_na=False)
+    for column in ("index", "display_name"):
+        if column not in table:
+            raise InputError(f"class_names: {class_map} has no column {column}.")
+    return table.sort_values("index").display_name.tolist()
 
 
 class YAMNet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +157,8 @@ def _which_folds(values: Mapping[str, Any]) -> str:
     """Name the folds of the three splits, if folds chose them."""
     if not FOLDS.keys() <= values.keys():
         return ""
-    named = [f"{FOLDS[key]}: {_listed(values[key])}" for key in FOLDS]
+    named = [f"{FOLDS[key]}: {', '.join(map(str, values[key]))}" for key in FOLDS]
     return f" (folds, {'; '.join(named)})"
-
-
-def _listed(folds: Sequence[int]) -> str:
-    return ", ".join(map(str, folds))
 
 
 def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:

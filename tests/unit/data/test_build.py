@@ -141,16 +141,17 @@ def test_prompts_of_labels(tmp_path: Path, tiny_clap: FrozenClap) -> None:
         seed=3,
     )
     everything = ["dog", "owl", "rain", "wind"]
-    for one in (data.train, data.valid, data.test):
+    for one in data.values():
         assert list(one.classes) == everything
         assert list(one.classes.values()) == [
             TEMPLATES[0].format(x) for x in everything
         ]
-    items = [one[0] for one in (data.train, data.valid, data.test)]
+    items = [one[0] for one in data.values()]
     assert [len(item["prompts"]) for item in items] == [3, 2, 2]
     assert [item["use_predicted"] for item in items] == [True, False, False]
     assert [bool(item["sources"][1].any()) for item in items] == [True, False, False]
-    last = {data.train[0]["prompts"][-1] for data.train.epoch in range(1, 20)}
+    train = data["train"]
+    last = {train[0]["prompts"][-1] for train.epoch in range(1, 20)}
     assert any("wind" in prompt for prompt in last)
 
 
@@ -163,13 +164,14 @@ def test_prompts_of_captions(tmp_path: Path, tiny_clap: FrozenClap) -> None:
         TEMPLATES,
         Mixing(),
     )
-    assert list(data.valid.classes) == ["Sound 4a.", "Sound 5a."]
-    assert list(data.test.classes) == ["Sound 6a.", "Sound 7a."]
+    assert list(data["valid"].classes) == ["Sound 4a.", "Sound 5a."]
+    assert list(data["test"].classes) == ["Sound 6a.", "Sound 7a."]
     own = {"Sound 0a.", "Sound 0b."}
-    drawn = [data.train[0]["prompts"] for data.train.epoch in range(1, 30)]
+    train = data["train"]
+    drawn = [train[0]["prompts"] for train.epoch in range(1, 30)]
     assert {first for first, _ in drawn} == own
-    train = {f"Sound {n}{x}." for n in range(4) for x in "ab"}
-    assert {other for _, other in drawn} == train - own
+    others = {f"Sound {n}{x}." for n in range(4) for x in "ab"} - own
+    assert {other for _, other in drawn} == others
 
 
 SPLIT_OF = ["train"] * 4 + ["valid"] * 2 + ["test"] * 2

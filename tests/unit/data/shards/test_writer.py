@@ -168,7 +168,7 @@ def test_prompts_are_those_of_the_manifest(
         for place in (named, manifest)
     )
     for split in ("train", "valid", "test"):
-        found, expected = getattr(shards, split), getattr(files, split)
+        found, expected = shards[split], files[split]
         assert isinstance(found, ShardDataset)
         assert isinstance(expected, PromptedDataset)
         assert found.buffer_clips == 5
