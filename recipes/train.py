@@ -1,7 +1,8 @@
-"""Train a mask decoder for a CLAP checkpoint: LMAC-ZS+ (ours), or L-MAC.
+"""Train a mask decoder for a CLAP checkpoint: LMAC-ZS, LMAC-ZS+ (ours) or L-MAC.
 
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50
     python recipes/train.py hparams/captions.yaml --manifest=FILE.csv
+    python recipes/train.py hparams/paper.yaml --manifest=FILE.csv
     python recipes/train.py hparams/finetune.yaml --manifest=FILE.csv [--source=DIR]
 
 A run that was killed, even in mid-epoch, resumes when the same line is given again.
@@ -38,7 +39,7 @@ from lmaczs.training.run_identity import (
 from lmaczs.utils.digests import clips_digest
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import load_part, parse_options, plain_values
+from lmaczs.utils.options import load_part, parse_options
 
 OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> dict[str, float]:
     """Train, test the best checkpoint and return the metrics of the test split."""
     hparams_file, run_opts, overrides = parse_options(argv)
     run_opts = join_group(run_opts)
-    objective_of(plain_values(hparams_file, overrides))  # refused before models load
+    objective_of(load_part(hparams_file, overrides, OBJECTIVE))  # before models load
     splits = read_data(hparams_file, overrides)
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)

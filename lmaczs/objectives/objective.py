@@ -14,8 +14,11 @@ from lmaczs.objectives.paper import ObjectiveError
 from lmaczs.objectives.terms import TERMS, MaskedPairs, TermOptions
 
 LMAC_TERMS = ("masked_in", "masked_out", "sparsity")
+PAPER_TERMS = ("all_pairs_similarity", "sparsity", "diversity")
+NOT_OURS = {*LMAC_TERMS, *PAPER_TERMS} - {"sparsity"}
 OBJECTIVES = {
-    "lmaczs": tuple(name for name in TERMS if name not in ("masked_in", "masked_out")),
+    "lmaczs": tuple(name for name in TERMS if name not in NOT_OURS),
+    "lmaczs_paper": PAPER_TERMS,
     "lmac": LMAC_TERMS,
 }
 
@@ -23,18 +26,20 @@ OBJECTIVES = {
 class Objective:
     """Weighted sum of terms. A term without a weight is not computed.
 
-    ``lmaczs`` is LMAC-ZS+: after LMAC-ZS (Paissan et al., 2024, eq. 6), with terms of
-    ours. Eq. 6 sums a two-sided change of similarity over all pairs of the batch, the
-    L1 norm of the masks and D of eq. 7. Here the change may be one-sided, the norm is a
-    mean, D is replaced by `mask_diversity_term`, seven terms are added, and each clip
-    is paired with a few prompts. Two-sided, without margin and with weights for
-    similarity and sparsity alone, it is eq. 6 without D on those pairs.
+    ``lmaczs_paper`` is LMAC-ZS (Paissan et al., 2024), eqs. 6 and 7: each clip is
+    paired with the prompts of all clips of its batch. With weights 1, lambda_1 and
+    lambda_2 the loss is the paper's sum divided by the number of pairs, with the L1
+    norm of a mask as its mean over cells, see `lmaczs.objectives.paper`.
+
+    ``lmaczs`` is LMAC-ZS+: after LMAC-ZS, with terms of ours. The change of similarity
+    may be one-sided, D is replaced by `mask_diversity_term`, seven terms are added, and
+    each clip is paired with a few prompts.
 
     ``lmac`` is L-MAC (Paissan et al., ICML 2024, eq. 3) on zero-shot class prompts.
 
     Parameters
     ----------
-    name : {"lmaczs", "lmac"}
+    name : {"lmaczs", "lmaczs_paper", "lmac"}
         Which terms it may have.
     loss_weights : mapping of str to float
         Weights of its terms, by the names of `lmaczs.objectives.terms.TERMS`.
@@ -79,6 +84,11 @@ class Objective:
         """Whether a clip's one mask is for its predicted class, not for its prompts."""
         return self.name == "lmac"
 
+    @property
+    def explains_batch(self) -> bool:
+        """Whether a clip has masks for the prompts of all clips of its batch."""
+        return self.name == "lmaczs_paper"
+
     def __call__(self, pairs: MaskedPairs) -> dict[str, Tensor]:
         """Mean of each term over the clips, and their weighted sum ``loss``: scalars.
 
@@ -99,7 +109,7 @@ def make_objective(
 
     Parameters
     ----------
-    objective : {"lmaczs", "lmac"}
+    objective : {"lmaczs", "lmaczs_paper", "lmac"}
         Its name.
     loss_weights : mapping
         Weights of terms, or of each objective's name to such a mapping. A weight
@@ -170,3 +180,35 @@ def use_predicted_prompt(
     text = torch.cat([first[:, None], text[:, 1:]], 1)
     same = (text @ first[..., None])[..., 0] > same_prompt_cosine
     return text, present | (replaced & same), as_before
+
+
+def share_prompts(
+    own: Tensor, first: int, clips: int, same_prompt_cosine: float
+) -> tuple[Tensor, Tensor]:
+    """Pair clips with the prompts of all clips of a batch.
+
+    Parameters
+    ----------
+    own : Tensor [N, D]
+        Prompt of each clip of the batch, unit norm.
+    first : int
+        Index in `own` of the first of the clips that are paired: of several processes
+        each has a part of the batch.
+    clips : int
+        Number B of clips that are paired.
+    same_prompt_cosine : float
+        Cosine above which two prompts mean the same.
+
+    Returns
+    -------
+    text : Tensor [B, N, D]
+        All of `own` in each row, the clip's own prompt first.
+    present : Tensor [B, N], bool
+        Which mean the same as the clip's own.
+    """
+    rows = first + torch.arange(clips, device=own.device)
+    places = torch.arange(len(own), device=own.device)
+    text = own[(rows[:, None] + places) % len(own)]
+    present = (text @ text[:, 0, :, None])[..., 0] > same_prompt_cosine
+    present[:, 0] = True
+    return text, present

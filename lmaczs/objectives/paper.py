@@ -1,14 +1,28 @@
 """The terms of LMAC-ZS and L-MAC: pure functions.
 
-Notation of LMAC-ZS, for clip ``j`` and prompt ``i`` (eq. 5 is ``C_ij``)::
+Notation of LMAC-ZS, for clip ``j`` and prompt ``i``::
 
     t_i      text embedding, unit norm             text        [B, P, D]
-    C_ij     t_i . f(X_j)                          original    [B, P]
+    C_ij     t_i . f(X_j), eq. 5                   original    [B, P]
     M_ij     decoder(t_i, h_j)                     masks       [B, P, F, T]
     C^_ij    t_i . f(M_ij * X_j)                   masked      [B, P]
 
 Each row of a batch is a clip with P prompts; ``present`` [B, P] marks those that sound
 in it. Every term returns one value per clip, independent of the rest of the batch.
+
+The objective of LMAC-ZS, eq. 6, takes all pairs of the batch alike, matched or not::
+
+    sum_ij ( | C_ij - C^_ij | + lambda_1 || M_ij ||_1 )  +  lambda_2 sum_j D(X_j)
+
+with ``D`` of eq. 7 (`diversity`). The rows of such a batch hold the prompts of all its
+clips, P = B, the clip's own first. Means instead of sums keep the loss comparable for
+any batch size and grid::
+
+    mean_j ( all_pairs_similarity_term + lambda_1 F T sparsity_term
+             + lambda_2 diversity_term )
+
+is eq. 6 divided by ``B^2``. So the weights of similarity and diversity are the paper's
+1 and lambda_2, and that of sparsity is the paper's lambda_1 times the ``F T`` cells.
 """
 
 from __future__ import annotations
@@ -38,6 +52,79 @@ def require_sides(absent_prompts: str, present_prompts: str, margin: float) -> N
         )
 
 
+def pair_similarity(text: Tensor, audio: Tensor) -> Tensor:
+    """LMAC-ZS, eq. 5: ``C_ij = t_i . f(X_j)``.
+
+    Parameters
+    ----------
+    text : Tensor [B, P, D]
+        Prompts of each clip, unit norm.
+    audio : Tensor [B, D] or [B, P, D]
+        Embedding of each clip, or of each pair's masked clip; unit norm.
+
+    Returns
+    -------
+    Tensor [B, P]
+        Cosines.
+    """
+    return (text * (audio if audio.dim() == 3 else audio[:, None])).sum(-1)
+
+
+def all_pairs_similarity_term(
+    text: Tensor, embedding: Tensor, masked_in: Tensor
+) -> Tensor:
+    """First term of LMAC-ZS, eq. 6: ``| C_ij - t_i . f(M(t_i, h_j) * X_j) |``.
+
+    Two-sided, and all prompts of the batch alike, whether they are present or not.
+
+    Parameters
+    ----------
+    text : Tensor [B, P, D]
+        Prompts of each clip, unit norm; in eq. 6 those of all clips.
+    embedding : Tensor [B, D]
+        ``f(X_j)``.
+    masked_in : Tensor [B, P, D]
+        ``f(M_ij * X_j)``.
+
+    Returns
+    -------
+    Tensor [B]
+        Mean over the P prompts, where the paper has the sum.
+    """
+    change = pair_similarity(text, embedding) - pair_similarity(text, masked_in)
+    return change.abs().mean(1)
+
+
+def diversity(text: Tensor, masked_in: Tensor) -> Tensor:
+    """LMAC-ZS, eq. 7: sounds under two masks are as alike as the two prompts.
+
+    ::
+
+        D(X_i) = sum over j != i of
+                 | t_i . t_j - f(X_i * M(t_i, h_i)) . f(X_i * M(t_j, h_i)) |
+
+    Parameters
+    ----------
+    text : Tensor [B, P, D]
+        ``t_j``, unit norm; the first one of a row is ``t_i``, the clip's own.
+    masked_in : Tensor [B, P, D]
+        ``f(X_i * M(t_j, h_i))``, unit norm.
+
+    Returns
+    -------
+    Tensor [B]
+        The sum, as in the paper; 0 for one prompt.
+    """
+    of_texts = pair_similarity(text[:, 1:], text[:, 0])
+    of_sounds = pair_similarity(masked_in[:, 1:], masked_in[:, 0])
+    return (of_texts - of_sounds).abs().sum(1)
+
+
+def diversity_term(text: Tensor, masked_in: Tensor) -> Tensor:
+    """``D(X_i) / P`` [B], see `diversity`: third term of eq. 6 as a mean over pairs."""
+    return diversity(text, masked_in) / text.shape[1]
+
+
 def similarity_term(
     masked: Tensor,
     original: Tensor,
@@ -48,8 +135,8 @@ def similarity_term(
 ) -> Tensor:
     """The similarity under the mask should be the one without it.
 
-    Two-sided it is ``| C^_ij - C_ij |``, the first term of LMAC-ZS, eq. 6, which treats
-    all pairs of a batch alike. One-sided, which is ours, it is
+    Two-sided it is ``| C^_ij - C_ij |``, but present and absent prompts weigh the same
+    (LMAC-ZS, eq. 6: `all_pairs_similarity_term`). One-sided, which is ours, it is
     ``relu(C_ij + margin - C^_ij)`` for present prompts: separating a sound from others
     may raise its similarity, and with a margin it should; for absent ones
     ``relu(C^_ij - C_ij)``: a mask may lower the similarity of an absent prompt, never
@@ -92,7 +179,8 @@ def similarity_term(
 def sparsity_term(masks: Tensor) -> Tensor:
     """Mean of each clip's masks [B, P, F, T], in [0, 1].
 
-    LMAC-ZS's L1 norm but for a constant factor. Without it a mask of ones is optimal.
+    Second term of LMAC-ZS, eq. 6, ``|| M(t_i, h_j) ||_1``, as a mean over the P prompts
+    and the F x T cells. Without it a mask of ones is optimal.
     """
     return masks.flatten(1).mean(1)
 

@@ -19,8 +19,11 @@ from lmaczs.objectives.extensions import (
 )
 from lmaczs.objectives.paper import (
     Sided,
+    all_pairs_similarity_term,
+    diversity_term,
     masked_in_term,
     masked_out_term,
+    pair_similarity,
     require_sides,
     similarity_term,
     sparsity_term,
@@ -70,12 +73,12 @@ class MaskedPairs:
     @property
     def original_similarity(self) -> Tensor:
         """``C_ij`` [B, P]."""
-        return (self.text * self.embedding[:, None]).sum(-1)
+        return pair_similarity(self.text, self.embedding)
 
     @property
     def masked_similarity(self) -> Tensor:
         """``C^_ij`` [B, P]."""
-        return (self.text * self.masked_in).sum(-1)
+        return pair_similarity(self.text, self.masked_in)
 
     @property
     def predicted(self) -> Tensor:
@@ -130,6 +133,14 @@ def _similarity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
         options.present_prompts,
         options.margin,
     )
+
+
+def _all_pairs_similarity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return all_pairs_similarity_term(pairs.text, pairs.embedding, pairs.masked_in)
+
+
+def _diversity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return diversity_term(pairs.text, pairs.masked_in)
 
 
 def _sparsity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
@@ -212,6 +223,16 @@ TERMS = {
         "change of the prompts' similarities under the mask",
     ),
     "sparsity": Term(_sparsity, f"{LMAC_ZS}, eq. 6; L-MAC, eq. 3", "area of the masks"),
+    "all_pairs_similarity": Term(
+        _all_pairs_similarity,
+        f"{LMAC_ZS}, eq. 6",
+        "change of all similarities of the batch under the mask",
+    ),
+    "diversity": Term(
+        _diversity,
+        f"{LMAC_ZS}, eq. 7",
+        "masked-in signals more or less alike than their prompts",
+    ),
     "masked_in": Term(_masked_in, f"{LMAC}, eq. 2", "masked-in signal misclassified"),
     "masked_out": Term(
         _masked_out,

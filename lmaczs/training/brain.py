@@ -26,13 +26,18 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain
 from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
-from lmaczs.objectives.objective import Objective, use_predicted_prompt
+from lmaczs.objectives.objective import (
+    Objective,
+    share_prompts,
+    use_predicted_prompt,
+)
 from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
 from lmaczs.objectives.terms import MaskedPairs
 from lmaczs.training.distributed import (
     DistributedBatchSampler,
     TrainingError,
     gather,
+    gather_rows,
     means_over_clips,
     rank_indices,
 )
@@ -139,10 +144,10 @@ class AveragedBrain(sb.Brain):
 class TrainingOptions:
     """Keys of a training YAML that an InterpreterBrain reads.
 
-    The rate falls from `lr` to 0 over `lr_decay_epochs`. The best checkpoint is that
-    with the `checkpoint_mode` value of `checkpoint_metric`, a logged name of the
-    validation. Every `examples_every` epochs the rows `example_clips` of the validation
-    split are explained.
+    The rate falls from `lr` to 0 over `lr_decay_epochs`, which may be inf. The best
+    checkpoint is that with the `checkpoint_mode` value of `checkpoint_metric`, a logged
+    name of the validation. Every `examples_every` epochs the rows `example_clips` of
+    the validation split are explained.
     """
 
     output_folder: str
@@ -150,7 +155,7 @@ class TrainingOptions:
     domain: Domain
     number_of_epochs: int
     lr: float
-    lr_decay_epochs: int
+    lr_decay_epochs: float
     ema_decay: float
     checkpoint_metric: str
     checkpoint_mode: Literal["min", "max"]
@@ -269,8 +274,10 @@ class InterpreterBrain(AveragedBrain):
     def compute_forward(self, batch: dict[str, Any], stage: sb.Stage) -> MaskedPairs:
         """Decode a mask for every pair; encode the masked-in and the masked-out signal.
 
-        In training, only the optional fields that the objective needs are computed. In
-        validation and test, the prompts are the predicted class and an absent one.
+        In training, only the optional fields that the objective needs are computed; for
+        the paper's objective the prompts are those of all clips of the batch, that of
+        several processes together. In validation and test, they are the predicted class
+        and an absent one.
         """
         front_end = self.clap.front_end
         samples = batch["samples"].to(self.device)
@@ -321,11 +328,16 @@ class InterpreterBrain(AveragedBrain):
         predicted = classes[(embedding @ classes.T).argmax(-1)]
         unknown = torch.zeros(len(predicted), dtype=torch.bool, device=self.device)
         if stage == sb.Stage.TRAIN and not self.objective.explains_prediction:
-            flat = [prompt for prompts in batch["prompts"] for prompt in prompts]
-            text = self.clap.encode_text(flat).view(*present.shape, -1)
+            used = 1 if self.objective.explains_batch else present.shape[1]
+            flat = [prompt for row in batch["prompts"] for prompt in row[:used]]
+            text = self.clap.encode_text(flat).view(len(present), used, -1)
             same = self.objective.options.same_prompt_cosine
-            replaced = batch["use_predicted"]
-            return use_predicted_prompt(text, present, replaced, predicted, same)
+            given = text, present[:, :used], batch["use_predicted"]
+            text, present, known = use_predicted_prompt(*given, predicted, same)
+            if self.objective.explains_batch:
+                every, first = gather_rows(text[:, 0])
+                text, present = share_prompts(every, first, len(text), same)
+            return text, present, known
         if stage == sb.Stage.TRAIN:
             return predicted[:, None], present[:, :1], unknown
         absent = self.clap.encode_text([p[-1] for p in batch["prompts"]])

@@ -129,6 +129,18 @@ def gather(value: T) -> list[T]:
     return values
 
 
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Rows of all processes by rank, and the place of this process's first one.
+
+    Every process has as many. No gradient flows to the rows of other processes.
+    """
+    if not dist.is_initialized():
+        return rows, 0
+    parts = gather(rows.detach().cpu())
+    rank = dist.get_rank()
+    return torch.cat(parts).to(rows.device), rank * len(rows)
+
+
 def rank_indices(size: int) -> range:
     """Indices of this process's part of `size` clips, disjoint from the other parts.
 

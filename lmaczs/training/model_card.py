@@ -59,10 +59,12 @@ LMAC_ZS_PLUS = (
     "trained as LMAC-ZS+: the method is that of\nLMAC-ZS (arXiv 2405.17615), the "
     "objective and the decoder's layers are those of lmaczs"
 )
+LMAC_ZS = "trained by the objective of\nLMAC-ZS (arXiv 2405.17615, eqs. 6 and 7)"
 LMAC = (
     "trained with the terms of\nL-MAC (arXiv 2403.13086) on class prompts; the "
     "decoder's layers are those of lmaczs"
 )
+METHODS = {"lmaczs": LMAC_ZS_PLUS, "lmaczs_paper": LMAC_ZS, "lmac": LMAC}
 COPIED_CLAP = (
     "`clap/` is a copy of that CLAP model and keeps its licence (see `clap/README.md` "
     "where there is one)."
@@ -114,7 +116,7 @@ def model_card(
         template_str=MODEL_CARD,
         **{name: run_card[name] for name in ("model_name", "domain", "template")},
         clap="in `clap/`" if clap_is_copied else f"`{run_card['clap_source']}`",
-        method=LMAC if values.get("objective") == "lmac" else LMAC_ZS_PLUS,
+        method=METHODS.get(str(values.get("objective")), LMAC_ZS_PLUS),
         chosen=_which_checkpoint(
             run_card["checkpoint_metric"], run_card["checkpoint_mode"]
         ),

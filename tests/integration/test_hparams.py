@@ -1,4 +1,4 @@
-"""The YAML files: every name in them exists, and the four of decoders agree."""
+"""The YAML files: every name in them exists, and those of decoders agree."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("hparams/*.yaml"), *ROOT.glob("pretrained/**/*.yaml")])
 DECODERS = ("esc50", "urbansound8k", "captions", "finetune")
+PAPER = ("esc50_paper", "paper")
 # What a YAML has of its own; every other key has one value in all that have it.
 OWN = {
     *("output_folder", "model_name", "number_of_epochs", "batch_size", "lr"),
@@ -22,6 +23,13 @@ OWN = {
     # fine-tuning starts from a decoder, and has fewer clips
     *("clap_source", "clap", "decoder", "domain", "width", "templates"),
     *("examples_every", "example_clips", "build_datasets"),
+}
+# What the paper has otherwise: its objective, clips as they are, Adam at one rate, the
+# last epoch.
+PAPERS = {
+    *("objective", "negatives_per_clip", "predicted_prob", "mixing", "augment"),
+    *("opt_class", "lr_decay_epochs", "ema_decay"),
+    *("checkpoint_metric", "checkpoint_mode"),
 }
 
 
@@ -65,23 +73,37 @@ def plain(node: Any) -> Any:
     return tag, str(getattr(node, "value", node))
 
 
-def test_keys_that_decoder_yamls_share_have_one_value() -> None:
-    """The four differ in what their data ask for, and in nothing that is not listed."""
-    trees = {name: load(ROOT / f"hparams/{name}.yaml") for name in DECODERS}
-    keys = {key for tree in trees.values() for key in tree}
+def differing_keys(trees: dict[str, dict[str, Any]]) -> set[str]:
+    """Keys that have several values in those of some YAMLs that have them."""
     differing = set()
-    for key in keys:
+    for key in {key for tree in trees.values() for key in tree}:
         found = [plain(tree[key]) for tree in trees.values() if key in tree]
         if any(one != found[0] for one in found):
             differing.add(key)
-    assert differing <= OWN
+    return differing
+
+
+@pytest.mark.parametrize("names", [DECODERS, PAPER])
+def test_keys_that_decoder_yamls_share_have_one_value(names: tuple[str, ...]) -> None:
+    """Ours, and the paper's, differ in what their data need and is listed."""
+    trees = {name: load(ROOT / f"hparams/{name}.yaml") for name in names}
+    assert differing_keys(trees) <= OWN
     everywhere = set.intersection(*(set(tree) for tree in trees.values()))
     assert {"mixing", "augment", "build_datasets", "read_splits"} <= everywhere
 
 
+def test_paper_yamls_differ_in_what_the_paper_has_otherwise() -> None:
+    """In everything else a value is that of ours; all that is listed does differ."""
+    names = (*DECODERS, *PAPER)
+    trees = {name: load(ROOT / f"hparams/{name}.yaml") for name in names}
+    differing = differing_keys(trees)
+    assert differing <= OWN | PAPERS
+    assert differing >= PAPERS
+
+
 def test_decoder_yamls_give_all_that_data_are_made_of() -> None:
     """What one of them passes to `build_datasets`, the others pass by the same keys."""
-    for name in DECODERS:
+    for name in (*DECODERS, *PAPER):
         block = load(ROOT / f"hparams/{name}.yaml")["build_datasets"]
         for key, value in block.items():
             wanted = "clap.front_end" if key == "front_end" else key

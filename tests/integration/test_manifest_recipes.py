@@ -282,6 +282,31 @@ def test_training_on_captions(
     )
 
 
+def test_the_papers_recipe(
+    train: Train,
+    argv: Argv,
+    captions: Path,
+    tiny_clap_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """It trains by eqs. 6 and 7 on captions; a run that resumes ends the same."""
+    options = {"manifest": captions, "clap_source": tiny_clap_folder, "width": 8}
+    options |= {"lr": 0.001}  # so that a difference would show
+    terms = {"all_pairs_similarity", "sparsity", "diversity", "loss"}
+    figures, brain = train(argv("paper.yaml", tmp_path / "whole", **options))
+    assert brain.objective.name == "lmaczs_paper"
+    assert all(math.isfinite(value) for value in figures.values())
+    log = (tmp_path / "whole/train_log.txt").read_text()
+    assert all(f"train {name}: " in log for name in terms)
+    train(argv("paper.yaml", tmp_path / "halves", **options, number_of_epochs=1))
+    again, _ = train(argv("paper.yaml", tmp_path / "halves", **options))
+    assert again == pytest.approx(figures, abs=1e-5)
+    whole, halves = (last_weights(tmp_path / x) for x in ("whole", "halves"))
+    assert all(torch.allclose(whole[k], halves[k], atol=1e-6) for k in whole)
+    dest = export_run(tmp_path / "whole", tmp_path / "exported")
+    assert ZeroShotInterpreter.from_hparams(dest).hparams.model_name == "lmaczs_paper"
+
+
 # --- what cannot be -----------------------------------------------------------------
 
 

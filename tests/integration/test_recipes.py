@@ -87,7 +87,9 @@ def data(write_esc50: Callable[..., Path]) -> Path:
 def options(data: Path, tiny_clap_folder: Path) -> Callable[..., list[str]]:
     """Function that makes a command line of recipes/train.py from options."""
 
-    def make(output_folder: Path, *flags: str, **changes: Any) -> list[str]:
+    def make(
+        output_folder: Path, *flags: str, recipe: str = "esc50", **changes: Any
+    ) -> list[str]:
         values = {
             "data_folder": data,
             "output_folder": output_folder,
@@ -101,7 +103,8 @@ def options(data: Path, tiny_clap_folder: Path) -> Callable[..., list[str]]:
             **changes,
         }
         written = [f"--{name}={value}" for name, value in values.items()]
-        return [str(ROOT / "hparams/esc50.yaml"), "--noprogressbar", *flags, *written]
+        path = str(ROOT / f"hparams/{recipe}.yaml")
+        return [path, "--noprogressbar", *flags, *written]
 
     return make
 
@@ -313,6 +316,25 @@ def test_lmac(
     assert set(run.test) == terms | METRICS | {"MM_absent"}
     log = (run.folder / "train_log.txt").read_text()
     assert all(f"train {name}: " in log for name in terms)
+
+
+def test_the_papers_recipe(
+    train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Eqs. 6 and 7, by Adam at one rate and without a moving average."""
+    flags = {"recipe": "esc50_paper", "number_of_epochs": 2, "train_folds": "[1]"}
+    run = train(options(tmp_path / "out", **flags))
+    terms = {"all_pairs_similarity", "sparsity", "diversity", "loss"}
+    assert set(run.test) == terms | METRICS | {"MM_absent"}
+    lines = (run.folder / "train_log.txt").read_text().splitlines()[:2]
+    assert all(f"train {name}: " in line for line in lines for name in terms)
+    last = run.checkpoint(2)
+    learner = torch.load(last.paramfiles["learner"], weights_only=True)
+    assert same(learner, weights(last))
+    assert type(run.brain.optimizer) is torch.optim.Adam
+    assert [group["lr"] for group in run.brain.optimizer.param_groups] == [1e-5]
+    options_of = run.brain.options
+    assert (options_of.number_of_epochs, options_of.lr_decay_epochs) == (2, math.inf)
 
 
 def test_debug(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from lmaczs.objectives.extensions import masked_out_similarity_term
 from lmaczs.objectives.objective import (
     OBJECTIVES,
     Objective,
     make_objective,
+    share_prompts,
     use_predicted_prompt,
 )
 from lmaczs.objectives.paper import (
@@ -27,6 +30,7 @@ from lmaczs.objectives.terms import MaskedPairs
 OPTIONS = {"absent_cosine": 0.3, "same_prompt_cosine": 0.8}
 WEIGHTS = {
     "lmaczs": {name: 0.1 * place for place, name in enumerate(OBJECTIVES["lmaczs"], 1)},
+    "lmaczs_paper": {"all_pairs_similarity": 1.0, "sparsity": 0.3, "diversity": 0.1},
     "lmac": {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4},
 }
 
@@ -83,8 +87,55 @@ def test_lmac_explains_the_class_that_is_predicted(pairs: MaskedPairs) -> None:
     torch.testing.assert_close(terms["masked_in"], expected)
     expected = masked_out_term(outside, target).mean()
     torch.testing.assert_close(terms["masked_out"], expected)
-    assert make("lmac").explains_prediction
-    assert not make("lmaczs").explains_prediction
+    assert [name for name in OBJECTIVES if make(name).explains_prediction] == ["lmac"]
+
+
+def test_paper_objective_is_eq_6_by_the_number_of_pairs(
+    unit: Callable[..., Tensor], pairs: MaskedPairs
+) -> None:
+    """Its sum over the batch; lambda_1 is a weight divided by the number of cells."""
+    clips, cells = len(pairs.masks), pairs.masks[0, 0].numel()
+    prompts = unit(clips, 8, seed=20)
+    sounds = unit(clips, clips, 8, seed=21)  # of clip j under the mask for prompt i
+    masks = pairs.masks[:, :1] * torch.linspace(0.1, 1, clips)[:, None, None]
+    lambda_1, lambda_2 = 0.3 / cells, 0.1
+    total = 0.0
+    for j in range(clips):
+        for i in range(clips):
+            change = prompts[i] @ pairs.embedding[j] - prompts[i] @ sounds[j, i]
+            total += float(change.abs() + lambda_1 * masks[j, i].abs().sum())
+            if i != j:
+                gap = prompts[j] @ prompts[i] - sounds[j, j] @ sounds[j, i]
+                total += lambda_2 * float(gap.abs())
+    text, present = share_prompts(prompts, 0, clips, 0.8)
+    own_first = [[(j + k) % clips for k in range(clips)] for j in range(clips)]
+    rows = torch.arange(clips)[:, None]
+    batch = replace(
+        pairs,
+        text=text,
+        present=present,
+        masks=masks[rows, own_first],
+        masked_in=sounds[rows, own_first],
+    )
+    loss = make("lmaczs_paper")(batch)["loss"]
+    assert loss.item() * clips**2 == pytest.approx(total, rel=1e-5)
+    assert make("lmaczs_paper").explains_batch
+    assert not make("lmaczs").explains_batch
+
+
+def test_share_prompts_gives_all_of_the_batch(unit: Callable[..., Tensor]) -> None:
+    """A clip's own prompt first, then each other one once; parts are parts of it."""
+    own = unit(4, 8)
+    own[2] = own[0]
+    text, present = share_prompts(own, 0, 4, 0.8)
+    for row in range(4):
+        assert torch.equal(text[row, 0], own[row])
+        assert sorted(text[row].tolist()) == sorted(own.tolist())
+    same = [[True, False, True, False], [True, False, False, False]]
+    assert present.tolist() == [same[0], same[1], same[0], same[1]]
+    part = share_prompts(own, 2, 2, 0.8)
+    assert torch.equal(part[0], text[2:])
+    assert torch.equal(part[1], present[2:])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -98,11 +149,10 @@ def test_objectives_do_not_grow_with_the_batch(pairs: MaskedPairs, name: str) ->
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradients_reach_masks_and_masked_sounds(pairs: MaskedPairs, name: str) -> None:
     """They are finite and not 0."""
-    leaves = {
-        part: getattr(pairs, part).clone().requires_grad_()
-        for part in ("masks", "masked_in", "masked_out")
-    }
-    make(name)(replace(pairs, **leaves))["loss"].backward()
+    objective = make(name)
+    parts = {"masks", "masked_in", *({"masked_out"} & objective.needs)}
+    leaves = {part: getattr(pairs, part).clone().requires_grad_() for part in parts}
+    objective(replace(pairs, **leaves))["loss"].backward()
     for part, leaf in leaves.items():
         assert leaf.grad.isfinite().all(), part
         assert leaf.grad.abs().max() > 0, part

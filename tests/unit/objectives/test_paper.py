@@ -10,9 +10,13 @@ from torch import Tensor
 
 from lmaczs.objectives.paper import (
     ObjectiveError,
+    all_pairs_similarity_term,
+    diversity,
+    diversity_term,
     masked_in_term,
     masked_out_term,
     mean_where,
+    pair_similarity,
     similarity_term,
     sparsity_term,
 )
@@ -27,6 +31,52 @@ def mean(values: list[float]) -> float:
 def dot(a: Tensor, b: Tensor) -> float:
     """Sum of products, in plain Python."""
     return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
+
+
+def test_eq_5_is_a_loop_over_pairs(pairs: MaskedPairs) -> None:
+    """A cosine for each prompt, with the clip or with the pair's masked clip."""
+    of_clips = pair_similarity(pairs.text, pairs.embedding)
+    of_masked = pair_similarity(pairs.text, pairs.masked_in)
+    for row, prompts in enumerate(pairs.text):
+        for column, text in enumerate(prompts):
+            slow = dot(text, pairs.embedding[row])
+            assert of_clips[row, column].item() == pytest.approx(slow, abs=1e-6)
+            slow = dot(text, pairs.masked_in[row, column])
+            assert of_masked[row, column].item() == pytest.approx(slow, abs=1e-6)
+
+
+def test_eq_6_takes_all_pairs_alike(pairs: MaskedPairs) -> None:
+    """Mean over the prompts of a clip, two-sided, whatever is present."""
+    expected = []
+    for row, prompts in enumerate(pairs.text):
+        changes = [
+            dot(text, pairs.embedding[row]) - dot(text, pairs.masked_in[row, column])
+            for column, text in enumerate(prompts)
+        ]
+        expected.append(mean([abs(change) for change in changes]))
+    actual = all_pairs_similarity_term(pairs.text, pairs.embedding, pairs.masked_in)
+    torch.testing.assert_close(actual, torch.tensor(expected))
+
+
+def test_eq_7_is_a_loop_over_the_other_prompts(pairs: MaskedPairs) -> None:
+    """The sum over j != i, prompt i being the first one; its term is a P-th of it."""
+    expected = []
+    for text, sounds in zip(pairs.text, pairs.masked_in, strict=True):
+        others = range(1, len(text))
+        gaps = [dot(text[0], text[j]) - dot(sounds[0], sounds[j]) for j in others]
+        expected.append(sum(abs(gap) for gap in gaps))
+    expected = torch.tensor(expected)
+    torch.testing.assert_close(diversity(pairs.text, pairs.masked_in), expected)
+    term = diversity_term(pairs.text, pairs.masked_in)
+    torch.testing.assert_close(term, expected / pairs.text.shape[1])
+
+
+def test_eq_7_of_one_prompt_or_of_equal_ones_is_nothing(pairs: MaskedPairs) -> None:
+    """Without another prompt there is none to differ from."""
+    alone = diversity(pairs.text[:, :1], pairs.masked_in[:, :1])
+    assert not alone.any()
+    twins = diversity(*(x[:, [0, 0]] for x in (pairs.text, pairs.masked_in)))
+    assert twins.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("of_absent", ["one-sided", "two-sided"])

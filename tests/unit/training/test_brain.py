@@ -52,6 +52,7 @@ LMACZS = {
     "masked_out_contrast": 0.2,
     "masked_in_contrast": 0.3,
 }
+PAPER = {"all_pairs_similarity": 1.0, "sparsity": 0.3, "diversity": 0.1}
 LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
 COSINES = TermOptions(absent_cosine=0.3, same_prompt_cosine=0.8)
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
@@ -225,6 +226,30 @@ def test_prompts_of_the_stages(make_brain: MakeBrain, tiny_clap: FrozenClap) -> 
         assert pairs.present.tolist() == [[True, False]] * 4
 
 
+def test_paper_pairs_clips_with_all_prompts_of_the_batch(
+    make_brain: MakeBrain, tiny_clap: FrozenClap
+) -> None:
+    """Own prompt first; masks are those that clip and prompt give when they are alone.
+
+    What else was drawn for a clip is not used. Validation is as for other objectives.
+    """
+    brain = make_brain(Objective("lmaczs_paper", PAPER, COSINES))
+    batch = batch_of(3, prompts=2)
+    pairs = brain.compute_forward(batch, TRAIN)
+    assert pairs.masks.shape[:2] == (3, 3)
+    own = [row[0] for row in batch["prompts"]]
+    encoding = tiny_clap.audio_features(tiny_clap.front_end.log_mel(batch["wav"]))
+    for clip in range(3):
+        features = tuple(stage[clip : clip + 1] for stage in encoding.features)
+        log_mel = tiny_clap.front_end.log_mel(batch["wav"][clip : clip + 1])
+        for place in range(3):
+            text = tiny_clap.encode_text([own[(clip + place) % 3]])
+            assert_close(pairs.text[clip, place], text[0])
+            mask = brain.modules.decoder(text[None], features, log_mel)
+            assert_close(pairs.masks[clip, place], mask[0, 0])
+    assert brain.compute_forward(batch, VALID).masks.shape[:2] == (3, 2)
+
+
 def test_training_asks_for_what_is_predicted_where_it_should(
     make_brain: MakeBrain,
 ) -> None:
@@ -309,7 +334,11 @@ def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     "objective",
-    [Objective("lmaczs", LMACZS, COSINES), Objective("lmac", LMAC, COSINES)],
+    [
+        Objective("lmaczs", LMACZS, COSINES),
+        Objective("lmaczs_paper", PAPER, COSINES),
+        Objective("lmac", LMAC, COSINES),
+    ],
 )
 def test_gradient_reaches_the_decoder_alone(
     make_brain: MakeBrain, tiny_clap: FrozenClap, objective: Objective, domain: Domain

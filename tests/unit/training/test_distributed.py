@@ -20,6 +20,7 @@ from lmaczs.training.distributed import (
     DistributedBatchSampler,
     fill_device_and_backend,
     gather,
+    gather_rows,
     join_group,
     means_over_clips,
     rank_indices,
@@ -29,12 +30,19 @@ from lmaczs.training.distributed import (
 ROOT = Path(__file__).parents[3]
 FAILING = """
 import os, signal, sys, time
+import torch
 from speechbrain.utils.run_opts import RunOptions
-from lmaczs.training.distributed import gather, join_group, run_together
+from lmaczs.training.distributed import (
+    gather, gather_rows, join_group, run_together
+)
 
 def program(argv):
     join_group(RunOptions(device="cpu"))
     assert gather(os.environ["RANK"]) == ["0", "1"]
+    rank = int(os.environ["RANK"])
+    rows, first = gather_rows(torch.full((2, 3), float(rank)))
+    assert rows[:, 0].tolist() == [0, 0, 1, 1]
+    assert first == 2 * rank
     if os.environ["RANK"] == "1":
         if argv == ["killed"]:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -168,6 +176,8 @@ def test_alone_one_has_everything() -> None:
     """Without a group the part is the whole."""
     assert list(rank_indices(4)) == [0, 1, 2, 3]
     assert gather("one") == ["one"]
+    rows = torch.arange(6.0).view(3, 2)
+    assert gather_rows(rows) == (rows, 0)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

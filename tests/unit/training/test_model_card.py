@@ -70,6 +70,10 @@ def test_card_calls_the_method_what_it_is(run_folder: Path) -> None:
     card = model_card(run_folder, CARD, META, True)
     assert "terms of\nL-MAC (arXiv" in card
     assert "LMAC-ZS" not in card
+    path.write_text(path.read_text().replace("lmac\n", "lmaczs_paper\n"))
+    card = model_card(run_folder, CARD, META, True)
+    assert "LMAC-ZS (arXiv 2405.17615, eqs. 6 and 7)" in card
+    assert "LMAC-ZS+" not in card
 
 
 def test_embedded_cards_are_of_the_same_words() -> None:
