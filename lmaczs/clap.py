@@ -15,11 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    ClapFeatureExtractor,
-    ClapModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
 
 from lmaczs.clap_checkpoint import load_checkpoint
 from lmaczs.frontend import FrontEnd

@@ -163,10 +163,7 @@ class ZeroShotInterpreter(Pretrained):
         return self._interpret(self.load_audio(path), prompts, verify)
 
     def classify_file(
-        self,
-        path: str | Path,
-        labels: Sequence[str],
-        template: str = DEFAULT_TEMPLATE,
+        self, path: str | Path, labels: Sequence[str], template: str = DEFAULT_TEMPLATE
     ) -> pd.DataFrame:
         """Zero-shot classification.
 

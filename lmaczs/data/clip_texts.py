@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from lmaczs.utils.errors import InputError
+
+Option = TypeVar("Option")
 
 
 class ClipText(NamedTuple):
@@ -151,23 +153,19 @@ class PromptSampler:
         with_partner = with_partner and (
             rng.random() < 0.5 or len(absent) < self.negatives_per_clip
         )
-        present = [
-            self._one_of(x, rng, training)
-            for x in ([own, others] if with_partner else [own])
-        ]
+        sounding = [own, others] if with_partner else [own]
+        present = [_pick(texts, rng, training) for texts in sounding]
         count = 1 + self.negatives_per_clip - len(present)
         drawn = self.pool.draw(count, absent, rng)
         prompts = [
-            text.prompt(self._template(rng, training)) for text in [*present, *drawn]
+            text.prompt(_pick(self.templates, rng, training))
+            for text in [*present, *drawn]
         ]
         return prompts, [True] * len(present) + [False] * len(drawn)
 
-    def _one_of(
-        self, texts: tuple[ClipText, ...], rng: np.random.Generator, training: bool
-    ) -> ClipText:
-        # nothing is drawn where there is no choice
-        several = training and len(texts) > 1
-        return texts[int(rng.integers(len(texts)))] if several else texts[0]
 
-    def _template(self, rng: np.random.Generator, training: bool) -> str:
-        return self.templates[int(rng.integers(len(self.templates))) if training else 0]
+def _pick(
+    options: Sequence[Option], rng: np.random.Generator, training: bool
+) -> Option:
+    """In training one at random (no draw where there is no choice), else the first."""
+    return options[int(rng.integers(len(options))) if training else 0]

@@ -81,7 +81,7 @@ class TextBrain(sb.Brain):
         number_of_epochs: int,
         run_opts: Mapping[str, Any],
         checkpointer: Checkpointer,
-        train_logger: TrainLogger | None = None,
+        train_logger: TrainLogger,
         ckpt_interval_steps: int = 0,
     ) -> None:
         super().__init__(
@@ -104,10 +104,7 @@ class TextBrain(sb.Brain):
         )
 
     def train(
-        self,
-        texts: Texts,
-        held_out: Texts,
-        sampler: DynamicBatchSampler,
+        self, texts: Texts, held_out: Texts, sampler: DynamicBatchSampler
     ) -> None:
         """Fit the student, then load the checkpoint that is best on held-out texts."""
         self.train_sampler = sampler  # Brain.fit reshuffles it at each epoch
@@ -164,9 +161,8 @@ class TextBrain(sb.Brain):
             raise ValueError(f"Validation is not finite: {self.metrics}")
         if stage != sb.Stage.VALID:
             return
-        if self.train_logger is not None:
-            train = {"loss": self.train_loss}
-            self.train_logger.log_stats({"epoch": epoch}, train, self.metrics)
+        train = {"loss": self.train_loss}
+        self.train_logger.log_stats({"epoch": epoch}, train, self.metrics)
         self.checkpointer.save_and_keep_only(
             meta=self.metrics, max_keys=["held_out_cosine"]
         )

@@ -212,9 +212,7 @@ def _open_interpreter(model_file: Path) -> Interpreter:
         with warnings.catch_warnings():  # that keeping every layer takes memory: 4 MB
             warnings.simplefilter("ignore")
             interpreter = Interpreter(
-                str(model_file),
-                num_threads=1,
-                experimental_preserve_all_tensors=True,
+                str(model_file), num_threads=1, experimental_preserve_all_tensors=True
             )
     except ValueError as error:
         raise InputError(f"{model_file} is no TFLite model: {error}") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from lmaczs.clap import FrozenClap
@@ -14,7 +15,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.conditions import ContaminatedClips
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.evaluation.randomisation import randomise
-from lmaczs.evaluation.scoring import as_batch, predicted_batch
+from lmaczs.evaluation.scoring import predicted_batch
 from lmaczs.explanation import masks_of_clip, similarities
 from lmaczs.frontend import power
 from lmaczs.utils.errors import InputError
@@ -55,7 +56,7 @@ class LabelledClips:
 
     def batch(self, rows: Sequence[int]) -> ExplainerInput:
         """Clips of the table, each with the prompt of its predicted class."""
-        clips = as_batch([self._data[row] for row in rows])
+        clips = default_collate([self._data[row] for row in rows])
         return predicted_batch(self.clap, self.text, clips, seed=self.seed)[0]
 
     def sounds(self) -> Iterator[tuple[str, str, Tensor]]:

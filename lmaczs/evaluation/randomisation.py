@@ -28,11 +28,7 @@ def stages_from_the_top(clap: FrozenClap) -> dict[str, list[nn.Module]]:
     encoder = clap.model.audio_model.audio_encoder
     layers = list(encoder.layers)
     parts: dict[str, list[nn.Module]] = {
-        f"stage {len(layers)}": [
-            clap.model.audio_projection,
-            encoder.norm,
-            layers[-1],
-        ]
+        f"stage {len(layers)}": [clap.model.audio_projection, encoder.norm, layers[-1]]
     }
     for number in range(len(layers) - 1, 0, -1):
         parts[f"stage {number}"] = [layers[number - 1]]

@@ -69,10 +69,8 @@ class ResumableTable:
         """Whether there is a row with these values of columns."""
         if self.rows.empty:
             return False
-        found = pd.Series(True, index=self.rows.index)
-        for column, value in values.items():
-            found &= self.rows[column] == value
-        return bool(found.any())
+        same = self.rows[list(values)] == pd.Series(values)
+        return bool(same.all(axis=1).any())
 
     def add(self, rows: pd.DataFrame) -> None:
         """Append rows, with the columns of the existing ones."""

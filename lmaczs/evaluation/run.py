@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from lmaczs.data.lists import recordings_in
@@ -22,7 +23,7 @@ from lmaczs.evaluation.conditions import CONTAMINATION_SNR_DB, ContaminatedClips
 from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
-from lmaczs.evaluation.scoring import as_batch, explain_predicted, score_batch
+from lmaczs.evaluation.scoring import explain_predicted, score_batch
 from lmaczs.evaluation.source_mixtures import (
     ARRANGEMENTS,
     SourceMixtures,
@@ -191,7 +192,7 @@ class Evaluation:
         self, data: ContaminatedClips | SourceMixtures, start: int
     ) -> dict[str, Any]:
         stop = min(start + self.plan.batch_size, len(data))
-        return as_batch([data[row] for row in range(start, stop)])
+        return default_collate([data[row] for row in range(start, stop)])
 
     def _add(self, name: str, condition: str, start: int, rows: pd.DataFrame) -> None:
         rows.insert(0, "condition", condition)

@@ -112,17 +112,3 @@ def method_rows(
     """Rows of one method: the clips' columns, method, its figures, seconds."""
     figures = {name: values.tolist() for name, values in table.items()}
     return pd.DataFrame({**clips, "method": method, **figures, "seconds": seconds})
-
-
-def as_batch(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Batch items with the same keys: stack tensors, make a tensor of numbers.
-
-    Other values become lists.
-    """
-    return {key: _column([item[key] for item in items]) for key in items[0]}
-
-
-def _column(values: list[Any]) -> Tensor | list[Any]:
-    if isinstance(values[0], Tensor):
-        return torch.stack(values)
-    return torch.tensor(values) if isinstance(values[0], int | float) else values

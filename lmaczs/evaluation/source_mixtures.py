@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from lmaczs.audio.io import load_audio
 from lmaczs.audio.mixing import concatenate, scale_to_rms
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import ExplainerSuite
-from lmaczs.evaluation.scoring import as_batch, method_rows
+from lmaczs.evaluation.scoring import method_rows
 from lmaczs.frontend import FrontEnd, power
 from lmaczs.metrics.localisation import LOCALISATION, LocatedMasks
 from lmaczs.metrics.metric import Column, values_of
@@ -105,7 +105,7 @@ def score_source_mixtures(
         data = SourceMixtures(clips, suite.clap.front_end, arrangement, seed)
         for start in range(0, len(data), batch_size):
             stop = min(start + batch_size, len(data))
-            pairs = as_batch([data[row] for row in range(start, stop)])
+            pairs = default_collate([data[row] for row in range(start, stop)])
             part_seed = seed_of(seed, arrangement, pairs["id"][0])
             rows = score_localisation(suite, prompts, pairs, arrangement, part_seed)
             rows.insert(0, "condition", arrangement)

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmaczs.metrics.metric import (
-    Metric,
-    by_name,
-    ratio_or_zero,
-    require_equal_shapes,
-)
+from lmaczs.metrics.metric import Metric, by_name, ratio_or_zero, require_equal_shapes
 
 MAX_SI_SDR = 60.0
 """Bound of |SI-SDR| in dB: a millionth of the power is inaudible beside the rest."""

@@ -33,11 +33,7 @@ EMPTY = "nothing (empty mask)"
 
 
 def explanation_figure(
-    stft: Tensor,
-    mask: Tensor,
-    sample_rate: int,
-    seconds: float,
-    title: str = "",
+    stft: Tensor, mask: Tensor, sample_rate: int, seconds: float, title: str = ""
 ) -> Figure:
     """Draw the input, the mask and the explanation below one another.
 

@@ -26,11 +26,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import explain
 from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
-from lmaczs.objectives.objective import (
-    Objective,
-    share_prompts,
-    use_predicted_prompt,
-)
+from lmaczs.objectives.objective import Objective, share_prompts, use_predicted_prompt
 from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
 from lmaczs.objectives.terms import MaskedPairs
 from lmaczs.training.distributed import (

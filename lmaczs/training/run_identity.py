@@ -197,10 +197,9 @@ def _refusal(folder: Path, noted: Path, identity: Identity) -> str | None:
 
 def differences(begun: Identity, now: Identity) -> list[str]:
     """Differences of two runs by name: ``"objective lmaczs, now lmac"``."""
-    names = [*begun, *(name for name in now if name not in begun)]
     return [
         f"{name} {_shown(begun, name)}, now {_shown(now, name)}"
-        for name in names
+        for name in {**begun, **now}
         if name not in begun or name not in now or begun[name] != now[name]
     ]
 

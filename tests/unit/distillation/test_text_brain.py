@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.train_logger import FileTrainLogger
 from torch import Tensor
 from transformers import ClapTextConfig
 
@@ -80,7 +81,8 @@ def test_training_approaches_the_targets(tmp_path: Path) -> None:
         weight_decay=0.0,
         number_of_epochs=4,
         run_opts={"device": "cpu", "noprogressbar": True},
-        checkpointer=AtomicCheckpointer(tmp_path),
+        checkpointer=AtomicCheckpointer(tmp_path / "save"),
+        train_logger=FileTrainLogger(tmp_path / "log.txt"),
     )
     lengths = [len(ids) for ids, _ in train]
     sampler = DynamicBatchSampler(
@@ -92,6 +94,7 @@ def test_training_approaches_the_targets(tmp_path: Path) -> None:
     assert after > before + 0.3
     assert len(measured) == 4 + 1
     assert brain.metrics["norm"] == pytest.approx(1)
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
     (kept,) = brain.checkpointer.list_checkpoints()
     best = kept.meta["held_out_cosine"]
     assert brain.metrics["held_out_cosine"] == pytest.approx(best)

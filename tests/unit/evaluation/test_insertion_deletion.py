@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
@@ -29,7 +30,7 @@ from lmaczs.evaluation.insertion_deletion import (
     insertion_deletion,
     top_cells,
 )
-from lmaczs.evaluation.scoring import as_batch, explain_predicted
+from lmaczs.evaluation.scoring import explain_predicted
 from lmaczs.frontend import Domain, power
 
 LABELS = ["dog", "rain", "siren"]
@@ -142,7 +143,7 @@ def batch(tiny_clap: FrozenClap) -> dict[str, Any]:
     samples = tiny_clap.front_end.max_samples
     noise = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
     noise[1] = noise[1].diff(prepend=noise[1, :1]) * (torch.arange(samples) > 60000)
-    return as_batch(
+    return default_collate(
         [
             {"id": name, "wav": wav, "samples": samples}
             for name, wav in zip(("first", "second"), noise, strict=True)

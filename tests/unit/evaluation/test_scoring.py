@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
@@ -21,7 +22,7 @@ from lmaczs.evaluation.explainers import (
     Method,
     chosen,
 )
-from lmaczs.evaluation.scoring import as_batch, explain_predicted, score_batch
+from lmaczs.evaluation.scoring import explain_predicted, score_batch
 from lmaczs.frontend import DOMAINS, Domain, power
 from lmaczs.metrics.faithfulness import METRICS
 
@@ -64,7 +65,7 @@ def suite(tiny_clap: FrozenClap) -> ExplainerSuite:
 def scored(suite: ExplainerSuite, class_text: Tensor, size: int) -> pd.DataFrame:
     """Score three clips in batches of a size."""
     items = clips(suite.clap)
-    batches = [as_batch(items[i : i + size]) for i in range(0, len(items), size)]
+    batches = [default_collate(items[i : i + size]) for i in range(0, len(items), size)]
     parts = [
         score_batch(explain_predicted(suite, class_text, batch, 7), LABELS)
         for batch in batches
@@ -180,7 +181,7 @@ def test_scores_are_those_of_probabilities_by_hand(
     rng = torch.Generator().manual_seed(1)
     mask = torch.rand(1, bins, front_end.n_frames, generator=rng).round(decimals=1)
     mask[:, bins // 4 :] = 0
-    batch = as_batch(clips(tiny_clap, 1))
+    batch = default_collate(clips(tiny_clap, 1))
     suite = fixed_suite(tiny_clap, mask, domain)
     explained = explain_predicted(suite, class_text, batch, 0)
     table = score_batch(explained, LABELS)
@@ -217,7 +218,7 @@ def test_predicted_classes_are_explained(
     best = (tiny_clap.audio_embedding(log_mel) @ class_text.T).argmax(1).tolist()
     for row, (item, index) in enumerate(zip(items, best, strict=True)):
         item["label"] = LABELS[(index + row % 2) % 3]
-    batch = as_batch(items)
+    batch = default_collate(items)
     masks = torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5)
     suite = fixed_suite(tiny_clap, masks, "stft", seen)
     explained = explain_predicted(suite, class_text, batch, 11)
@@ -232,22 +233,3 @@ def test_predicted_classes_are_explained(
     torch.testing.assert_close(given.log_mel, log_mel)
     assert explained.batch is given
     torch.testing.assert_close(given.cells, power(spectrum))
-
-
-# --- batches ----
-
-
-def test_as_batch_puts_clips_beside_each_other() -> None:
-    """Tensors are stacked, numbers make a tensor, the rest makes lists."""
-    items = [
-        {"id": "a", "wav": torch.zeros(3), "samples": 3, "level": 0.5, "names": ["x"]},
-        {"id": "b", "wav": torch.ones(3), "samples": 2, "level": 1.0, "names": []},
-    ]
-    batch = as_batch(items)
-    assert list(batch) == ["id", "wav", "samples", "level", "names"]
-    assert batch["id"] == ["a", "b"]
-    assert batch["names"] == [["x"], []]
-    assert torch.equal(batch["wav"], torch.tensor([[0.0] * 3, [1.0] * 3]))
-    assert batch["samples"].dtype == torch.int64
-    assert batch["samples"].tolist() == [3, 2]
-    assert batch["level"].tolist() == [0.5, 1.0]

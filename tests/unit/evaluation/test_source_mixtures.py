@@ -16,12 +16,12 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, Method
-from lmaczs.evaluation.scoring import as_batch
 from lmaczs.evaluation.source_mixtures import (
     SourceMixtures,
     frames_of,
@@ -103,7 +103,7 @@ def low_beside_high(
 ) -> dict[str, Any]:
     """Make a batch of a dog and a siren, each of them the target once."""
     two = clips[clips.id.isin(["dog-0", "siren-1"])]
-    return as_batch(items(SourceMixtures(two, front_end, arrangement, seed=2)))
+    return default_collate(items(SourceMixtures(two, front_end, arrangement, seed=2)))
 
 
 def located(
@@ -217,7 +217,9 @@ def test_silent_clips(
     two = pd.DataFrame(
         {"id": ["a", "b"], "path": [silent, clips.path[0]], "label": ["rain", "dog"]}
     )
-    batch = as_batch(items(SourceMixtures(two, tiny_clap.front_end, arrangement)))
+    batch = default_collate(
+        items(SourceMixtures(two, tiny_clap.front_end, arrangement))
+    )
     assert (
         torch.isfinite(batch["target"]).all()
         and torch.isfinite(batch["interference"]).all()
@@ -310,7 +312,7 @@ def test_keeping_everything_of_a_sum(
 ) -> None:
     """Any constant mask has the target's share of the power, and gains nothing."""
     front_end = tiny_clap.front_end
-    batch = as_batch(items(SourceMixtures(clips, front_end, "sum"))[:3])
+    batch = default_collate(items(SourceMixtures(clips, front_end, "sum"))[:3])
     suite = given(tiny_clap, all=keep_all, some=lambda batch: 0.3 * keep_all(batch))
     table = located(prompts, batch, "sum", suite)
     expected = []
@@ -334,7 +336,7 @@ def test_perfect_masks_in_a_sequence(
     front_end = tiny_clap.front_end
     every = items(SourceMixtures(clips, front_end, "sequence"))
     first = [bool(item["target"][:HALF].any()) for item in every]
-    pairs = as_batch([every[first.index(True)], every[first.index(False)]])
+    pairs = default_collate([every[first.index(True)], every[first.index(False)]])
 
     def oracle(batch: ExplainerInput) -> Tensor:
         mask = torch.zeros(batch.spectrum.shape)
@@ -358,7 +360,7 @@ def test_keeping_everything_of_a_sequence(
 ) -> None:
     """It has each source's share of power and time, and the loudest frame."""
     front_end = tiny_clap.front_end
-    batch = as_batch(items(SourceMixtures(clips, front_end, "sequence"))[::2])
+    batch = default_collate(items(SourceMixtures(clips, front_end, "sequence"))[::2])
     table = located(prompts, batch, "sequence", given(tiny_clap, all=keep_all))
     for row, target, rest in zip(
         table.itertuples(), batch["target"], batch["interference"], strict=True
