@@ -30,7 +30,7 @@ import soundfile
 import speechbrain as sb
 import torch
 from speechbrain.utils.run_opts import RunOptions
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
     ClapConfig,
     ClapFeatureExtractor,
@@ -135,7 +135,9 @@ def full_size_clap() -> FrozenClap:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe.train_from_iterator(LABELS, vocab_size=300, special_tokens=special)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer, pad_token="<pad>", model_max_length=77
+        tokenizer_object=Tokenizer.from_str(bpe.to_str()),
+        pad_token="<pad>",
+        model_max_length=77,
     )
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
     return FrozenClap(ClapModel(ClapConfig()), extractor, tokenizer)

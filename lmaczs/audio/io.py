@@ -17,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio._containers import Contents, inspect
+from lmaczs.audio.containers import Contents, inspect
 from lmaczs.audio.resampling import input_span, resample
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.files import atomic_write

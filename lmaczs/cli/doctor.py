@@ -1,6 +1,6 @@
 """Checks an installation and says how to fix what is wrong.
 
-Packages are tried in a child process (`lmaczs.cli._subprocess`): this module needs the
+Packages are tried in a child process (`lmaczs.cli.probe`): this module needs the
 standard library alone.
 """
 
@@ -14,7 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from lmaczs import __version__
-from lmaczs.cli._subprocess import ProbeResult, probe
+from lmaczs.cli.probe import ProbeResult, probe
 from lmaczs.hub import default_source
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")

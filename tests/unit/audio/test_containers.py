@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmaczs.audio._containers import inspect
+from lmaczs.audio.containers import inspect
 
 FORMATS = ["WAV", "WAVEX", "RF64", "AIFF", "OGG", "MP3"]
 
@@ -39,7 +39,7 @@ def test_the_last_bytes_are_missed(format_: str, cut: int) -> None:
     assert inspect(encoded(format_)[:-cut]).missing_bytes == cut
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     format_=st.sampled_from(FORMATS),
     kept=st.floats(0, 1),
@@ -55,7 +55,7 @@ def test_any_cut_and_damage_is_safe(
     assert inspect(bytes(data[: int(kept * len(data))])).missing_bytes >= 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     magic=st.sampled_from([b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"ID3", b""]),
     data=st.binary(max_size=400),

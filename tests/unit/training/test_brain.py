@@ -378,30 +378,34 @@ def test_what_a_step_pays_for(
     brain, batch = make_brain(), batch_of(2, prompts=3)
     seen: list[tuple[str, int]] = []
 
-    def watch(name: str) -> None:
-        method = getattr(tiny_clap, name)
+    def watch(owner: nn.Module, name: str) -> None:
+        method = getattr(owner, name)
 
-        def spy(given: Any) -> Any:
+        def spy(given: Any, *others: Any) -> Any:
             seen.append((name, len(given)))
-            return method(given)
+            return method(given, *others)
 
-        monkeypatch.setattr(tiny_clap, name, spy)
+        monkeypatch.setattr(owner, name, spy)
 
-    for name in ("audio_features", "audio_embedding", "_embed_text"):
-        watch(name)
+    watch(tiny_clap, "audio_features")
+    watch(tiny_clap, "audio_embedding")
+    watch(tiny_clap.model, "get_text_features")
     brain.compute_forward(batch, TRAIN)
     assert seen == [("audio_features", 2), ("audio_embedding", 2 * (3 + 1))]
 
 
 def test_bfloat16(
-    make_brain: MakeBrain, tiny_clap: FrozenClap, masked_log_mel: Callable[..., Tensor]
+    make_brain: MakeBrain,
+    tiny_clap: FrozenClap,
+    masked_log_mel: Callable[..., Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Mixed precision trains; cosines and spectrograms stay in float32."""
     brain, batch = make_brain(), batch_of(2)
     # in what is alike everywhere, norms would make noise of rounding
     batch["wav"] *= torch.linspace(0, 40, SIZE).sin().relu()
     expected = brain.compute_forward(batch, TRAIN)
-    tiny_clap._prompt_cache.clear()
+    monkeypatch.setattr(tiny_clap, "cached_prompts", 0)  # texts are encoded again
     brain.training_ctx = torch.autocast("cpu", torch.bfloat16)
     with brain.training_ctx:
         pairs = brain.compute_forward(batch, TRAIN)

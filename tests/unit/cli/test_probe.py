@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lmaczs.cli._subprocess import ProbeResult, probe
+from lmaczs.cli.probe import ProbeResult, probe
 
 FINE = "info = 6 * 7"
 
