@@ -1,0 +1,74 @@
+"""Where a model lies: folders first, then what can be a Hub id, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmaczs.hub import default_source, local_folder, resolve, snapshot
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working directory with clap/, owner/name/ and, below here/, another clap/."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("clap", "owner/name", "here/clap"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a_file").touch()
+    return tmp_path
+
+
+def test_a_folder_is_looked_up_beside_what_names_it(here: Path) -> None:
+    """`relative_to` first, the working directory next."""
+    assert local_folder("clap", "here") == Path("here/clap")
+    assert local_folder("clap") == Path("clap")
+    assert local_folder("owner/name", "here") == Path("owner/name")
+    assert local_folder(here / "clap", "here") == here / "clap"
+
+
+def test_what_has_an_owner_may_be_on_the_hub(here: Path) -> None:
+    """Only where there is no such folder: a folder comes first."""
+    assert local_folder("laion/clap-htsat-fused") is None
+    assert local_folder("owner/name") == Path("owner/name")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [Path("gone/away"), "./gone", "../a", "/gone/away", "gone", "a/b/c", "~/x"],
+)
+def test_what_cannot_be_a_hub_id_is_a_missing_folder(
+    source: str | Path, here: Path
+) -> None:
+    """It is named; a path object is never a Hub id."""
+    with pytest.raises(FileNotFoundError, match=f"there is no folder {source}"):
+        local_folder(source)
+
+
+def test_a_file_is_no_folder(here: Path) -> None:
+    """A model is a folder."""
+    with pytest.raises(FileNotFoundError, match="there is no folder a_file"):
+        local_folder("a_file")
+
+
+def test_resolved_names_do_not_depend_on_the_working_directory(here: Path) -> None:
+    """Folders become absolute, Hub ids stay as they are."""
+    assert resolve("clap", "here") == str(here / "here" / "clap")
+    assert resolve("here/../clap") == str(here / "clap")
+    assert resolve("laion/clap-htsat-fused", "here") == "laion/clap-htsat-fused"
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "no body/?"])
+def test_a_repository_that_cannot_be_had_is_one_line(name: str) -> None:
+    """Without a network, or with a name that no repository can have."""
+    with pytest.raises(FileNotFoundError) as caught:
+        snapshot(name)
+    assert str(caught.value).startswith(f"there is no folder {name}, and the Hub ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_embedded_default_is_there_with_its_clap() -> None:
+    """The decoder, and beside it the CLAP that its YAML names."""
+    folder = default_source()
+    assert (folder / "hyperparams.yaml").is_file()
+    assert (folder.parent / "clap_small" / "config.json").is_file()
