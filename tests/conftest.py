@@ -16,6 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import hypothesis
 import speechbrain  # noqa: F401 - registers its redirects of old module names
 import torch
 from speechbrain.utils.importutils import LazyModule
@@ -42,6 +43,16 @@ from lmaczs.frontend import Domain, FrontEnd
 # and k2 is not installed.
 for _module in [m for m in sys.modules.values() if isinstance(m, LazyModule)]:
     vars(_module).setdefault("__file__", None)
+
+# Timing is no property. Where CI is set (.ci/run), examples are the same in every run.
+hypothesis.settings.register_profile(
+    "lmaczs",
+    deadline=None,
+    max_examples=25,
+    database=None,
+    derandomize="CI" in os.environ,
+)
+hypothesis.settings.load_profile("lmaczs")
 
 SENTENCES = (
     "This is a sound of a dog barking.",

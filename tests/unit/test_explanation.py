@@ -302,7 +302,7 @@ def test_fused_checkpoint(tiny_fused_clap: FrozenClap) -> None:
 
 
 @given(hop=st.integers(1, 50), size=st.integers(2, 2000), samples=st.integers(1, 20000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_window_starts(hop: int, size: int, samples: int) -> None:
     """Windows cover the clip, overlap by half, lie on frames, end within a hop."""
     assume(size >= 2 * hop)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import ClapFeatureExtractor
@@ -215,7 +215,6 @@ def test_masked_clips_are_refused_with_the_reason() -> None:
 @given(hop=st.integers(100, 256), samples=st.integers(1, 12345))
 @example(hop=256, samples=8000)
 @example(hop=160, samples=257)
-@settings(max_examples=60, deadline=None)
 def test_istft_inverts_stft(hop: int, samples: int) -> None:
     """At any length and hop, to 1e-6, and the clip comes back as long as it was."""
     front_end = toy(hop_length=hop)
@@ -459,7 +458,6 @@ def slow_tile(front_end: FrontEnd, mask: Tensor, samples: int) -> Tensor:
     samples=st.integers(1, 8000),
 )
 @example(padding="repeat", samples=8000)
-@settings(max_examples=40, deadline=None)
 def test_tile_mask_walks_with_the_clip(padding: str, samples: int) -> None:
     """Each frame of the input takes the mask of the place it shows; crop undoes it."""
     front_end = toy(padding=padding)

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -64,7 +64,6 @@ def test_speed_one_changes_nothing() -> None:
     assert torch.equal(change_speed(noise(999), 1.001), noise(999))
 
 
-@settings(max_examples=25, deadline=None)
 @given(length=st.integers(1, 40), samples=st.integers(1, 90), seed=st.integers(0, 1000))
 def test_tile_or_crop_is_a_contiguous_stretch(
     length: int, samples: int, seed: int

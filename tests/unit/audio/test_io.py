@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaczs.audio.io import AudioError, convert_audio, load_audio, save_audio
@@ -331,7 +331,6 @@ def test_files_with_samples_that_are_not_finite_are_refused(
     assert "NaN or infinite" in error_of(path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     extension=st.sampled_from(["wav", "aiff", "flac", "ogg", "mp3"]),
     kept=st.floats(0, 1),

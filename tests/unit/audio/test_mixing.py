@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaczs.audio.mixing import (
@@ -112,7 +112,6 @@ def test_sequence_with_silence() -> None:
     assert limit_peak(loud).sum(0).abs().max() == 1
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     size=st.integers(2, 60),
     fraction=st.floats(0.001, 0.999),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -81,7 +81,6 @@ def test_long_recordings_keep_their_exact_length() -> None:
     assert len(resample(torch.zeros(samples), 3, 2)) == -(-samples * 2 // 3)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     from_rate=st.integers(1, 3000),
     to_rate=st.integers(1, 3000),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaczs.data.clip_texts import ClipText
@@ -333,7 +333,6 @@ texts = words.map(str.strip).filter(bool)
 seconds = st.one_of(st.none(), st.integers(0, 9000).map(lambda x: x / 1000))
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(["a.wav", "b.wav"]), texts, st.booleans(), seconds),
