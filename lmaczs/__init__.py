@@ -7,9 +7,9 @@
 True
 
 The method, in the order of the paper: `frontend` (waveform to log-mel, InputTf),
-`clap` (the frozen model, read by `clap_checkpoint`), `decoder` (the mask M(t, h)),
-`objectives` (its training losses), `explanation` (mask to sound), `interpreter`
-(SpeechBrain's interface); `prompts` and `hub` resolve prompts and model folders.
+`clap` (the frozen model, read by `clap_checkpoint`), `decoder` and `paper_decoder` (the
+mask M(t, h)), `objectives` (its training losses), `explanation` (mask to sound),
+`interpreter` (SpeechBrain's interface); `prompts` and `hub` resolve what they name.
 Around it: `audio`, `data`, `metrics`, `training`, `evaluation`, `report`, `demo`,
 `cli`, `utils`, and `distillation`, which made the embedded CLAP.
 """

@@ -14,6 +14,7 @@ to the STFT's bins (`FrontEnd.expand_mask`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -26,10 +27,43 @@ from lmaczs.frontend import Domain
 from lmaczs.utils.errors import InputError
 
 
+class Decoder(nn.Module, ABC):
+    """A mask decoder: M(t, h), whatever its layers.
+
+    Attributes
+    ----------
+    domain : {"mel", "stft", "waveform"}
+        Of its masks.
+    """
+
+    domain: Domain
+
+    @abstractmethod
+    def forward(
+        self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
+    ) -> Tensor:
+        """Decode a mask for every clip and prompt.
+
+        Parameters
+        ----------
+        text : Tensor [B, P, D]
+            Unit-norm embeddings of P prompts for each clip.
+        features : tuple of Tensor [B, C, f, t]
+            `AudioEncoding.features`.
+        log_mel : Tensor [B, C, T, n_mels]
+            The encoder's input, dB.
+
+        Returns
+        -------
+        Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
+            In [0, 1], on the input grid of `lmaczs.frontend`.
+        """
+
+
 # `lmaczs.decoder.MaskDecoder`, its arguments `clap`, `domain` and `width`, and
 # `lmaczs.decoder.load_decoder` stand in every exported hyperparams.yaml, and the names
 # of the submodules in every checkpoint: a file format.
-class MaskDecoder(nn.Module):
+class MaskDecoder(Decoder):
     """Decode a mask from a prompt's embedding and a clip's features.
 
     Without BatchNorm, which would make a mask depend on its batch. An exported folder
@@ -117,22 +151,7 @@ class MaskDecoder(nn.Module):
     def forward(
         self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
     ) -> Tensor:
-        """Decode a mask for every clip and prompt.
-
-        Parameters
-        ----------
-        text : Tensor [B, P, D]
-            Unit-norm embeddings of P prompts for each clip.
-        features : tuple of Tensor [B, C, f, t]
-            `AudioEncoding.features`.
-        log_mel : Tensor [B, C, T, n_mels]
-            The encoder's input, dB.
-
-        Returns
-        -------
-        Tensor [B, P, F, T], or [B, P, n_mels, T] in the mel domain
-            In [0, 1], on the input grid of `lmaczs.frontend`.
-        """
+        """Decode a mask for every clip and prompt, see `Decoder.forward`."""
         batch, prompts = text.shape[:2]
         flat, places = text.flatten(0, 1), features[-1]
         agreement = self.similarity_gain * (text @ places.flatten(2))
@@ -141,16 +160,16 @@ class MaskDecoder(nn.Module):
         stages = [features[number] for number in self.stages]
         layers = zip(self.project, self.agree, self.blocks, stages, strict=True)
         for project, agree, block, stage in reversed(list(layers)):
-            lateral = _per_prompt(project(stage), prompts)
+            lateral = per_prompt(project(stage), prompts)
             x = resize(x, stage) + lateral + agree(resize(agreement, stage))
             x = block(x, flat)
         sound = log_mel[:, :1].transpose(-1, -2).contiguous()
         cells = (sound - self.floor_db) / self.range_db - 1
         cells = self.listen(_pad(cells, self.missing))
-        x = resize(self.narrow(x), cells) + _per_prompt(cells, prompts)
+        x = resize(self.narrow(x), cells) + per_prompt(cells, prompts)
         # residual: FiLM's norm removes constants, such as how present a prompt is
         drawn = self.draw(x + self.film(x, flat))
-        level = _per_prompt(relative_level(sound), prompts)
+        level = per_prompt(relative_level(sound), prompts)
         mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
         return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
 
@@ -168,7 +187,7 @@ class MaskDecoder(nn.Module):
         return mask + ((1 - mask) * (mask > threshold)).detach()
 
 
-def load_decoder(decoder: MaskDecoder, path: str | Path) -> None:
+def load_decoder(decoder: Decoder, path: str | Path) -> None:
     """Load a decoder's weights; those of another architecture are an InputError.
 
     SpeechBrain's own loading ignores missing and unknown weights.
@@ -234,7 +253,7 @@ def _last_of_each_size(shapes: Sequence[tuple[int, int, int]]) -> list[int]:
     return [list(numbers)[-1] for _, numbers in same_size]
 
 
-def _per_prompt(x: Tensor, prompts: int) -> Tensor:
+def per_prompt(x: Tensor, prompts: int) -> Tensor:
     """[B, C, f, t] -> [B * P, C, f, t], each clip's features once per prompt."""
     return x[:, None].expand(-1, prompts, -1, -1, -1).flatten(0, 1)
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lmaczs import __version__
 from lmaczs.audio.io import save_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.frontend import FrontEnd
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
@@ -131,7 +131,7 @@ class Interpretation:
 @torch.no_grad()
 def explain(
     clap: FrozenClap,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     wav: Tensor,
     prompts: Sequence[str],
     text: Tensor,
@@ -149,7 +149,7 @@ def explain(
 @torch.no_grad()
 def explain_batch(
     clap: FrozenClap,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     wavs: Sequence[Tensor],
     prompts: Sequence[Sequence[str]],
     texts: Sequence[Tensor],
@@ -166,7 +166,7 @@ def explain_batch(
     ----------
     clap : FrozenClap
         The model to be explained.
-    decoder : MaskDecoder
+    decoder : Decoder
         Trained for `clap`.
     wavs : sequence of Tensor [samples]
         Clips of any lengths, at ``clap.front_end.sample_rate``.
@@ -225,7 +225,7 @@ def explain_batch(
 
 def masks_of_clip(
     clap: FrozenClap,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     wav: Tensor,
     text: Tensor,
     windows_at_once: int = 8,
@@ -240,7 +240,7 @@ def masks_of_clip(
 
 def _masks(
     clap: FrozenClap,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     wavs: Sequence[Tensor],
     texts: Sequence[Tensor],
     windows_at_once: int,

@@ -16,7 +16,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
 from lmaczs.utils.digests import fingerprint
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> pd.DataFrame:
 
 def load_decoders(
     interpreter: ZeroShotInterpreter, lmac_source: str | None
-) -> dict[str, MaskDecoder]:
+) -> dict[str, Decoder]:
     """Decoders of one CLAP by the names of their rows.
 
     Parameters
@@ -66,7 +66,7 @@ def load_decoders(
 
     Returns
     -------
-    dict of str to MaskDecoder
+    dict of str to Decoder
 
     Raises
     ------

@@ -127,6 +127,7 @@ def make_brain(
         "clap_source": hparams["clap_source"],
         "template": hparams["templates"][0],
         "split": splits.split_by,
+        "decoder": import_path(type(hparams["decoder"])),
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
     return InterpreterBrain(
@@ -145,6 +146,11 @@ def make_brain(
         if is_fine_tuning(hparams)
         else None,
     )
+
+
+def import_path(kind: type) -> str:
+    """Where a class is imported from."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_fine_tuning(hparams: Mapping[str, Any]) -> bool:

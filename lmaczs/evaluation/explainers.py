@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.evaluation import attribution, baselines
 from lmaczs.evaluation.attribution import gradient_explainer
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
@@ -104,7 +104,7 @@ class ExplainerSuite:
     ----------
     clap : FrozenClap
         The model that is explained.
-    decoders : mapping of str to MaskDecoder
+    decoders : mapping of str to Decoder
         Trained for it; the baselines' masks have the first one's mean.
     domain : {"mel", "stft", "waveform"}
         Where masks are applied. In ``mel`` they are [B, n_mels, T].
@@ -125,7 +125,7 @@ class ExplainerSuite:
     def __init__(
         self,
         clap: FrozenClap,
-        decoders: Mapping[str, MaskDecoder],
+        decoders: Mapping[str, Decoder],
         domain: Domain = "stft",
         explainers: Mapping[str, Method] | None = None,
     ) -> None:
@@ -159,7 +159,7 @@ def timed(method: Explainer, batch: ExplainerInput) -> Timed:
     return masks, (time.perf_counter() - start) / len(masks)
 
 
-def decoder_method(name: str, decoder: MaskDecoder) -> Method:
+def decoder_method(name: str, decoder: Decoder) -> Method:
     """Method of a trained decoder."""
 
     def explain(batch: ExplainerInput) -> Tensor:

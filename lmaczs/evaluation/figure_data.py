@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.evaluation.conditions import ContaminatedClips
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.evaluation.randomisation import randomise
@@ -140,7 +140,7 @@ def _sizes(masks: Tensor, cells: Tensor) -> Tensor:
     return torch.stack([masks.mean((1, 2)), kept], 1)
 
 
-def decoded_masks(clap: FrozenClap, decoder: MaskDecoder) -> ClipMasks:
+def decoded_masks(clap: FrozenClap, decoder: Decoder) -> ClipMasks:
     """Masks of a decoder for clips of any length, encoded once for all prompts."""
     return lambda wav, text: masks_of_clip(clap, decoder, wav, text)[0]
 

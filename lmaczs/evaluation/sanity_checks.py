@@ -14,7 +14,7 @@ import torch
 
 from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.evaluation.figure_data import decoded_masks, similarity_table
 from lmaczs.explanation import similarities
 from lmaczs.metrics.classification import accuracies
@@ -24,7 +24,7 @@ QUANTILES = (10, 50, 90, 99)  # per cent
 
 def presence(
     clap: FrozenClap,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     clips: pd.DataFrame,
     labels: Sequence[str],
     template: str,

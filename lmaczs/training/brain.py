@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, IterableDataset
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import PromptedDataset, collate
 from lmaczs.data.shards.dataset import ShardDataset
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.explanation import explain
 from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
@@ -189,7 +189,7 @@ class InterpreterBrain(AveragedBrain):
     ----------
     clap : FrozenClap
         The model to be explained.
-    decoder : MaskDecoder
+    decoder : Decoder
         Trained in place.
     objective : Objective
         Its loss is minimised.
@@ -218,7 +218,7 @@ class InterpreterBrain(AveragedBrain):
     def __init__(
         self,
         clap: FrozenClap,
-        decoder: MaskDecoder,
+        decoder: Decoder,
         objective: Objective,
         data: Mapping[str, PromptedDataset | ShardDataset],
         options: TrainingOptions,
@@ -252,9 +252,9 @@ class InterpreterBrain(AveragedBrain):
             self.checkpointer.add_recoverables(parts)
 
     @property
-    def averaged_decoder(self) -> MaskDecoder:
+    def averaged_decoder(self) -> Decoder:
         """The decoder with the moving average of its weights."""
-        return cast(MaskDecoder, self.average.module)
+        return cast(Decoder, self.average.module)
 
     def classes(self, stage: sb.Stage) -> ZeroShotClasses:
         """Classes to predict from, encoded once; training has those of validation."""

@@ -39,7 +39,8 @@ CLAP_PATTERNS = (
 )
 EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", RUN_FILE}
 
-# The three names of lmaczs in it are a file format: every exported folder has them.
+# The names of lmaczs in it are a file format: exported folders have them.
+DECODER = "lmaczs.decoder.MaskDecoder"
 INFERENCE_YAML = """\
 source_folder: . # set by from_hparams to the folder of this file
 clap_source: {clap_source} # folder relative to this file, or a Hub id
@@ -50,7 +51,7 @@ template: {template}
 clap: !apply:lmaczs.clap.FrozenClap.from_pretrained
     source: !ref <clap_source>
     relative_to: !ref <source_folder>
-decoder: !new:lmaczs.decoder.MaskDecoder
+decoder: !new:{decoder}
     clap: !ref <clap>
     domain: !ref <domain>
     width: !ref <width>
@@ -70,12 +71,18 @@ class ExportError(LmaczsError, ValueError):
 
 
 def inference_yaml(
-    clap_source: str, model_name: str, domain: str, width: int, template: str
+    clap_source: str,
+    model_name: str,
+    domain: str,
+    width: int,
+    template: str,
+    decoder: str = DECODER,
 ) -> str:
     """Hyperparameters (HyperPyYAML) from which `from_hparams` builds an interpreter.
 
     `clap_source` is a folder, absolute or relative to the file, or a Hub id. A bare
-    label replaces ``{}`` in `template`.
+    label replaces ``{}`` in `template`. `decoder` is the import path of a class that
+    takes `clap`, `domain` and `width`.
     """
     values: dict[str, str | int] = {
         "clap_source": clap_source,
@@ -84,7 +91,8 @@ def inference_yaml(
         "width": width,
         "template": template,
     }
-    return INFERENCE_YAML.format(**{key: _scalar(v) for key, v in values.items()})
+    scalars = {key: _scalar(value) for key, value in values.items()}
+    return INFERENCE_YAML.format(decoder=decoder, **scalars)
 
 
 def write_run_card(
@@ -98,13 +106,15 @@ def write_run_card(
     checkpoint_metric: str,
     checkpoint_mode: str,
     split: str = "",
+    decoder: str = DECODER,
 ) -> Path:
     """Write `interpreter.yaml`, which `export_run` needs, into a run's save folder.
 
     A `clap_source` that is a folder is stored as an absolute path. Explanations store
     `model_name`, the name of CLAP and decoder together. The best checkpoint has the
     `checkpoint_mode` ("min" or "max", else OptionError) of `checkpoint_metric`. `split`
-    is how the clips were split where the YAML leaves it open, see `Splits.split_by`.
+    is how the clips were split where the YAML leaves it open, see `Splits.split_by`;
+    `decoder` as in `inference_yaml`.
     """
     if checkpoint_mode not in ("min", "max"):
         raise OptionError(f"checkpoint_mode is min or max, not {checkpoint_mode!r}")
@@ -117,6 +127,7 @@ def write_run_card(
         "checkpoint_metric": checkpoint_metric,
         "checkpoint_mode": checkpoint_mode,
         **({"split": split} if split else {}),
+        **({"decoder": decoder} if decoder != DECODER else {}),
     }
     path = Path(save_folder) / RUN_CARD
     with atomic_write(path) as part:
@@ -162,7 +173,9 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
         if clap_folder:
             _copy_clap(clap_folder, part / "clap")
         source = "clap" if clap_folder else card["clap_source"]
-        text = inference_yaml(source, *(card[k] for k in MODEL_KEYS))
+        decoder = card.get("decoder", DECODER)
+        values = {key: card[key] for key in MODEL_KEYS}
+        text = inference_yaml(source, **values, decoder=decoder)
         (part / "hyperparams.yaml").write_text(text, encoding="utf-8")
         text = _readme(run_folder, card, checkpoint, clap_folder is not None)
         (part / "README.md").write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
+from lmaczs.decoder import Decoder
 from lmaczs.frontend import Domain
 from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
@@ -22,7 +22,7 @@ class PretrainedDecoder:
     """
 
     clap: FrozenClap
-    decoder: MaskDecoder
+    decoder: Decoder
     clap_source: str
     domain: Domain
     width: int

@@ -21,6 +21,7 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import FrozenClap
 from lmaczs.data.manifest import ManifestError
 from lmaczs.decoder import MaskDecoder
+from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.export import export_run, inference_yaml
 
@@ -304,7 +305,29 @@ def test_the_papers_recipe(
     whole, halves = (last_weights(tmp_path / x) for x in ("whole", "halves"))
     assert all(torch.allclose(whole[k], halves[k], atol=1e-6) for k in whole)
     dest = export_run(tmp_path / "whole", tmp_path / "exported")
-    assert ZeroShotInterpreter.from_hparams(dest).hparams.model_name == "lmaczs_paper"
+    loaded = ZeroShotInterpreter.from_hparams(dest)
+    assert loaded.hparams.model_name == "lmaczs_paper"
+    assert isinstance(loaded.mods["decoder"], PaperDecoder)
+    state = loaded.mods["decoder"].state_dict()
+    assert all(torch.equal(whole[key], value) for key, value in state.items())
+
+
+def test_fine_tuning_keeps_the_kind_of_decoder(
+    train: Train, argv: Argv, labelled: Path, tiny_clap_folder: Path, tmp_path: Path
+) -> None:
+    """One that started from the paper's is exported as the paper's."""
+    path = "lmaczs.paper_decoder.PaperDecoder"
+    values = (str(tiny_clap_folder), "tiny", "stft", 8, TEMPLATE)
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "hyperparams.yaml").write_text(inference_yaml(*values, decoder=path))
+    decoder = PaperDecoder(FrozenClap.from_pretrained(tiny_clap_folder), width=8)
+    torch.save(decoder.state_dict(), start / "decoder.ckpt")
+    options = {"manifest": labelled, "source": start, "number_of_epochs": 1}
+    train(argv("finetune.yaml", tmp_path / "out", **options))
+    dest = export_run(tmp_path / "out", tmp_path / "exported")
+    loaded = ZeroShotInterpreter.from_hparams(dest)
+    assert isinstance(loaded.mods["decoder"], PaperDecoder)
 
 
 # --- what cannot be -----------------------------------------------------------------
