@@ -1,7 +1,8 @@
 """Score a decoder beside other methods: faithfulness, localisation, curves.
 
     python recipes/evaluate.py hparams/evaluate.yaml --data_folder=ESC50
-        [--source=DIR] [--lmac_source=DIR] [--speech_folder=DIR] [--output_folder=DIR]
+        [--source=DIR] [--paper_source=DIR] [--lmac_source=DIR] [--speech_folder=DIR]
+        [--output_folder=DIR]
 
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
@@ -10,6 +11,8 @@ holds already is not computed again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pandas as pd
 from hyperpyyaml import load_hyperpyyaml
@@ -24,6 +27,9 @@ from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.options import parse_options
 
+OTHER_DECODERS = {"paper_source": "LMAC-ZS", "lmac_source": "L-MAC"}
+"""Keys of the YAML that name further decoders, with the names of their rows."""
+
 
 def main(argv: list[str]) -> pd.DataFrame:
     """Evaluate, write the tables and return results.csv."""
@@ -32,7 +38,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     with open(hparams_file) as file:
         hparams = load_hyperpyyaml(file, overrides)
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
-    decoders = load_decoders(interpreter, hparams["lmac_source"])
+    decoders = load_decoders(interpreter, {key: hparams[key] for key in OTHER_DECODERS})
     clips, labels = hparams["test_clips"]()
     if hparams["esc10_only"]:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
@@ -53,7 +59,7 @@ def main(argv: list[str]) -> pd.DataFrame:
 
 
 def load_decoders(
-    interpreter: ZeroShotInterpreter, lmac_source: str | None
+    interpreter: ZeroShotInterpreter, sources: Mapping[str, str | None]
 ) -> dict[str, Decoder]:
     """Decoders of one CLAP by the names of their rows.
 
@@ -61,8 +67,8 @@ def load_decoders(
     ----------
     interpreter : ZeroShotInterpreter
         Has the first one.
-    lmac_source : str, optional
-        Folder or Hub id of one that was trained with the objective of L-MAC.
+    sources : mapping of str to str or None
+        Folders or Hub ids of others, by the keys of `OTHER_DECODERS`.
 
     Returns
     -------
@@ -71,17 +77,20 @@ def load_decoders(
     Raises
     ------
     InputError
-        If the two CLAPs differ.
+        If one is for another CLAP.
     """
     decoders = {MAIN: interpreter.mods["decoder"]}
-    if lmac_source is not None:
-        other = ZeroShotInterpreter.from_hparams(lmac_source)
+    for key, name in OTHER_DECODERS.items():
+        source = sources[key]
+        if source is None:
+            continue
+        other = ZeroShotInterpreter.from_hparams(source)
         if fingerprint(other.clap) != fingerprint(interpreter.clap):
             raise InputError(
-                "lmac_source explains another CLAP than source does: give a decoder of "
-                "the same one"
+                f"{key} explains another CLAP than source does: give a decoder of the "
+                "same one"
             )
-        decoders["L-MAC"] = other.mods["decoder"]
+        decoders[name] = other.mods["decoder"]
     return decoders
 
 
