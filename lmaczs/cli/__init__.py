@@ -30,7 +30,6 @@ from lmaczs.utils.naming import (
 )
 
 if TYPE_CHECKING:
-    from lmaczs.demo.scenes import Scene
     from lmaczs.explanation import Interpretation
     from lmaczs.interpreter import ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
@@ -213,7 +212,9 @@ def demo(args: argparse.Namespace) -> int:
 
     written = write_scenes(args.out / "scenes", interpreter.sample_rate)
     scenes = {path: scene for scene, path in written}
-    prompts = {path: _prompts_of(scene) for path, scene in scenes.items()}
+    prompts = {
+        path: [*scene.prompts, scene.absent_prompt] for path, scene in scenes.items()
+    }
     folders = _folders(args.out, prompts)
     entries: list[PageEntry] = []
     row = "{:24} {:24} {:>10} {:>10} {:>10}".format
@@ -333,10 +334,6 @@ def _cells(one: Interpretation) -> tuple[str, str, str]:
 def _number(value: float | None) -> str:
     """Three decimals, or "none" for a sound that is silence to the model."""
     return "none" if value is None else f"{value:.3f}"
-
-
-def _prompts_of(scene: Scene) -> list[str]:
-    return [*scene.prompts, scene.absent_prompt]
 
 
 def _each(

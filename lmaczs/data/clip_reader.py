@@ -34,15 +34,15 @@ class FileReader:
         self, table: pd.DataFrame, sample_rate: int, keep_in_memory: bool = True
     ) -> None:
         self.segments = segments_of(table)
-        self.sample_rate = sample_rate
-        self.memory: dict[int, Tensor] | None = {} if keep_in_memory else None
+        self.sample_rate, self.keep_in_memory = sample_rate, keep_in_memory
+        self.memory: dict[int, Tensor] = {}
 
     def read(self, row: int) -> Tensor:
         """Waveform [samples] of the clip of a row, at the model's rate."""
-        if self.memory is not None and row in self.memory:
+        if row in self.memory:
             return self.memory[row]
         wav = self.segments[row].load(self.sample_rate)
-        if self.memory is not None:
+        if self.keep_in_memory:
             self.memory[row] = wav
         return wav
 

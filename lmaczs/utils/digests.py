@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pooch
 from torch import nn
 
 DIGITS = 8
@@ -61,11 +62,7 @@ def _content(place: str | Path | None) -> Any:
         return [[one.name, _content(one)] for one in sorted(files) if one.is_file()]
     if not path.is_file():
         return str(place)
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            content.update(chunk)
-    return content.hexdigest()
+    return pooch.file_hash(str(path))
 
 
 def digest(value: Any) -> str:
