@@ -152,7 +152,7 @@ def _check_words(argv: Sequence[str]) -> None:
     from speechbrain.utils.run_opts import HELP_TEXTS
 
     run_options = {*HELP_TEXTS, "jit_module_keys", "compile_module_keys", "help"}
-    for word, after in zip(argv, [*argv[1:], "--"], strict=True):
+    for word, after in zip(argv, [*argv, "--"][1:], strict=True):
         if not word.startswith("--"):
             continue
         name, equals, value = word.removeprefix("--").partition("=")

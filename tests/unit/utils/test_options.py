@@ -148,3 +148,11 @@ def test_a_part_of_a_yaml_is_built_alone(tmp_path: Path) -> None:
     part = load_part(file, "folder: nowhere", ["table", "other"])
     assert part["table"]() == {"folder": "nowhere", "n": 3}
     assert "model" not in part
+
+
+def test_no_argument_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage is shown, as by any command that lacks its first argument."""
+    with pytest.raises(SystemExit) as end:
+        parse_options([])
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
