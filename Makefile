@@ -1,5 +1,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Processes that run the tests; those of a file, which share its fixtures, stay together.
+JOBS ?= 2
 
 # Paths stay relative, so that a checkout may lie under a path with spaces.
 PY := .venv/bin/python
@@ -19,7 +21,7 @@ demo: .venv/.base  ## interpret the sample recordings with the embedded default,
 	.venv/bin/lmaczs demo --out out
 
 test: .venv/.extra-test  ## every test that needs no data set; PYTEST_ARGS="-k mask"
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/.extra-dev  ## style, docstrings, directions of imports and types, as .ci/run wants them
 	$(PY) -m ruff check .

@@ -156,6 +156,7 @@ def assert_same(one: Run, other: Run) -> None:
     assert other.test == pytest.approx(one.test, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes(alone: Run, options: Options, tmp_path: Path) -> None:
     """They train as one does, by the same clips; what is written is written once."""
     argv = options(tmp_path / "out")
@@ -174,6 +175,7 @@ def test_two_processes(alone: Run, options: Options, tmp_path: Path) -> None:
     ZeroShotInterpreter.from_hparams(export_run(pair.folder, tmp_path / "exported"))
 
 
+@pytest.mark.slow
 def test_two_processes_pair_clips_with_the_prompts_of_both(
     recipe: Callable[[str], ModuleType], options: Options, tmp_path: Path
 ) -> None:
@@ -184,12 +186,14 @@ def test_two_processes_pair_clips_with_the_prompts_of_both(
     assert_same(Run(tmp_path / "alone"), Run(tmp_path / "pair"))
 
 
+@pytest.mark.slow
 def test_the_runs_learn(alone: Run) -> None:
     """What is compared to 1e-5 has moved by far more."""
     for part in ("learner", "decoder"):
         assert abs(float(alone.weights[f"{part}.draw.bias"][0]) - 3.0) > 1e-3
 
 
+@pytest.mark.slow
 def test_process_that_dies(
     alone: Run,
     recipe: Callable[[str], ModuleType],

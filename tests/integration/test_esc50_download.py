@@ -68,6 +68,7 @@ def argv(folder: Path, clap: Path, **changes: Any) -> list[str]:
     return [str(HPARAMS / "esc50.yaml"), "--noprogressbar", *written]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_filled_and_trained_on(
     recipe: Callable[[str], ModuleType],
     archive: Path,

@@ -41,6 +41,8 @@ from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.training.export import inference_yaml
 from lmaczs.utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]
 METHODS = [

@@ -40,6 +40,7 @@ def source(
     return export_run(out / "run", out / "exported")
 
 
+@pytest.mark.slow
 def test_every_label_is_learnt_by_itself(
     recipe: Callable[[str], ModuleType],
     data: Path,
@@ -71,6 +72,7 @@ def test_every_label_is_learnt_by_itself(
     assert all(label in hyperparams for label in ("dog", "rain", "siren"))
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_exist_are_named(
     recipe: Callable[[str], ModuleType], data: Path, source: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def fsd50k(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_manifest(fsd50k: Path, tmp_path: Path) -> None:
     """One row per caption, in a folder that is created; a summary is printed."""
     out = tmp_path / "new/clips.csv"
@@ -52,6 +53,7 @@ def test_the_command_writes_a_manifest(fsd50k: Path, tmp_path: Path) -> None:
     assert table.id.tolist() == ["1#1", "1#2", "2", "3"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     """No traceback, and no manifest; one that stood there stays."""
     out = tmp_path / "clips.csv"

@@ -149,6 +149,7 @@ def read(folder: Path, name: str) -> dict[str, float]:
 # --- fine-tuning --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_fine_tuning_starts_from(
     train: Train,
     argv: Argv,
@@ -172,6 +173,7 @@ def test_what_fine_tuning_starts_from(
     assert brain.hparams.templates[0] == TEMPLATE
 
 
+@pytest.mark.slow
 def test_fine_tuning_changes_the_decoder(
     tuned: tuple[Path, dict[str, float]], pretrained: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_fine_tuning_changes_the_decoder(
     assert all(math.isfinite(value) for value in [*before.values(), *after.values()])
 
 
+@pytest.mark.slow
 def test_the_start_is_kept_where_nothing_is_better(
     train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
 ) -> None:
@@ -200,6 +203,7 @@ def test_the_start_is_kept_where_nothing_is_better(
     assert after == pytest.approx(read(tmp_path, "before.json"), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_that_is_not_finite(
     train: Train, argv: Argv, labelled: Path, pretrained: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +220,7 @@ def test_validation_that_is_not_finite(
     ZeroShotInterpreter.from_hparams(export_run(out, tmp_path / "exported"))
 
 
+@pytest.mark.slow
 def test_fine_tuned_decoder_is_exported(
     tuned: tuple[Path, dict[str, float]], audio: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +234,7 @@ def test_fine_tuned_decoder_is_exported(
     assert len(list((tuned[0] / "examples").glob("*/*/epoch-002"))) == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_that_was_killed_goes_on(
     tuned: tuple[Path, dict[str, float]],
     train: Train,
@@ -262,6 +268,7 @@ def test_fine_tuning_that_was_killed_goes_on(
 # --- captions -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_on_captions(
     train: Train,
     argv: Argv,
@@ -283,6 +290,7 @@ def test_training_on_captions(
     )
 
 
+@pytest.mark.slow
 def test_the_papers_recipe(
     train: Train,
     argv: Argv,
@@ -357,6 +365,7 @@ def test_fewer_clips_than_a_batch(
         train(argv("finetune.yaml", tmp_path / "out", **options))
 
 
+@pytest.mark.slow
 def test_a_mistake_on_the_command_line_is_a_sentence(
     argv: Argv, tmp_path: Path
 ) -> None:

@@ -149,6 +149,7 @@ def test_another_clap_and_other_clips_are_refused(
         train(line(done, data_folder=moved))
 
 
+@pytest.mark.slow
 def test_what_resumes(
     train: Callable[[list[str]], Any],
     line: Line,
@@ -171,6 +172,7 @@ def test_what_resumes(
     assert (out / "run.json").read_bytes() == noted
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version(
     train: Callable[[list[str]], Any], line: Line, done: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_run_of_an_older_version(
     assert (out / "run.json").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_refuse_together(line: Line, done: Path) -> None:
     """Both end with the sentence, without a traceback of it or a wait."""
     before = left(done)
@@ -228,6 +231,7 @@ def pretrained(
     return make
 
 
+@pytest.mark.slow
 def test_a_manifest_that_has_grown(
     train: Callable[[list[str]], Any],
     data: Path,
@@ -264,6 +268,7 @@ def test_a_manifest_that_has_grown(
 # --- recipes/train_clap.py ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_training_of_a_clap_is_refused(
     recipe: Callable[[str], ModuleType],
     data: Path,

@@ -154,6 +154,7 @@ def test_installed_wheel_finds_its_own_default(installed: Path, tmp_path: Path) 
     assert Path(found) == installed / "lmaczs" / "pretrained" / "lmaczs_small"
 
 
+@pytest.mark.slow
 def test_installed_wheel_interprets(installed: Path, tmp_path: Path) -> None:
     """From an empty folder, without a network, the embedded default explains a clip."""
     found = run_installed(INTERPRET, installed, cwd=tmp_path)

@@ -49,6 +49,7 @@ def measured(
     return folder, measure(folder)
 
 
+@pytest.mark.slow
 def test_every_sample_and_every_figure_is_written(
     measured: tuple[Path, dict[str, float]],
 ) -> None:
@@ -68,6 +69,7 @@ def test_every_sample_and_every_figure_is_written(
     assert set(tables["paraphrases"].label) == {"dog", "rain"}
 
 
+@pytest.mark.slow
 def test_the_seed_decides_on_what_is_drawn(
     measured: tuple[Path, dict[str, float]],
     measure: Callable[..., dict[str, float]],

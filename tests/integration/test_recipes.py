@@ -158,6 +158,7 @@ def whole(
 # --- recipes/train.py ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_frozen_model_and_trained_decoder(whole: Run, tiny_clap_folder: Path) -> None:
     """Training changes every weight of the decoder, and of the CLAP not one value."""
     loaded = FrozenClap.from_pretrained(tiny_clap_folder).state_dict()
@@ -169,6 +170,7 @@ def test_frozen_model_and_trained_decoder(whole: Run, tiny_clap_folder: Path) ->
     assert all(torch.isfinite(value).all() for value in last.values())
 
 
+@pytest.mark.slow
 def test_every_value_is_logged(whole: Run) -> None:
     """Terms of training and validation, metrics of validation and test, by name."""
     lines = (whole.folder / "train_log.txt").read_text().splitlines()
@@ -183,6 +185,7 @@ def test_every_value_is_logged(whole: Run) -> None:
         assert f"test {name}: " in lines[-1], name
 
 
+@pytest.mark.slow
 def test_tensorboard(whole: Run) -> None:
     """TensorBoard finds every value at its epoch."""
     found = scalars(whole.folder)
@@ -192,6 +195,7 @@ def test_tensorboard(whole: Run) -> None:
     assert all(steps == [1, 2, 3] for steps in found.values())
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_tested(whole: Run) -> None:
     """The epoch that is best by checkpoint_metric is kept, tested and reported."""
     kept = {one.meta["epoch"]: one.meta["MM"] for one in checkpoints(whole.folder)}
@@ -205,6 +209,7 @@ def test_best_checkpoint_is_tested(whole: Run) -> None:
     assert all(math.isfinite(value) for value in whole.test.values())
 
 
+@pytest.mark.slow
 def test_examples(whole: Run) -> None:
     """Fixed clips of the validation fold are explained every second epoch."""
     folders = {path.name for path in (whole.folder / "examples").iterdir()}
@@ -221,6 +226,7 @@ def test_examples(whole: Run) -> None:
         }
 
 
+@pytest.mark.slow
 def test_exported_run(whole: Run, data: Path, tmp_path: Path) -> None:
     """The best decoder can be exported and loaded, and its masks are those tested."""
     dest = export_run(whole.folder, tmp_path / "exported")
@@ -241,6 +247,7 @@ def test_exported_run(whole: Run, data: Path, tmp_path: Path) -> None:
     assert bare.similarity == pytest.approx(one.similarity, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_finished_run_is_not_trained_again(
     whole: Run, train: Callable[[list[str]], Run], options: Callable[..., list[str]]
 ) -> None:
@@ -251,6 +258,7 @@ def test_finished_run_is_not_trained_again(
     assert [one.path for one in checkpoints(whole.folder)] == before
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on(
     whole: Run,
     train: Callable[[list[str]], Run],
@@ -288,6 +296,7 @@ def test_killed_run_goes_on(
     assert all(steps == [1, 2, 3] for steps in scalars(out).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["mel", "waveform"])
 def test_other_domains(
     train: Callable[[list[str]], Run],
@@ -307,6 +316,7 @@ def test_other_domains(
     assert one.mask.shape[0] == 1025
 
 
+@pytest.mark.slow
 def test_lmac(
     train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -318,6 +328,7 @@ def test_lmac(
     assert all(f"train {name}: " in log for name in terms)
 
 
+@pytest.mark.slow
 def test_the_papers_recipe(
     train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -337,6 +348,7 @@ def test_the_papers_recipe(
     assert (options_of.number_of_epochs, options_of.lr_decay_epochs) == (2, math.inf)
 
 
+@pytest.mark.slow
 def test_debug(
     train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -384,6 +396,7 @@ def test_options_that_are_wrong(
         train(options(tmp_path / "out", **changes))
 
 
+@pytest.mark.slow
 def test_clap_without_all_of_its_weights_is_one_line(
     options: Callable[..., list[str]], tiny_clap_folder: Path, tmp_path: Path
 ) -> None:
@@ -440,6 +453,7 @@ def clap_options(
     return make
 
 
+@pytest.mark.slow
 def test_clap_that_was_killed_and_went_on(
     recipe: Callable[[str], ModuleType],
     clap_options: Callable[..., list[str]],
@@ -474,6 +488,7 @@ def test_clap_that_was_killed_and_went_on(
     assert norm == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_clap_debug(
     recipe: Callable[[str], ModuleType],
     clap_options: Callable[..., list[str]],
@@ -500,6 +515,7 @@ def own_clips(write_esc50: Callable[..., Path]) -> Path:
     return audio / "clips.csv"
 
 
+@pytest.mark.slow
 def test_clap_of_ones_own_clips(
     recipe: Callable[[str], ModuleType],
     clap_options: Callable[..., list[str]],

@@ -69,6 +69,7 @@ def options(urbansound8k: Path, tiny_clap_folder: Path) -> Callable[..., list[st
     return make
 
 
+@pytest.mark.slow
 def test_training_on_ten_folds(
     recipe: Callable[[str], ModuleType],
     options: Callable[..., list[str]],

@@ -138,6 +138,7 @@ def test_clips_per_shard_must_be_positive(
     assert "--clips_per_shard must be 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_on_shards(
     recipe: Callable[[str], ModuleType],
     argv: Callable[..., list[str]],
@@ -168,6 +169,7 @@ def test_training_on_shards(
     assert one.mask.shape[0] == 1025
 
 
+@pytest.mark.slow
 def test_two_processes_with_workers(
     argv: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -185,6 +187,7 @@ def test_two_processes_with_workers(
     assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_a_missing_shard_is_a_sentence(
     argv: Callable[..., list[str]], shards: Path, tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_file_that_is_missing_or_no_json_is_one_sentence(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_checkpoint_with_code_is_loaded_without_it(folder: Path) -> None:
     """`auto_map` makes nothing ask on stdin, and nothing of it runs."""
     ran = folder / "ran"

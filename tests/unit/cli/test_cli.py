@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
 import lmaczs.cli.doctor
+import lmaczs.demo.scenes
 import lmaczs.interpreter
 from lmaczs.audio.io import convert_audio, load_audio, save_audio
 from lmaczs.clap import FrozenClap
@@ -409,6 +410,7 @@ def test_incomplete_command_line_ends_at_once(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reader_that_stops_reading_is_no_error(source: Path, tmp_path: Path) -> None:
     """As in `lmaczs classify ... | head -1`: no traceback."""
     path = recording(tmp_path / "a.wav")
@@ -424,6 +426,7 @@ def test_reader_that_stops_reading_is_no_error(source: Path, tmp_path: Path) -> 
     assert child.returncode == 1
 
 
+@pytest.mark.slow
 def test_verbose_shows_the_traceback(source: Path, tmp_path: Path) -> None:
     """Whatever the error is, --verbose tells where it happened."""
     words = ["classify", str(tmp_path / "missing.wav"), "--label", "rain", "--verbose"]
@@ -514,6 +517,13 @@ def test_classify_goes_on_after_a_bad_file(
 # --- demo, doctor, export -----------------------------------------------------------
 
 
+@pytest.fixture
+def one_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo has its first scene only."""
+    monkeypatch.setattr(lmaczs.demo.scenes, "SCENES", SCENES[:1])
+
+
+@pytest.mark.slow
 def test_demo_interprets_every_scene(
     source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,8 +553,9 @@ def test_demo_interprets_every_scene(
     assert printed.out.endswith(f"{tmp_path / 'index.html'}\n")
 
 
+@pytest.mark.slow
 def test_demo_replaces_no_sound_but_its_scenes(
-    source: Path, tmp_path: Path, capsys: Capture
+    source: Path, tmp_path: Path, one_scene: None
 ) -> None:
     """A recording that has the name of a scene stays; scenes are written again."""
     scene = SCENES[0].name
@@ -553,23 +564,21 @@ def test_demo_replaces_no_sound_but_its_scenes(
     for _ in range(2):
         assert main(["demo", "--out", str(tmp_path), "--source", str(source)]) == 0
     assert other.read_bytes() == before
-    assert {path.stem for path in (tmp_path / "scenes").iterdir()} == {
-        f"{scene}-2",
-        *(scene.name for scene in SCENES),
-    }
+    written = {path.stem for path in (tmp_path / "scenes").iterdir()}
+    assert written == {scene, f"{scene}-2"}
 
 
 def test_demo_says_which_masks_are_empty(
-    deaf_source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    deaf_source: Path, tmp_path: Path, capsys: Capture, one_scene: None
 ) -> None:
     """The table has a word in place of a similarity."""
-    monkeypatch.setattr(lmaczs.interpreter, "default_source", lambda: deaf_source)
-    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert main(["demo", "--out", str(tmp_path), "--source", str(deaf_source)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-2]
-    assert len(rows) == sum(len(scene.prompts) + 1 for scene in SCENES)
+    assert len(rows) == len(SCENES[0].prompts) + 1
     assert all(row.split()[-2:] == ["empty", "0.000"] for row in rows)
 
 
+@pytest.mark.slow
 def test_doctor_returns_1_and_prints_the_fix_where_something_is_wrong(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +591,7 @@ def test_doctor_returns_1_and_prints_the_fix_where_something_is_wrong(
     assert all(line.startswith("ok      ") for line in lines[:-2])
 
 
+@pytest.mark.slow
 def test_doctor_returns_0_where_all_is_well(
     source: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

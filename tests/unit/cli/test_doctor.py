@@ -89,11 +89,13 @@ def broken(broken_packages: Path, model: Path) -> dict[str, Check]:
         return by_subject(examine(model))
 
 
+@pytest.mark.slow
 def test_installation_that_works_needs_no_fix(healthy: dict[str, Check]) -> None:
     """Where the tests run nothing is wrong, so nothing may be called wrong."""
     assert [check for check in healthy.values() if check.fix] == []
 
 
+@pytest.mark.slow
 def test_versions_are_those_installed(healthy: dict[str, Check]) -> None:
     """Every requirement that is no extra is listed with its version."""
     lines = [line for line in metadata.requires("lmaczs") if "extra ==" not in line]
@@ -104,6 +106,7 @@ def test_versions_are_those_installed(healthy: dict[str, Check]) -> None:
     assert not {"pytest", "ruff"} & healthy.keys()
 
 
+@pytest.mark.slow
 def test_pair_devices_and_formats_are_named(healthy: dict[str, Check]) -> None:
     """Builds with their variant, the CPU at least, the formats that are promised."""
     assert f"torch {torch.__version__}, " in healthy["torch and torchaudio"].finding
@@ -111,6 +114,7 @@ def test_pair_devices_and_formats_are_named(healthy: dict[str, Check]) -> None:
     assert healthy["sound formats"].finding.startswith("WAV, FLAC, OGG, MP3, AIFF")
 
 
+@pytest.mark.slow
 def test_model_is_loaded_and_measured(
     healthy: dict[str, Check], tiny_clap: FrozenClap, model: Path
 ) -> None:
@@ -122,6 +126,7 @@ def test_model_is_loaded_and_measured(
     assert finding.endswith(f"unrelated prompts {tiny_clap.text_spread:.2f}")
 
 
+@pytest.mark.slow
 def test_broken_torchaudio_is_explained(broken: dict[str, Check]) -> None:
     """The error, the two builds and a command that installs both are given."""
     assert "OSError: libc10_cuda.so" in broken["torchaudio"].finding
@@ -131,6 +136,7 @@ def test_broken_torchaudio_is_explained(broken: dict[str, Check]) -> None:
     assert 'pip install "torch" "torchaudio>=2"' in pair.fix
 
 
+@pytest.mark.slow
 def test_what_breaks_with_torchaudio_points_to_it(broken: dict[str, Check]) -> None:
     """Packages that import it are not to be installed again for its sake."""
     for name in ("transformers", "speechbrain"):
@@ -140,6 +146,7 @@ def test_what_breaks_with_torchaudio_points_to_it(broken: dict[str, Check]) -> N
     assert "libc10_cuda.so" in broken["default model"].finding
 
 
+@pytest.mark.slow
 def test_version_and_absence_are_compared_with_the_requirements(
     broken: dict[str, Check],
 ) -> None:
@@ -154,6 +161,7 @@ def test_version_and_absence_are_compared_with_the_requirements(
     )
 
 
+@pytest.mark.slow
 def test_format_that_libsndfile_lacks_is_named(broken: dict[str, Check]) -> None:
     """An old libsndfile reads no MP3."""
     check = broken["sound formats"]
@@ -210,6 +218,7 @@ def test_build_has_the_variant_and_needs_no_import() -> None:
     assert build_of("no_such_package") is None
 
 
+@pytest.mark.slow
 def test_model_that_is_damaged_has_a_fix(tmp_path: Path) -> None:
     """A model that does not load is one check, not a crash."""
     (tmp_path / "hyperparams.yaml").write_text("modules: {}")

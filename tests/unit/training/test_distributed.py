@@ -138,6 +138,7 @@ def test_program_that_fails(as_rank: AsRank, caplog: pytest.LogCaptureFixture) -
     assert "resumes from the last checkpoint" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [("killed", "Signal 9 (SIGKILL)"), ("hangs", "Process 0 of 2 ends: ")],

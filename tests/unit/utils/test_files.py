@@ -1,4 +1,4 @@
-"""files.py: a file exists whole or not at all."""
+"""files.py: a file or folder exists whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmaczs.utils.files import atomic_write
+from lmaczs.utils.files import atomic_folder, atomic_write
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -41,3 +41,43 @@ def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Text of the files below a folder, by their paths in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def test_a_folder_appears_whole_in_place_of_the_older_one(tmp_path: Path) -> None:
+    """Until the block ends the older one is there; nothing of it is left then."""
+    dest = tmp_path / "new" / "run"
+    for files in ({"a": "1", "b": "2"}, {"a": "3", "c": "4"}):
+        before = contents(dest)
+        with atomic_folder(dest) as part:
+            for name, text in files.items():
+                (part / name).write_text(text)
+            assert contents(dest) == before
+        assert contents(dest) == files
+        assert list(dest.parent.iterdir()) == [dest]
+
+
+def test_a_failure_keeps_the_older_folder(tmp_path: Path) -> None:
+    """An exception leaves it as it was and no remains."""
+    dest = tmp_path / "run"
+    dest.mkdir()
+    (dest / "a").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(dest) as part:
+        (part / "a").write_text("half")
+        raise RuntimeError
+    assert contents(tmp_path) == {"run/a": "old"}
+
+
+def test_a_folder_that_cannot_be_moved_leaves_the_older_one(tmp_path: Path) -> None:
+    """The error is raised, and what stood there stands there again."""
+    dest = tmp_path / "run"
+    dest.mkdir()
+    (dest / "a").write_text("old")
+    with pytest.raises(OSError), atomic_folder(dest) as part:
+        part.rmdir()
+    assert contents(tmp_path) == {"run/a": "old"}
