@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 ROOT = Path(__file__).parents[2]
 RATE = 44100  # Hz, as ESC-50 has it
@@ -104,10 +105,10 @@ def recipe() -> Recipe:
 
 @contextmanager
 def process_restored() -> Iterator[None]:
-    """Undo what SpeechBrain changes in a process: hooks, handlers, environment."""
+    """Undo what a recipe changes: hooks, handlers, environment, number of threads."""
     root = logging.getLogger()
     hook, handlers, level = sys.excepthook, root.handlers[:], root.level
-    environment = dict(os.environ)
+    environment, threads = dict(os.environ), torch.get_num_threads()
     try:
         yield
     finally:
@@ -115,6 +116,7 @@ def process_restored() -> Iterator[None]:
         root.setLevel(level)
         os.environ.clear()
         os.environ.update(environment)
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
