@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.run_opts import RunOptions
 from torch import distributed as dist
@@ -204,6 +206,24 @@ def test_parts_of_batches(as_rank: AsRank, world: int) -> None:
             sorted(whole[:4]),
             sorted(whole[4:8]),
         ]
+
+
+@given(clips=st.integers(0, 60), world=st.integers(1, 5), each=st.integers(1, 4))
+def test_parts_make_the_batches_of_a_single_process(
+    clips: int, world: int, each: int
+) -> None:
+    """Any number of processes deals every whole batch, each index once."""
+    size = world * each
+    whole = [list(range(i, i + size)) for i in range(0, clips - size + 1, size)]
+    parts = []
+    for rank in range(world):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dist, "is_initialized", lambda: True)
+            patch.setattr(dist, "get_world_size", lambda: world)
+            patch.setattr(dist, "get_rank", lambda rank=rank: rank)
+            parts.append(list(DistributedBatchSampler(range(clips), size)))
+    dealt = [sorted(sum(batch, [])) for batch in zip(*parts, strict=True)]
+    assert dealt == whole
 
 
 def test_batch_that_cannot_be_shared(as_rank: AsRank) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmaczs.utils.naming import (
     Recordings,
@@ -210,3 +212,28 @@ def test_unique_slugs_differ() -> None:
     assert slugs[:4] == ["dog", "dog-2", "dog-2-2", "dog-3"]
     assert slugs[4:6] == ["x" * 60, "x" * 58 + "-2"]
     assert len(set(slugs)) == len(slugs)
+
+
+TEXTS = st.text(st.characters(blacklist_categories=("Cs",)), max_size=80)
+
+
+@given(st.lists(TEXTS, max_size=8))
+def test_slugs_of_any_texts_differ_without_regard_to_case(texts: list[str]) -> None:
+    """No two prompts share a folder, also where a file system ignores case."""
+    slugs = unique_slugs(texts)
+    assert len({slug.casefold() for slug in slugs}) == len(slugs) == len(texts)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", slug) for slug in slugs)
+
+
+NAMES = st.text("aAbB.ßẞ-2 ", min_size=1, max_size=4)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=6, unique=True))
+def test_folders_of_any_recordings_differ_without_regard_to_case(
+    names: list[str],
+) -> None:
+    """No two recordings share a folder, whatever their names are."""
+    paths = [Path(str(number), f"{name}.wav") for number, name in enumerate(names)]
+    folders = recording_folders(Path("out"), dict.fromkeys(paths, ["dog"]))
+    assert len({str(folder).casefold() for folder in folders.values()}) == len(paths)
+    assert all(folder.parent == Path("out") for folder in folders.values())
