@@ -36,7 +36,7 @@ bench: .venv/.extra-test  ## every benchmark, one after the other
 	done
 
 clean:  ## remove what is made here, except .venv (5 GB to install again) and results/
-	rm -rf build dist out lmaczs.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist out lmaczs.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find $(wildcard lmaczs recipes benchmarks tests) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is written when pip has finished; until setup.cfg or pyproject.toml
