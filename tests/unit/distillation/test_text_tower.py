@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
-    BertConfig,
-    BertModel,
-    BertTokenizer,
     ClapAudioConfig,
     ClapConfig,
     ClapModel,
@@ -34,25 +31,6 @@ TEXTS = ["a dog barking", "This is the sound of church bells.", "Rain on a roof"
 def tokenizer() -> PreTrainedTokenizerBase:
     """Small tokenizer of the student's kind."""
     return clap_tokenizer(train_bpe(TEXTS * 50, vocab_size=350), max_tokens=20)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> SentenceEncoder:
-    """Random BERT of four layers."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "rain", "bark"]
-    words += ["##ing", "a", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=40,
-    )
-    vocab = {word: index for index, word in enumerate(words)}
-    model = BertModel(config).eval().requires_grad_(False)
-    return SentenceEncoder(model, BertTokenizer(vocab=vocab, model_max_length=40))
 
 
 @pytest.fixture
