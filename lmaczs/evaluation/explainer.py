@@ -35,6 +35,8 @@ class ExplainerInput:
         Of the explainer's random draws.
     reference : Tensor [B, F, T] (or [B, n_mels, T]), optional
         Masks of the first decoder: baselines keep as much as these.
+    classes : Tensor [K, D], optional
+        Embeddings of the prompts among which the model chooses.
     """
 
     clap: FrozenClap
@@ -45,6 +47,7 @@ class ExplainerInput:
     domain: Domain = "stft"
     seed: int = 0
     reference: Tensor | None = None
+    classes: Tensor | None = None
 
     @cached_property
     def cells(self) -> Tensor:

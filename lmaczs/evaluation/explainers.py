@@ -19,7 +19,7 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
 from lmaczs.evaluation import attribution, baselines
-from lmaczs.evaluation.attribution import gradient_explainer
+from lmaczs.evaluation.attribution import Attribution, gradient_explainer
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.frontend import Domain
 from lmaczs.utils.errors import InputError
@@ -36,13 +36,17 @@ class Method:
     """An explainer and its name in tables and figures.
 
     `needs_gradient`: it differentiates the model. `source`: where the literature
-    defines it.
+    defines it. `passes`: encoder passes for one clip, each forward and each backward
+    pass of one input counted as one. `attribution`: the map from which `explain` makes
+    its masks, where there is one; equal areas are cut from it.
     """
 
     name: str
     explain: Explainer
     needs_gradient: bool = False
     source: str = ""
+    passes: int = 0
+    attribution: Attribution | None = None
 
     def __call__(self, batch: ExplainerInput) -> Tensor:
         """Explain a batch, see `Explainer`."""
@@ -50,31 +54,43 @@ class Method:
             return self.explain(batch).detach()
 
 
+def attribution_method(
+    name: str, attribution: Attribution, needs_gradient: bool, passes: int, source: str
+) -> Method:
+    """Method whose masks are a normalised attribution, see `normalise_attribution`."""
+    explain = gradient_explainer(attribution)
+    return Method(name, explain, needs_gradient, source, passes, attribution)
+
+
 EXPLAINERS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method(
+        attribution_method(
             "Grad-CAM",
-            gradient_explainer(attribution.grad_cam),
+            attribution.grad_cam,
             needs_gradient=True,
+            passes=2,
             source='Selvaraju et al., "Grad-CAM", ICCV 2017',
         ),
-        Method(
+        attribution_method(
             "Grad-CAM++",
-            gradient_explainer(attribution.grad_cam_pp),
+            attribution.grad_cam_pp,
             needs_gradient=True,
+            passes=2,
             source='Chattopadhay et al., "Grad-CAM++", WACV 2018',
         ),
-        Method(
+        attribution_method(
             "SmoothGrad",
-            gradient_explainer(attribution.smooth_grad),
+            attribution.smooth_grad,
             needs_gradient=True,
+            passes=100,
             source='Smilkov et al., "SmoothGrad", arXiv 1706.03825, 2017',
         ),
-        Method(
+        attribution_method(
             "Integrated Gradients",
-            gradient_explainer(attribution.integrated_gradients),
+            attribution.integrated_gradients,
             needs_gradient=True,
+            passes=100,
             source='Sundararajan et al., "Axiomatic Attribution for Deep Networks", '
             "ICML 2017",
         ),
@@ -167,4 +183,4 @@ def decoder_method(name: str, decoder: Decoder) -> Method:
         masks = decoder(batch.text[:, None], features, batch.log_mel)
         return batch.tiled(masks[:, 0])
 
-    return Method(name, explain)
+    return Method(name, explain, passes=1)

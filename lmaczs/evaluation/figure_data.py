@@ -74,7 +74,8 @@ class LabelledClips:
             log_mel = front_end.stft_to_log_mel(spectrum)
             samples = torch.tensor([len(wav)], device=wav.device)
             grid = spectrum[..., : front_end.n_frames], log_mel
-            batch = ExplainerInput(clap, *grid, text[:1], samples, seed=self.seed)
+            given = *grid, text[:1], samples
+            batch = ExplainerInput(clap, *given, seed=self.seed, classes=self.text)
             return front_end.crop_mask(self.masks(explain, batch, text)[0], len(wav))
 
         return masks_of

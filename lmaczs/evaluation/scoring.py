@@ -86,7 +86,7 @@ def predicted_batch(
     log_mel = front_end.stft_to_log_mel(spectrum)
     unmasked = _probabilities(clap, log_mel, class_text)
     grid = spectrum, log_mel, class_text[unmasked.argmax(1)], clips["samples"]
-    return ExplainerInput(clap, *grid, domain, seed), unmasked
+    return ExplainerInput(clap, *grid, domain, seed, classes=class_text), unmasked
 
 
 @torch.no_grad()

@@ -142,9 +142,9 @@ def score_localisation(
     )
     inside = frames_of(front_end, target != 0, front_end.n_frames)
     text = torch.stack([prompts[label] for label in pairs["label"]]).to(clap.device)
-    batch = ExplainerInput(
-        clap, spectrum, log_mel, text, pairs["samples"], suite.domain, seed
-    )
+    classes = torch.stack(list(prompts.values())).to(clap.device)
+    grid = spectrum, log_mel, text, pairs["samples"]
+    batch = ExplainerInput(clap, *grid, suite.domain, seed, classes=classes)
     parts = []
     for name, (masks, seconds) in suite(batch).items():
         if suite.domain == "mel":
