@@ -1,6 +1,7 @@
 """Train a mask decoder for a CLAP checkpoint: LMAC-ZS, LMAC-ZS+ (ours) or L-MAC.
 
     python recipes/train.py hparams/esc50.yaml --data_folder=ESC50
+    python recipes/train.py hparams/esc50_lmac.yaml --data_folder=ESC50
     python recipes/train.py hparams/captions.yaml --manifest=FILE.csv
     python recipes/train.py hparams/paper.yaml --manifest=FILE.csv
     python recipes/train.py hparams/finetune.yaml --manifest=FILE.csv [--source=DIR]
@@ -36,14 +37,14 @@ from lmaczs.training.run_identity import (
     settings_of,
     start_digest,
 )
-from lmaczs.utils.digests import clips_digest
+from lmaczs.utils.digests import clips_digest, fingerprint
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_part, parse_options
 
 OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
-    *("absent_cosine", "same_prompt_cosine"),
+    *("absent_cosine", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
 )
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 
@@ -108,6 +109,8 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
     found = {"CLAP": clap_digest(hparams["clap"])}
     if "start" in hparams:
         found["starting decoder"] = start_digest(hparams["start"])
+    if hparams.get("decoder_source") is not None:  # nothing is trained yet
+        found["starting decoder"] = fingerprint(hparams["decoder"])
     for split in SPLITS:
         found[f"{split} clips"] = clips_digest(hparams[f"{split}_data"].table)
     return found

@@ -13,13 +13,18 @@ from torch import Tensor
 from lmaczs.objectives.paper import ObjectiveError
 from lmaczs.objectives.terms import TERMS, MaskedPairs, TermOptions
 
-LMAC_TERMS = ("masked_in", "masked_out", "sparsity")
+LMAC_TERMS = ("masked_in", "masked_out", "sparsity", "total_variation")
+FINETUNING_TERMS = (
+    *("masked_in", "masked_out"),
+    *("unguided_sparsity", "unguided_total_variation", "guidance"),
+)
 PAPER_TERMS = ("all_pairs_similarity", "sparsity", "diversity")
-NOT_OURS = {*LMAC_TERMS, *PAPER_TERMS} - {"sparsity"}
+NOT_OURS = {*LMAC_TERMS, *FINETUNING_TERMS, *PAPER_TERMS} - {"sparsity"}
 OBJECTIVES = {
     "lmaczs": tuple(name for name in TERMS if name not in NOT_OURS),
     "lmaczs_paper": PAPER_TERMS,
     "lmac": LMAC_TERMS,
+    "lmac_finetuning": FINETUNING_TERMS,
 }
 
 
@@ -35,11 +40,13 @@ class Objective:
     may be one-sided, D is replaced by `mask_diversity_term`, seven terms are added, and
     each clip is paired with a few prompts.
 
-    ``lmac`` is L-MAC (Paissan et al., ICML 2024, eq. 3) on zero-shot class prompts.
+    ``lmac`` is L-MAC (Paissan et al., ICML 2024, eq. 3) on zero-shot class prompts,
+    with the total variation of SpeechBrain's recipe; ``lmac_finetuning`` is that
+    recipe's second stage, see `lmaczs.objectives.guidance`.
 
     Parameters
     ----------
-    name : {"lmaczs", "lmaczs_paper", "lmac"}
+    name : {"lmaczs", "lmaczs_paper", "lmac", "lmac_finetuning"}
         Which terms it may have.
     loss_weights : mapping of str to float
         Weights of its terms, by the names of `lmaczs.objectives.terms.TERMS`.
@@ -82,7 +89,7 @@ class Objective:
     @property
     def explains_prediction(self) -> bool:
         """Whether a clip's one mask is for its predicted class, not for its prompts."""
-        return self.name == "lmac"
+        return self.name in ("lmac", "lmac_finetuning")
 
     @property
     def explains_batch(self) -> bool:
@@ -109,7 +116,7 @@ def make_objective(
 
     Parameters
     ----------
-    objective : {"lmaczs", "lmaczs_paper", "lmac"}
+    objective : {"lmaczs", "lmaczs_paper", "lmac", "lmac_finetuning"}
         Its name.
     loss_weights : mapping
         Weights of terms, or of each objective's name to such a mapping. A weight

@@ -17,6 +17,12 @@ from lmaczs.objectives.extensions import (
     masked_out_similarity_term,
     omission_term,
 )
+from lmaczs.objectives.guidance import (
+    LogMagnitude,
+    guidance_term,
+    similar_enough,
+    total_variation_term,
+)
 from lmaczs.objectives.paper import (
     Sided,
     all_pairs_similarity_term,
@@ -57,6 +63,8 @@ class MaskedPairs:
         Of the clip, as fractions of its sum; 0 throughout in silence.
     sources : SourcePower, optional
         None where no clip's sources are known.
+    magnitude : LogMagnitude, optional
+        Of the clips.
     """
 
     text: Tensor
@@ -69,6 +77,7 @@ class MaskedPairs:
     masked_out: Tensor | None = None
     power: Tensor | None = None
     sources: SourcePower | None = None
+    magnitude: LogMagnitude | None = None
 
     @property
     def original_similarity(self) -> Tensor:
@@ -95,12 +104,14 @@ class TermOptions:
     """Options of the terms, under their names in the YAML.
 
     `absent_cosine` (see `absent_term`) and `same_prompt_cosine` (see
-    `masked_in_contrast_term`) belong to the CLAP checkpoint; the others are those of
-    `similarity_term`.
+    `masked_in_contrast_term`) belong to the CLAP checkpoint; `crosscor_threshold` and
+    `binarise_level` are of `guidance_term`, the others of `similarity_term`.
     """
 
     absent_cosine: float
     same_prompt_cosine: float
+    crosscor_threshold: float
+    binarise_level: float
     absent_prompts: Sided = "one-sided"
     present_prompts: Sided = "two-sided"
     margin: float = 0.0
@@ -145,6 +156,34 @@ def _diversity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
 
 def _sparsity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
     return sparsity_term(pairs.masks)
+
+
+def _total_variation(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return total_variation_term(pairs.masks)
+
+
+def _unguided_sparsity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return sparsity_term(pairs.masks) * ~_guided(pairs, options)
+
+
+def _unguided_variation(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    return total_variation_term(pairs.masks) * ~_guided(pairs, options)
+
+
+def _guidance(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.magnitude is not None
+    return guidance_term(
+        pairs.masks[:, 0],
+        pairs.magnitude,
+        options.crosscor_threshold,
+        options.binarise_level,
+    )
+
+
+def _guided(pairs: MaskedPairs, options: TermOptions) -> Tensor:
+    assert pairs.magnitude is not None
+    threshold = options.crosscor_threshold
+    return similar_enough(pairs.masks[:, 0], pairs.magnitude, threshold)
 
 
 def _masked_in(pairs: MaskedPairs, options: TermOptions) -> Tensor:
@@ -214,6 +253,7 @@ def _masked_in_contrast(pairs: MaskedPairs, options: TermOptions) -> Tensor:
     )
 
 
+SPEECHBRAIN = "SpeechBrain's recipe"
 LMAC_ZS, LMAC = "LMAC-ZS (Paissan et al., 2024)", "L-MAC (Paissan et al., ICML 2024)"
 
 TERMS = {
@@ -239,6 +279,27 @@ TERMS = {
         f"{LMAC}, eq. 2",
         "masked-out signal classified as the input",
         needs="masked_out",
+    ),
+    "total_variation": Term(
+        _total_variation, f"{SPEECHBRAIN} of {LMAC}", "masks that are not smooth"
+    ),
+    "unguided_sparsity": Term(
+        _unguided_sparsity,
+        f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
+        "area of the masks that are not guided",
+        needs="magnitude",
+    ),
+    "unguided_total_variation": Term(
+        _unguided_variation,
+        f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
+        "masks that are neither guided nor smooth",
+        needs="magnitude",
+    ),
+    "guidance": Term(
+        _guidance,
+        f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
+        "masks unlike the loud cells, where they are similar enough already",
+        needs="magnitude",
     ),
     "mask_diversity": Term(
         _mask_diversity, "ours", "masks more alike than their prompts"

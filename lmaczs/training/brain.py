@@ -26,6 +26,7 @@ from lmaczs.decoder import Decoder
 from lmaczs.explanation import explain
 from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
+from lmaczs.objectives.guidance import LogMagnitude, log_magnitude
 from lmaczs.objectives.objective import Objective, share_prompts, use_predicted_prompt
 from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
 from lmaczs.objectives.terms import MaskedPairs
@@ -295,7 +296,13 @@ class InterpreterBrain(AveragedBrain):
         scored = torch.cat([masks, 1 - masks[:, :1]], 1) if with_rest else masks
         encoded = self._embed_masked(spectrum, scored)
         prompts = masks.shape[1]
-        power = sources = None
+        power = sources = magnitude = None
+        if "magnitude" in needs:
+            clean = front_end.stft(batch["sources"][:, 0].to(self.device))
+            both_spectra = (spectrum, clean)
+            magnitude = LogMagnitude(
+                *(log_magnitude(front_end, one, domain) for one in both_spectra)
+            )
         if "power" in needs:
             power = relative_power(cell_power(front_end, spectrum, domain))
         if "sources" in needs and known.any():
@@ -313,6 +320,7 @@ class InterpreterBrain(AveragedBrain):
             masked_out=encoded[:, -1] if with_rest else None,
             power=power,
             sources=sources,
+            magnitude=magnitude,
         )
 
     def _prompts(

@@ -10,6 +10,7 @@ from lmaczs.decoder import Decoder
 from lmaczs.frontend import Domain
 from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.digests import fingerprint
 from lmaczs.utils.errors import InputError
 
 
@@ -27,6 +28,54 @@ class PretrainedDecoder:
     domain: Domain
     width: int
     template: str
+
+
+def start_from(
+    decoder: Decoder, clap: FrozenClap, source: str | Path | None = None
+) -> Decoder:
+    """Give a new decoder the weights of a trained one, if there is a source.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        New, for `clap`; changed in place.
+    clap : FrozenClap
+        The model that it is to explain.
+    source : str or Path, optional
+        A folder that ``lmaczs export`` wrote, or a Hub id.
+
+    Returns
+    -------
+    Decoder
+        The same `decoder`.
+
+    Raises
+    ------
+    InputError
+        If the trained decoder explains another CLAP or is of another kind.
+    """
+    if source is None:
+        return decoder
+    start = load_pretrained_decoder(source)
+    if fingerprint(start.clap) != fingerprint(clap):
+        raise InputError(
+            f"--decoder_source={source} explains another CLAP than clap_source is: "
+            "give a decoder of the same one"
+        )
+    found, wanted = (_kind(one) for one in (start.decoder, decoder))
+    if found != wanted:
+        raise InputError(
+            f"--decoder_source={source} is a {found}, but the YAML makes a {wanted}: "
+            "give its values of decoder, domain and width"
+        )
+    decoder.load_state_dict(start.decoder.state_dict())
+    return decoder
+
+
+def _kind(decoder: Decoder) -> str:
+    """Class, domain and size of a decoder, in words."""
+    size = sum(weight.numel() for weight in decoder.parameters())
+    return f"{type(decoder).__name__} in the {decoder.domain} domain of {size} weights"
 
 
 def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecoder:

@@ -64,7 +64,13 @@ LMAC = (
     "trained with the terms of\nL-MAC (arXiv 2403.13086) on class prompts; the "
     "decoder's layers are those of lmaczs"
 )
-METHODS = {"lmaczs": LMAC_ZS_PLUS, "lmaczs_paper": LMAC_ZS, "lmac": LMAC}
+LMAC_FINETUNED = f"{LMAC},\nin its fine-tuning stage (SpeechBrain's recipe of L-MAC)"
+METHODS = {
+    "lmaczs": LMAC_ZS_PLUS,
+    "lmaczs_paper": LMAC_ZS,
+    "lmac": LMAC,
+    "lmac_finetuning": LMAC_FINETUNED,
+}
 COPIED_CLAP = (
     "`clap/` is a copy of that CLAP model and keeps its licence (see `clap/README.md` "
     "where there is one)."

@@ -32,7 +32,7 @@ PLACES = {"output_folder", "save_folder", "clap_folder", "tower_folder"}
 DIGESTED = {
     *("data_folder", "manifest", "unlabelled_folder", "class_names", "wordnet_folder"),
     *("archive_url", "archive_sha256", "archive_clips"),
-    *("clap_source", "source", "text_tower", "teacher"),
+    *("clap_source", "source", "decoder_source", "text_tower", "teacher"),
     *("tagger_model", "tagger_class_map"),
 }
 WITHOUT_EFFECT = {

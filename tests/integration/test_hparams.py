@@ -31,6 +31,7 @@ PAPERS = {
     *("opt_class", "lr_decay_epochs", "ema_decay"),
     *("checkpoint_metric", "checkpoint_mode"),
 }
+LMAC = ("esc50_lmac",)
 
 
 def nodes(tree: Any) -> Iterator[tuple[str, str, Any]]:
@@ -92,9 +93,9 @@ def test_keys_that_decoder_yamls_share_have_one_value(names: tuple[str, ...]) ->
     assert {"mixing", "augment", "build_datasets", "read_splits"} <= everywhere
 
 
-def test_paper_yamls_differ_in_what_the_paper_has_otherwise() -> None:
+def test_yamls_of_papers_differ_in_what_papers_have_otherwise() -> None:
     """In everything else a value is that of ours; all that is listed does differ."""
-    names = (*DECODERS, *PAPER)
+    names = (*DECODERS, *PAPER, *LMAC)
     trees = {name: load(ROOT / f"hparams/{name}.yaml") for name in names}
     differing = differing_keys(trees)
     assert differing <= OWN | PAPERS
@@ -103,7 +104,7 @@ def test_paper_yamls_differ_in_what_the_paper_has_otherwise() -> None:
 
 def test_decoder_yamls_give_all_that_data_are_made_of() -> None:
     """What one of them passes to `build_datasets`, the others pass by the same keys."""
-    for name in (*DECODERS, *PAPER):
+    for name in (*DECODERS, *PAPER, *LMAC):
         block = load(ROOT / f"hparams/{name}.yaml")["build_datasets"]
         for key, value in block.items():
             wanted = "clap.front_end" if key == "front_end" else key

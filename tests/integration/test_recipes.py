@@ -28,6 +28,7 @@ from lmaczs.data.esc50 import ESC10
 from lmaczs.objectives.objective import OBJECTIVES
 from lmaczs.training.brain import InterpreterBrain
 from lmaczs.training.export import ExportError, export_run
+from lmaczs.training.run_identity import OtherRunError
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "sea waves", "siren"]
@@ -326,6 +327,34 @@ def test_lmac(
     assert set(run.test) == terms | METRICS | {"MM_absent"}
     log = (run.folder / "train_log.txt").read_text()
     assert all(f"train {name}: " in log for name in terms)
+
+
+@pytest.mark.slow
+def test_lmac_as_published(
+    train: Callable[[list[str]], Run], options: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """The second stage starts from what the first one exported, with other terms."""
+    flags = {"recipe": "esc50_lmac", "train_folds": "[1]"}
+    first = train(options(tmp_path / "first", **flags))
+    assert type(first.brain.optimizer) is torch.optim.Adam
+    assert first.brain.objective.weights == {
+        **{"masked_in": 4.0, "masked_out": 0.2, "sparsity": 6.4}
+    }
+    exported = export_run(first.folder, tmp_path / "exported")
+    stage = {"objective": "lmac_finetuning", "decoder_source": exported}
+    flags = {**flags, "batch_size": 4, "crosscor_threshold": 0.0}
+    line = options(tmp_path / "second", **flags, **stage)
+    second = train(line)
+    saved = torch.load(exported / "decoder.ckpt", weights_only=True)
+    assert same(saved, second.initial)
+    assert not same(saved, weights(second.checkpoint(1)))
+    assert second.test["guidance"] > 0 == second.test["unguided_sparsity"]
+    run = json.loads((second.folder / "run.json").read_text())
+    assert len(run["starting decoder"]) == 8
+    card = (export_run(second.folder, tmp_path / "again") / "README.md").read_text()
+    assert "fine-tuning stage" in card
+    with pytest.raises(OtherRunError, match="starting decoder .*, now unset"):
+        train(options(tmp_path / "second", **flags, objective="lmac_finetuning"))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lmaczs.objectives.guidance import LogMagnitude
 from lmaczs.objectives.source_power import SourcePower, relative_power
 from lmaczs.objectives.terms import MaskedPairs
 
@@ -41,12 +42,14 @@ def pairs(draw: Callable[..., Tensor], unit: Callable[..., Tensor]) -> MaskedPai
     present[:, 0] = True
     cells = BATCH, PROMPTS, FREQ, TIME
     sources = (draw(*cells, seed=seed).square() / 1000 for seed in (8, 7))
+    clean, added = (draw(BATCH, FREQ, TIME, seed=seed).abs() for seed in (10, 11))
     return MaskedPairs(
         text=unit(BATCH, PROMPTS, DIM, seed=1),
         present=present,
         masks=draw(*cells, seed=2).sigmoid(),
         power=relative_power(draw(BATCH, FREQ, TIME, seed=9).square()),
         sources=SourcePower(*sources),
+        magnitude=LogMagnitude(clip=(clean + added).log1p(), clean=clean.log1p()),
         embedding=unit(BATCH, DIM, seed=3),
         masked_in=unit(BATCH, PROMPTS, DIM, seed=4),
         masked_out=unit(BATCH, DIM, seed=5),

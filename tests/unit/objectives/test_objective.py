@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.objectives.extensions import masked_out_similarity_term
+from lmaczs.objectives.guidance import LogMagnitude
 from lmaczs.objectives.objective import (
     OBJECTIVES,
     Objective,
@@ -27,11 +28,21 @@ from lmaczs.objectives.paper import (
 from lmaczs.objectives.source_power import SourcePower
 from lmaczs.objectives.terms import MaskedPairs
 
-OPTIONS = {"absent_cosine": 0.3, "same_prompt_cosine": 0.8}
+OPTIONS = {
+    **{"absent_cosine": 0.3, "same_prompt_cosine": 0.8},
+    **{"crosscor_threshold": 0.6, "binarise_level": 0.35},
+}
 WEIGHTS = {
     "lmaczs": {name: 0.1 * place for place, name in enumerate(OBJECTIVES["lmaczs"], 1)},
     "lmaczs_paper": {"all_pairs_similarity": 1.0, "sparsity": 0.3, "diversity": 0.1},
-    "lmac": {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.4},
+    "lmac": {
+        **{"masked_in": 4.0, "masked_out": 0.2},
+        **{"sparsity": 6.4, "total_variation": 0.5},
+    },
+    "lmac_finetuning": {
+        **{"masked_in": 4.0, "masked_out": 0.2, "guidance": 4.0},
+        **{"unguided_sparsity": 6.4, "unguided_total_variation": 0.5},
+    },
 }
 
 
@@ -42,11 +53,12 @@ def make(name: str, **changes: Any) -> Objective:
 
 def twice(pairs: MaskedPairs) -> MaskedPairs:
     """The batch, and every clip of it once more."""
-    whole = {"classes", "logit_scale", "sources"}
+    whole = {"classes", "logit_scale", "sources", "magnitude"}
     names = [f.name for f in fields(MaskedPairs) if f.name not in whole]
     doubled = {name: torch.cat([getattr(pairs, name)] * 2) for name in names}
     sources = SourcePower(*(torch.cat([one] * 2) for one in pairs.sources))
-    return replace(pairs, sources=sources, **doubled)
+    magnitude = LogMagnitude(*(torch.cat([one] * 2) for one in pairs.magnitude))
+    return replace(pairs, sources=sources, magnitude=magnitude, **doubled)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -87,7 +99,23 @@ def test_lmac_explains_the_class_that_is_predicted(pairs: MaskedPairs) -> None:
     torch.testing.assert_close(terms["masked_in"], expected)
     expected = masked_out_term(outside, target).mean()
     torch.testing.assert_close(terms["masked_out"], expected)
-    assert [name for name in OBJECTIVES if make(name).explains_prediction] == ["lmac"]
+    explaining = [name for name in OBJECTIVES if make(name).explains_prediction]
+    assert explaining == ["lmac", "lmac_finetuning"]
+
+
+def test_guided_clips_pay_for_guidance_and_the_others_for_area(
+    pairs: MaskedPairs,
+) -> None:
+    """In the fine-tuning of L-MAC; by a threshold out of reach it is L-MAC."""
+    weights, changes = WEIGHTS["lmac_finetuning"], {"crosscor_threshold": 1.1}
+    plain, unguided = make("lmac")(pairs), make("lmac_finetuning", **changes)(pairs)
+    assert unguided["guidance"] == 0
+    torch.testing.assert_close(unguided["loss"], plain["loss"])
+    every = make("lmac_finetuning", crosscor_threshold=0.0)(pairs)
+    assert every["unguided_sparsity"] == every["unguided_total_variation"] == 0
+    expected = sum(w * every[k] for k, w in weights.items() if "unguided" not in k)
+    torch.testing.assert_close(every["loss"], expected)
+    assert make("lmac_finetuning").needs == {"masked_out", "magnitude"}
 
 
 def test_paper_objective_is_eq_6_by_the_number_of_pairs(
@@ -187,8 +215,9 @@ def test_unknown_sources_cost_nothing(pairs: MaskedPairs) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_one_weight_is_replaced_by_itself(name: str) -> None:
     """A weight beside the named blocks changes that of the chosen objective alone."""
-    objective = make(name, loss_weights={**WEIGHTS, "sparsity": 3})
-    assert objective.weights == {**WEIGHTS[name], "sparsity": 3}
+    one = next(term for term in WEIGHTS[name] if "sparsity" in term)
+    objective = make(name, loss_weights={**WEIGHTS, one: 3})
+    assert objective.weights == {**WEIGHTS[name], one: 3}
     alone = make(name, loss_weights=WEIGHTS[name])
     assert alone.weights == WEIGHTS[name]
 

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from lmaczs.objectives.guidance import LogMagnitude
 from lmaczs.objectives.objective import OBJECTIVES
 from lmaczs.objectives.paper import ObjectiveError
 from lmaczs.objectives.source_power import SourcePower
 from lmaczs.objectives.terms import TERMS, MaskedPairs, TermOptions
 
-OPTIONS = TermOptions(absent_cosine=0.3, same_prompt_cosine=0.8)
-OPTIONAL = {"masked_out", "power", "sources"}
+COSINES = {"absent_cosine": 0.3, "same_prompt_cosine": 0.8}
+OPTIONS = TermOptions(**COSINES, crosscor_threshold=0.83, binarise_level=0.35)
+OPTIONAL = {"masked_out", "power", "sources", "magnitude"}
 
 
 def without(pairs: MaskedPairs, names: set[str]) -> MaskedPairs:
@@ -63,7 +65,9 @@ def test_a_clip_pays_for_itself(pairs: MaskedPairs, name: str) -> None:
         parts = {one: getattr(pairs, one)[part] for one in (*names, "power")}
         assert pairs.sources is not None
         sources = SourcePower(*(one[part] for one in pairs.sources))
-        alone = replace(pairs, sources=sources, **parts)
+        assert pairs.magnitude is not None
+        magnitude = LogMagnitude(*(one[part] for one in pairs.magnitude))
+        alone = replace(pairs, sources=sources, magnitude=magnitude, **parts)
         found = TERMS[name].function(alone, OPTIONS)
         torch.testing.assert_close(found, whole[part])
 
@@ -111,4 +115,4 @@ def test_similarities_and_logits_are_loops(pairs: MaskedPairs) -> None:
 def test_options_that_no_term_knows_are_refused(wrong: dict[str, Any]) -> None:
     """At once, before any batch; the option is named."""
     with pytest.raises(ObjectiveError, match=next(iter(wrong))):
-        TermOptions(absent_cosine=0.3, same_prompt_cosine=0.8, **wrong)
+        replace(OPTIONS, **wrong)

@@ -53,8 +53,17 @@ LMACZS = {
     "masked_in_contrast": 0.3,
 }
 PAPER = {"all_pairs_similarity": 1.0, "sparsity": 0.3, "diversity": 0.1}
-LMAC = {"masked_in": 1.0, "masked_out": 0.2, "sparsity": 0.5}
-COSINES = TermOptions(absent_cosine=0.3, same_prompt_cosine=0.8)
+LMAC = {"masked_in": 4.0, "masked_out": 0.2, "sparsity": 6.4}
+FINETUNING = {
+    **{"masked_in": 4.0, "masked_out": 0.2, "guidance": 4.0},
+    **{"unguided_sparsity": 6.4, "unguided_total_variation": 1.0},
+}
+COSINES = TermOptions(
+    absent_cosine=0.3,
+    same_prompt_cosine=0.8,
+    crosscor_threshold=0.6,
+    binarise_level=0.35,
+)
 TRAIN, VALID, TEST = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
 
 MakeBrain = Callable[..., InterpreterBrain]
@@ -332,12 +341,28 @@ def test_lmac_explains_the_predicted_class(make_brain: MakeBrain) -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
+def test_guidance_is_by_the_clip_without_what_was_added(
+    make_brain: MakeBrain, domain: Domain
+) -> None:
+    """The first source's magnitude on the grid of the masks, and the mixture's."""
+    brain = make_brain(Objective("lmac_finetuning", FINETUNING, COSINES), domain)
+    batch = batch_of(2)
+    batch["wav"][1] += 0.1 * torch.randn(SIZE, generator=torch.Generator())
+    pairs = brain.compute_forward(batch, TRAIN)
+    clip, clean = pairs.magnitude
+    assert clip.shape == clean.shape == pairs.masks[:, 0].shape
+    assert_close(clip[0], clean[0])
+    assert (clip[1] - clean[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     "objective",
     [
         Objective("lmaczs", LMACZS, COSINES),
         Objective("lmaczs_paper", PAPER, COSINES),
         Objective("lmac", LMAC, COSINES),
+        Objective("lmac_finetuning", FINETUNING, COSINES),
     ],
 )
 def test_gradient_reaches_the_decoder_alone(

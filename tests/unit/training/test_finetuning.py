@@ -10,7 +10,10 @@ import torch
 import yaml
 
 from lmaczs import default_source
-from lmaczs.training.finetuning import load_pretrained_decoder
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.training.finetuning import load_pretrained_decoder, start_from
+from lmaczs.utils.errors import InputError
 
 
 def test_the_embedded_default() -> None:
@@ -41,3 +44,25 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "decoder/hyperparams.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"--source=.*has no width.*lmaczs export"):
         load_pretrained_decoder(tmp_path / "decoder")
+
+
+def test_a_new_decoder_starts_from_a_trained_one(tiny_clap: FrozenClap) -> None:
+    """It gets the weights; without a source it keeps its own."""
+    start = load_pretrained_decoder()
+    new = MaskDecoder(start.clap)
+    before = {name: value.clone() for name, value in new.state_dict().items()}
+    assert start_from(new, start.clap) is new
+    assert all(torch.equal(before[k], v) for k, v in new.state_dict().items())
+    assert start_from(new, start.clap, default_source()) is new
+    trained = start.decoder.state_dict()
+    assert all(torch.equal(trained[k], v) for k, v in new.state_dict().items())
+
+
+def test_a_start_that_does_not_fit(tiny_clap: FrozenClap) -> None:
+    """Another CLAP's, or another width: a sentence that names the option."""
+    source = default_source()
+    with pytest.raises(InputError, match="decoder_source=.* explains another CLAP"):
+        start_from(MaskDecoder(tiny_clap), tiny_clap, source)
+    clap = load_pretrained_decoder().clap
+    with pytest.raises(InputError, match="stft domain of .*, but the YAML makes"):
+        start_from(MaskDecoder(clap, width=16), clap, source)
