@@ -1,12 +1,13 @@
-"""Write the manifest of a published data set.
+"""Write the manifest of a published data set, or of a folder with subfolders by label.
 
     python recipes/make_manifest.py SET FOLDER OUT.csv
     python recipes/make_manifest.py fsd50k FOLDER OUT.csv [--descriptions]
 
 SET is one of `lmaczs.data.build.DATASETS`, which says what FOLDER has to hold: esc50,
-urbansound8k, clotho, audiocaps, macs or fsd50k. Paths in the manifest are
-absolute; recipes/train.py (hparams/captions.yaml) and recipes/train_clap.py take it as
---manifest=OUT.csv.
+urbansound8k, clotho, audiocaps, macs, fsd50k, or folder (a subfolder of recordings for
+each label, no splits). Paths in the manifest are absolute; recipes/train.py
+(hparams/captions.yaml, hparams/finetune.yaml), recipes/train_clap.py and
+recipes/evaluate.py take it as --manifest=OUT.csv.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def main(argv: list[str]) -> Path:
     table = read_rows(options.folder, None, options.set, **more)
     with atomic_write(options.out) as part:
         table.to_csv(part, index=False)
-    splits = ", ".join(f"{n} {s}" for s, n in table.split.value_counts().items())
+    splits = ", ".join(
+        f"{n} {s or 'without split'}" for s, n in table.split.value_counts().items()
+    )
     clips = table.path.nunique()
     print(f"{options.out}: {len(table)} rows of {clips} recordings ({splits})")
     return options.out

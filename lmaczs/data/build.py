@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from lmaczs.data import caption_sets, esc50, urbansound8k
+from lmaczs.data import caption_sets, class_folders, esc50, urbansound8k
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
-from lmaczs.data.manifest import clip_splits, manifest_splits, read_manifest
+from lmaczs.data.lists import require_audio
+from lmaczs.data.manifest import (
+    CLIP,
+    clip_splits,
+    manifest_splits,
+    read_manifest,
+)
 from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.shards.dataset import ShardDataset, ShardReader
 from lmaczs.data.shards.reader import in_shards, is_shards, read_shards
@@ -22,18 +29,23 @@ from lmaczs.data.splits import Splits
 from lmaczs.frontend import FrontEnd
 from lmaczs.utils.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set: its reader, its folder's layout, where it is published.
+    """A kind of data set: its reader, its folder's layout, where it is published.
 
     `read` takes the folder and the set's own options. It returns the rows of a
-    manifest: id, path (absolute), text or label, split, and the set's other columns.
+    manifest: id, path (absolute), text or label, split (empty where there is none), and
+    the set's other columns. `labels` are all that the set defines, where the labels of
+    a part of it are not all.
     """
 
     read: Callable[..., pd.DataFrame]
     holds: str
     source: str
+    labels: tuple[str, ...] = ()
 
 
 DATASETS: dict[str, DataSet] = {
@@ -42,6 +54,12 @@ DATASETS: dict[str, DataSet] = {
         urbansound8k.urbansound8k_rows,
         "audio/fold1/ to fold10/ and metadata/UrbanSound8K.csv",
         urbansound8k.PAGE,
+        urbansound8k.URBANSOUND8K_LABELS,
+    ),
+    "folder": DataSet(
+        class_folders.read_class_folders,
+        "a subfolder for each label, with its recordings",
+        "your own recordings",
     ),
     "clotho": DataSet(
         caption_sets.read_clotho,
@@ -88,7 +106,8 @@ def read_rows(
     Returns
     -------
     DataFrame
-        id, path (absolute), label, text, split; start and stop where clips are cut.
+        id, path (absolute), label, text, split (empty where the set has none); start
+        and stop where clips are cut.
 
     Raises
     ------
@@ -134,18 +153,100 @@ def read_splits(
     return clip_splits(rows, valid_share, test_share)
 
 
-def labelled_test_clips(**source: Any) -> tuple[pd.DataFrame, list[str]]:
-    """Labelled clips of the split test (id, path, label) and all labels, sorted.
+def labelled_test_clips(
+    data_folder: str | Path | None = None,
+    manifest: str | Path | None = None,
+    dataset: str = "esc50",
+    urbansound8k_folder: str | Path | None = None,
+    **options: Any,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Labelled clips to test on, and the labels to choose among.
 
-    `source` is what `read_rows` takes.
+    Parameters
+    ----------
+    data_folder : str or Path, optional
+        Folder of the data set.
+    manifest : str or Path, optional
+        A CSV instead of a data set, see `lmaczs.data.manifest`.
+    dataset : str
+        A key of `DATASETS`.
+    urbansound8k_folder : str or Path, optional
+        The same as `data_folder` with `dataset` urbansound8k.
+    **options : Any
+        As of `read_rows`. Folds that are not tested on need not be there.
+
+    Returns
+    -------
+    clips : DataFrame
+        id, path, label; of the split test, or all clips where there are no splits.
+    labels : list of str
+        All that the set defines, or that its clips of any split have; sorted.
+
+    Raises
+    ------
+    InputError
+        If there is no labelled clip to test on, or one label alone.
     """
-    rows = read_rows(**source)
-    rows = rows[rows.label != ""]
+    places = (data_folder, urbansound8k_folder, manifest)
+    if sum(place is not None for place in places) != 1:
+        raise InputError(
+            "give the clips by one of --data_folder=FOLDER, "
+            "--urbansound8k_folder=FOLDER and --manifest=FILE.csv"
+        )
+    if manifest is not None:
+        rows = read_manifest(manifest, open_recordings=True, for_test=True)
+        return _tested(rows, manifest)
+    if urbansound8k_folder is not None:
+        data_folder, dataset = urbansound8k_folder, "urbansound8k"
+    one = DATASETS.get(dataset)
+    if one and "test_only" in inspect.signature(one.read).parameters:
+        options = {**_as_folds(options), "test_only": True}
+    rows = read_rows(data_folder, None, dataset, **options)
+    return _tested(rows, data_folder, one.labels if one else ())
+
+
+def _as_folds(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with lists of folds, of which none is both trained and tested on."""
+    names = ("train_folds", "valid_folds", "test_folds")
+    folds = {name: options.get(name) for name in names}
+    folds = {k: [v] if isinstance(v, int) else v for k, v in folds.items()}
+    tested = set(folds["test_folds"] or ())
+    for name in names[:2]:
+        if both := sorted(tested.intersection(folds[name] or ())):
+            raise InputError(f"fold {both[0]} is in --{name} and in --test_folds")
+    return {**options, **folds}
+
+
+def _tested(
+    rows: pd.DataFrame, place: str | Path | None, labels: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
+    """Clips of the split test, or all where there are no splits, and all labels."""
+    clip = [name for name in (*CLIP, "label") if name in rows]
+    rows = rows[rows.label != ""].drop_duplicates(clip)  # a row a caption
+    if rows.empty:
+        raise InputError(
+            f"{place} has no labels: clips are scored by their label, so give a "
+            "manifest with a column label, or --dataset=folder with a subfolder a label"
+        )
+    labels = sorted({*labels, *rows.label})
+    if len(labels) < 2:
+        raise InputError(
+            f"{place} has clips of {labels[0]!r} alone: the model chooses among "
+            "labels, so add clips of another one"
+        )
+    if (rows.split == "").all():
+        logger.info(
+            "%s has no splits: all of its %d clips are tested on", place, len(rows)
+        )
+        rows = rows.assign(split="test")
     clips = rows[rows.split == "test"]
     if clips.empty:
-        place = source.get("manifest") or source.get("data_folder")
-        raise InputError(f"{place} has no labelled clip of split test")
-    return clips, sorted(rows.label.unique())
+        raise InputError(
+            f"{place} has no labelled clip of split test: set the column split of some "
+            f"of its {len(rows)} clips to test, or leave it out to test on all"
+        )
+    require_audio(clips.path)
+    return clips, labels
 
 
 def build_datasets(

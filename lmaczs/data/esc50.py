@@ -10,12 +10,13 @@ from typing import Literal
 import pandas as pd
 
 from lmaczs.data.lists import MissingDataError, read_list, require_files
-from lmaczs.data.splits import split_by_fold
+from lmaczs.data.splits import split_by_fold, split_for_test
 from lmaczs.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 PAGE = "https://github.com/karolpiczak/ESC-50"
+FIX = f"unpack ESC-50 again ({PAGE})"
 ESC10 = (
     "dog",
     "rooster",
@@ -51,17 +52,21 @@ def read_esc50(data_folder: str | Path) -> pd.DataFrame:
     recording (from which the clip was cut). Missing files raise `MissingDataError`,
     another list `InputError`.
     """
+    return require_files(_listed(data_folder), FIX)
+
+
+def _listed(data_folder: str | Path) -> pd.DataFrame:
+    """As `read_esc50`, whether the recordings are there or not."""
     folder = Path(data_folder)
     meta = folder / "meta" / "esc50.csv"
-    fix = f"unpack ESC-50 again ({PAGE})"
     if not meta.is_file():
         raise MissingDataError(
             f"{folder} is not ESC-50 as released: meta/esc50.csv is missing "
             "(--data_folder is the folder that holds audio/ and meta/)"
         )
     columns = ["filename", "fold", "category", "esc10", "src_file"]
-    listed = read_list(meta, columns, fix)
-    table = pd.DataFrame(
+    listed = read_list(meta, columns, FIX)
+    return pd.DataFrame(
         {
             "id": listed.filename.str.removesuffix(".wav"),
             "path": [str((folder / "audio" / f).resolve()) for f in listed.filename],
@@ -71,7 +76,6 @@ def read_esc50(data_folder: str | Path) -> pd.DataFrame:
             "recording": listed.src_file,
         }
     )
-    return require_files(table, fix)
 
 
 def split_for_development(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,29 +113,43 @@ def esc50_rows(
     split: Literal["auto", "folds", "development"] = "auto",
     train_folds: Sequence[int] = (1, 2, 3),
     valid_folds: Sequence[int] = (4,),
-    test_folds: Sequence[int] = (5,),
+    test_folds: Sequence[int] | None = None,
     leave_out: Sequence[str] = (),
+    test_only: bool = False,
 ) -> pd.DataFrame:
     """Rows of ESC-50's clips, as `read_esc50`, with split and split_by.
 
-    ``split="folds"`` splits by the folds given, ``"development"`` by
-    `split_for_development`, ``"auto"`` by folds unless one of them holds no clip; the
-    choice is logged and returned as split_by. `leave_out` names labels whose clips are
-    left out of every split. An unknown split or label raises `InputError`.
+    ``split="folds"`` splits by the folds given (test: 5, unless given),
+    ``"development"`` by `split_for_development`, ``"auto"`` by folds unless one of them
+    holds no clip; the choice is logged and returned as split_by. `leave_out` names
+    labels whose clips are left out of every split. An unknown split or label raises
+    `InputError`.
+
+    With `test_only` the recordings of the split test alone have to be there, and folds
+    of the other splits do not count: ``"auto"`` is by folds where `test_folds` are
+    given, or where there are no other clips; split is empty outside of test folds.
     """
-    table = read_esc50(data_folder)
-    chosen = (train_folds, valid_folds, test_folds)
+    table = _listed(data_folder)
+    tested = (5,) if test_folds is None else test_folds
+    chosen = (train_folds, valid_folds, tested)
+    by_test_folds = test_only and (
+        test_folds is not None or set(table.fold) <= set(tested)
+    )
     if split == "auto":
         empty = sorted({fold for folds in chosen for fold in folds} - set(table.fold))
-        split = "development" if empty else "folds"
+        split = "development" if empty and not by_test_folds else "folds"
         why = f"fold {empty[0]} holds no clip" if empty else "every fold holds clips"
+        why = "the test folds are given" if by_test_folds else why
         logger.info("ESC-50 is split by %r: %s", split, why)
-    if split == "folds":
+    if split == "folds" and test_only:
+        table = split_for_test(table, tested, data_folder)
+    elif split == "folds":
         table = split_by_fold(table, *chosen)
     elif split == "development":
         table = split_for_development(table)
     else:
         raise InputError(f"split is {split!r}, not auto, folds or development")
+    require_files(table[table.split == "test"] if test_only else table, FIX)
     if unknown := sorted(set(leave_out) - set(table.label)):
         raise InputError(f"leave_out names {unknown}, which no clip of ESC-50 has")
     return table[~table.label.isin(leave_out)].assign(split_by=split)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import soundfile
 
 from lmaczs.utils.errors import InputError, LmaczsError
 
@@ -48,10 +49,34 @@ def require_files(table: pd.DataFrame, fix: str) -> pd.DataFrame:
     return table
 
 
-def recordings_in(folder: str | Path) -> list[Path]:
-    """All recordings below a folder, sorted by name; at least one."""
+def seconds_of(path: str | Path) -> float | None:
+    """Length of a recording as its header states it, None where it is no audio."""
+    try:
+        return soundfile.info(path).duration
+    except (soundfile.LibsndfileError, TypeError):
+        return None
+
+
+def require_audio(paths: Iterable[str]) -> None:
+    """Raise `InputError` for recordings whose header is not that of audio."""
+    paths = list(dict.fromkeys(paths))
+    broken = [path for path in paths if seconds_of(path) is None]
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(paths)} recordings are no audio that can be read "
+            f"here, the first is {broken[0]}: convert them to WAV or FLAC"
+        )
+
+
+def recordings_in(folder: str | Path, at_least: int = 1) -> list[Path]:
+    """All recordings below a folder, sorted by name.
+
+    Fewer than `at_least`, or no such folder, raise `MissingDataError`.
+    """
+    if not Path(folder).is_dir():
+        raise MissingDataError(f"{folder} is no folder")
     found = Path(folder).rglob("*")
     paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
-    if not paths:
+    if len(paths) < at_least:
         raise MissingDataError(f"{folder} holds no recording ({', '.join(SUFFIXES)})")
     return paths

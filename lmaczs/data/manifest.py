@@ -24,10 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 
 from lmaczs.data.clip_texts import ClipText
-from lmaczs.data.lists import MissingDataError
+from lmaczs.data.lists import MissingDataError, seconds_of
 from lmaczs.data.splits import SPLITS, Splits, fill_splits
 from lmaczs.utils.errors import InputError
 
@@ -52,7 +51,9 @@ class ManifestError(InputError):
         super().__init__("\n  ".join([f"{manifest} has {count}:", *shown]))
 
 
-def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.DataFrame:
+def read_manifest(
+    manifest: str | Path, open_recordings: bool = False, for_test: bool = False
+) -> pd.DataFrame:
     """Read a manifest and check every row of it.
 
     Parameters
@@ -62,13 +63,16 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
     open_recordings : bool
         Whether to read the header of every recording, too: it must be audio, and no
         clip may begin after its end.
+    for_test : bool
+        Whether clips are only tested on, by their labels: a label stays beside a text,
+        and split is empty, not train, where the manifest has none.
 
     Returns
     -------
     DataFrame
         id, path (absolute), text, label, split, start, stop (seconds; NaN where the
         clip is not cut), then further columns. One of text and label is empty in each
-        row.
+        row, unless `for_test`.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def read_manifest(manifest: str | Path, open_recordings: bool = False) -> pd.Dat
     if mistakes:
         ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
         raise ManifestError(path, ordered)
-    return _as_table([row for _, row in rows])
+    return _as_table([row for _, row in rows], for_test)
 
 
 def _read_rows(path: Path) -> Rows:
@@ -178,7 +182,7 @@ def _unreadable(rows: Rows) -> Iterator[tuple[int, str]]:
     """Recordings that are no audio, and clips that begin after their end."""
     # a missing one is already a mistake of the row
     paths = {row["path"] for _, row in rows if Path(row["path"]).is_file()}
-    seconds = {path: _length(path) for path in paths}
+    seconds = {path: seconds_of(path) for path in paths}
     for line, row in rows:
         length = seconds.get(row["path"], math.inf)
         if length is None:
@@ -189,14 +193,6 @@ def _unreadable(rows: Rows) -> Iterator[tuple[int, str]]:
             yield line, f"{text} ({length:g} s)"
 
 
-def _length(path: str) -> float | None:
-    """Length of a recording as its header states it, None where it is no audio."""
-    try:
-        return soundfile.info(path).duration
-    except (soundfile.LibsndfileError, TypeError):
-        return None
-
-
 def _seconds(text: str | None) -> float:
     """A time in seconds, NaN where there is none or it is no number."""
     try:
@@ -205,14 +201,15 @@ def _seconds(text: str | None) -> float:
         return math.nan
 
 
-def _as_table(rows: list[dict[str, str]]) -> pd.DataFrame:
+def _as_table(rows: list[dict[str, str]], for_test: bool) -> pd.DataFrame:
     """Rows without a mistake, typed."""
     table = pd.DataFrame(rows).fillna("")
     further = [name for name in table if name not in OWN]
     table = table.reindex(columns=[*OWN, *further], fill_value="")
     table["id"] = _filled_ids(table)
-    table["split"] = table.split.replace("", "train")
-    table["label"] = table.label.where(table.text == "", "")
+    if not for_test:
+        table["split"] = table.split.replace("", "train")
+        table["label"] = table.label.where(table.text == "", "")
     for name in ("start", "stop"):
         table[name] = list(map(_seconds, table[name]))
     return table

@@ -66,6 +66,24 @@ def split_by_fold(
     return table.assign(split=split).dropna(subset=["split"]).reset_index(drop=True)
 
 
+def split_for_test(
+    table: pd.DataFrame, folds: Sequence[int], place: str | Path
+) -> pd.DataFrame:
+    """Add a column split by the column fold: test, or empty outside of these folds.
+
+    A fold without a clip raises `InputError`; `place` names the set there.
+    """
+    there = sorted(set(table.fold))
+    empty = sorted(set(folds) - set(there))
+    if empty or not folds:
+        lack = f"fold {empty[0]} holds no clip" if empty else "test_folds names no fold"
+        raise InputError(
+            f"{lack} in {place}: choose among folds {', '.join(map(str, there))}, e.g. "
+            f"--test_folds=[{there[-1]}]"
+        )
+    return table.assign(split=["test" if f in folds else "" for f in table.fold])
+
+
 def fill_splits(
     clips: pd.DataFrame, valid_share: float = 0.2, test_share: float = 0.2
 ) -> pd.DataFrame:
@@ -74,10 +92,15 @@ def fill_splits(
     A recording is a file, or a value of the column ``recording`` where there is one.
     The shares are fractions of the training recordings, at least one; test is taken
     first. The choice depends on names and labels alone and is spread over the labels;
-    the only recording of a label stays in training. Too few recordings raise
-    `InputError`.
+    the only recording of a label stays in training. A clip whose split is empty is of
+    training. Too few recordings raise `InputError`.
     """
-    clips = clips.copy()
+    clips = clips.assign(split=clips.split.replace("", "train"))
+    if not (clips.split == "train").any():
+        raise InputError(
+            "no clip has the split train, so there is nothing to train on: such a set "
+            "can only be evaluated on"
+        )
     for split, share in (("test", test_share), ("valid", valid_share)):
         if (clips.split == split).any():
             continue
@@ -91,8 +114,6 @@ def fill_splits(
             taken.sum(),
             len(train),
         )
-    if not (clips.split == "train").any():
-        raise InputError("no row has the split train: there is nothing to learn from")
     return clips
 
 

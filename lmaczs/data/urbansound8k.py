@@ -9,13 +9,26 @@ from pathlib import Path
 import pandas as pd
 
 from lmaczs.data.lists import MissingDataError, read_list, require_files
-from lmaczs.data.splits import split_by_fold
+from lmaczs.data.splits import split_by_fold, split_for_test
 from lmaczs.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 METADATA = Path("metadata", "UrbanSound8K.csv")
 READ = ("slice_file_name", "fsID", "start", "end", "fold", "class")
+URBANSOUND8K_LABELS: tuple[str, ...] = (
+    "air conditioner",
+    "car horn",
+    "children playing",
+    "dog bark",
+    "drilling",
+    "engine idling",
+    "gun shot",
+    "jackhammer",
+    "siren",
+    "street music",
+)
+"""The ten labels of UrbanSound8K, in the order of its class ids."""
 PAGE = "https://urbansounddataset.weebly.com/urbansound8k.html"
 FIX = (
     f"UrbanSound8K is not downloaded for you, its page asks for a form first ({PAGE}): "
@@ -33,6 +46,11 @@ def read_urbansound8k(data_folder: str | Path) -> pd.DataFrame:
     foreground, "2": background) and classID. Missing files raise `MissingDataError`,
     another list `InputError`.
     """
+    return require_files(_listed(data_folder), FIX)
+
+
+def _listed(data_folder: str | Path) -> pd.DataFrame:
+    """As `read_urbansound8k`, whether the recordings are there or not."""
     folder = Path(data_folder)
     if not (folder / METADATA).is_file():
         raise MissingDataError(f"{folder / METADATA} is not there; {FIX}")
@@ -49,8 +67,7 @@ def read_urbansound8k(data_folder: str | Path) -> pd.DataFrame:
         "source_start": listed.start.astype(float),
         "source_end": listed.end.astype(float),
     }
-    table = pd.concat([pd.DataFrame(own), listed.drop(columns=list(READ))], axis=1)
-    return require_files(table, FIX)
+    return pd.concat([pd.DataFrame(own), listed.drop(columns=list(READ))], axis=1)
 
 
 def urbansound8k_rows(
@@ -58,13 +75,19 @@ def urbansound8k_rows(
     train_folds: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8),
     valid_folds: Sequence[int] = (9,),
     test_folds: Sequence[int] = (10,),
+    test_only: bool = False,
 ) -> pd.DataFrame:
     """Rows of UrbanSound8K's clips, split by the folds that the set defines.
 
     The folds are never reshuffled: clips of one recording are in one fold. Columns as
     `read_urbansound8k`, with split. A fold in two splits, or without a clip, raises
-    `InputError`.
+    `InputError`. With `test_only` the recordings of the test folds alone have to be
+    there, and split is empty outside of these folds.
     """
+    if test_only:
+        table = split_for_test(_listed(data_folder), test_folds, data_folder)
+        require_files(table[table.split == "test"], FIX)
+        return table
     table = read_urbansound8k(data_folder)
     chosen = (train_folds, valid_folds, test_folds)
     empty = {fold for folds in chosen for fold in folds} - set(table.fold)

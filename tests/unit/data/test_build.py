@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from lmaczs.data.build import (
     read_splits,
 )
 from lmaczs.data.prompted_dataset import Mixing
+from lmaczs.data.urbansound8k import URBANSOUND8K_LABELS
 
 RATE = 8000
 TEMPLATES = ["This is a sound of {}.", "{}"]
@@ -37,25 +40,25 @@ def write(folder: Path, header: str, *rows: str) -> Path:
 
 @pytest.fixture
 def esc50(tmp_path: Path) -> Path:
-    """ESC-50's layout with two labels in five folds; the recordings are empty."""
+    """ESC-50's layout with two labels in five folds of short recordings."""
     (tmp_path / "audio").mkdir()
     (tmp_path / "meta").mkdir()
     lines = ["filename,fold,target,category,esc10,src_file,take"]
     for fold in range(1, 6):
         for target, label in enumerate(("dog", "hand_saw")):
             name = f"{fold}-{fold}{target}-A-{target}.wav"
-            (tmp_path / "audio" / name).touch()
+            soundfile.write(tmp_path / "audio" / name, np.zeros(10), RATE)
             lines.append(f"{name},{fold},{target},{label},{not target},{fold}0,A")
     (tmp_path / "meta/esc50.csv").write_text("\n".join([*lines, ""]))
     return tmp_path
 
 
 def manifest_of(folder: Path, *rows: str) -> Path:
-    """A manifest of path, label, text and split, of empty recordings."""
+    """A manifest of path, label, text and split, of short recordings."""
     path = folder / "mine.csv"
     path.write_text("\n".join(["path,label,text,split", *rows, ""]))
     for row in rows:
-        (folder / row.split(",")[0]).touch()
+        soundfile.write(folder / row.split(",")[0], np.zeros(10), RATE)
     return path
 
 
@@ -81,10 +84,10 @@ def test_options_of_a_data_set(esc50: Path) -> None:
 
 
 def test_every_data_set_says_what_it_needs(tmp_path: Path) -> None:
-    """An empty folder is refused by each of them, and an entry names its source."""
+    """An empty folder is refused by each of them; published ones name their page."""
     for name, one in DATASETS.items():
         assert one.holds
-        assert one.source.startswith("https://")
+        assert one.source.startswith("https://") != (name == "folder")
         with pytest.raises(FileNotFoundError, match=str(tmp_path)):
             read_rows(tmp_path, dataset=name)
 
@@ -114,14 +117,147 @@ def test_test_clips_of_a_manifest(tmp_path: Path) -> None:
     assert labels == ["fox", "owl"]
 
 
-def test_test_clips_that_cannot_be(esc50: Path) -> None:
-    """One source must be given, and it must hold a labelled clip to test on."""
+def urbansound8k(folder: Path, folds: Sequence[int], classes: Sequence[str]) -> Path:
+    """UrbanSound8K's layout with a short recording a class and fold."""
+    (folder / "metadata").mkdir(parents=True)
+    lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    for fold in folds:
+        (folder / f"audio/fold{fold}").mkdir(parents=True)
+        for number, label in enumerate(classes):
+            name = f"{fold}{number}-0-0-0.wav"
+            soundfile.write(folder / f"audio/fold{fold}" / name, np.zeros(10), RATE)
+            lines.append(f"{name},{fold}{number},0,4,1,{fold},{number},{label}")
+    (folder / "metadata/UrbanSound8K.csv").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+@pytest.mark.parametrize("folds", [(1, 2), (2,)])
+def test_test_clips_of_a_part_of_urbansound8k(
+    tmp_path: Path, folds: Sequence[int]
+) -> None:
+    """Folds to train on need not be there; all labels of the set are to choose among.
+
+    Its own option and the name of the set are the same; training is refused.
+    """
+    folder = urbansound8k(tmp_path, folds, ["dog_bark", "siren"])
+    clips, labels = labelled_test_clips(urbansound8k_folder=folder, test_folds=[2])
+    assert clips.id.tolist() == ["20-0-0-0", "21-0-0-0"]
+    assert clips.label.tolist() == ["dog bark", "siren"]
+    assert labels == sorted(URBANSOUND8K_LABELS)
+    options = {"data_folder": folder, "dataset": "urbansound8k", "test_folds": 2}
+    again, names = labelled_test_clips(**options, train_folds=None, valid_folds=[])
+    assert again.equals(clips)
+    assert names == labels
+    with pytest.raises(ValueError, match="fold . holds no clip in .*--train_folds"):
+        read_splits(folder, dataset="urbansound8k")
+    with pytest.raises(ValueError, match="nothing to train on"):
+        read_splits(
+            folder,
+            dataset="urbansound8k",
+            **{"train_folds": [], "valid_folds": [], "test_folds": [2]},
+        )
+
+
+def test_a_fold_is_not_both_trained_and_tested_on(esc50: Path) -> None:
+    """Folds of the decoder's training, where they are given, are refused."""
+    for name in ("train_folds", "valid_folds"):
+        with pytest.raises(ValueError, match=f"fold 2 is in --{name} and in --test_f"):
+            labelled_test_clips(data_folder=esc50, test_folds=[2], **{name: [1, 2]})
+
+
+def test_labels_of_other_folds_are_to_choose_among(esc50: Path) -> None:
+    """Testing on one fold does not make the choice easier."""
+    for path in esc50.glob("audio/3-*-1.wav"):
+        path.unlink()
+    path = esc50 / "meta/esc50.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(x for x in lines if not x.startswith("3-31")))
+    clips, labels = labelled_test_clips(data_folder=esc50, test_folds=[3])
+    assert clips.id.tolist() == ["3-30-A-0"]
+    assert labels == ["dog", "hand saw"]
+
+
+def test_all_clips_are_tested_on_where_there_are_no_splits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a manifest and of a folder, which the log says."""
+    manifest = write(tmp_path, "path,label", "a.wav,owl", "b.wav,fox", "cc.wav,fox")
+    with caplog.at_level(logging.INFO, "lmaczs"):
+        clips, labels = labelled_test_clips(manifest=manifest)
+    assert [Path(path).name for path in clips.path] == ["a.wav", "b.wav", "cc.wav"]
+    assert labels == ["fox", "owl"]
+    for label, name in (("fox", "b.wav"), ("owl", "a.wav")):
+        (tmp_path / "sets" / label).mkdir(parents=True)
+        (tmp_path / name).rename(tmp_path / "sets" / label / name)
+    options = {"data_folder": tmp_path / "sets", "dataset": "folder"}
+    with caplog.at_level(logging.INFO, "lmaczs"):
+        clips, labels = labelled_test_clips(**options, test_folds=None)
+    assert clips.id.tolist() == ["fox/b.wav", "owl/a.wav"]
+    assert labels == ["fox", "owl"]
+    assert [message.partition(" has ")[2] for message in caplog.messages] == [
+        f"no splits: all of its {count} clips are tested on" for count in (3, 2)
+    ]
+
+
+def test_a_folder_is_a_manifest_without_splits(tmp_path: Path) -> None:
+    """Written as CSV it is split as such a manifest is, for training."""
+    for label in ("fox", "owl"):
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            path = tmp_path / label / f"{number}.wav"
+            soundfile.write(path, np.zeros(10), RATE)
+    read_rows(tmp_path, dataset="folder").to_csv(tmp_path / "rows.csv", index=False)
+    whole = read_splits(tmp_path, dataset="folder")
+    again = read_splits(manifest=tmp_path / "rows.csv")
+    assert len(whole.train) + len(whole.valid) + len(whole.test) == 10
+    for name in ("train", "valid", "test"):
+        assert getattr(whole, name).id.tolist() == getattr(again, name).id.tolist()
+    clips, _ = labelled_test_clips(manifest=tmp_path / "rows.csv")
+    assert len(clips) == 10
+
+
+def test_labels_beside_captions_count(tmp_path: Path) -> None:
+    """A row a caption is one clip to test on; captions alone have no labels."""
+    rows = ["a.wav,owl,a hoot,", "a.wav,owl,an owl,", "b.wav,fox,a cry,"]
+    clips, labels = labelled_test_clips(manifest=manifest_of(tmp_path, *rows))
+    assert clips.label.tolist() == ["owl", "fox"]
+    assert labels == ["fox", "owl"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ["b.wav,fox,,train", "c.wav,owl,,"],
+            "no labelled clip of split test: set the",
+        ),
+        (["b.wav,fox,,test", "c.wav,fox,,"], "has clips of 'fox' alone: the model cho"),
+        (["b.wav,,a fox,test"], "mine.csv has no labels: clips are scored by their l"),
+    ],
+)
+def test_clips_that_cannot_be_tested_on(
+    tmp_path: Path, rows: list[str], message: str
+) -> None:
+    """The sentence names the manifest, what it lacks, and the fix."""
+    with pytest.raises(ValueError, match=message) as refused:
+        labelled_test_clips(manifest=manifest_of(tmp_path, *rows))
+    assert str(refused.value).startswith(str(tmp_path / "mine.csv"))
+
+
+def test_test_clips_have_one_source(esc50: Path) -> None:
+    """A folder, UrbanSound8K's folder or a manifest; and no recording is broken."""
     manifest = manifest_of(esc50, "b.wav,fox,,train")
-    for given in ({}, {"data_folder": esc50, "manifest": manifest}):
-        with pytest.raises(ValueError, match="give either --data_folder"):
-            labelled_test_clips(**given)
-    with pytest.raises(ValueError, match=r"mine\.csv has no labelled clip of split"):
-        labelled_test_clips(manifest=manifest)
+    sources = {"data_folder": esc50, "urbansound8k_folder": esc50, "manifest": manifest}
+    for given in (
+        (),
+        ("data_folder", "manifest"),
+        ("data_folder", "urbansound8k_folder"),
+    ):
+        with pytest.raises(ValueError, match="give the clips by one of --data_folder"):
+            labelled_test_clips(**{name: sources[name] for name in given})
+    next(esc50.glob("audio/5-*.wav")).write_text("no audio")
+    with pytest.raises(ValueError, match="1 of 2 recordings are no audio"):
+        labelled_test_clips(data_folder=esc50)
 
 
 # --- prompts ------------------------------------------------------------------------

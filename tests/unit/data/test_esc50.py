@@ -205,6 +205,36 @@ def test_auto_takes_the_development_split_otherwise(
     assert esc50_rows(folder, "development").equals(rows)
 
 
+def test_only_clips_to_test_on_have_to_be_there(esc50: Path) -> None:
+    """By the folds that are given, though others hold no recording."""
+    labels = set(read_esc50(esc50).label)
+    for path in esc50.glob("audio/[!2]-*.wav"):
+        path.unlink()
+    rows = esc50_rows(esc50, test_folds=[2], test_only=True)
+    assert set(rows.fold[rows.split == "test"]) == {2}
+    assert set(rows.split[rows.fold != 2]) == {""}
+    assert set(rows.label) == labels
+    with pytest.raises(FileNotFoundError, match="recordings listed are not there"):
+        esc50_rows(esc50, test_only=True)
+
+
+@pytest.mark.parametrize("split", ["auto", "folds", "development"])
+def test_clips_to_test_on_are_those_of_training(esc50: Path, split: str) -> None:
+    """Without folds given, a split's test clips are those that training leaves."""
+    whole, tested = (esc50_rows(esc50, split, test_only=x) for x in (False, True))
+    ids = [rows.id[rows.split == "test"].tolist() for rows in (whole, tested)]
+    assert ids[0] == ids[1] != []
+
+
+def test_a_copy_of_the_test_fold_alone(tmp_path: Path) -> None:
+    """All of fold 5 is tested on, as of the whole set; a part of others is split."""
+    folder = write_esc50(tmp_path / "five", folds=(5,))
+    assert set(esc50_rows(folder, test_only=True).split) == {"test"}
+    folder = write_esc50(tmp_path / "four", folds=(1, 2, 3, 4))
+    rows = esc50_rows(folder, test_only=True)
+    assert rows.split.tolist() == esc50_rows(folder).split.tolist()
+
+
 def test_splits_that_do_not_exist_are_refused(esc50: Path) -> None:
     """The sentence names those there are; folds that are given are never replaced."""
     with pytest.raises(ValueError, match="'random', not auto, folds or development"):

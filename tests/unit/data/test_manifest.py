@@ -81,6 +81,18 @@ def test_two_columns_are_enough(folder: Path, column: str) -> None:
     assert table.start.dtype == table.stop.dtype == float
 
 
+def test_clips_to_test_on_keep_label_and_split_as_they_are(folder: Path) -> None:
+    """A label stays beside a text, and an empty split is not that of training."""
+    rows = ["a.wav,A dog barks.,dog,", "b.wav,,rain,test"]
+    path = write(folder, "path,text,label,split", *rows)
+    table = read_manifest(path, for_test=True)
+    assert table.label.tolist() == ["dog", "rain"]
+    assert table.split.tolist() == ["", "test"]
+    table = read_manifest(path)
+    assert table.label.tolist() == ["", "rain"]
+    assert table.split.tolist() == ["train", "test"]
+
+
 def test_text_wins_over_label(folder: Path) -> None:
     """A row with both is a caption."""
     manifest = write(folder, "path,text,label", "a.wav,A dog barks.,dog", "b.wav,,dog")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmaczs.data.splits import Splits, fill_splits, split_by_fold
+from lmaczs.data.splits import Splits, fill_splits, split_by_fold, split_for_test
 
 
 @pytest.fixture
@@ -41,6 +41,25 @@ def test_a_split_may_be_left_out(folded: pd.DataFrame) -> None:
     """No folds for it: no clips in it."""
     split = split_by_fold(folded, [1], [2], [])
     assert set(split.split) == {"train", "valid"}
+
+
+def test_folds_to_test_on(folded: pd.DataFrame) -> None:
+    """Their clips are of split test; all others stay, without a split."""
+    split = split_for_test(folded, [2, 5], "there")
+    assert split.id.tolist() == folded.id.tolist()
+    assert split.split.tolist() == ["", "test", "", "", "test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("folds", "lack"), [([2, 7], "fold 7 holds no clip"), ([], "test_folds names no")]
+)
+def test_folds_to_test_on_that_are_not_there(
+    folded: pd.DataFrame, folds: list[int], lack: str
+) -> None:
+    """The sentence names the fold, those that there are, and the option."""
+    wanted = f"^{lack}.* in there: choose among folds 1, 2, 3, 4, 5, .*--test_folds="
+    with pytest.raises(ValueError, match=wanted):
+        split_for_test(folded, folds, "there")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +144,14 @@ def test_splits_that_are_given_stay(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
+def test_clips_without_a_split_are_of_training() -> None:
+    """An empty split is that of training, as in a manifest without the column."""
+    clips = labelled({"dog": 10})
+    whole = fill_splits(clips)
+    assert fill_splits(clips.assign(split="")).split.tolist() == whole.split.tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2])
 def test_too_few_recordings(count: int) -> None:
     """Three are needed; the sentence says what to add."""
     clips = labelled({"dog": count}).assign(recording=None)
@@ -134,11 +160,11 @@ def test_too_few_recordings(count: int) -> None:
         fill_splits(clips)
 
 
-def test_nothing_to_train_on() -> None:
-    """Splits that leave no clip for training are refused."""
-    clips = labelled({"dog": 2})
-    clips["split"] = ["valid", "test"]
-    with pytest.raises(ValueError, match="no row has the split train"):
+@pytest.mark.parametrize("splits", [["valid", "test"], ["test", "test"], []])
+def test_nothing_to_train_on(splits: list[str]) -> None:
+    """Splits that leave no clip for training are refused, also where valid is empty."""
+    clips = labelled({"dog": len(splits)}).assign(split=splits)
+    with pytest.raises(ValueError, match="no clip has the split train, so there is"):
         fill_splits(clips)
 
 

@@ -18,7 +18,12 @@ from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
 from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.splits import SPLITS
-from lmaczs.data.urbansound8k import PAGE, read_urbansound8k, urbansound8k_rows
+from lmaczs.data.urbansound8k import (
+    PAGE,
+    URBANSOUND8K_LABELS,
+    read_urbansound8k,
+    urbansound8k_rows,
+)
 from lmaczs.frontend import FrontEnd
 
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"
@@ -187,6 +192,36 @@ def test_a_split_of_one_label_is_reported(
     (record,) = caplog.records
     message = record.getMessage()
     assert message.startswith("--valid_folds hold clips of 'dog bark' alone")
+
+
+def test_labels_are_the_ten_of_the_set() -> None:
+    """In the order of the class ids."""
+    assert len(set(URBANSOUND8K_LABELS)) == 10
+    names = [name.replace("_", " ") for name in CLASSES]
+    assert [URBANSOUND8K_LABELS.index(name) for name in names] == [*CLASSES.values()]
+
+
+@pytest.mark.parametrize("listed", [(1, 2), range(1, 11)])
+def test_only_test_folds_have_to_be_there(
+    tmp_path: Path, listed: Sequence[int]
+) -> None:
+    """Neither the lists nor the recordings of other folds are needed to test on one."""
+    folder = write_urbansound8k(tmp_path, folds=listed)
+    for path in folder.glob("audio/fold[!2]*/*.wav"):
+        path.unlink()
+    rows = urbansound8k_rows(folder, test_folds=[2], test_only=True)
+    assert set(rows.fold[rows.split == "test"]) == {2}
+    assert set(rows.split[rows.fold != 2]) == {""}
+    assert len(rows) == 4 * len(listed)
+    with pytest.raises(FileNotFoundError, match="4 of the 4 recordings .*fold1/"):
+        urbansound8k_rows(folder, test_folds=[1], test_only=True)
+
+
+def test_test_folds_of_a_part_of_the_set(tmp_path: Path) -> None:
+    """Fold 10, which is not there, is not replaced; the folds that are are named."""
+    folder = write_urbansound8k(tmp_path, folds=(1, 2))
+    with pytest.raises(ValueError, match=r"fold 10 holds .* among folds 1, 2, e\.g\. "):
+        urbansound8k_rows(folder, test_only=True)
 
 
 # --- the recordings -----------------------------------------------------------------
