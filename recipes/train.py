@@ -118,7 +118,7 @@ def digests(hparams: dict[str, Any]) -> dict[str, str]:
 
 def objective_of(hparams: Mapping[str, Any]) -> Objective:
     """Make the objective of a training YAML."""
-    return make_objective(**{name: hparams[name] for name in OBJECTIVE})
+    return make_objective(**{k: hparams[k] for k in OBJECTIVE if k in hparams})
 
 
 def make_brain(

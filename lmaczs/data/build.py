@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from lmaczs.data.manifest import (
 from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.shards.dataset import ShardDataset, ShardReader
 from lmaczs.data.shards.reader import in_shards, is_shards, read_shards
-from lmaczs.data.splits import Splits
+from lmaczs.data.splits import Splits, take_fraction
 from lmaczs.frontend import FrontEnd
 from lmaczs.utils.errors import InputError
 
@@ -138,19 +138,29 @@ def read_splits(
     dataset: str = "esc50",
     valid_share: float = 0.2,
     test_share: float = 0.2,
+    train_fraction: float = 1.0,
+    seed: int = 0,
     **options: Any,
 ) -> Splits:
     """Clips of a data set, a manifest or shards, in three tables with a row a clip.
 
     The options are those of `read_rows`, where `manifest` may be a pattern of shards
-    (`read_shards`), and those of `fill_splits`. Columns: id, path, label and texts.
+    (`read_shards`), those of `fill_splits`, and those of `take_fraction` for the split
+    train. Columns: id, path, label and texts.
     """
+    if data_folder is None and manifest is not None and is_shards(manifest):
+        if train_fraction != 1:
+            raise InputError(
+                "train_fraction is for clips in files: name fewer shards, or write "
+                "shards of a part of the manifest"
+            )
+        return read_shards(str(manifest))
     if data_folder is None and manifest is not None:
-        if is_shards(manifest):
-            return read_shards(str(manifest))
-        return manifest_splits(manifest, valid_share, test_share)
-    rows = read_rows(data_folder, manifest, dataset, **options)
-    return clip_splits(rows, valid_share, test_share)
+        splits = manifest_splits(manifest, valid_share, test_share)
+    else:
+        rows = read_rows(data_folder, manifest, dataset, **options)
+        splits = clip_splits(rows, valid_share, test_share)
+    return replace(splits, train=take_fraction(splits.train, train_fraction, seed))
 
 
 def labelled_test_clips(

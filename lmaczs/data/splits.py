@@ -44,6 +44,44 @@ class Splits:
         return sorted({label for table in tables for label in table.label} - {""})
 
 
+def take_fraction(clips: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Draw a fraction of the clips, spread over the labels.
+
+    For a seed, a smaller fraction is a part of every greater one.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        id and label.
+    fraction : float
+        In (0, 1]; at least one clip is drawn.
+    seed : int
+        Seed of the draw, which depends on ids and labels alone.
+
+    Returns
+    -------
+    DataFrame
+        Rows of `clips`, in their order.
+
+    Raises
+    ------
+    InputError
+        If `fraction` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(
+            f"train_fraction is {fraction}: give more than 0 and at most 1"
+        )
+    order = pd.DataFrame({"label": clips.label, "drawn": 0})
+    order["drawn"] = [zlib.crc32(f"{seed} {name}".encode()) for name in clips.id]
+    labels = order.groupby("label").drawn
+    # every label's first clip, then its next: a prefix has each label's share
+    order["place"] = (labels.rank("first") - 0.5) / labels.transform("size")
+    order = order.sort_values(["place", "drawn"], kind="stable")
+    taken = order.index[: max(1, round(fraction * len(clips)))]
+    return clips[clips.index.isin(taken)]
+
+
 def split_by_fold(
     table: pd.DataFrame,
     train_folds: Sequence[int],

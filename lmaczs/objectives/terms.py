@@ -110,8 +110,8 @@ class TermOptions:
 
     absent_cosine: float
     same_prompt_cosine: float
-    crosscor_threshold: float
-    binarise_level: float
+    crosscor_threshold: float = 0.6
+    binarise_level: float = 0.35
     absent_prompts: Sided = "one-sided"
     present_prompts: Sided = "two-sided"
     margin: float = 0.0

@@ -45,7 +45,7 @@ Of {{ chosen }}{{ folds }}:
 
 ## Training
 
-Trained with `recipes/train.py` of lmaczs {{ version }}{{ recipe }}.
+Trained with `recipes/train.py` of lmaczs {{ version }}{{ recipe }}.{{ clips }}
 Values, without paths:
 
 ```yaml
@@ -130,6 +130,7 @@ def model_card(
         metrics=_metric_table(meta, test),
         version=__version__,
         recipe=recipe,
+        clips=_which_clips(values),
         hyperparameters=yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
         licence=f"{COPIED_CLAP if clap_is_copied else HUB_CLAP}\n{DECODER_LICENCE}",
     )
@@ -167,6 +168,19 @@ def _which_folds(values: Mapping[str, Any]) -> str:
         return ""
     named = [f"{FOLDS[key]}: {', '.join(map(str, values[key]))}" for key in FOLDS]
     return f" (folds, {'; '.join(named)})"
+
+
+def _which_clips(values: Mapping[str, Any]) -> str:
+    """State which of the training clips were left out, if any were."""
+    fraction, left_out = values.get("train_fraction", 1), values.get("leave_out")
+    found = ""
+    if fraction != 1:
+        found += (
+            f"\nTrained on {fraction} of the training clips, drawn over the labels."
+        )
+    if left_out:
+        found += f"\nNo clip of these labels was trained on: {', '.join(left_out)}."
+    return found
 
 
 def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:

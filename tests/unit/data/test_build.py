@@ -311,3 +311,24 @@ def test_prompts_of_captions(tmp_path: Path, tiny_clap: FrozenClap) -> None:
 
 
 SPLIT_OF = ["train"] * 4 + ["valid"] * 2 + ["test"] * 2
+
+
+# --- a fraction of the training clips -----------------------------------------------
+
+
+def test_a_fraction_of_the_training_clips(esc50: Path) -> None:
+    """Of a set and of a manifest; validation and test stay whole."""
+    whole = read_splits(esc50)
+    read_rows(esc50).to_csv(esc50 / "rows.csv", index=False)
+    for source in ({"data_folder": esc50}, {"manifest": esc50 / "rows.csv"}):
+        half = read_splits(**source, train_fraction=0.5, seed=3)
+        assert len(half.train) == len(whole.train) / 2 == 3
+        assert set(half.train.id) <= set(whole.train.id)
+        assert half.valid.id.tolist() == whole.valid.id.tolist()
+        assert half.test.id.tolist() == whole.test.id.tolist()
+
+
+def test_a_fraction_of_shards_is_refused() -> None:
+    """They are read as they lie; the sentence says what to do."""
+    with pytest.raises(ValueError, match="train_fraction is for clips in files: name"):
+        read_splits(manifest="shards/train-{0..3}.tar", train_fraction=0.5)

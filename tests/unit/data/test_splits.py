@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lmaczs.data.splits import Splits, fill_splits, split_by_fold, split_for_test
+from lmaczs.data.splits import (
+    Splits,
+    fill_splits,
+    split_by_fold,
+    split_for_test,
+    take_fraction,
+)
+from lmaczs.utils.errors import InputError
 
 
 @pytest.fixture
@@ -172,3 +181,44 @@ def test_captions_are_no_labels() -> None:
     """A clip that has a caption and no label adds none."""
     table = pd.DataFrame({"label": ["owl", ""]})
     assert Splits(table, table[1:], table[1:]).labels == ["owl"]
+
+
+# --- a fraction ---------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.dictionaries(
+        st.sampled_from("abcdef"), st.integers(1, 20), min_size=1, max_size=6
+    ),
+    fractions=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
+    seed=st.integers(0, 2**31),
+)
+def test_a_fraction_is_spread_and_nested(
+    counts: dict[str, int], fractions: tuple[float, float], seed: int
+) -> None:
+    """Each label has its share, within a clip; the smaller one is in the greater."""
+    clips = labelled(counts).assign(id=lambda rows: rows.path)
+    small, great = (take_fraction(clips, part, seed) for part in sorted(fractions))
+    assert set(small.id) <= set(great.id)
+    assert len(great) == max(1, round(max(fractions) * len(clips)))
+    found = great.label.value_counts().reindex(list(counts), fill_value=0)
+    for label, count in counts.items():
+        assert abs(found[label] - len(great) / len(clips) * count) <= 1
+    assert great.index.is_monotonic_increasing
+
+
+def test_a_fraction_depends_on_seed_and_ids_alone() -> None:
+    """Not on the order of the clips; all of them are all of them."""
+    clips = labelled({"a": 40, "b": 20}).assign(id=lambda rows: rows.path)
+    drawn = set(take_fraction(clips, 0.25, seed=1).id)
+    assert drawn == set(take_fraction(clips[::-1], 0.25, seed=1).id)
+    assert drawn != set(take_fraction(clips, 0.25, seed=2).id)
+    assert take_fraction(clips, 1.0, seed=1).equals(clips)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
+def test_fractions_that_are_none_are_refused(fraction: float) -> None:
+    """The sentence names the key of the YAML."""
+    with pytest.raises(InputError, match="train_fraction is .*: give more than 0"):
+        take_fraction(labelled({"a": 2}).assign(id=["x", "y"]), fraction, seed=1)

@@ -28,6 +28,7 @@ HYPERPARAMS = """\
 # yamllint disable
 lr: 0.001
 train_folds: [1, 2]
+train_fraction: 0.25
 templates:
     - the sound of {{}}
 data_folder: /home/me/ESC50
@@ -54,6 +55,25 @@ def test_metrics_are_the_checkpoints(run_folder: Path) -> None:
     assert "| loss | 0.1235 |  |" in card
     assert "| epoch | 3 |  |" in card
     assert "unixtime" not in card
+
+
+def test_the_fraction_of_the_training_clips_is_stated(run_folder: Path) -> None:
+    """A decoder of a quarter of the data says so."""
+    card = model_card(run_folder, CARD, META, True)
+    assert "trained on 0.25 of the training clips" in " ".join(card.split()).lower()
+    path = run_folder / "hyperparams.yaml"
+    path.write_text(path.read_text().replace("fraction: 0.25", "fraction: 1.0"))
+    assert "of the training clips" not in model_card(run_folder, CARD, META, True)
+
+
+def test_labels_that_were_left_out_are_stated(run_folder: Path) -> None:
+    """The decoder was not trained on them; without any the card says nothing."""
+    path = run_folder / "hyperparams.yaml"
+    whole = model_card(run_folder, CARD, META, True)
+    path.write_text(path.read_text() + "leave_out: [dog, sea waves]\n")
+    card = model_card(run_folder, CARD, META, True)
+    assert "No clip of these labels was trained on: dog, sea waves." in card
+    assert "No clip of these labels" not in whole
 
 
 def test_last_epoch_is_called_so(run_folder: Path) -> None:

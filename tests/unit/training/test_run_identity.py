@@ -87,6 +87,16 @@ def test_what_changes_the_result_is_named(
     assert differences(settings(), settings(*options)) == told
 
 
+def test_a_fraction_of_the_training_clips_is_another_run() -> None:
+    """Of the recipes as they are: a quarter of the data is not all of them."""
+    path = Path(__file__).parents[3] / "hparams/esc50.yaml"
+    runs = [
+        settings_of(path, f"data_folder: x\ntrain_fraction: {part}", RunOptions())
+        for part in (1.0, 0.25)
+    ]
+    assert differences(*runs) == ["train_fraction 1.0, now 0.25"]
+
+
 @pytest.mark.parametrize(
     "option",
     [
