@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-from hyperpyyaml import load_hyperpyyaml
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
@@ -25,7 +24,7 @@ from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
 from lmaczs.utils.digests import fingerprint
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
-from lmaczs.utils.options import parse_options
+from lmaczs.utils.options import load_hparams, parse_options
 
 OTHER_DECODERS = {"paper_source": "LMAC-ZS", "lmac_source": "L-MAC"}
 """Keys of the YAML that name further decoders, with the names of their rows."""
@@ -35,8 +34,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     """Evaluate, write the tables and return results.csv."""
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
-    with open(hparams_file) as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
     decoders = load_decoders(interpreter, {key: hparams[key] for key in OTHER_DECODERS})
     clips, labels = hparams["test_clips"]()

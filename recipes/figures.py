@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hyperpyyaml import load_hyperpyyaml
 from matplotlib.figure import Figure
 
 from lmaczs import ZeroShotInterpreter
@@ -35,7 +34,7 @@ from lmaczs.report.figures import save_figure
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import parse_options
+from lmaczs.utils.options import load_hparams, parse_options
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
@@ -45,8 +44,7 @@ def main(argv: list[str]) -> list[Path]:
     """Draw, write and return the pictures' paths."""
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     if hparams["evaluation"] is not None:
         require_curves(Path(hparams["evaluation"]))
     folder = Path(hparams["output_folder"])

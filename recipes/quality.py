@@ -13,8 +13,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hyperpyyaml import load_hyperpyyaml
-
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation import sanity_checks as checks
@@ -22,14 +20,13 @@ from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
 from lmaczs.evaluation.source_mixtures import prompts_of, score_source_mixtures
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import parse_options
+from lmaczs.utils.options import load_hparams, parse_options
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Measure, write and return what quality.json holds."""
     hparams_file, _, overrides = parse_options(argv)
-    with open(hparams_file) as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template

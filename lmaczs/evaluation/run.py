@@ -17,9 +17,15 @@ import torch
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from lmaczs.data.lists import recordings_in
+from lmaczs.data.lists import recordings_in, require_audio
 from lmaczs.evaluation import tables
-from lmaczs.evaluation.conditions import CONTAMINATION_SNR_DB, ContaminatedClips
+from lmaczs.evaluation.conditions import (
+    CONDITIONS,
+    CONTAMINATION_SNR_DB,
+    ContaminatedClips,
+    Snr,
+    snr_by_condition,
+)
 from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
@@ -34,7 +40,7 @@ from lmaczs.evaluation.source_mixtures import (
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.localisation import LOCALISATION
 from lmaczs.utils.digests import clips_digest, fingerprint
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import InputError, nearest
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.seeds import seed_of
 
@@ -49,19 +55,36 @@ class EvaluationPlan:
     """Settings of an evaluation, apart from models and clips.
 
     `conditions` are of `lmaczs.evaluation.conditions`; speech is left out without
-    `speech_folder`. A clip is `contamination_snr_db` above the added sound. With
-    `localisation`, sums and sequences of two clips are scored. `insertion_fractions`
-    are the fractions of the cells for insertion and deletion curves; empty for none.
-    `seed` is that of every random draw.
+    `speech_folder`. A clip is `contamination_snr_db` above the added sound, see
+    `snr_by_condition`. With `localisation`, sums and sequences of two clips are scored.
+    `insertion_fractions` are the fractions of the cells for insertion and deletion
+    curves; empty for none. `seed` is that of every random draw.
     """
 
     conditions: Sequence[str] = ("clean",)
-    contamination_snr_db: float = CONTAMINATION_SNR_DB
+    contamination_snr_db: Snr = CONTAMINATION_SNR_DB
     speech_folder: str | Path | None = None
     localisation: bool = True
     insertion_fractions: Sequence[float] = ()
     batch_size: int = 16
     seed: int = 1234
+
+    def __post_init__(self) -> None:
+        """Check all that needs no model; `InputError` names the option."""
+        snr_by_condition(self.contamination_snr_db)
+        for name in self.conditions:
+            if name not in CONDITIONS:
+                raise InputError(
+                    f"conditions names {name!r}{nearest(name, CONDITIONS)}; there are "
+                    f"{', '.join(CONDITIONS)}"
+                )
+        if self.speech_folder is None and set(self.conditions) <= {"speech"}:
+            raise InputError(
+                "conditions names none that can be evaluated: add clean to it, or give "
+                "--speech_folder"
+            )
+        if self.speech_folder is not None and "speech" in self.conditions:
+            require_audio(map(str, recordings_in(self.speech_folder)))
 
 
 class Evaluation:
@@ -96,7 +119,7 @@ class Evaluation:
             "domain": suite.domain,
             "seed": plan.seed,
             "batch_size": plan.batch_size,
-            "contamination_snr_db": plan.contamination_snr_db,
+            "contamination_snr_db": snr_by_condition(plan.contamination_snr_db),
             "insertion_fractions": list(plan.insertion_fractions),
         }
 
@@ -132,11 +155,6 @@ class Evaluation:
         if "speech" in conditions and not self.speech:
             logger.warning("condition speech is left out: it needs --speech_folder")
             conditions.remove("speech")
-        if not conditions:
-            raise InputError(
-                "conditions names none that can be evaluated: add clean to it, or give "
-                "--speech_folder"
-            )
         curves = ["clean"] if self.plan.insertion_fractions else []
         mixtures = ARRANGEMENTS if self.plan.localisation else ()
         wanted = {FAITHFULNESS: conditions, CURVES: curves, LOCATED: mixtures}

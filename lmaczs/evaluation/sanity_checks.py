@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lmaczs.audio.io import load_audio
 from lmaczs.clap import FrozenClap
+from lmaczs.data.segments import segments_of
 from lmaczs.decoder import Decoder
 from lmaczs.evaluation.figure_data import decoded_masks, similarity_table
 from lmaczs.explanation import similarities
@@ -31,7 +31,8 @@ def presence(
 ) -> pd.DataFrame:
     """`similarity_table` of a decoder and clips (id, path, label) of any length."""
     rate = clap.front_end.sample_rate
-    sounds = ((c.id, c.label, load_audio(c.path, rate)) for c in clips.itertuples())
+    wavs = (segment.load(rate) for segment in segments_of(clips))
+    sounds = zip(clips.id, clips.label, wavs, strict=True)
     methods = {"decoder": decoded_masks(clap, decoder)}
     table = similarity_table(clap, methods, sounds, labels, template)
     return table.drop(columns="method")
@@ -56,9 +57,9 @@ def paraphrase_hits(
     """
     labels = list(paraphrases)
     text = clap.encode_text([paraphrases[label] for label in labels])
-    rows = []
-    for clip in clips[clips.label.isin(labels)].itertuples():
-        wav = load_audio(clip.path, clap.front_end.sample_rate).to(clap.device)
+    rows, clips = [], clips[clips.label.isin(labels)]
+    for clip, segment in zip(clips.itertuples(), segments_of(clips), strict=True):
+        wav = segment.load(clap.front_end.sample_rate).to(clap.device)
         chosen = labels[int(similarities(clap, wav, text).argmax())]
         rows.append((clip.id, clip.label, chosen, chosen == clip.label))
     return pd.DataFrame(rows, columns=("id", "label", "chosen", "hit"))

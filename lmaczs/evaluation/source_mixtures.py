@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from lmaczs.audio.io import load_audio
 from lmaczs.audio.mixing import concatenate, scale_to_rms
 from lmaczs.clap import FrozenClap
+from lmaczs.data.segments import segments_of
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.scoring import method_rows
@@ -59,6 +59,7 @@ class SourceMixtures(Dataset):
             raise InputError("two sources need clips of two labels, and there is one")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.arrangement, self.seed = front_end, arrangement, seed
+        self._segments = segments_of(self.clips)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -66,9 +67,9 @@ class SourceMixtures(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips.iloc[index]
         rng = np.random.default_rng(seed_of(self.seed, self.arrangement, clip.id))
-        others = self.clips[self.clips.label != clip.label]
-        other = others.iloc[int(rng.integers(len(others)))]
-        target, interference = self._clip(clip.path), self._clip(other.path)
+        others = np.flatnonzero(self.clips.label != clip.label)
+        other = int(others[rng.integers(len(others))])
+        target, interference = self._clip(index), self._clip(other)
         if self.arrangement == "sequence":
             first_leads = not rng.integers(2)
             target, interference = concatenate(
@@ -77,15 +78,15 @@ class SourceMixtures(Dataset):
         return {
             "id": clip.id,
             "label": clip.label,
-            "other": other.id,
+            "other": self.clips.id[other],
             "target": target,
             "interference": interference,
             "samples": len(target),
         }
 
-    def _clip(self, path: str) -> Tensor:
+    def _clip(self, index: int) -> Tensor:
         """A clip at the length of the input and a mean power that does not clip."""
-        wav = load_audio(path, self.front_end.sample_rate)
+        wav = self._segments[index].load(self.front_end.sample_rate)
         return scale_to_rms(self.front_end.fit_length(wav[None])[0], RMS)
 
 

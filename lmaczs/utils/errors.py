@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,12 @@ class LmaczsError(Exception):
 
 class InputError(LmaczsError, ValueError):
     """A file, an option or an argument that cannot be used as it is."""
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """How a sentence about a mistyped name continues; empty if no name is near."""
+    near = difflib.get_close_matches(str(name), list(names), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def run_recipe(

@@ -10,12 +10,11 @@ from __future__ import annotations
 import difflib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperpyyaml.core import recursive_update
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -118,8 +117,25 @@ def check_options(hparams_file: str | Path, overrides: str = "") -> None:
 def plain_values(hparams_file: str | Path, overrides: str = "") -> dict[str, Any]:
     """Keys and values of a YAML with its overrides; tags stay, nothing is built."""
     tree = _read(hparams_file)
-    recursive_update(tree, _parse(overrides))
+    _update(tree, _parse(overrides))
     return dict(tree)
+
+
+def _update(tree: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Replace values of a tree; those within a mapping of it one by one."""
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping):
+            _update(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def load_hparams(hparams_file: str | Path, overrides: str = "") -> dict[str, Any]:
+    """Build a YAML with its overrides, as `load_hyperpyyaml` does.
+
+    An override may be a mapping where the YAML has a single value.
+    """
+    return load_part(hparams_file, overrides, list(plain_values(hparams_file)))
 
 
 def load_part(
@@ -172,7 +188,7 @@ def _check_words(argv: Sequence[str]) -> None:
             raise OptionError(f"--{name} has no value: write --{name}=VALUE")
 
 
-def _read(path: str | Path) -> Mapping[str, Any]:
+def _read(path: str | Path) -> MutableMapping[str, Any]:
     try:
         tree = YAML().load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -183,7 +199,7 @@ def _read(path: str | Path) -> Mapping[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise OptionError(f"{path} is no YAML: {reason}") from error
-    if not isinstance(tree, Mapping):
+    if not isinstance(tree, MutableMapping):
         raise OptionError(f"{path} is no YAML with keys: hparams/ has examples")
     return tree
 

@@ -1,6 +1,6 @@
 """What is added to clips: at which level, drawn from what, and that it can be repeated.
 
-The clips are tones, a pitch for each label, so that a test hears what is in a mixture.
+The clips are tones, a pitch for each label, so that a mixture shows what is in it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.conditions import (
     CONDITIONS,
+    CONTAMINATED,
+    PRESETS,
     ContaminatedClips,
+    Snr,
     contaminate,
+    snr_by_condition,
 )
 from lmaczs.frontend import FrontEnd
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PITCH = {"bell": 500, "cat": 1100, "dog": 2300}  # Hz
 SPEECH = {"one": 4100, "two": 7000}
-DOWN = 20 * np.log10(0.8 / 0.2)  # 12 dB, unless stated otherwise
+DOWN = 3.0  # dB, unless stated otherwise
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def levels(wav: Tensor) -> dict[str, float]:
     return {x: float(10 * (value + 1e-30).log10()) for x, value in found.items()}
 
 
-def heard(wav: Tensor) -> set[str]:
+def found_in(wav: Tensor) -> set[str]:
     """Labels whose pitch is in a sound, down to 30 dB below the loudest."""
     found = levels(wav)
     return {x for x, value in found.items() if value > max(found.values()) - 30}
@@ -121,7 +125,7 @@ def test_contamination_equals_the_definition(snr_db: float) -> None:
     clip, other = noise(90, 0), 0.1 + noise(90, 1)
     expected = slow_contaminate(clip.tolist(), other.tolist(), snr_db)
     for gains in ((1, 1), (1e-4, 30), (200, 1e-5)):
-        found = contaminate(gains[0] * clip, gains[1] * other, snr_db)
+        found = contaminate(gains[0] * clip, gains[1] * other, snr_db).sum(0)
         assert found.tolist() == pytest.approx(expected, abs=1e-5)
         assert found.abs().max().item() == pytest.approx(1, abs=1e-6)
 
@@ -130,9 +134,80 @@ def test_contamination_with_silence() -> None:
     """A silent sound adds nothing, and two silences are silent."""
     wav, nothing = noise(50, 0), torch.zeros(50)
     expected = wav / wav.abs().max()
-    torch.testing.assert_close(contaminate(wav, nothing, 12.0), expected)
-    torch.testing.assert_close(contaminate(nothing, wav, 12.0), expected)
-    assert torch.equal(contaminate(nothing, nothing, 12.0), nothing)
+    both = torch.stack([expected, nothing])
+    torch.testing.assert_close(contaminate(wav, nothing, 12.0), both)
+    torch.testing.assert_close(contaminate(nothing, wav, 12.0), both.flip(0))
+    assert torch.equal(contaminate(nothing, nothing, 12.0), 0 * both)
+
+
+# --- the level ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lengths(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Clips shorter than the encoder's length, as long, and longer; loud and weak."""
+    folder, rows = tmp_path_factory.mktemp("lengths"), []
+    for seconds in (0.05, 1.0, 1.7, 3.0, 5.0, 7.3):
+        for (label, hertz), level in zip(PITCH.items(), (0.3, 0.9, 1e-4), strict=True):
+            name = f"{label}{seconds}"
+            path = write(folder / f"{name}.wav", tone(hertz, seconds, level))
+            rows.append({"id": name, "path": path, "label": label})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("condition", CONTAMINATED)
+@pytest.mark.parametrize(
+    "snr_db", [3, -7.5, {"white noise": 6, "speech": 0}, "speechbrain_l_mac"]
+)
+def test_clips_have_the_snr_that_was_given(
+    lengths: pd.DataFrame,
+    front_end: FrontEnd,
+    speech: list[Path],
+    condition: str,
+    snr_db: Snr,
+) -> None:
+    """By the power of clip and added sound, in what the encoder gets of the clip."""
+    data = ContaminatedClips(lengths, front_end, condition, snr_db, speech=speech)
+    wanted = snr_by_condition(snr_db)[condition]
+    for index, row in enumerate(lengths.itertuples()):
+        item, sources = data[index], data.sources(index)
+        assert sources.shape == (2, SIZE)
+        assert torch.equal(item["wav"], sources.sum(0))
+        power = sources[:, : item["samples"]].double().square().mean(1)
+        measured = 10 * (power[0] / power[1]).log10()
+        assert measured.item() == pytest.approx(wanted, abs=1e-3)
+        clip = torch.from_numpy(soundfile.read(row.path, dtype="float32")[0])
+        clip = front_end.fit_length(clip[None])[0]
+        torch.testing.assert_close(sources[0] / sources[0].norm(), clip / clip.norm())
+
+
+def test_levels_by_condition() -> None:
+    """A number is that of all, a condition without one has 3 dB, presets are named."""
+    assert snr_by_condition(5) == dict.fromkeys(CONTAMINATED, 5.0)
+    levels = {"mixture": 3.0, "white noise": 6.0, "speech": 3.0}
+    assert snr_by_condition({"white noise": 6}) == levels
+    half, quarter = 20 * np.log10(2), 20 * np.log10(4)
+    levels = {"mixture": quarter, "white noise": half, "speech": quarter}
+    assert snr_by_condition("speechbrain_l_mac") == pytest.approx(levels, abs=1e-4)
+    assert set(PRESETS["speechbrain_l_mac"]) == set(CONTAMINATED)
+
+
+@pytest.mark.parametrize(
+    ("snr_db", "message"),
+    [
+        ("speechbrain", "is 'speechbrain': give a number of dB, speechbrain_l_mac, or"),
+        ({"noise": 6}, "names 'noise': did you mean 'white noise'.; there are mixture"),
+        ({"clean": 6}, "names 'clean'; there are mixture, white noise, speech"),
+        ({"speech": "loud"}, "is 'loud' for speech: give a number of dB"),
+        (True, "is True for mixture: give a number of dB"),
+        (None, "is None for mixture: give a number of dB"),
+        (float("nan"), "is nan for mixture: give a number of dB"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(snr_db: Any, message: str) -> None:
+    """The sentence names the option, what is wrong and what there is."""
+    with pytest.raises(ValueError, match=f"^contamination_snr_db {message}"):
+        snr_by_condition(snr_db)
 
 
 # --- ContaminatedClips --------------------------------------------------------------
@@ -150,6 +225,19 @@ def test_clean_clips_are_as_they_are(clips: pd.DataFrame, front_end: FrontEnd) -
         assert torch.equal(item["wav"], front_end.fit_length(wav[None])[0])
 
 
+def test_parts_of_recordings(front_end: FrontEnd, tmp_path: Path) -> None:
+    """A clip with start and stop is that stretch, as a clip and as a partner."""
+    wav = np.concatenate([tone(500), tone(1100)])
+    path = write(tmp_path / "both.wav", wav)
+    cut = {"path": [path] * 2, "start": [0.0, 1.0], "stop": [1.0, np.nan]}
+    clips = pd.DataFrame({"id": ["a", "b"], "label": ["bell", "cat"], **cut})
+    for item in items(ContaminatedClips(clips, front_end, "clean")):
+        assert item["samples"] == RATE
+        assert found_in(item["wav"]) == {item["label"]}
+    for item in items(ContaminatedClips(clips, front_end, "mixture")):
+        assert found_in(item["wav"]) == {"bell", "cat"}
+
+
 @pytest.mark.parametrize("condition", CONDITIONS[1:])
 def test_contaminated_clips_have_a_peak_of_1(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path], condition: str
@@ -163,11 +251,11 @@ def test_contaminated_clips_have_a_peak_of_1(
 
 
 def test_partners_have_another_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
-    """A mixture holds its clip and, 12 dB below, one of any other label."""
+    """A mixture holds its clip and, 3 dB below, one of any other label."""
     pairs = set()
     for seed in range(6):
         for item in items(ContaminatedClips(clips, front_end, "mixture", seed=seed)):
-            (other,) = heard(item["wav"]) - {item["label"]}
+            (other,) = found_in(item["wav"]) - {item["label"]}
             found = levels(item["wav"])
             assert found[item["label"]] - found[other] == pytest.approx(DOWN, abs=0.05)
             pairs.add((item["label"], other))
@@ -197,12 +285,12 @@ def test_level_of_noise(
 def test_speech_is_drawn_from_the_recordings(
     clips: pd.DataFrame, front_end: FrontEnd, speech: list[Path]
 ) -> None:
-    """Each recording is mixed in 12 dB below the clip, and no other clip is."""
+    """Each recording is mixed in 3 dB below the clip, and no other clip is."""
     drawn = set()
     for seed in range(4):
         data = ContaminatedClips(clips, front_end, "speech", seed=seed, speech=speech)
         for item in items(data):
-            (other,) = heard(item["wav"]) - {item["label"]}
+            (other,) = found_in(item["wav"]) - {item["label"]}
             found = levels(item["wav"])
             assert found[item["label"]] - found[other] == pytest.approx(DOWN, abs=0.05)
             drawn.add(other)
@@ -285,7 +373,7 @@ def test_silent_clips(
         assert item["wav"].abs().max().item() == pytest.approx(0 if silent else 1)
     write(tmp_path / "1.wav", tone(500))
     for item in items(ContaminatedClips(clips, front_end, "mixture")):
-        assert heard(item["wav"]) == {"bell"}
+        assert found_in(item["wav"]) == {"bell"}
         assert item["wav"].abs().max().item() == pytest.approx(1)
 
 
@@ -308,6 +396,8 @@ def test_unknown_conditions(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """A condition that there is not is refused, and those that there are are named."""
     with pytest.raises(ValueError, match="^condition is 'rain', not one of .*'speech'"):
         ContaminatedClips(clips, front_end, "rain")
+    with pytest.raises(ValueError, match="did you mean 'white noise'"):
+        ContaminatedClips(clips, front_end, "white_noise")
 
 
 def test_speech_without_recordings(clips: pd.DataFrame, front_end: FrontEnd) -> None:

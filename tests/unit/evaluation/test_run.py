@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ PLAN = EvaluationPlan(
     batch_size=2,
     seed=3,
 )
+SPEECH = {"conditions": ["clean", "speech"]}
 TABLES = ("per_clip", "curves_per_clip", "localisation_per_clip")
 BATCHES = 8  # two of each condition, two of each arrangement
 
@@ -183,11 +185,42 @@ def test_curves_are_of_clean_clips(
     assert set(found["curves_per_clip"].condition) == {"clean"}
 
 
-def test_speech_alone_without_its_folder(
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"conditions": ["speech"]}, "add clean to it, or give --speech_folder$"),
+        ({"conditions": []}, "^conditions names none"),
+        ({"conditions": ["clean", "mixtur"]}, "'mixtur': did you mean 'mixture'"),
+        ({"contamination_snr_db": "12 dB"}, "^contamination_snr_db is '12 dB'"),
+        ({**SPEECH, "speech_folder": "empty"}, "^empty holds no recording"),
+        ({**SPEECH, "speech_folder": "nowhere"}, "nowhere is no folder"),
+        ({**SPEECH, "speech_folder": "broken"}, "1 of 1 recordings are no audio"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    """Before there is a model; the option is named."""
+    monkeypatch.chdir(tmp_path)
+    Path("broken").mkdir()
+    Path("empty").mkdir()
+    Path("broken/voice.wav").write_text("no audio")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        EvaluationPlan(**options)
+
+
+def test_levels_are_those_of_the_rows(
     tiny_clap: FrozenClap, clips: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """The fix is named."""
-    plan = EvaluationPlan(conditions=("speech",))
-    message = "add clean to it, or give --speech_folder$"
-    with pytest.raises(ValueError, match=message):
+    """The same level in other words resumes, another one is refused."""
+    options = {"conditions": ("white noise",), "localisation": False}
+    for level in (3, {"speech": 3.0}):
+        plan = EvaluationPlan(**options, contamination_snr_db=level)
+        evaluation(tiny_clap, clips, tmp_path, explain := Stop(), plan).run()
+        assert len(explain.calls) == (1 if level == 3 else 0)
+    plan = EvaluationPlan(**options, contamination_snr_db={"white noise": 6})
+    with pytest.raises(ValueError, match="another setting of contamination_snr_db"):
         evaluation(tiny_clap, clips, tmp_path, Stop(), plan).run()

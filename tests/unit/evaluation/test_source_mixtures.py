@@ -91,6 +91,20 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return rest[0] == rest[1] and all(torch.equal(one[x], other[x]) for x in waves)
 
 
+def test_parts_of_recordings_are_sources(
+    clips: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
+) -> None:
+    """A clip with start and stop gives that stretch, as if it were a file."""
+    pair = clips[clips.id.isin(["dog-0", "siren-0"])].reset_index(drop=True)
+    wavs = [soundfile.read(path, dtype="float32")[0] for path in pair.path]
+    soundfile.write(tmp_path / "both.wav", np.concatenate(wavs), RATE, subtype="FLOAT")
+    cut = pair.assign(
+        path=str(tmp_path / "both.wav"), start=[0.0, 1.0], stop=[1.0, 2.0]
+    )
+    whole, parts = (items(SourceMixtures(one, front_end, "sum")) for one in (pair, cut))
+    assert all(same(a, b) for a, b in zip(whole, parts, strict=True))
+
+
 def pitch_of(wav: Tensor) -> str:
     """Label of the loudest frequency of the first second that is not silent."""
     start = int((wav != 0).float().argmax())

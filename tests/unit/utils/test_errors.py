@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lmaczs.utils.errors import nearest
+
 Run = Callable[..., subprocess.CompletedProcess]
 
 RECIPE = """
@@ -62,3 +64,10 @@ def test_errors_of_the_user_are_one_line(recipe: Run, word: str, message: str) -
 def test_bugs_keep_their_traceback(recipe: Run) -> None:
     """An error that is not the user's shows where it happened."""
     assert "Traceback" in recipe("bug").stderr
+
+
+def test_the_nearest_name_is_part_of_a_sentence() -> None:
+    """Where one is near; nothing is added where none is."""
+    names = ["energy", "RISE"]
+    assert nearest("enrgy", names) == ": did you mean 'energy'?"
+    assert nearest("LIME", names) == nearest(3, names) == ""

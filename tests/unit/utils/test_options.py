@@ -8,6 +8,7 @@ from lmaczs.utils import options
 from lmaczs.utils.options import (
     OptionError,
     check_options,
+    load_hparams,
     load_part,
     parse_options,
     plain_values,
@@ -148,6 +149,16 @@ def test_a_part_of_a_yaml_is_built_alone(tmp_path: Path) -> None:
     part = load_part(file, "folder: nowhere", ["table", "other"])
     assert part["table"]() == {"folder": "nowhere", "n": 3}
     assert "model" not in part
+
+
+def test_a_mapping_replaces_a_single_value(tmp_path: Path) -> None:
+    """Within a mapping the other values stay; references see what was given."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text("level: 3\nagain: !ref <level>\nweights: {a: 1, b: 2}\n")
+    found = load_hparams(file, "level: {noise: 6}\nweights: {b: 3}")
+    assert found["level"] == found["again"] == {"noise": 6}
+    assert found["weights"] == {"a": 1, "b": 3}
+    assert load_hparams(file) == {"level": 3, "again": 3, "weights": {"a": 1, "b": 2}}
 
 
 def test_no_argument_at_all(capsys: pytest.CaptureFixture[str]) -> None:
