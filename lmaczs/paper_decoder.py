@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from lmaczs.clap import FrozenClap
@@ -41,6 +42,10 @@ class PaperDecoder(Decoder):
         Heads of each cross-attention.
     groups : int
         Groups of every GroupNorm.
+    initial_logit : float
+        Logit of a new decoder's masks, which keep nearly everything. From 0, training
+        by the paper's objective ends at a faint constant mask: a gain hardly changes an
+        embedding.
     """
 
     mel_to_freq: Tensor | None
@@ -53,6 +58,7 @@ class PaperDecoder(Decoder):
         keys: int = 8,
         heads: int = 4,
         groups: int = 8,
+        initial_logit: float = 3.0,
     ) -> None:
         super().__init__()
         self.domain, self.width = domain, width
@@ -73,6 +79,7 @@ class PaperDecoder(Decoder):
             *(upsampling(width, groups, doubles=True) for _ in range(doublings))
         )
         self.draw = nn.Conv2d(width, 1, 3, padding=1)
+        self.draw.bias = nn.Parameter(torch.tensor([initial_logit]))
         bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
         self.register_buffer("mel_to_freq", bridge, persistent=False)
 
