@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
-from lmaczs.evaluation import attribution, baselines
+from lmaczs.evaluation import attribution, baselines, perturbation
 from lmaczs.evaluation.attribution import Attribution, gradient_explainer
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.frontend import Domain
@@ -93,6 +93,21 @@ EXPLAINERS: dict[str, Method] = {
             passes=100,
             source='Sundararajan et al., "Axiomatic Attribution for Deep Networks", '
             "ICML 2017",
+        ),
+        attribution_method(
+            "RISE",
+            perturbation.rise,
+            needs_gradient=False,
+            passes=150,
+            source='Petsiuk et al., "RISE", BMVC 2018',
+        ),
+        attribution_method(
+            "occlusion",
+            perturbation.occlusion,
+            needs_gradient=False,
+            passes=129,
+            source='Zeiler & Fergus, "Visualizing and Understanding Convolutional '
+            'Networks", ECCV 2014',
         ),
         Method("random patches", baselines.random_patches),
         Method("random bins", baselines.random_bins),

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from PIL import Image
 from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.attribution import (
+    Attribution,
     gradient_explainer,
     integrated_gradients,
     smooth_grad,
@@ -34,6 +36,7 @@ from lmaczs.evaluation.explainers import (
     ExplainerSuite,
     Method,
 )
+from lmaczs.evaluation.perturbation import occlusion, rise
 from lmaczs.evaluation.tables import results_columns
 from lmaczs.metrics.faithfulness import METRICS as FIGURES
 from lmaczs.metrics.metric import Metric
@@ -45,17 +48,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]
-METHODS = [
-    MAIN,
-    "Grad-CAM",
-    "Grad-CAM++",
-    "SmoothGrad",
-    "Integrated Gradients",
-    "random patches",
-    "random bins",
-    "energy",
-    KEEP_ALL,
-]
+METHODS = [MAIN, *EXPLAINERS]
 SHARES = "[0, 0.5, 1]"
 Run = Callable[..., Path]
 
@@ -67,20 +60,24 @@ def data(write_esc50: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_steps() -> Iterator[None]:
-    """Gradient methods of two steps: what they find is tested elsewhere."""
-    slow = {"SmoothGrad": smooth_grad, "Integrated Gradients": integrated_gradients}
+def few_passes() -> Iterator[None]:
+    """Slow methods in a few passes: what they find is tested elsewhere."""
+    quick: dict[str, Attribution] = {
+        "SmoothGrad": partial(smooth_grad, steps=2),
+        "Integrated Gradients": partial(integrated_gradients, steps=2),
+        "RISE": partial(rise, count=2),
+        "occlusion": partial(occlusion, grid=(1, 2)),
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, attribution in slow.items():
-            quick = gradient_explainer(partial(attribution, steps=2))
-            method = Method(name, quick, needs_gradient=True)
-            patch.setitem(EXPLAINERS, name, method)
+        for name, attribution in quick.items():
+            explain = gradient_explainer(attribution)
+            patch.setitem(EXPLAINERS, name, replace(EXPLAINERS[name], explain=explain))
         yield
 
 
 @pytest.fixture(scope="module")
 def evaluate(
-    recipe: Callable[[str], ModuleType], data: Path, two_steps: None
+    recipe: Callable[[str], ModuleType], data: Path, few_passes: None
 ) -> Callable[..., pd.DataFrame]:
     """Function that runs the recipe into a folder, with options."""
 
