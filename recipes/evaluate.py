@@ -2,32 +2,27 @@
 
     python recipes/evaluate.py hparams/evaluate.yaml --data_folder=ESC50
         [--source=DIR] [--paper_source=DIR] [--lmac_source=DIR] [--speech_folder=DIR]
+        [--decoders="{LMAC-ZS: [DIR1, DIR2], a quarter of the data: DIR3}"]
         [--output_folder=DIR]
 
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
-with a row a clip for each, and results.md. What the output folder
-holds already is not computed again.
+with a row a clip for each, seeds.csv where a method has several seeds, and results.md.
+What the output folder holds already is not computed again.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import pandas as pd
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
-from lmaczs.decoder import Decoder
-from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
+from lmaczs.evaluation.decoders import further_sources, load_decoders
+from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
-from lmaczs.utils.digests import fingerprint
-from lmaczs.utils.errors import InputError, run_recipe
+from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.options import load_hparams, parse_options
-
-OTHER_DECODERS = {"paper_source": "LMAC-ZS", "lmac_source": "L-MAC"}
-"""Keys of the YAML that name further decoders, with the names of their rows."""
 
 
 def main(argv: list[str]) -> pd.DataFrame:
@@ -36,7 +31,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
-    decoders = load_decoders(interpreter, {key: hparams[key] for key in OTHER_DECODERS})
+    decoders = load_decoders(interpreter, further_sources(hparams))
     clips, labels = hparams["test_clips"]()
     if hparams["esc10_only"]:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
@@ -54,42 +49,6 @@ def main(argv: list[str]) -> pd.DataFrame:
     found = Evaluation(suite, clips, labels, template, plan, folder).run()
     title = f"Faithfulness in the {suite.domain} domain"
     return write_results(found, title, folder)
-
-
-def load_decoders(
-    interpreter: ZeroShotInterpreter, sources: Mapping[str, str | None]
-) -> dict[str, Decoder]:
-    """Decoders of one CLAP by the names of their rows.
-
-    Parameters
-    ----------
-    interpreter : ZeroShotInterpreter
-        Has the first one.
-    sources : mapping of str to str or None
-        Folders or Hub ids of others, by the keys of `OTHER_DECODERS`.
-
-    Returns
-    -------
-    dict of str to Decoder
-
-    Raises
-    ------
-    InputError
-        If one is for another CLAP.
-    """
-    decoders = {MAIN: interpreter.mods["decoder"]}
-    for key, name in OTHER_DECODERS.items():
-        source = sources[key]
-        if source is None:
-            continue
-        other = ZeroShotInterpreter.from_hparams(source)
-        if fingerprint(other.clap) != fingerprint(interpreter.clap):
-            raise InputError(
-                f"{key} explains another CLAP than source does: give a decoder of the "
-                "same one"
-            )
-        decoders[name] = other.mods["decoder"]
-    return decoders
 
 
 if __name__ == "__main__":

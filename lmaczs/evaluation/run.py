@@ -30,6 +30,7 @@ from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
 from lmaczs.evaluation.scoring import explain_predicted, score_batch
+from lmaczs.evaluation.seeds import over_seeds, seeds_page
 from lmaczs.evaluation.source_mixtures import (
     ARRANGEMENTS,
     SourceMixtures,
@@ -247,6 +248,11 @@ def write_results(
         written["areas"] = tables.means_of(under, AREAS)
         text = tables.markdown_table(under, AREAS)
         sections["Areas under insertion and deletion curves"] = text
+    figures = tables.printed_metrics()[:-1]
+    seeds = over_seeds(results, [column.name for column in figures])
+    if not seeds.empty:
+        written["seeds"] = seeds
+        sections["Over seeds"] = seeds_page(seeds, figures)
     for name, table in written.items():
         with atomic_write(Path(folder) / f"{name}.csv") as part:
             table.to_csv(part, index=False)

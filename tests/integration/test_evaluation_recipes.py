@@ -17,11 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from PIL import Image
 
-from lmaczs import ZeroShotInterpreter
-from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.attribution import (
     Attribution,
     gradient_explainer,
@@ -40,9 +37,6 @@ from lmaczs.evaluation.perturbation import occlusion, rise
 from lmaczs.evaluation.tables import results_columns
 from lmaczs.metrics.faithfulness import METRICS as FIGURES
 from lmaczs.metrics.metric import Metric
-from lmaczs.paper_decoder import PaperDecoder
-from lmaczs.training.export import inference_yaml
-from lmaczs.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -102,34 +96,6 @@ def evaluated(
     soundfile.write(base / "speech" / "voice.wav", voice, 16000)
     evaluate(base / "out", f"--speech_folder={base / 'speech'}")
     return base / "out"
-
-
-def test_further_decoders_are_rows_of_their_own(
-    recipe: Callable[[str], ModuleType], tiny_clap_folder: Path, tmp_path: Path
-) -> None:
-    """By the objective they were trained with; one for another CLAP is refused."""
-    module = recipe("evaluate")
-    interpreter = ZeroShotInterpreter.from_hparams()
-
-    def exported(name: str, clap: Path | str) -> str:
-        decoder = PaperDecoder(FrozenClap.from_pretrained(clap), width=8)
-        (tmp_path / name).mkdir()
-        torch.save(decoder.state_dict(), tmp_path / name / "decoder.ckpt")
-        path = "lmaczs.paper_decoder.PaperDecoder"
-        text = inference_yaml(str(clap), name, "stft", 8, "{}", decoder=path)
-        (tmp_path / name / "hyperparams.yaml").write_text(text)
-        return str(tmp_path / name)
-
-    nothing = dict.fromkeys(module.OTHER_DECODERS)
-    assert list(module.load_decoders(interpreter, nothing)) == [MAIN]
-    paper = exported("paper", ROOT / "pretrained" / "clap_small")
-    both = {"paper_source": paper, "lmac_source": paper}
-    found = module.load_decoders(interpreter, both)
-    assert list(found) == [MAIN, "LMAC-ZS", "L-MAC"]
-    assert isinstance(found["LMAC-ZS"], PaperDecoder)
-    other = {**nothing, "paper_source": exported("other", tiny_clap_folder)}
-    with pytest.raises(InputError, match="paper_source explains another CLAP than"):
-        module.load_decoders(interpreter, other)
 
 
 def test_every_clip_method_and_condition_is_scored(evaluated: Path) -> None:

@@ -97,6 +97,20 @@ def whole(
     return folder
 
 
+def test_methods_of_several_seeds_have_a_table(whole: Path, tmp_path: Path) -> None:
+    """seeds.csv and a section; there is neither where no method has them."""
+    assert not (whole / "seeds.csv").exists()
+    assert "Over seeds" not in (whole / "results.md").read_text()
+    rows = pd.read_csv(whole / "per_clip.csv")
+    names = {"drawn": "mine #1", KEEP_ALL: "mine #2"}
+    found = {"per_clip": rows.assign(method=rows.method.map(names))}
+    means = write_results(found, "A title", tmp_path).groupby("condition").AI.mean()
+    seeds = pd.read_csv(tmp_path / "seeds.csv").set_index("condition")
+    assert seeds.method.tolist() == ["mine"] * 2
+    assert seeds.AI.to_dict() == pytest.approx(means.to_dict())
+    assert "| mine | 2 |" in (tmp_path / "results.md").read_text()
+
+
 def test_tables_hold_every_batch_in_order(whole: Path) -> None:
     """Conditions as the plan has them, then sums and sequences, batch by batch."""
     tables = on_disk(whole)
