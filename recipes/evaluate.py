@@ -5,6 +5,10 @@
         [--decoders="{LMAC-ZS: [DIR1, DIR2], a quarter of the data: DIR3}"]
         [--output_folder=DIR]
 
+Other clips than ESC-50's: --urbansound8k_folder=DIR (--test_folds="[1, 2]": folds other
+than 10), --manifest=FILE.csv, or --data_folder=DIR --dataset=folder, with a subfolder
+of recordings for each label. Inputs are checked before anything is computed.
+
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
 with a row a clip for each, seeds.csv where a method has several seeds, and results.md.
@@ -20,7 +24,8 @@ from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation.decoders import further_sources, load_decoders
 from lmaczs.evaluation.explainers import ExplainerSuite
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
-from lmaczs.utils.errors import run_recipe
+from lmaczs.evaluation.source_mixtures import require_two_labels
+from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.options import load_hparams, parse_options
 
@@ -30,11 +35,12 @@ def main(argv: list[str]) -> pd.DataFrame:
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
-    decoders = load_decoders(interpreter, further_sources(hparams))
+    sources = further_sources(hparams)
     clips, labels = hparams["test_clips"]()
     if hparams["esc10_only"]:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
+        if clips.empty:
+            raise InputError("--esc10_only: no clip to test on has a label of ESC-10")
     plan = EvaluationPlan(
         conditions=hparams["conditions"],
         contamination_snr_db=hparams["contamination_snr_db"],
@@ -44,6 +50,10 @@ def main(argv: list[str]) -> pd.DataFrame:
         batch_size=hparams["batch_size"],
         seed=hparams["seed"],
     )
+    if plan.localisation or "mixture" in plan.conditions:
+        require_two_labels(clips, "localisation and condition mixture")
+    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    decoders = load_decoders(interpreter, sources)
     suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"])
     folder, template = hparams["output_folder"], interpreter.hparams.template
     found = Evaluation(suite, clips, labels, template, plan, folder).run()

@@ -3,6 +3,8 @@
     python recipes/figures.py hparams/figures.yaml --data_folder=ESC50 [--source=DIR]
         [--no_diversity_source=DIR] [--output_folder=DIR]
 
+Other clips: see recipes/evaluate.py.
+
 Needs the extra eval: pip install -e ".[eval]".
 Writes, as PNG and as PDF: similarity (figure 3, left), prompts (figure 4), cascade and
 ssim (figure 5; figure 3, right), curves where recipes/evaluate.py left them in
@@ -12,7 +14,7 @@ given. The numbers that they show are in CSV files of the same names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from lmaczs.evaluation.explainers import MAIN, chosen, decoder_method
 from lmaczs.evaluation.figure_data import (
     LabelledClips,
     decoded_masks,
+    labels_of_figures,
     prompt_masks,
     randomisation_table,
     similarity_table,
@@ -47,10 +50,13 @@ def main(argv: list[str]) -> list[Path]:
     hparams = load_hparams(hparams_file, overrides)
     if hparams["evaluation"] is not None:
         require_curves(Path(hparams["evaluation"]))
+    clips, labels = hparams["test_clips"]()
+    hparams["figure_labels"] = labels_of_figures(clips, hparams["figure_labels"])
+    explainers = chosen(hparams["explainers"])
     folder = Path(hparams["output_folder"])
     return [
         save_figure(figure, folder / f"{name}.{suffix}", dpi=150)
-        for name, figure in figures(hparams, folder)
+        for name, figure in figures(hparams, (clips, labels), explainers, folder)
         for suffix in FORMATS
     ]
 
@@ -83,13 +89,22 @@ def require_curves(evaluation: Path) -> None:
         )
 
 
-def figures(hparams: dict[str, Any], folder: Path) -> Iterator[tuple[str, Figure]]:
+def figures(
+    hparams: dict[str, Any],
+    test_clips: tuple[pd.DataFrame, list[str]],
+    compared: Mapping[str, Explainer],
+    folder: Path,
+) -> Iterator[tuple[str, Figure]]:
     """Compute and draw, one figure after the other.
 
     Parameters
     ----------
     hparams : dict
-        Of hparams/figures.yaml.
+        Of hparams/figures.yaml, with labels in figure_labels.
+    test_clips : tuple of DataFrame and list of str
+        Clips (id, path, label), and all labels.
+    compared : mapping of str to Explainer
+        Explainers beside the decoder.
     folder : Path
         Where the tables of the figures are written.
 
@@ -104,18 +119,14 @@ def figures(hparams: dict[str, Any], folder: Path) -> Iterator[tuple[str, Figure
     clap, template = interpreter.clap, interpreter.hparams.template
     grid = clap.front_end.sample_rate, clap.front_end.hop_length
     clips = LabelledClips(
-        clap,
-        *hparams["test_clips"](),
-        template,
-        hparams["batch_size"],
-        hparams["seed"],
+        clap, *test_clips, template, hparams["batch_size"], hparams["seed"]
     )
     ours = decoder_method(MAIN, interpreter.mods["decoder"])
-    explainers = {MAIN: ours, **chosen(hparams["explainers"])}
+    explainers = {MAIN: ours, **compared}
 
-    def prompts_figure(compared: dict[str, Explainer]) -> Figure:
+    def prompts_figure(explainers: dict[str, Explainer]) -> Figure:
         labels = hparams["figure_labels"]
-        arrays = prompt_masks(clips, compared, labels)
+        arrays = prompt_masks(clips, explainers, labels)
         return paper_figures.prompts_figure(*arrays, labels, labels, *grid)
 
     methods = {name: clips.clip_masks(one) for name, one in explainers.items()}

@@ -3,6 +3,7 @@
     python recipes/quality.py hparams/quality.yaml --data_folder=ESC50 [--source=DIR]
         [--output_folder=DIR]
 
+Other clips: see recipes/evaluate.py.
 Writes quality.json (a figure for each measurement) and a CSV with a row a sample for
 each. The measurements are explained in `lmaczs.evaluation.sanity_checks`.
 """
@@ -17,7 +18,11 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation import sanity_checks as checks
 from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
-from lmaczs.evaluation.source_mixtures import prompts_of, score_source_mixtures
+from lmaczs.evaluation.source_mixtures import (
+    prompts_of,
+    require_two_labels,
+    score_source_mixtures,
+)
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
@@ -27,10 +32,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     """Measure, write and return what quality.json holds."""
     hparams_file, _, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
+    clips, labels = hparams["test_clips"]()
+    require_two_labels(clips, "known sources")
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template
-    clips, labels = hparams["test_clips"]()
     suite = ExplainerSuite(clap, {MAIN: decoder}, decoder.domain, explainers={})
     prompts = prompts_of(clap, labels, template)
     tables = {

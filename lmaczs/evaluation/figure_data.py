@@ -18,7 +18,9 @@ from lmaczs.evaluation.randomisation import randomise
 from lmaczs.evaluation.scoring import predicted_batch
 from lmaczs.explanation import masks_of_clip, similarities
 from lmaczs.frontend import power
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import InputError, nearest
+
+FIGURE_LABELS = ("dog", "rain", "rooster", "clock tick")
 
 ClipMasks = Callable[[Tensor, Tensor], Tensor]
 Masks = dict[tuple[str, str], Tensor]
@@ -93,14 +95,29 @@ class LabelledClips:
         return masks
 
     def first_of(self, labels: Sequence[str]) -> list[int]:
-        """Row of the first clip of each label; InputError for a label without clips."""
-        rows = []
-        for label in labels:
-            found = self.table.index[self.table.label == label]
-            if found.empty:
-                raise InputError(f"figure_labels: no clip of split test is {label!r}")
-            rows.append(int(found[0]))
-        return rows
+        """Row of the first clip of each label, see `labels_of_figures`."""
+        labels = labels_of_figures(self.table, labels)
+        return [int((self.table.label == label).argmax()) for label in labels]
+
+
+def labels_of_figures(
+    clips: pd.DataFrame, labels: Sequence[str] | None = None
+) -> list[str]:
+    """Labels of figures: those given, `FIGURE_LABELS`, or the first four of the clips.
+
+    A label that no clip has raises `InputError`.
+    """
+    there = sorted(clips.label.unique())
+    if labels is None:
+        known = set(FIGURE_LABELS) <= set(there)
+        return list(FIGURE_LABELS) if known else there[: len(FIGURE_LABELS)]
+    for label in labels:
+        if label not in there:
+            raise InputError(
+                f"figure_labels: no clip of split test is {label!r}"
+                f"{nearest(label, there)}; there are {', '.join(there)}"
+            )
+    return list(labels)
 
 
 @torch.no_grad()

@@ -55,8 +55,7 @@ class SourceMixtures(Dataset):
     ) -> None:
         if arrangement not in ARRANGEMENTS:
             raise InputError(f"arrangement is {arrangement!r}, not sum or sequence")
-        if clips.label.nunique() < 2:
-            raise InputError("two sources need clips of two labels, and there is one")
+        require_two_labels(clips, "known sources")
         self.clips = clips.reset_index(drop=True)
         self.front_end, self.arrangement, self.seed = front_end, arrangement, seed
         self._segments = segments_of(self.clips)
@@ -88,6 +87,15 @@ class SourceMixtures(Dataset):
         """A clip at the length of the input and a mean power that does not clip."""
         wav = self._segments[index].load(self.front_end.sample_rate)
         return scale_to_rms(self.front_end.fit_length(wav[None])[0], RMS)
+
+
+def require_two_labels(clips: pd.DataFrame, purpose: str) -> None:
+    """Raise `InputError` if clips have one label alone, which cannot be mixed."""
+    if clips.label.nunique() < 2:
+        raise InputError(
+            f"{purpose}: a mixture needs clips of two labels, and all {len(clips)} are "
+            f"{clips.label.iloc[0]!r}: test on others, too"
+        )
 
 
 def score_source_mixtures(

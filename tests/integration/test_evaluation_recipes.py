@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ import pytest
 import soundfile
 from PIL import Image
 
+from lmaczs import ZeroShotInterpreter
+from lmaczs.data.urbansound8k import URBANSOUND8K_LABELS
 from lmaczs.evaluation.attribution import (
     Attribution,
     gradient_explainer,
@@ -196,6 +199,97 @@ def test_no_condition_is_left(
     """Speech alone needs a folder of it."""
     with pytest.raises(ValueError, match="conditions names none"):
         evaluate(tmp_path, "--conditions=[speech]")
+
+
+def write_urbansound8k(folder: Path, fold: int) -> Path:
+    """One fold of UrbanSound8K: a clip of noise of each of two classes."""
+    (folder / "metadata").mkdir(parents=True)
+    (folder / f"audio/fold{fold}").mkdir(parents=True)
+    lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    for number, label in ((3, "dog_bark"), (8, "siren")):
+        name = f"7-{number}-0-0.wav"
+        wav = np.random.default_rng(number).uniform(-0.5, 0.5, 22050)
+        soundfile.write(folder / f"audio/fold{fold}" / name, wav, 22050)
+        lines.append(f"{name},7,0,4,1,{fold},{number},{label}")
+    (folder / "metadata/UrbanSound8K.csv").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+def test_one_fold_of_urbansound8k(
+    recipe: Callable[[str], ModuleType], few_passes: None, tmp_path: Path
+) -> None:
+    """It is evaluated though no fold to train on is there, also with the old words."""
+    folder = write_urbansound8k(tmp_path / "US8K", fold=2)
+    shared = ["--test_folds=[2]", "--localisation=False", "--insertion_fractions=[]"]
+    levels = "--contamination_snr_db={white noise: 6}"
+    options = [*shared, levels, "--conditions=[clean, white noise]"]
+    yaml, tables = str(ROOT / "hparams/evaluate.yaml"), []
+    for name, source in enumerate(
+        (
+            [f"--urbansound8k_folder={folder}"],
+            [f"--data_folder={folder}", "--dataset=urbansound8k"],
+        )
+    ):
+        out = f"--output_folder={tmp_path / str(name)}"
+        tables.append(recipe("evaluate").main([yaml, *options, *source, out]))
+    assert (tables[0].n == 2).all()
+    names = ["method", "condition", "AI", "FF"]
+    pd.testing.assert_frame_equal(tables[0][names], tables[1][names])
+    notes = json.loads((tmp_path / "0/per_clip.json").read_text())
+    assert notes["labels"] == sorted(URBANSOUND8K_LABELS)
+    assert notes["contamination_snr_db"]["white noise"] == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("evaluate", ["--data_folder=nowhere"], "nowhere is not ESC-50 as released"),
+        ("evaluate", [], "give the clips by one of --data_folder"),
+        ("evaluate", ["--manifest=none.csv"], "none.csv does not exist"),
+        ("evaluate", ["--urbansound8k_folder=empty"], "UrbanSound8K.csv is not there"),
+        ("evaluate", ["--data_folder=empty", "--dataset=folder"], "no subfolder with"),
+        ("evaluate", ["ESC50", "--conditions=[rain]"], "conditions names 'rain'"),
+        ("evaluate", ["ESC50", "--speech_folder=empty"], "empty holds no recording"),
+        ("evaluate", ["ESC50", "--contamination_snr_db=loud"], "snr_db is 'loud'"),
+        (
+            "evaluate",
+            ["US8K", "--esc10_only=True"],
+            "no clip to test on has a label",
+        ),
+        ("figures", ["ESC50", "--figure_labels=[clock]"], "no clip .* is 'clock'"),
+        ("figures", ["ESC50", "--explainers=[LIMF]"], "explainers names 'LIMF'"),
+        ("figures", ["US8K", "--test_folds=[1]"], "fold 1 holds no clip in "),
+        ("quality", ["--data_folder=empty"], "meta/esc50.csv is missing"),
+    ],
+)
+def test_inputs_are_checked_before_a_model_is_loaded(
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: list[str],
+    message: str,
+) -> None:
+    """What cannot be used is named at once, and nothing is written."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ZeroShotInterpreter, "from_hparams", refuse)
+    (tmp_path / "empty").mkdir()
+    words = {"ESC50": [f"--data_folder={data}"]}
+    if "US8K" in options:
+        place = write_urbansound8k(tmp_path / "US8K", fold=10)
+        words["US8K"] = [f"--urbansound8k_folder={place}"]
+    given = [one for word in options for one in words.get(word, [word])]
+    out = [f"--output_folder={tmp_path / 'out'}"]
+    yaml = str(ROOT / f"hparams/{name}.yaml")
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
+        recipe(name).main([yaml, *given, *out])
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_figures_of_other_settings_are_not_mixed(
@@ -380,14 +474,3 @@ def test_figures(
     stages = ["stage 3", "stage 2", "stage 1", "patch embedding"]
     assert list(dict.fromkeys(ssim.stage)) == stages
     assert ssim.ssim.between(-1, 1).all()
-
-
-def test_a_figure_of_a_label_that_no_clip_has(
-    recipe: Callable[[str], ModuleType], data: Path, tmp_path: Path
-) -> None:
-    """The label is named."""
-    yaml = str(ROOT / "hparams/figures.yaml")
-    options = [f"--data_folder={data}", f"--output_folder={tmp_path}"]
-    module = recipe("figures")
-    with pytest.raises(ValueError, match="no clip of split test is 'clock tick'"):
-        module.main([yaml, *options, "--figure_labels=[clock tick]"])

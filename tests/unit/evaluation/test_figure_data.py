@@ -15,8 +15,10 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import decoder_method
 from lmaczs.evaluation.figure_data import (
+    FIGURE_LABELS,
     LabelledClips,
     decoded_masks,
+    labels_of_figures,
     prompt_masks,
     randomisation_table,
     similarity_table,
@@ -77,8 +79,20 @@ def test_the_first_clip_of_each_label_is_shown(clips: LabelledClips) -> None:
     """In the order of the labels; one without clips is named."""
     assert clips.first_of(["dog", "rain", "siren"]) == [1, 0, 3]
     assert clips.first_of(["siren"]) == [3]
-    with pytest.raises(InputError, match="figure_labels: .* 'clock tick'"):
+    with pytest.raises(InputError, match="figure_labels: .* 'clock tick'; there are"):
         clips.first_of(["dog", "clock tick"])
+
+
+def test_labels_of_figures(clips: LabelledClips) -> None:
+    """Those given; else the four of the examples, or the first four of the clips."""
+    table = clips.table
+    assert labels_of_figures(table, ["siren", "dog"]) == ["siren", "dog"]
+    with pytest.raises(InputError, match="'sirene': did you mean 'siren'"):
+        labels_of_figures(table, ["sirene"])
+    assert labels_of_figures(table) == sorted(set(OWN))[:4]
+    many = pd.DataFrame({"label": [*FIGURE_LABELS, "airplane", "cat"]})
+    assert labels_of_figures(many) == list(FIGURE_LABELS)
+    assert labels_of_figures(many[1:]) == ["airplane", "cat", "clock tick", "rain"]
 
 
 def test_masks_do_not_depend_on_the_batch_size(

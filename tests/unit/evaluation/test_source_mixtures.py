@@ -260,7 +260,7 @@ def test_unknown_arrangements(clips: pd.DataFrame, front_end: FrontEnd) -> None:
 
 def test_clips_of_one_label(clips: pd.DataFrame, front_end: FrontEnd) -> None:
     """Two sources of one label could not be told apart."""
-    message = "^two sources need clips of two labels, and there is one$"
+    message = "^known sources: a mixture needs clips of two labels, and all 2 are 'dog'"
     with pytest.raises(ValueError, match=message):
         SourceMixtures(clips[clips.label == "dog"], front_end, "sum")
 
