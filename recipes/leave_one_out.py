@@ -23,7 +23,8 @@ import pandas as pd
 
 from lmaczs.data.build import read_splits
 from lmaczs.data.splits import Splits
-from lmaczs.metrics.faithfulness import METRICS
+from lmaczs.metrics.faithfulness import MEANINGS, METRICS
+from lmaczs.metrics.metric import legend
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
 
@@ -99,8 +100,14 @@ def fine_tune(
     ]
 
 
+def show(table: pd.DataFrame) -> None:
+    """Print the table and what its columns mean."""
+    print(table.round(3).to_string(index=False))
+    print(f"\nMeans over `clips` clips of the split test. {legend(MEANINGS, table)}.")
+
+
 if __name__ == "__main__":
     try:
-        run_recipe(main, lambda table: print(table.round(3).to_string(index=False)))
+        run_recipe(main, show)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

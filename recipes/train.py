@@ -26,11 +26,11 @@ from speechbrain.utils.distributed import run_on_main
 
 from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.splits import SPLITS, Splits
-from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
 from lmaczs.training.export import write_run_card
+from lmaczs.training.finetuning import comparison
 from lmaczs.training.run_identity import (
     begin_run,
     clap_digest,
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> dict[str, float]:
     )
     after = test(brain, hparams, loader)
     if before and sb.utils.distributed.if_main_process():
-        print(comparison(before, after))
+        print(comparison(before, after, len(hparams["test_data"])))
     return after
 
 
@@ -131,6 +131,7 @@ def make_brain(
         "template": hparams["templates"][0],
         "split": splits.split_by,
         "decoder": import_path(type(hparams["decoder"])),
+        "clips": {split: len(hparams[f"{split}_data"].table) for split in SPLITS},
     }
     run_on_main(write_run_card, [hparams["save_folder"]], card)
     return InterpreterBrain(
@@ -197,18 +198,6 @@ def test(
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
     write_metrics(brain, Path(hparams["output_folder"], "test.json"))
     return brain.test_stats
-
-
-def comparison(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Metrics before and after a training: a header and two lines."""
-    columns = (*METRICS, "MM_absent", "loss")
-    names = [name for name in columns if name in before and name in after]
-    header = " " * 6 + "".join(f"{name:>10}" for name in names)
-    lines = [
-        f"{title:<6}" + "".join(f"{values[name]:>10.3f}" for name in names)
-        for title, values in (("before", before), ("after", after))
-    ]
-    return "\n".join([header, *lines])
 
 
 def show(metrics: dict[str, float]) -> None:

@@ -201,7 +201,13 @@ _GRAD_CAM_PP = 'Chattopadhay et al., "Grad-CAM++", WACV 2018'
 METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
     # a property of the model, not of the explanation
     Metric(
-        "accuracy", _accuracy, digits=3, limits=(0, 1), needs_labels=True, printed=False
+        "accuracy",
+        _accuracy,
+        digits=3,
+        limits=(0, 1),
+        needs_labels=True,
+        printed=False,
+        meaning="how often the predicted class is the clip's",
     ),
     Metric(
         "AI",
@@ -209,6 +215,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="higher",
         digits=1,
         source=_GRAD_CAM_PP,
+        meaning="clips whose predicted class is more probable under the mask, %",
         limits=(0, 100),
     ),
     Metric(
@@ -217,6 +224,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="lower",
         digits=1,
         source=_GRAD_CAM_PP,
+        meaning="drop of the predicted class's probability under the mask, % of it",
         limits=(0, 100),
     ),
     Metric(
@@ -225,6 +233,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="lower",
         digits=1,
         source="SpeechBrain, recipes/ESC50/interpret",
+        meaning="the same as SpeechBrain computes it, with a second softmax",
         limits=(0, 63.3),
         printed=False,
     ),
@@ -234,6 +243,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="higher",
         digits=1,
         source='Zhang et al., "Opti-CAM", arXiv 2301.07002, 2023',
+        meaning="gain of that probability, % of what is left to 1",
         limits=(0, 100),
     ),
     Metric(
@@ -242,6 +252,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="higher",
         digits=3,
         source=_LMAC,
+        meaning="drop of that probability on what the mask leaves out",
         limits=(-1, 1),
     ),
     Metric(
@@ -250,6 +261,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="higher",
         digits=3,
         source=_LMAC,
+        meaning="how often the predicted class stays under the mask",
         limits=(0, 1),
     ),
     Metric(
@@ -259,6 +271,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         digits=3,
         source='Chalasani et al., "Concise Explanations of Neural Networks using '
         'Adversarial Training", ICML 2020',
+        meaning="sparseness of the mask, its Gini index",
         limits=(0, 1),
     ),
     Metric(
@@ -267,6 +280,7 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         better="lower",
         source='Bhatt et al., "Evaluating and Aggregating Feature-based Model '
         'Explanations", IJCAI 2020',
+        meaning="complexity of the mask, its entropy",
         limits=(0, torch.inf),
     ),
     Metric(
@@ -274,10 +288,20 @@ METRICS: dict[str, Metric[MaskedPredictions]] = by_name(
         lambda x: mask_mean(x.masks),
         digits=3,
         source="Paissan et al., LMAC-ZS, NeurIPS 2024, arXiv 2405.17615",
+        meaning="mean of the mask",
         limits=(0, 1),
     ),
 )
 """Columns of results.csv, in its order."""
+MEANINGS = {
+    **{
+        name: one.meaning + (f" ({one.better} is better)" if one.better else "")
+        for name, one in METRICS.items()
+    },
+    "MM_absent": "mean of the mask for a prompt that is absent",
+    "loss": "the objective (lower is better)",
+}
+"""What figures of a training and of an evaluation mean, for `legend`."""
 
 
 def faithfulness_table(

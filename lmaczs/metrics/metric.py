@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -50,6 +50,8 @@ class Metric(Column, Generic[Batch]):
         Lowest and highest value.
     needs_labels : bool
         Whether it needs labelled clips.
+    meaning : str
+        What it tells, in a legend.
     """
 
     compute: Callable[[Batch], Tensor]
@@ -57,6 +59,13 @@ class Metric(Column, Generic[Batch]):
     source: str = ""
     limits: tuple[float, float] = (-torch.inf, torch.inf)
     needs_labels: bool = False
+    meaning: str = ""
+
+
+def legend(meanings: Mapping[str, str], names: Iterable[str]) -> str:
+    """What columns of a table mean, in one line; those without a meaning left out."""
+    known = [f"{name}: {meanings[name]}" for name in names if meanings.get(name)]
+    return "; ".join(known)
 
 
 def by_name(*metrics: Metric[Batch]) -> dict[str, Metric[Batch]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def write_run_card(
     checkpoint_mode: str,
     split: str = "",
     decoder: str = DECODER,
+    clips: Mapping[str, int] | None = None,
 ) -> Path:
     """Write `interpreter.yaml`, which `export_run` needs, into a run's save folder.
 
@@ -114,7 +116,7 @@ def write_run_card(
     `model_name`, the name of CLAP and decoder together. The best checkpoint has the
     `checkpoint_mode` ("min" or "max", else OptionError) of `checkpoint_metric`. `split`
     is how the clips were split where the YAML leaves it open, see `Splits.split_by`;
-    `decoder` as in `inference_yaml`.
+    `decoder` as in `inference_yaml`; `clips` the number of clips of each split.
     """
     if checkpoint_mode not in ("min", "max"):
         raise OptionError(f"checkpoint_mode is min or max, not {checkpoint_mode!r}")
@@ -128,6 +130,7 @@ def write_run_card(
         "checkpoint_mode": checkpoint_mode,
         **({"split": split} if split else {}),
         **({"decoder": decoder} if decoder != DECODER else {}),
+        **({"clips": dict(clips)} if clips else {}),
     }
     path = Path(save_folder) / RUN_CARD
     with atomic_write(path) as part:

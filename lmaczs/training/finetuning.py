@@ -1,7 +1,9 @@
-"""The pretrained decoder that a fine-tuning starts from, with the CLAP it explains."""
+"""The pretrained decoder that a fine-tuning starts from, and what it gained."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from lmaczs.decoder import Decoder
 from lmaczs.frontend import Domain
 from lmaczs.hub import resolve
 from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.metrics.faithfulness import MEANINGS, METRICS
+from lmaczs.metrics.metric import legend
 from lmaczs.utils.digests import fingerprint
 from lmaczs.utils.errors import InputError
 
@@ -111,3 +115,19 @@ def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecod
         clap_source=resolve(hparams["clap_source"], hparams["source_folder"]),
         **{name: hparams[name] for name in needed[1:]},
     )
+
+
+def comparison(
+    before: Mapping[str, float], after: Mapping[str, float], clips: int
+) -> str:
+    """Metrics of a number of test clips before and after a training, with a legend."""
+    columns = (*METRICS, "MM_absent", "loss")
+    names = [name for name in columns if name in before and name in after]
+    header = " " * 6 + "".join(f"{name:>10}" for name in names)
+    lines = [
+        f"{title:<6}" + "".join(f"{values[name]:>10.3f}" for name in names)
+        for title, values in (("before", before), ("after", after))
+    ]
+    title = f"Means over the {clips} clips of the split test:"
+    notes = textwrap.wrap(legend(MEANINGS, names), len(header))
+    return "\n".join([title, header, *lines, *notes])

@@ -11,6 +11,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lmaczs import __version__
+from lmaczs.metrics.faithfulness import MEANINGS
+from lmaczs.metrics.metric import legend
+from lmaczs.objectives.terms import TERMS
 
 FOLDS = {"train_folds": "training", "valid_folds": "validation", "test_folds": "test"}
 NO_METRIC = {"unixtime", "end-of-epoch", "epoch"}
@@ -127,7 +130,7 @@ def model_card(
             run_card["checkpoint_metric"], run_card["checkpoint_mode"]
         ),
         folds=_which_folds(values),
-        metrics=_metric_table(meta, test),
+        metrics=_metric_table(meta, test, run_card.get("clips", {})),
         version=__version__,
         recipe=recipe,
         clips=_which_clips(values),
@@ -183,15 +186,26 @@ def _which_clips(values: Mapping[str, Any]) -> str:
     return found
 
 
-def _metric_table(valid: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """Metrics as a Markdown table, those of the test split where there are any."""
+def _metric_table(
+    valid: Mapping[str, Any], test: Mapping[str, Any], clips: Mapping[str, int]
+) -> str:
+    """Metrics as a Markdown table with a legend; those of the test where there are any.
+
+    `clips` are the numbers of clips by split; older runs have none.
+    """
     rows = [f"| epoch | {valid['epoch']} |  |"] if "epoch" in valid else []
     rows += [
         f"| {key} | {_cell(valid[key])} | {_cell(test.get(key))} |"
         for key in valid
         if key not in NO_METRIC
     ]
-    return "\n".join(["| metric | validation | test |", "|---|---|---|", *rows])
+    head = [
+        f"{name}, {clips[split]} clips" if split in clips else name
+        for split, name in (("valid", "validation"), ("test", "test"))
+    ]
+    table = [f"| metric | {' | '.join(head)} |", "|---|---|---|", *rows]
+    meanings = {name: term.meaning for name, term in TERMS.items()} | MEANINGS
+    return "\n".join([*table, "", f"Means over the clips. {legend(meanings, valid)}."])
 
 
 def _cell(value: Any) -> str:

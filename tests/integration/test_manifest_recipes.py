@@ -251,11 +251,14 @@ def test_fine_tuning_that_was_killed_goes_on(
     script = str(ROOT / "recipes/train.py")
     kill_when([script, *line], lambda: bool(list(out.glob("save/CKPT+*/CKPT.yaml"))))
     assert not (out / "test.json").exists()
-    after, _ = train(line)
+    after, brain = train(line)
     assert after == pytest.approx(tuned[1], abs=1e-5)
     one, other = last_weights(out), last_weights(tuned[0])
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
-    table = capsys.readouterr().out.splitlines()[-3:]
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("Means over"))
+    assert lines[first].split()[3] == str(len(brain.data["test"]))
+    table = lines[first + 1 : first + 4]
     names = table[0].split()
     assert table[1].split()[0] == "before"
     assert table[2].split()[0] == "after"
@@ -263,6 +266,9 @@ def test_fine_tuning_that_was_killed_goes_on(
     expected = read(tuned[0], "before.json")["FF"], tuned[1]["FF"]
     found = [float(row.split()[column]) for row in table[1:]]
     assert found == pytest.approx(expected, abs=1e-3)
+    card = (export_run(out, tmp_path / "exported") / "README.md").read_text()
+    counts = [len(brain.data[split]) for split in ("valid", "test")]
+    assert "| metric | validation, {} clips | test, {} clips |".format(*counts) in card
 
 
 # --- captions -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 from lmaczs.metrics.metric import (
     Metric,
     by_name,
+    legend,
     ratio_or_zero,
     require_equal_shapes,
     values_of,
@@ -31,6 +32,12 @@ def test_a_registry_computes_its_metrics_in_order() -> None:
     assert list(found) == ["largest", "mean"]
     assert found["largest"].tolist() == [3, 0.5]
     assert found["mean"].tolist() == [2, 0.25]
+
+
+def test_a_legend_has_what_is_known_of_its_columns() -> None:
+    """In the order of the table; a column without a meaning is left out."""
+    meanings = {"a": "first", "b": "second", "c": ""}
+    assert legend(meanings, ["b", "c", "d", "a"]) == "b: second; a: first"
 
 
 @given(amounts)

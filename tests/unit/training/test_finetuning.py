@@ -12,7 +12,8 @@ import yaml
 from lmaczs import default_source
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
-from lmaczs.training.finetuning import load_pretrained_decoder, start_from
+from lmaczs.metrics.faithfulness import MEANINGS
+from lmaczs.training.finetuning import comparison, load_pretrained_decoder, start_from
 from lmaczs.utils.errors import InputError
 
 
@@ -66,3 +67,19 @@ def test_a_start_that_does_not_fit(tiny_clap: FrozenClap) -> None:
     clap = load_pretrained_decoder().clap
     with pytest.raises(InputError, match="stft domain of .*, but the YAML makes"):
         start_from(MaskDecoder(clap, width=16), clap, source)
+
+
+def test_a_comparison_is_of_a_number_of_clips_and_has_a_legend() -> None:
+    """A line before and one after, of the metrics that both have, each explained."""
+    before = {"FF": 0.25, "AI": 50.0, "loss": 2.0, "epoch": 1, "MM": 0.5}
+    after = {**before, "FF": 0.5}
+    del after["MM"]
+    title, header, *lines = comparison(before, after, 12).splitlines()
+    assert title == "Means over the 12 clips of the split test:"
+    assert header.split() == ["AI", "FF", "loss"]
+    assert lines[0].split() == ["before", "50.000", "0.250", "2.000"]
+    assert lines[1].split() == ["after", "50.000", "0.500", "2.000"]
+    notes = " ".join(lines[2:])
+    for name in ("AI", "FF", "loss"):
+        assert f"{name}: {MEANINGS[name]}" in notes
+    assert "MM" not in notes

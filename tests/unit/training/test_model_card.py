@@ -10,6 +10,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from lmaczs import default_source
+from lmaczs.metrics.faithfulness import MEANINGS
+from lmaczs.objectives.terms import TERMS
 from lmaczs.training.model_card import model_card
 
 CARD = {
@@ -74,6 +76,20 @@ def test_labels_that_were_left_out_are_stated(run_folder: Path) -> None:
     card = model_card(run_folder, CARD, META, True)
     assert "No clip of these labels was trained on: dog, sea waves." in card
     assert "No clip of these labels" not in whole
+
+
+def test_metrics_have_a_legend_and_a_number_of_clips(run_folder: Path) -> None:
+    """What each means, terms included; older runs do not know how many there were."""
+    meta = {**META, "mask_diversity": 0.5}
+    card = model_card(run_folder, CARD, meta, True)
+    assert "\n| metric | validation | test |\n" in card
+    for name in ("loss", "AI"):
+        assert f"{name}: {MEANINGS[name]}" in card
+    assert f"mask_diversity: {TERMS['mask_diversity'].meaning}" in card
+    assert "end-of-epoch:" not in card
+    clips = {"train": 30, "valid": 8, "test": 12}
+    card = model_card(run_folder, {**CARD, "clips": clips}, meta, True)
+    assert "\n| metric | validation, 8 clips | test, 12 clips |\n" in card
 
 
 def test_last_epoch_is_called_so(run_folder: Path) -> None:
