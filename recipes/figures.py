@@ -6,10 +6,12 @@
 Other clips: see recipes/evaluate.py.
 
 Needs the extra eval: pip install -e ".[eval]".
-Writes, as PNG and as PDF: similarity (figure 3, left), prompts (figure 4), cascade and
-ssim (figure 5; figure 3, right), curves where recipes/evaluate.py left them in
-`evaluation`, and diversity (with and without that term) where a decoder without it is
-given. The numbers that they show are in CSV files of the same names.
+Writes, as PNG and as PDF: similarity (figure 3, left), masked_similarity (figure 10: of
+the decoder, and of one without the diversity term where it is given), prompts (figure
+4), cascade and ssim (figure 5; figure 3, right; randomisation.md has the paper's claim
+beside what was found), curves where recipes/evaluate.py left them in `evaluation`, and
+diversity (with and without that term) where a decoder without it is given. The numbers
+that they show are in CSV files of the same names.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from lmaczs.evaluation.figure_data import (
     randomisation_table,
     similarity_table,
 )
+from lmaczs.evaluation.randomisation import PAPER_CLAIM, randomisation_page, verdict
 from lmaczs.report import paper_figures
 from lmaczs.report.figures import save_figure
 from lmaczs.utils.errors import InputError, run_recipe
@@ -41,6 +44,7 @@ from lmaczs.utils.options import load_hparams, parse_options
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
+WITHOUT = f"{MAIN} without diversity"
 
 
 def main(argv: list[str]) -> list[Path]:
@@ -131,18 +135,30 @@ def figures(
 
     methods = {name: clips.clip_masks(one) for name, one in explainers.items()}
     methods[MAIN] = decoded_masks(clap, interpreter.mods["decoder"])
-    table = similarity_table(clap, methods, clips.sounds(), clips.labels, template)
+    other = None
+    if hparams["no_diversity_source"] is not None:
+        loaded = ZeroShotInterpreter.from_hparams(hparams["no_diversity_source"])
+        other = loaded.mods["decoder"]
+        methods[WITHOUT] = decoded_masks(clap, other)
+    table = similarity_table(
+        clap, methods, clips.sounds(), clips.labels, template, with_masked=True
+    )
     write(folder / "similarity.csv", table)
     pairs = dict(iter(table.groupby("method", sort=False)))
-    yield "similarity", paper_figures.similarity_figure(pairs)
+    shown = {name: pairs[name] for name in explainers}
+    yield "similarity", paper_figures.similarity_figure(shown)
+    decoders = {name: pairs[name] for name in (MAIN, WITHOUT) if name in pairs}
+    yield "masked_similarity", paper_figures.similarity_figure(decoders, masked=True)
     yield "prompts", prompts_figure(explainers)
     ssim, masks = randomisation_table(clips, explainers, hparams["randomisation_clips"])
     write(folder / "ssim.csv", ssim)
     yield "cascade", paper_figures.cascade_figure(masks, ssim, *grid)
-    yield "ssim", paper_figures.ssim_figure(ssim)
-    if hparams["no_diversity_source"] is not None:
-        other = ZeroShotInterpreter.from_hparams(hparams["no_diversity_source"])
-        without = decoder_method("without", other.mods["decoder"])
+    with atomic_write(folder / "randomisation.md") as part:
+        part.write_text(randomisation_page(ssim, MAIN), encoding="utf-8")
+    caption = f"{PAPER_CLAIM} {verdict(ssim, MAIN)}"
+    yield "ssim", paper_figures.ssim_figure(ssim, caption)
+    if other is not None:
+        without = decoder_method("without", other)
         yield "diversity", prompts_figure({"with": ours, "without": without})
     if hparams["evaluation"] is not None:
         curves = pd.read_csv(Path(hparams["evaluation"], CURVES))

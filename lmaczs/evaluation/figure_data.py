@@ -127,29 +127,55 @@ def similarity_table(
     sounds: Iterable[tuple[str, str, Tensor]],
     labels: Sequence[str],
     template: str,
+    with_masked: bool = False,
 ) -> pd.DataFrame:
-    """Similarity and mask of every clip for every label (figure 3, left).
+    """Similarity and mask of every clip for every label (figures 3, left, and 10).
 
     `sounds` are name, label and waveform [samples] of clips; `template` makes prompts
     of `labels`; `methods` give masks [P, F, T] of a clip [samples] and prompts [P, D].
 
     Columns: id, label (of the clip), method, prompt (a label), present (whether it is
-    the clip's), similarity, mask_mean, power_kept (fraction of the clip's power).
+    the clip's), similarity, mask_mean, power_kept (fraction of the clip's power). With
+    `with_masked` also masked_similarity, that of the clip under the mask, of clips no
+    longer than the encoder's input.
     """
     text = clap.encode_text([template.format(label) for label in labels])
     rows = []
+
+    def figures(
+        wav: Tensor, cells: Tensor, masks_of: ClipMasks, part: Tensor
+    ) -> Tensor:
+        masks = masks_of(wav, part)
+        sizes = _sizes(masks, cells)
+        if not with_masked:
+            return sizes
+        masked = _masked_similarity(clap, wav, masks, part)
+        return torch.cat([sizes, masked[:, None]], 1)
+
     for name, own, sound in sounds:
         wav = sound.to(clap.device)
         cells = power(clap.front_end.stft(wav[None])[0])
         similar = similarities(clap, wav, text).tolist()
         for method, masks_of in methods.items():
-            parts = [_sizes(masks_of(wav, part), cells) for part in text.split(16)]
+            parts = [figures(wav, cells, masks_of, part) for part in text.split(16)]
             for label, value, sizes in zip(
                 labels, similar, torch.cat(parts).tolist(), strict=True
             ):
                 rows.append((name, own, method, label, label == own, value, *sizes))
     columns = ["id", "label", "method", "prompt", "present", "similarity"]
-    return pd.DataFrame(rows, columns=[*columns, "mask_mean", "power_kept"])
+    masked = ["masked_similarity"] if with_masked else []
+    return pd.DataFrame(rows, columns=[*columns, "mask_mean", "power_kept", *masked])
+
+
+def _masked_similarity(
+    clap: FrozenClap, wav: Tensor, masks: Tensor, text: Tensor
+) -> Tensor:
+    """Similarity [P] of a clip [samples] under masks [P, F, T] to prompts [P, D]."""
+    front_end = clap.front_end
+    tiled = front_end.tile_mask(masks, len(wav))
+    spectrum = front_end.stft(front_end.fit_length(wav[None]))
+    log_mel = front_end.input_tf(spectrum, tiled[None])
+    return (clap.audio_embedding(log_mel) * text).sum(1)
 
 
 def _sizes(masks: Tensor, cells: Tensor) -> Tensor:

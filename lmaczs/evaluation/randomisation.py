@@ -19,6 +19,11 @@ from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.metrics.similarity import soft_iou, ssim
 
+PAPER_CLAIM = (
+    "The paper's claim (LMAC-ZS, figure 3, right): as the model is randomised from the "
+    "top, the masks of LMAC-ZS change by SSIM, and more than those of Grad-CAM++."
+)
+
 
 def stages_from_the_top(clap: FrozenClap) -> dict[str, list[nn.Module]]:
     """Parts of the audio encoder by name, the last one first.
@@ -96,3 +101,52 @@ def randomise(
             first = {"clip": range(len(found)), "method": name, "stage": stage}
             parts.append(pd.DataFrame({**first, **columns}))
     return pd.concat(parts, ignore_index=True), masks
+
+
+def verdict(ssim: pd.DataFrame, method: str) -> str:
+    """Whether `PAPER_CLAIM` holds for a method in a table of `randomise`.
+
+    Compared are means over clips: the SSIM with all stages at random with that of each
+    other method, and with that of an empty mask.
+    """
+    means = ssim.groupby(["method", "stage"], sort=False).mean(numeric_only=True)
+    last = means.groupby(level="method", sort=False).tail(1).droplevel("stage")
+    own = last.loc[method]
+    less = [name for name in last.index.drop(method) if last.ssim[name] < own.ssim]
+    found = (
+        f"Here the mean SSIM of {method} is {own.ssim:.2f} with all stages at random, "
+        f"and would be {own['empty']:.2f} with an empty mask"
+    )
+    if not less:
+        return f"{found}: the claim holds."
+    others = " and ".join(f"that of {name} ({last.ssim[name]:.2f})" for name in less)
+    return (
+        f"{found}; it is higher than {others}, which contradicts the claim. SSIM is "
+        f"high where both masks are empty; the masks' overlap is {own.overlap:.2f}."
+    )
+
+
+def randomisation_page(ssim: pd.DataFrame, method: str) -> str:
+    """Markdown of a table of `randomise`: the paper's claim, and what was found.
+
+    `method` is the one that the claim is about.
+    """
+    means = ssim.groupby(["method", "stage"], sort=False)
+    means = means[["ssim", "overlap", "empty"]].mean().reset_index()
+    lines = [
+        "| method | randomised down to | SSIM | overlap | SSIM with an empty mask |",
+        "|--- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {row.method} | {row.stage} | {row.ssim:.2f} | {row.overlap:.2f} | "
+        f"{row.empty:.2f} |"
+        for row in means.itertuples()
+    ]
+    clips = ssim["clip"].nunique()
+    return (
+        "# Cascading randomisation\n\n"
+        f"{PAPER_CLAIM}\n\n{verdict(ssim, method)}\n\n"
+        + "\n".join(lines)
+        + f"\n\nMeans over {clips} clips, of each mask and that of the trained model; "
+        "overlap is intersection over union.\n"
+    )

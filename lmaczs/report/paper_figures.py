@@ -5,6 +5,7 @@ Colours survive print and colour blindness (viridis, magma, and Okabe and Ito's 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,23 +21,28 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKS = ("o", "s", "^", "D")
 
 
-def similarity_figure(pairs: Mapping[str, pd.DataFrame]) -> Figure:
+def similarity_figure(
+    pairs: Mapping[str, pd.DataFrame], masked: bool = False
+) -> Figure:
     """Mean mask against similarity, a 2-D histogram per method (figure 3, left).
 
-    `pairs` holds for each method a table of similarity and mask_mean, one row per pair
-    of clip and prompt.
+    `pairs` holds for each method a table of mask_mean and similarity, or, if `masked`,
+    masked_similarity, that after masking (figure 10); one row per pair of clip and
+    prompt.
     """
+    column = "masked_similarity" if masked else "similarity"
     figure, axes = _panels(1, len(pairs), 4.0, 3.4)
-    low = min(table.similarity.min() for table in pairs.values())
-    high = max(table.similarity.max() for table in pairs.values())
+    low = min(table[column].min() for table in pairs.values())
+    high = max(table[column].max() for table in pairs.values())
     edges = [np.linspace(low, high, 41), np.linspace(0, 1, 41)]
     for ax, (name, table) in zip(axes[0], pairs.items(), strict=True):
         counts = ax.hist2d(
-            table.similarity, table.mask_mean, bins=edges, norm=LogNorm(), cmin=1
+            table[column], table.mask_mean, bins=edges, norm=LogNorm(), cmin=1
         )
         figure.colorbar(counts[3], ax=ax, label="pairs", pad=0.01)
-        ax.set_title(f"{name}: r = {table.similarity.corr(table.mask_mean):.2f}")
-        ax.set_xlabel("Similarity of clip and prompt")
+        ax.set_title(f"{name}: r = {table[column].corr(table.mask_mean):.2f}")
+        whose = "masked clip" if masked else "clip"
+        ax.set_xlabel(f"Similarity of {whose} and prompt")
         ax.set_ylabel("Mean of the mask")
     return figure
 
@@ -128,11 +134,11 @@ def cascade_figure(
     return _finished(figure, axes)
 
 
-def ssim_figure(ssim: pd.DataFrame) -> Figure:
+def ssim_figure(ssim: pd.DataFrame, caption: str = "") -> Figure:
     """SSIM of masks before and after randomisation, by stage (figure 3, right).
 
     Mean and standard deviation over clips, from rows of method, stage, ssim and empty;
-    dotted: SSIM with an empty mask.
+    dotted: SSIM with an empty mask. The caption is `caption`.
     """
     figure, axes = _panels(1, 1, 5.0, 3.4)
     ax = axes[0][0]
@@ -148,6 +154,8 @@ def ssim_figure(ssim: pd.DataFrame) -> Figure:
     ax.set_ylabel("SSIM with the trained model's mask")
     ax.tick_params(axis="x", rotation=20)
     ax.legend()
+    if caption:
+        figure.supxlabel(textwrap.fill(caption, 80), fontsize="x-small")
     return figure
 
 

@@ -461,6 +461,7 @@ def test_figures(
     ]
     written = recipe("figures").main([str(ROOT / "hparams/figures.yaml"), *options])
     names = {"similarity", "prompts", "cascade", "ssim", "diversity", "curves"}
+    names |= {"masked_similarity"}
     assert {path.stem for path in written} == names
     for path in written:
         if path.suffix == ".pdf":
@@ -469,7 +470,12 @@ def test_figures(
             with Image.open(path) as picture:
                 assert np.asarray(picture.convert("L")).std() > 5
     pairs = pd.read_csv(tmp_path / "similarity.csv")
-    assert len(pairs) == 3 * 3 * 2
+    assert len(pairs) == 3 * 3 * 3  # the decoder twice, and Grad-CAM++
+    same = pairs[pairs.method != "Grad-CAM++"].groupby(["id", "prompt"])
+    assert same.masked_similarity.nunique().eq(1).all()
+    page = (tmp_path / "randomisation.md").read_text()
+    assert "The paper's claim" in page
+    assert "| Grad-CAM++ | patch embedding |" in page
     ssim = pd.read_csv(tmp_path / "ssim.csv")
     stages = ["stage 3", "stage 2", "stage 1", "patch embedding"]
     assert list(dict.fromkeys(ssim.stage)) == stages

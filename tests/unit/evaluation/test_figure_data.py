@@ -158,6 +158,38 @@ def test_similarity_table_is_a_loop_over_clips_and_labels(
     assert table.power_kept[table.method == "all"].tolist() == pytest.approx([1] * 12)
 
 
+def test_similarity_after_masking_is_that_of_the_masked_clip(
+    clips: LabelledClips, tiny_clap: FrozenClap
+) -> None:
+    """Kept whole it is the clip's own; under a mask that of what is left."""
+    front_end = tiny_clap.front_end
+
+    def whole(wav: Tensor, text: Tensor) -> Tensor:
+        return torch.ones(len(text), 1025, front_end.clip_frames(len(wav)))
+
+    def low(wav: Tensor, text: Tensor) -> Tensor:
+        mask = whole(wav, text)
+        mask[:, 300:] = 0
+        return mask
+
+    methods, every = {"whole": whole, "low": low}, list(clips.sounds())
+    given = methods, every, LABELS, TEMPLATE
+    table = similarity_table(tiny_clap, *given, with_masked=True)
+    plain = similarity_table(tiny_clap, *given)
+    pd.testing.assert_frame_equal(table[list(plain)], plain)
+    kept = table[table.method == "whole"]
+    assert kept.masked_similarity.tolist() == pytest.approx(
+        kept.similarity.tolist(), abs=1e-4
+    )
+    name, _, wav = every[-1]
+    spectrum = front_end.stft(front_end.fit_length(wav[None]))
+    spectrum[:, 300:] = 0
+    embedding = tiny_clap.audio_embedding(front_end.stft_to_log_mel(spectrum))[0]
+    expected = (clips.embed(LABELS) @ embedding).tolist()
+    found = table[(table.id == name) & (table.method == "low")].masked_similarity
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
 def test_each_label_is_explained_in_a_clip_of_each(
     clips: LabelledClips, decoder: MaskDecoder
 ) -> None:

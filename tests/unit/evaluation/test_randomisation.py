@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,13 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import decoder_method
 from lmaczs.evaluation.randomisation import (
+    PAPER_CLAIM,
     cascade,
     draw_weights,
+    randomisation_page,
     randomise,
     stages_from_the_top,
+    verdict,
 )
 from lmaczs.metrics.similarity import soft_iou, ssim
 
@@ -264,3 +268,33 @@ def test_randomise_explains_the_models_of_the_cascade(
     assert found[0] == pytest.approx(1)  # the second stage is drawn after the third
     assert found[1] < 0.99
     assert found[1:] == pytest.approx([found[1]] * 3)
+
+
+# --- the paper's claim --------------------------------------------------------------
+
+
+def cascaded(**last: float) -> pd.DataFrame:
+    """Two clips, two stages, with the SSIM of each method in the last one."""
+    rows = [
+        (clip, method, stage, value + shift, 0.25 + shift, 0.5 + shift)
+        for clip, shift in ((0, -0.01), (1, 0.01))
+        for stage in ("stage 2", "patch embedding")
+        for method, value in last.items()
+    ]
+    columns = ["clip", "method", "stage", "ssim", "overlap", "empty"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_claim_is_stated_beside_what_was_found() -> None:
+    """It holds where no other method changes more; else it is contradicted."""
+    against = randomisation_page(cascaded(ours=0.63, cam=0.34), "ours")
+    assert PAPER_CLAIM in against
+    assert "mean SSIM of ours is 0.63" in against
+    assert "higher than that of cam (0.34), which contradicts the claim" in against
+    assert "and would be 0.50 with an empty" in against
+    assert "overlap is 0.25" in against
+    assert "| cam | patch embedding | 0.34 | 0.25 | 0.50 |" in against
+    assert "Means over 2 clips" in against
+    agrees = verdict(cascaded(ours=0.2, cam=0.34), "ours")
+    assert agrees.endswith("the claim holds.")
+    assert "contradicts" not in agrees

@@ -40,6 +40,24 @@ def test_similarity_figure_states_the_correlation() -> None:
         assert np.ma.filled(counts, 0).sum() == 300
 
 
+def test_figure_of_masked_similarities() -> None:
+    """It is of the similarity after masking, for one decoder or two."""
+    rng = np.random.default_rng(0)
+    mask = rng.uniform(0, 1, 200)
+    table = pd.DataFrame(
+        {
+            "mask_mean": mask,
+            "similarity": rng.uniform(0, 1, 200),
+            "masked_similarity": -mask,
+        }
+    )
+    for pairs in ({"ours": table}, {"ours": table, "without diversity": table}):
+        figure = similarity_figure(pairs, masked=True)
+        assert titles(figure)[: len(pairs)] == [f"{name}: r = -1.00" for name in pairs]
+        label = figure.axes[0].get_xlabel()
+        assert label == "Similarity of masked clip and prompt"
+
+
 def test_prompts_figure_marks_what_is_there() -> None:
     """A column a clip, a row a method and prompt, in bold where it is the clip's."""
     masks = torch.zeros(2, 2, BINS, FRAMES)
@@ -119,6 +137,15 @@ def test_ssim_figure_draws_the_means(ssim: pd.DataFrame) -> None:
         0
     ] == pytest.approx([1.0, 0.45, 0.15])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["A", "B"]
+
+
+def test_ssim_figure_has_its_caption(ssim: pd.DataFrame) -> None:
+    """All of its words, below the picture; none without one."""
+    caption = "A claim of many words, which do not fit into a single line. " * 3
+    shown = ssim_figure(ssim, caption).get_supxlabel()
+    assert shown.split() == caption.split()
+    assert "\n" in shown
+    assert ssim_figure(ssim).get_supxlabel() == ""
 
 
 def test_curves_figure_draws_the_means() -> None:
