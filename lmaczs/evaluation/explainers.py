@@ -18,7 +18,14 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
-from lmaczs.evaluation import attribution, baselines, perturbation
+from lmaczs.evaluation import (
+    agreement,
+    attention,
+    attribution,
+    baselines,
+    bottleneck,
+    perturbation,
+)
 from lmaczs.evaluation.attribution import Attribution, gradient_explainer
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.frontend import Domain
@@ -93,6 +100,51 @@ EXPLAINERS: dict[str, Method] = {
             passes=100,
             source='Sundararajan et al., "Axiomatic Attribution for Deep Networks", '
             "ICML 2017",
+        ),
+        attribution_method(
+            "agreement",
+            agreement.agreement,
+            needs_gradient=False,
+            passes=1,
+            source='after Zhou et al., "Extract Free Dense Labels from CLIP", '
+            "ECCV 2022",
+        ),
+        attribution_method(
+            "agreement less class mean",
+            agreement.agreement_less_class_mean,
+            needs_gradient=False,
+            passes=1,
+            source='after Li et al., "CLIP Surgery", arXiv 2304.05653, 2023',
+        ),
+        attribution_method(
+            "LeGrad",
+            attention.legrad,
+            needs_gradient=True,
+            passes=2,
+            source='Bousselham et al., "LeGrad", ICCV 2025',
+        ),
+        attribution_method(
+            "Grad-ECLIP",
+            attention.grad_eclip,
+            needs_gradient=True,
+            passes=2,
+            source='Zhao et al., "Gradient-based Visual Explanation for '
+            'Transformer-based CLIP", ICML 2024',
+        ),
+        attribution_method(
+            "attention relevance",
+            attention.attention_relevance,
+            needs_gradient=True,
+            passes=2,
+            source='Chefer et al., "Generic Attention-model Explainability", ICCV 2021',
+        ),
+        attribution_method(
+            "M2IB",
+            bottleneck.m2ib,
+            needs_gradient=True,
+            passes=1 + 2 * bottleneck.STEPS * bottleneck.SAMPLES,
+            source='Wang et al., "Visual Explanations of Image-Text Representations '
+            'via Multi-Modal Information Bottleneck Attribution", NeurIPS 2023',
         ),
         attribution_method(
             "RISE",
