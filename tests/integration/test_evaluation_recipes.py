@@ -28,6 +28,7 @@ from lmaczs.evaluation.attribution import (
     integrated_gradients,
     smooth_grad,
 )
+from lmaczs.evaluation.bottleneck import m2ib
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import (
     EXPLAINERS,
@@ -64,6 +65,7 @@ def few_passes() -> Iterator[None]:
         "Integrated Gradients": partial(integrated_gradients, steps=2),
         "RISE": partial(rise, count=2),
         "occlusion": partial(occlusion, grid=(1, 2)),
+        "M2IB": partial(m2ib, steps=1, samples=1),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, attribution in quick.items():

@@ -58,3 +58,12 @@ def test_class_mean_needs_the_classes(batch: ExplainerInput) -> None:
     """Without them there is nothing to subtract."""
     with pytest.raises(ValueError, match="needs the prompts of all classes"):
         agreement_less_class_mean(replace(batch, classes=None))
+
+
+def test_maps_follow_the_prompt(one_after_the_other: ExplainerInput) -> None:
+    """The dog lies more in its half than the church bells do."""
+    given = replace(one_after_the_other, classes=one_after_the_other.text)
+    for method in (agreement, agreement_less_class_mean):
+        found = method(given).relu()
+        share = found[..., : found.shape[2] // 2].sum((1, 2)) / found.sum((1, 2))
+        assert share[0] > share[1] + 0.2

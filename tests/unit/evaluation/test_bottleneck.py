@@ -147,3 +147,11 @@ def test_the_model_stays_as_it_was(short_and_long: ExplainerInput) -> None:
     assert torch.equal(similarity_of(*given), before)
     weights = short_and_long.clap.parameters()
     assert all(w.grad is None and not w.requires_grad for w in weights)
+
+
+def test_maps_follow_the_prompt(one_after_the_other: ExplainerInput) -> None:
+    """The dog lies more in its half than the church bells do."""
+    found = m2ib(one_after_the_other, steps=20, samples=5)
+    assert found.shape == (2, 4, 16)
+    share = found[..., :8].sum((1, 2)) / found.sum((1, 2))
+    assert share[0] > share[1]
