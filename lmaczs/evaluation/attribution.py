@@ -52,7 +52,7 @@ def similarity_of(clap: FrozenClap, log_mel: Tensor, text: Tensor) -> Tensor:
     return (clap.audio_embedding(log_mel) * text).sum(-1)
 
 
-def _last_maps(batch: ExplainerInput) -> tuple[Tensor, Tensor]:
+def last_maps(batch: ExplainerInput) -> tuple[Tensor, Tensor]:
     """Maps of the last stage [B, C, f, t] and the similarity's gradient in them."""
     encoding = batch.clap.audio_features(batch.log_mel.detach().requires_grad_(True))
     similarity = (encoding.embedding * batch.text).sum()
@@ -62,14 +62,14 @@ def _last_maps(batch: ExplainerInput) -> tuple[Tensor, Tensor]:
 
 def grad_cam(batch: ExplainerInput) -> Tensor:
     """Grad-CAM on the last stage's maps, unfolded to frequency and time."""
-    maps, gradient = _last_maps(batch)
+    maps, gradient = last_maps(batch)
     weight = gradient.mean((2, 3), keepdim=True)
     return (weight * maps).sum(1).relu()
 
 
 def grad_cam_pp(batch: ExplainerInput) -> Tensor:
     """Grad-CAM++, its eq. 19 with an exponential on top, on the same maps."""
-    maps, gradient = _last_maps(batch)
+    maps, gradient = last_maps(batch)
     total = maps.sum((2, 3), keepdim=True)
     below = 2 * gradient.square() + total * gradient.pow(3)
     alpha = torch.where(below != 0, gradient.square() / below, 0.0)

@@ -25,6 +25,7 @@ from lmaczs.evaluation import (
     baselines,
     bottleneck,
     perturbation,
+    score_cam,
 )
 from lmaczs.evaluation.attribution import Attribution, gradient_explainer
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
@@ -160,6 +161,21 @@ EXPLAINERS: dict[str, Method] = {
             passes=129,
             source='Zeiler & Fergus, "Visualizing and Understanding Convolutional '
             'Networks", ECCV 2014',
+        ),
+        attribution_method(
+            "Score-CAM",
+            score_cam.score_cam,
+            needs_gradient=False,
+            passes=257,  # all maps of the embedded CLAP's last stage
+            source='Wang et al., "Score-CAM", CVPR Workshops 2020',
+        ),
+        attribution_method(
+            "gScoreCAM",
+            score_cam.gscore_cam,
+            needs_gradient=True,
+            passes=66,
+            source='Chen et al., "gScoreCAM: What objects is CLIP looking at?", '
+            "ACCV 2022",
         ),
         Method("random patches", baselines.random_patches),
         Method("random bins", baselines.random_bins),

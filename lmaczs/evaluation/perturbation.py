@@ -8,6 +8,9 @@ with its mask, so that only the part of the grid over its first copy acts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -18,7 +21,7 @@ GRID = (8, 16)  # segments in frequency and in time, of all methods
 
 @torch.no_grad()
 def masked_similarities(
-    batch: ExplainerInput, masks: Tensor, at_once: int = 64
+    batch: ExplainerInput, masks: Iterable[Tensor], at_once: int = 64
 ) -> Tensor:
     """Similarity of each clip and its prompt under masks of its mel magnitude.
 
@@ -26,9 +29,9 @@ def masked_similarities(
     ----------
     batch : ExplainerInput
         Clips and prompts.
-    masks : Tensor [N, n_mels, n_frames], or [B, N, n_mels, n_frames]
-        In [0, 1]; the same for all clips, or each clip's own. They are repeated with
-        short clips.
+    masks : iterable of Tensor [N, n_mels, n_frames]
+        Each clip's own, in [0, 1]; `itertools.repeat` gives all clips the same. They
+        are repeated with short clips.
     at_once : int
         Inputs encoded together. They are of one clip: no result depends on another's.
 
@@ -37,11 +40,10 @@ def masked_similarities(
     Tensor [B, N]
     """
     clap, front_end = batch.clap, batch.clap.front_end
-    own = masks.expand(len(batch.text), *masks.shape[-3:])
+    clips = zip(batch.spectrum.split(1), batch.samples, batch.text, masks, strict=False)
     rows = []
-    for row, text in enumerate(batch.text):
-        spectrum = batch.spectrum[row : row + 1]
-        parts = front_end.tile_mask(own[row], batch.samples[row]).split(at_once)
+    for spectrum, samples, text, own in clips:
+        parts = front_end.tile_mask(own, samples).split(at_once)
         inputs = (front_end.input_tf(spectrum, part[None], "mel") for part in parts)
         rows.append(torch.cat([clap.audio_embedding(x) @ text for x in inputs]))
     return torch.stack(rows)
@@ -68,7 +70,7 @@ def rise(batch: ExplainerInput, count: int = 150) -> Tensor:
     same for all clips.
     """
     masks = rise_masks(count, input_size(batch), batch.rng()).to(batch.log_mel.device)
-    return batch.tiled(rise_map(masks, masked_similarities(batch, masks)))
+    return batch.tiled(rise_map(masks, masked_similarities(batch, repeat(masks))))
 
 
 def rise_masks(
@@ -116,7 +118,7 @@ def occlusion(batch: ExplainerInput, grid: tuple[int, int] = GRID) -> Tensor:
     """
     left_out = occlusion_masks(input_size(batch), grid).to(batch.log_mel.device)
     whole = torch.ones_like(left_out[:1])
-    found = masked_similarities(batch, torch.cat([whole, left_out]))
+    found = masked_similarities(batch, repeat(torch.cat([whole, left_out])))
     return (found[:, :1] - found[:, 1:]).unflatten(1, grid)
 
 

@@ -38,6 +38,7 @@ from lmaczs.evaluation.explainers import (
     Method,
 )
 from lmaczs.evaluation.perturbation import occlusion, rise
+from lmaczs.evaluation.score_cam import gscore_cam
 from lmaczs.evaluation.tables import results_columns
 from lmaczs.metrics.faithfulness import METRICS as FIGURES
 from lmaczs.metrics.metric import Metric
@@ -66,11 +67,14 @@ def few_passes() -> Iterator[None]:
         "RISE": partial(rise, count=2),
         "occlusion": partial(occlusion, grid=(1, 2)),
         "M2IB": partial(m2ib, steps=1, samples=1),
+        "Score-CAM": partial(gscore_cam, top=2),
+        "gScoreCAM": partial(gscore_cam, top=2),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, attribution in quick.items():
             explain = gradient_explainer(attribution)
-            patch.setitem(EXPLAINERS, name, replace(EXPLAINERS[name], explain=explain))
+            method = replace(EXPLAINERS[name], explain=explain, needs_gradient=True)
+            patch.setitem(EXPLAINERS, name, method)
         yield
 
 

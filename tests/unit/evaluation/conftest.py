@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.demo.scenes import render
+from lmaczs.evaluation.attribution import similarity_of
 from lmaczs.evaluation.explainer import ExplainerInput
 
 EMBEDDED = Path(__file__).parents[3] / "pretrained" / "clap_small"
@@ -50,3 +52,18 @@ def one_after_the_other() -> ExplainerInput:
     wav = torch.cat(halves).float()
     prompts = [f"This is a sound of {label}." for label in ("dog", "church bells")]
     return _batch(clap, [wav, wav], prompts)
+
+
+@pytest.fixture(scope="session")
+def slow_similarity() -> Callable[[ExplainerInput, int, Tensor], float]:
+    """Oracle: similarity of one clip under a mask, by the decibels that it takes."""
+
+    def similarity(batch: ExplainerInput, row: int, mask: Tensor) -> float:
+        tiled = batch.clap.front_end.tile_mask(mask[None], batch.samples[row])[0]
+        change = 20 * torch.log10(tiled.double()).clamp_min(-1000)
+        log_mel = (batch.log_mel[row].double() + change.T).clamp_min(-100).float()
+        with torch.no_grad():
+            text = batch.text[row : row + 1]
+            return float(similarity_of(batch.clap, log_mel[None], text))
+
+    return similarity
