@@ -15,7 +15,7 @@ from lmaczs.data import caption_sets, class_folders, esc50, urbansound8k
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
-from lmaczs.data.lists import require_audio
+from lmaczs.data.lists import MissingDataError, require_audio
 from lmaczs.data.manifest import (
     CLIP,
     clip_splits,
@@ -211,7 +211,14 @@ def labelled_test_clips(
     one = DATASETS.get(dataset)
     if one and "test_only" in inspect.signature(one.read).parameters:
         options = {**_as_folds(options), "test_only": True}
-    rows = read_rows(data_folder, None, dataset, **options)
+    try:
+        rows = read_rows(data_folder, None, dataset, **options)
+    except MissingDataError as error:
+        if dataset != "esc50":  # it is chosen, not the default
+            raise
+        raise MissingDataError(
+            f"{error}; for other clips give --dataset=urbansound8k or --dataset=folder"
+        ) from error
     return _tested(rows, data_folder, one.labels if one else ())
 
 

@@ -41,7 +41,7 @@ from lmaczs.evaluation.source_mixtures import (
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.localisation import LOCALISATION
 from lmaczs.utils.digests import clips_digest, fingerprint
-from lmaczs.utils.errors import InputError, nearest
+from lmaczs.utils.errors import InputError, LmaczsError, nearest
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.seeds import seed_of
 
@@ -85,7 +85,10 @@ class EvaluationPlan:
                 "--speech_folder"
             )
         if self.speech_folder is not None and "speech" in self.conditions:
-            require_audio(map(str, recordings_in(self.speech_folder)))
+            try:
+                require_audio(map(str, recordings_in(self.speech_folder)))
+            except LmaczsError as error:
+                raise InputError(f"--speech_folder: {error}") from error
 
 
 class Evaluation:

@@ -53,6 +53,25 @@ def test_the_command_writes_a_manifest(fsd50k: Path, tmp_path: Path) -> None:
     assert table.id.tolist() == ["1#1", "1#2", "2", "3"]
 
 
+def test_a_folder_with_a_subfolder_for_each_label(
+    recipe: Callable[[str], ModuleType],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its manifest has labels and no splits: training draws them."""
+    for name in ("door/1.wav", "door/2.wav", "tea_kettle/1.wav"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).touch()
+    out = tmp_path / "clips.csv"
+    recipe("make_manifest").main(["folder", str(tmp_path / "mine"), str(out)])
+    assert capsys.readouterr().out == (
+        f"{out}: 3 rows of 3 recordings (3 without split)\n"
+    )
+    table = read_manifest(out, for_test=True)
+    assert table.label.tolist() == ["door", "door", "tea kettle"]
+    assert table.split.tolist() == [""] * 3
+
+
 @pytest.mark.slow
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     """No traceback, and no manifest; one that stood there stays."""

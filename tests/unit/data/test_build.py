@@ -255,6 +255,10 @@ def test_test_clips_have_one_source(esc50: Path) -> None:
     ):
         with pytest.raises(ValueError, match="give the clips by one of --data_folder"):
             labelled_test_clips(**{name: sources[name] for name in given})
+    with pytest.raises(
+        FileNotFoundError, match="esc50.csv is .*; for other clips give"
+    ):
+        labelled_test_clips(data_folder=esc50 / "audio")
     next(esc50.glob("audio/5-*.wav")).write_text("no audio")
     with pytest.raises(ValueError, match="1 of 2 recordings are no audio"):
         labelled_test_clips(data_folder=esc50)
