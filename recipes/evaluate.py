@@ -11,20 +11,28 @@ of recordings for each label. Inputs are checked before anything is computed.
 
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
-with a row a clip for each, seeds.csv where a method has several seeds, and results.md.
+with a row a clip for each, seeds.csv where a method has several seeds, left_out.csv
+where the decoder was not trained on some of the classes, and results.md.
 What the output folder holds already is not computed again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation.decoders import further_sources, load_decoders
-from lmaczs.evaluation.explainers import ExplainerSuite
+from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
+from lmaczs.evaluation.left_out import left_out_results, require_labels
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
 from lmaczs.evaluation.source_mixtures import require_two_labels
+from lmaczs.evaluation.training_data import card_of, left_out_labels, training_section
+from lmaczs.hub import resolve
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.options import load_hparams, parse_options
@@ -53,12 +61,46 @@ def main(argv: list[str]) -> pd.DataFrame:
     if plan.localisation or "mixture" in plan.conditions:
         require_two_labels(clips, "localisation and condition mixture")
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    left_out = labels_left_out(interpreter, hparams["left_out"], labels)
     decoders = load_decoders(interpreter, sources)
     suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"])
     folder, template = hparams["output_folder"], interpreter.hparams.template
     found = Evaluation(suite, clips, labels, template, plan, folder).run()
     title = f"Faithfulness in the {suite.domain} domain"
-    return write_results(found, title, folder)
+    cards = cards_of(interpreter, sources)
+    more = left_out_results(found["per_clip"], clips, left_out)
+    section = training_section(clips, tested_set(hparams), *cards)
+    sections = {**more[1], "What the models were trained on": section}
+    return write_results(found, title, folder, more[0], sections)
+
+
+def labels_left_out(
+    interpreter: ZeroShotInterpreter, given: list[str] | None, labels: list[str]
+) -> list[str]:
+    """Labels that the decoder was not trained on: those given, or by its card."""
+    if given is not None:
+        require_labels(given, labels)
+        return given
+    card = card_of(interpreter.hparams.source_folder)
+    return [label for label in left_out_labels(card) if label in labels]
+
+
+def cards_of(
+    interpreter: ZeroShotInterpreter, sources: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Card of the CLAP, and those of the decoders by the names of their rows."""
+    folder = interpreter.hparams.source_folder
+    clap = card_of(resolve(interpreter.hparams.clap_source, folder))
+    return clap, {MAIN: card_of(folder), **{k: card_of(v) for k, v in sources.items()}}
+
+
+def tested_set(hparams: Mapping[str, Any]) -> str:
+    """Name of the set that is tested, without this machine's paths."""
+    if hparams["manifest"] is not None:
+        return Path(hparams["manifest"]).name
+    if hparams["urbansound8k_folder"] is not None:
+        return "urbansound8k"
+    return str(hparams["dataset"])
 
 
 if __name__ == "__main__":

@@ -230,11 +230,16 @@ class Evaluation:
 
 
 def write_results(
-    found: Mapping[str, pd.DataFrame], title: str, folder: str | Path
+    found: Mapping[str, pd.DataFrame],
+    title: str,
+    folder: str | Path,
+    more_tables: Mapping[str, pd.DataFrame] | None = None,
+    more_sections: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Write results.csv (returned), localisation.csv, areas.csv and results.md.
 
-    `found` is from `Evaluation.run`; `title` is the heading of results.md.
+    `found` is from `Evaluation.run`; `title` is the heading of results.md, to which
+    `more_sections` are added by heading; `more_tables` are written as CSV by name.
     """
     results = tables.summarise(found[FAITHFULNESS])
     written, sections = {"results": results}, {}
@@ -256,6 +261,8 @@ def write_results(
     if not seeds.empty:
         written["seeds"] = seeds
         sections["Over seeds"] = seeds_page(seeds, figures)
+    written.update(more_tables or {})
+    sections.update(more_sections or {})
     for name, table in written.items():
         with atomic_write(Path(folder) / f"{name}.csv") as part:
             table.to_csv(part, index=False)

@@ -428,6 +428,25 @@ def test_figures_of_other_recordings_are_not_mixed(
         clip.write_bytes(whole)
 
 
+def test_classes_that_were_left_out_are_apart(
+    evaluate: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    """A table and a section; both state what was trained on. A wrong label ends it."""
+    options = ("--conditions=[clean]", "--localisation=False")
+    evaluate(tmp_path / "out", *options, "--left_out=[rain]")
+    table = pd.read_csv(tmp_path / "out/left_out.csv")
+    ours = table[table.method == MAIN].set_index("classes")
+    assert ours.n.to_dict() == {"left out": 1, "trained on": 2}
+    page = (tmp_path / "out/results.md").read_text()
+    assert "**clean, classes left out**: 1 clips of 1 classes (rain 1)" in page
+    assert "- tested: 3 clips of 3 labels, esc50\n- CLAP: 407 clips of ESC-50" in page
+    assert f"- {MAIN}: `esc50.yaml`, split development\n" in page
+    evaluate(tmp_path / "out", *options)
+    assert "left out" not in (tmp_path / "out/results.md").read_text()
+    with pytest.raises(ValueError, match="left_out names 'rein'"):
+        evaluate(tmp_path / "out", *options, "--left_out=[rein]")
+
+
 def test_speech_may_be_added_later(
     evaluate: Callable[..., pd.DataFrame], tmp_path: Path
 ) -> None:
