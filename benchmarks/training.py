@@ -191,7 +191,7 @@ def make_brain(
     InterpreterBrain
     """
     objective = make_objective(
-        "lmaczs", WEIGHTS, absent_cosine=0.3, same_prompt_cosine=0.8
+        "lmaczs", WEIGHTS, absent_presence=0.9, same_prompt_cosine=0.8
     )
     options = TrainingOptions(
         output_folder="",

@@ -44,7 +44,7 @@ from lmaczs.utils.options import load_part, parse_options
 
 OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
-    *("absent_cosine", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
+    *("absent_presence", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
 )
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 

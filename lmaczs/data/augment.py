@@ -30,10 +30,14 @@ SPEEDS = tuple(
 
 @dataclass(frozen=True)
 class WaveformAugment:
-    """Augmentation of clips; each of the three effects is drawn independently.
+    """Augmentation of clips; each of the four effects is drawn independently.
 
     Attributes
     ----------
+    crop_prob : float
+        Probability that a clip is cut to a random stretch, see `crop`.
+    shortest_crop : float
+        Shortest stretch, seconds.
     speed_prob : float
         Probability that a clip is played at one of `SPEEDS`.
     noise_prob : float
@@ -46,11 +50,25 @@ class WaveformAugment:
         Lowest and highest frequency of that filter, Hz.
     """
 
+    crop_prob: float = 0.0
+    shortest_crop: float = 1.0
     speed_prob: float = 0.0
     noise_prob: float = 0.0
     noise_snr_db: tuple[float, float] = (5.0, 40.0)
     band_prob: float = 0.0
     band_hz: tuple[float, float] = (300.0, 6000.0)
+
+    def crop(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """Cut a clip [samples] to a random stretch, or return it as it is.
+
+        Recordings are of any length, and an encoder repeats or pads short ones.
+        """
+        shortest = round(self.shortest_crop * sample_rate)
+        if rng.random() >= self.crop_prob or len(wav) <= shortest:
+            return wav
+        length = int(rng.integers(shortest, len(wav)))
+        start = int(rng.integers(len(wav) - length + 1))
+        return wav[start : start + length]
 
     def __call__(
         self, sources: Tensor, sample_rate: int, rng: np.random.Generator

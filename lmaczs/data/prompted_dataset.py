@@ -147,6 +147,8 @@ class PromptedDataset(Dataset):
         Of a longer clip, training draws a stretch; evaluation takes the middle.
         """
         wav = self.reader.read(index)
+        if self.training:
+            wav = self.augment.crop(wav, self.front_end.sample_rate, rng)
         surplus = len(wav) - self.front_end.max_samples
         draws = self.training and surplus > 0
         offset = int(rng.integers(surplus + 1)) if draws else None

@@ -49,14 +49,16 @@ def absent_term(
     masks: Tensor,
     power: Tensor,
     present: Tensor,
-    original: Tensor,
-    absent_cosine: float,
+    presence: Tensor,
+    absent_presence: float,
 ) -> Tensor:
     """Penalise mask area and kept power for absent prompts that the model rejects.
 
-    ``relu(1 - relu(C_ij) / a) (mean(M_ij) + sum(M_ij * S_j)) / 2``, mean over absent
-    prompts: area and power `S` both count, for a few cells may hold most of the power.
-    Where the model agrees with an absent prompt, its mask may show the evidence.
+    ``min(1, (1 - q_ij) / (1 - a)) (mean(M_ij) + sum(M_ij * S_j)) / 2``, mean over
+    absent prompts: area and power `S` both count, for a few cells may hold most of the
+    power. Where the model agrees with an absent prompt, its mask may show the evidence.
+    Presence ``q`` is a rank, for a cosine means little away from the clips that the
+    decoder is trained on.
 
     Parameters
     ----------
@@ -66,17 +68,17 @@ def absent_term(
         ``S_j``: of the clip, as fractions of its sum.
     present : Tensor [B, P], bool
         Which prompts sound in the clip.
-    original : Tensor [B, P]
-        ``C_ij``.
-    absent_cosine : float
-        ``a``, the checkpoint's: cosine from which the model takes a prompt for present.
+    presence : Tensor [B, P]
+        ``q_ij``: fraction of reference prompts that are less similar to the clip.
+    absent_presence : float
+        ``a`` in [0, 1): presence up to which the model rejects a prompt altogether.
 
     Returns
     -------
     Tensor [B]
         In [0, 1]; 0 where no prompt is absent.
     """
-    rejected = (1 - original.relu() / absent_cosine).relu()
+    rejected = ((1 - presence) / (1 - absent_presence)).clamp_max(1)
     kept = (masks.mean((2, 3)) + (masks * power[:, None]).sum((2, 3))) / 2
     return mean_where(rejected * kept, ~present)
 

@@ -65,6 +65,8 @@ class MaskedPairs:
         None where no clip's sources are known.
     magnitude : LogMagnitude, optional
         Of the clips.
+    presence : Tensor [B, P], optional
+        Fraction of reference prompts that are less similar to the clip.
     """
 
     text: Tensor
@@ -78,6 +80,7 @@ class MaskedPairs:
     power: Tensor | None = None
     sources: SourcePower | None = None
     magnitude: LogMagnitude | None = None
+    presence: Tensor | None = None
 
     @property
     def original_similarity(self) -> Tensor:
@@ -103,12 +106,12 @@ class MaskedPairs:
 class TermOptions:
     """Options of the terms, under their names in the YAML.
 
-    `absent_cosine` (see `absent_term`) and `same_prompt_cosine` (see
-    `masked_in_contrast_term`) belong to the CLAP checkpoint; `crosscor_threshold` and
+    `absent_presence` is of `absent_term`; `same_prompt_cosine` (see
+    `masked_in_contrast_term`) belongs to the CLAP checkpoint; `crosscor_threshold` and
     `binarise_level` are of `guidance_term`, the others of `similarity_term`.
     """
 
-    absent_cosine: float
+    absent_presence: float
     same_prompt_cosine: float
     crosscor_threshold: float = 0.6
     binarise_level: float = 0.35
@@ -216,13 +219,13 @@ def _masked_out_contrast(pairs: MaskedPairs, options: TermOptions) -> Tensor:
 
 
 def _absent(pairs: MaskedPairs, options: TermOptions) -> Tensor:
-    assert pairs.power is not None
+    assert pairs.power is not None and pairs.presence is not None
     return absent_term(
         pairs.masks,
         pairs.power,
         pairs.present,
-        pairs.original_similarity,
-        options.absent_cosine,
+        pairs.presence,
+        options.absent_presence,
     )
 
 

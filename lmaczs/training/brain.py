@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
@@ -28,8 +30,10 @@ from lmaczs.frontend import Domain, cell_power
 from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
 from lmaczs.objectives.guidance import LogMagnitude, log_magnitude
 from lmaczs.objectives.objective import Objective, share_prompts, use_predicted_prompt
+from lmaczs.objectives.paper import pair_similarity
 from lmaczs.objectives.source_power import SourcePower, relative_power, source_power
 from lmaczs.objectives.terms import MaskedPairs
+from lmaczs.presence import presence, reference_text
 from lmaczs.training.distributed import (
     DistributedBatchSampler,
     TrainingError,
@@ -41,6 +45,7 @@ from lmaczs.training.distributed import (
 from lmaczs.training.schedule import cosine_decay
 from lmaczs.utils.naming import slugify
 from lmaczs.utils.options import OptionError
+from lmaczs.utils.seeds import seed_of
 
 
 class AveragedBrain(sb.Brain):
@@ -144,7 +149,10 @@ class TrainingOptions:
     The rate falls from `lr` to 0 over `lr_decay_epochs`, which may be inf. The best
     checkpoint is that with the `checkpoint_mode` value of `checkpoint_metric`, a logged
     name of the validation. Every `examples_every` epochs the rows `example_clips` of
-    the validation split are explained.
+    the validation split are explained. In a part `choices_prob` of the training's
+    batches the model chooses from `choices` prompts, drawn from all labels and the
+    reference prompts, instead of from the labels: the predicted class is then often one
+    that the clip is hardly similar to, as it is on other sounds.
     """
 
     output_folder: str
@@ -158,6 +166,8 @@ class TrainingOptions:
     checkpoint_mode: Literal["min", "max"]
     examples_every: int
     example_clips: Sequence[int]
+    choices_prob: float = 0.0
+    choices: int = 0
 
     def __post_init__(self) -> None:
         if self.checkpoint_mode not in ("min", "max"):
@@ -284,8 +294,9 @@ class InterpreterBrain(AveragedBrain):
         with torch.no_grad():
             encoding = self.clap.audio_features(log_mel)
         embedding = unit_float32(encoding.embedding)
+        classes = self._choices(batch, stage)
         with self.full_precision():
-            text, present, known = self._prompts(batch, embedding, stage)
+            text, present, known = self._prompts(batch, embedding, classes, stage)
         training = stage == sb.Stage.TRAIN
         decoder = self.modules.decoder if training else self.averaged_decoder
         masks = decoder(text, encoding.features, log_mel).float()
@@ -296,15 +307,17 @@ class InterpreterBrain(AveragedBrain):
         scored = torch.cat([masks, 1 - masks[:, :1]], 1) if with_rest else masks
         encoded = self._embed_masked(spectrum, scored)
         prompts = masks.shape[1]
-        power = sources = magnitude = None
+        power = sources = magnitude = ranks = None
         if "magnitude" in needs:
             clean = front_end.stft(batch["sources"][:, 0].to(self.device))
             both_spectra = (spectrum, clean)
             magnitude = LogMagnitude(
                 *(log_magnitude(front_end, one, domain) for one in both_spectra)
             )
-        if "power" in needs:
+        if "power" in needs:  # of the term `absent`, which reads both
             power = relative_power(cell_power(front_end, spectrum, domain))
+            cosines = pair_similarity(text, embedding)
+            ranks = presence(cosines, embedding @ self.reference.T)
         if "sources" in needs and known.any():
             apart = batch["sources"].to(self.device)
             both = source_power(front_end, wav, spectrum, apart, prompts, domain)
@@ -315,20 +328,38 @@ class InterpreterBrain(AveragedBrain):
             masks=masks,
             embedding=embedding,
             masked_in=encoded[:, :prompts],
-            classes=self.classes(stage).text,
+            classes=classes,
             logit_scale=self.clap.logit_scale,
             masked_out=encoded[:, -1] if with_rest else None,
             power=power,
             sources=sources,
             magnitude=magnitude,
+            presence=ranks,
         )
 
+    def _choices(self, batch: dict[str, Any], stage: sb.Stage) -> Tensor:
+        """Prompts [K, D] that the model chooses from; training may draw some."""
+        classes, options = self.classes(stage).text, self.options
+        if stage != sb.Stage.TRAIN:
+            return classes
+        epoch = self.epoch_counter.current
+        rng = np.random.default_rng(seed_of(epoch, *batch["id"]))
+        if rng.random() >= options.choices_prob:
+            return classes
+        every = torch.cat([classes, self.reference])
+        drawn = rng.choice(len(every), min(options.choices, len(every)), replace=False)
+        return every[torch.from_numpy(drawn)]
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Embeddings [R, D] of the reference prompts, see `lmaczs.presence`."""
+        return reference_text(self.clap).to(self.device)
+
     def _prompts(
-        self, batch: dict[str, Any], embedding: Tensor, stage: sb.Stage
+        self, batch: dict[str, Any], embedding: Tensor, classes: Tensor, stage: sb.Stage
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts [B, P, D]; which are present [B, P]; whose sources are known [B]."""
         present = batch["present"].to(self.device)
-        classes = self.classes(stage).text
         predicted = classes[(embedding @ classes.T).argmax(-1)]
         unknown = torch.zeros(len(predicted), dtype=torch.bool, device=self.device)
         if stage == sb.Stage.TRAIN and not self.objective.explains_prediction:

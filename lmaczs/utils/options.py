@@ -50,6 +50,7 @@ RENAMED: dict[str, str] = {
     "scale_limit": "max_logit_scale",
     "silent_share": "silent_prob",
     "source": "clap_source",
+    "absent_cosine": "absent_presence",
 }
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 

@@ -27,7 +27,8 @@ OWN = {
 # What the paper has otherwise: its objective, clips as they are, Adam at one rate, the
 # last epoch.
 PAPERS = {
-    *("objective", "negatives_per_clip", "predicted_prob", "mixing", "augment"),
+    *("objective", "negatives_per_clip", "predicted_prob", "choices_prob"),
+    *("mixing", "augment"),
     *("opt_class", "lr_decay_epochs", "ema_decay"),
     *("checkpoint_metric", "checkpoint_mode"),
 }

@@ -114,3 +114,18 @@ def test_levels_and_frequencies_lie_where_they_should() -> None:
         assert min(gain[250], gain[8000]) < 0.01
         assert max(gain[250], gain[8000]) == pytest.approx(1, abs=0.01)
         assert ((gain[1000:2000] - 0.5**0.5).abs() < 0.01).any()
+
+
+def test_a_crop_is_a_stretch_of_the_clip() -> None:
+    """Of at least the shortest length; some clips, and short ones, stay whole."""
+    wav, augment = torch.arange(4000.0), WaveformAugment(0.5, shortest_crop=0.1)
+    rng = np.random.default_rng(0)
+    crops = [augment.crop(wav, 10_000, rng) for _ in range(200)]
+    for crop in crops:
+        start = int(crop[0])
+        assert torch.equal(crop, wav[start : start + len(crop)])
+    lengths = np.array([len(crop) for crop in crops])
+    assert 0.4 < (lengths < 4000).mean() < 0.6
+    assert 1000 <= lengths.min() < 1200
+    short = wav[:1000]
+    assert WaveformAugment(1.0, shortest_crop=0.1).crop(short, 10_000, rng) is short

@@ -48,6 +48,7 @@ def pairs(draw: Callable[..., Tensor], unit: Callable[..., Tensor]) -> MaskedPai
         present=present,
         masks=draw(*cells, seed=2).sigmoid(),
         power=relative_power(draw(BATCH, FREQ, TIME, seed=9).square()),
+        presence=draw(BATCH, PROMPTS, seed=12).sigmoid(),
         sources=SourcePower(*sources),
         magnitude=LogMagnitude(clip=(clean + added).log1p(), clean=clean.log1p()),
         embedding=unit(BATCH, DIM, seed=3),

@@ -41,52 +41,50 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
 
 
-@pytest.mark.parametrize("cosine_of_presence", [0.3, 0.1])
+@pytest.mark.parametrize("rejected_up_to", [0.0, 0.9])
 def test_absent_is_a_loop_over_absent_prompts(
-    pairs: MaskedPairs, cosine_of_presence: float
+    pairs: MaskedPairs, rejected_up_to: float
 ) -> None:
-    """Area and power of absent prompts' masks, the less the model agrees with them."""
-    original = pairs.original_similarity
+    """Area and power of absent prompts' masks, the less the higher they rank."""
     expected = []
-    for row in range(len(original)):
+    for row in range(len(pairs.presence)):
         costs = []
-        for i in range(original.shape[1]):
+        for i in range(pairs.presence.shape[1]):
             mask = pairs.masks[row, i]
-            agreement = max(0.0, float(original[row, i])) / cosine_of_presence
+            beyond = (1 - float(pairs.presence[row, i])) / (1 - rejected_up_to)
             kept = mean(mask.flatten().tolist()) + dot(mask, pairs.power[row])
             if not pairs.present[row, i]:
-                costs.append(max(0.0, 1 - agreement) * kept / 2)
+                costs.append(min(1.0, beyond) * kept / 2)
         expected.append(mean(costs))
-    given = pairs.masks, pairs.power, pairs.present, original, cosine_of_presence
+    given = pairs.masks, pairs.power, pairs.present, pairs.presence, rejected_up_to
     assert torch.allclose(absent_term(*given), torch.tensor(expected), atol=1e-6)
     assert len(set(expected)) > 2
 
 
 @pytest.mark.parametrize(
-    ("similarity", "cost"),
-    [(-1.0, 1.0), (0.0, 1.0), (0.06, 0.8), (0.3, 0.0), (0.9, 0.0)],
+    ("presence", "cost"), [(0.0, 1.0), (0.9, 1.0), (0.92, 0.8), (0.95, 0.5), (1.0, 0.0)]
 )
 def test_absent_prompts_that_the_model_accepts_cost_less(
-    similarity: float, cost: float
+    presence: float, cost: float
 ) -> None:
-    """Nothing from the given cosine on; nothing where all prompts are present."""
-    masks, original = torch.ones(1, 2, 3, 3), torch.full((1, 2), similarity)
+    """All up to the given rank, nothing at the first; nothing where all are present."""
+    masks, ranks = torch.ones(1, 2, 3, 3), torch.full((1, 2), presence)
     absent = torch.zeros(1, 2, dtype=torch.bool)
     power = torch.full((1, 3, 3), 1 / 9)
-    found = absent_term(masks, power, absent, original, 0.3).item()
-    assert found == pytest.approx(cost)
-    assert absent_term(masks, power, ~absent, original, 0.3).item() == 0
+    found = absent_term(masks, power, absent, ranks, 0.9).item()
+    assert found == pytest.approx(cost, abs=1e-6)
+    assert absent_term(masks, power, ~absent, ranks, 0.9).item() == 0
 
 
 def test_absent_prompts_pay_for_power_as_well_as_for_area() -> None:
     """One cell in nine costs a ninth of the area and all of the power in it."""
     masks, power = torch.zeros(1, 1, 3, 3), torch.zeros(1, 3, 3)
     masks[..., 1, 2], power[..., 1, 2] = 1, 1
-    absent, unlike = torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1)
-    found = absent_term(masks, power, absent, unlike, 0.3).item()
+    absent, last = torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1)
+    found = absent_term(masks, power, absent, last, 0.9).item()
     assert found == pytest.approx((1 / 9 + 1) / 2)
     silence = relative_power(torch.zeros(1, 3, 3))
-    found = absent_term(masks, silence, absent, unlike, 0.3).item()
+    found = absent_term(masks, silence, absent, last, 0.9).item()
     assert found == pytest.approx(1 / 18)
 
 

@@ -29,7 +29,7 @@ from lmaczs.objectives.source_power import SourcePower
 from lmaczs.objectives.terms import MaskedPairs
 
 OPTIONS = {
-    **{"absent_cosine": 0.3, "same_prompt_cosine": 0.8},
+    **{"absent_presence": 0.9, "same_prompt_cosine": 0.8},
     **{"crosscor_threshold": 0.6, "binarise_level": 0.35},
 }
 WEIGHTS = {
@@ -79,11 +79,11 @@ def test_terms_are_means_over_clips(pairs: MaskedPairs) -> None:
 
 
 def test_options_reach_the_terms(pairs: MaskedPairs) -> None:
-    """Sides and cosines are those that the objective was made with."""
+    """Sides and ranks are those that the objective was made with."""
     terms = make("lmaczs")(pairs)
     two_sided = make("lmaczs", absent_prompts="two-sided")(pairs)
     assert two_sided["similarity"] > terms["similarity"]
-    assert make("lmaczs", absent_cosine=9)(pairs)["absent"] > terms["absent"]
+    assert make("lmaczs", absent_presence=0.0)(pairs)["absent"] < terms["absent"]
     every_class_is_the_same = make("lmaczs", same_prompt_cosine=-1.1)(pairs)
     for name in ("masked_in_contrast", "masked_out_contrast"):
         assert every_class_is_the_same[name] == 0 < terms[name]

@@ -14,7 +14,7 @@ from lmaczs.objectives.paper import ObjectiveError
 from lmaczs.objectives.source_power import SourcePower
 from lmaczs.objectives.terms import TERMS, MaskedPairs, TermOptions
 
-COSINES = {"absent_cosine": 0.3, "same_prompt_cosine": 0.8}
+COSINES = {"absent_presence": 0.9, "same_prompt_cosine": 0.8}
 OPTIONS = TermOptions(**COSINES, crosscor_threshold=0.83, binarise_level=0.35)
 OPTIONAL = {"masked_out", "power", "sources", "magnitude"}
 
@@ -62,7 +62,7 @@ def test_a_clip_pays_for_itself(pairs: MaskedPairs, name: str) -> None:
     for row in range(len(whole)):
         names = ("text", "present", "masks", "embedding", "masked_in", "masked_out")
         part = slice(row, row + 1)
-        parts = {one: getattr(pairs, one)[part] for one in (*names, "power")}
+        parts = {one: getattr(pairs, one)[part] for one in (*names, "power", "presence")}
         assert pairs.sources is not None
         sources = SourcePower(*(one[part] for one in pairs.sources))
         assert pairs.magnitude is not None

@@ -29,6 +29,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.frontend import DOMAINS, Domain
 from lmaczs.objectives.objective import Objective
 from lmaczs.objectives.terms import TermOptions
+from lmaczs.presence import reference_text
 from lmaczs.training.brain import (
     AveragedBrain,
     InterpreterBrain,
@@ -59,7 +60,7 @@ FINETUNING = {
     **{"unguided_sparsity": 6.4, "unguided_total_variation": 1.0},
 }
 COSINES = TermOptions(
-    absent_cosine=0.3,
+    absent_presence=0.9,
     same_prompt_cosine=0.8,
     crosscor_threshold=0.6,
     binarise_level=0.35,
@@ -274,6 +275,36 @@ def test_training_asks_for_what_is_predicted_where_it_should(
         assert_close(pairs.text[other], plain.text[other])
         assert_close(pairs.masks[other], plain.masks[other])
     assert not torch.allclose(pairs.masks[1, 0], plain.masks[1, 0], atol=1e-3)
+
+
+def test_some_batches_have_other_choices(
+    make_brain: MakeBrain, tiny_clap: FrozenClap
+) -> None:
+    """Drawn from labels and reference prompts, by epoch and clips; never in a test."""
+    brain = make_brain(choices_prob=1.0, choices=7)
+    brain.epoch_counter.current = 1
+    batch = batch_of(2, prompts=2, seconds=5.0)
+    pairs = brain.compute_forward(batch, TRAIN)
+    labels = brain.classes(VALID).text
+    every = torch.cat([labels, reference_text(tiny_clap)])
+    assert pairs.classes.shape == (7, every.shape[1])
+    assert (torch.cdist(pairs.classes, every).amin(1) < 1e-5).all()
+    assert torch.equal(brain.compute_forward(batch, TRAIN).classes, pairs.classes)
+    brain.epoch_counter.current = 2
+    assert not torch.equal(brain.compute_forward(batch, TRAIN).classes, pairs.classes)
+    assert torch.equal(brain.compute_forward(batch, VALID).classes, labels)
+    never = make_brain(choices_prob=0.0, choices=7)
+    assert torch.equal(never.compute_forward(batch, TRAIN).classes, labels)
+
+
+def test_presence_of_each_pair(make_brain: MakeBrain, tiny_clap: FrozenClap) -> None:
+    """Share of the reference prompts that are less similar to the clip."""
+    pairs = make_brain().compute_forward(batch_of(3, prompts=2, seconds=5.0), TRAIN)
+    reference = reference_text(tiny_clap)
+    for row, embedding in enumerate(pairs.embedding):
+        for prompt, found in zip(pairs.text[row], pairs.presence[row], strict=True):
+            below = [bool(one @ embedding < prompt @ embedding) for one in reference]
+            assert found.item() == pytest.approx(sum(below) / len(below), abs=0.01)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
