@@ -48,6 +48,7 @@ from lmaczs.utils.seeds import seed_of
 logger = logging.getLogger(__name__)
 
 FAITHFULNESS, CURVES = "per_clip", "curves_per_clip"
+NOT_ALWAYS = frozenset({"seeds", "left_out"})
 LOCATED = "localisation_per_clip"
 
 
@@ -263,6 +264,8 @@ def write_results(
         sections["Over seeds"] = seeds_page(seeds, figures)
     written.update(more_tables or {})
     sections.update(more_sections or {})
+    for name in NOT_ALWAYS.difference(written):  # of an earlier call
+        (Path(folder) / f"{name}.csv").unlink(missing_ok=True)
     for name, table in written.items():
         with atomic_write(Path(folder) / f"{name}.csv") as part:
             table.to_csv(part, index=False)

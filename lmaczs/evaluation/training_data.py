@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lmaczs.hub import local_folder, snapshot
+from lmaczs.hub import local_folder
 
 TRAINED_BY = r"Trained with `recipes/train\.py` of lmaczs \S+ and `(.+?)`"
 NOT_STATED = "its card does not say"
@@ -24,8 +24,21 @@ NOTE = (
 def card_of(source: str | Path) -> str:
     """README.md of a model, in its folder or of its Hub id; empty without one."""
     folder = local_folder(source)
-    path = (snapshot(str(source)) if folder is None else folder) / "README.md"
+    if folder is None:
+        return _card_of_hub(str(source))
+    path = folder / "README.md"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _card_of_hub(name: str) -> str:
+    """Card of a Hub id; empty where it has none or cannot be reached."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(name, "README.md")
+    except OSError:  # the Hub's errors are OSErrors
+        return ""
+    return Path(path).read_text(encoding="utf-8")
 
 
 def training_values(card: str) -> dict[str, Any]:

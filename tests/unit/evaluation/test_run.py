@@ -109,6 +109,8 @@ def test_methods_of_several_seeds_have_a_table(whole: Path, tmp_path: Path) -> N
     assert seeds.method.tolist() == ["mine"] * 2
     assert seeds.AI.to_dict() == pytest.approx(means.to_dict())
     assert "| mine | 2 |" in (tmp_path / "results.md").read_text()
+    write_results({"per_clip": rows}, "A title", tmp_path)
+    assert not (tmp_path / "seeds.csv").exists()
 
 
 def test_tables_hold_every_batch_in_order(whole: Path) -> None:

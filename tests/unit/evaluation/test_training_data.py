@@ -66,6 +66,14 @@ def test_a_folder_without_a_card_does_not_say(tmp_path: Path) -> None:
         assert left_out_labels(card) == []
 
 
+def test_a_hub_id_that_cannot_be_reached_does_not_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An evaluation that is computed does not end for want of a card."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert card_of("nobody/has-this-model") == ""
+
+
 def test_section_names_all_models_and_the_clips(card: str) -> None:
     """A line each, and what follows from it."""
     clips = pd.DataFrame({"label": ["dog", "dog", "rain"]})

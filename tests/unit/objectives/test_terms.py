@@ -62,7 +62,9 @@ def test_a_clip_pays_for_itself(pairs: MaskedPairs, name: str) -> None:
     for row in range(len(whole)):
         names = ("text", "present", "masks", "embedding", "masked_in", "masked_out")
         part = slice(row, row + 1)
-        parts = {one: getattr(pairs, one)[part] for one in (*names, "power", "presence")}
+        parts = {
+            one: getattr(pairs, one)[part] for one in (*names, "power", "presence")
+        }
         assert pairs.sources is not None
         sources = SourcePower(*(one[part] for one in pairs.sources))
         assert pairs.magnitude is not None
