@@ -24,6 +24,7 @@ from lmaczs.evaluation import (
     attribution,
     baselines,
     bottleneck,
+    kernel_shap,
     perturbation,
     score_cam,
 )
@@ -176,6 +177,14 @@ EXPLAINERS: dict[str, Method] = {
             passes=66,
             source='Chen et al., "gScoreCAM: What objects is CLIP looking at?", '
             "ACCV 2022",
+        ),
+        attribution_method(
+            "KernelSHAP",
+            kernel_shap.kernel_shap,
+            needs_gradient=False,
+            passes=150,
+            source='Lundberg & Lee, "A Unified Approach to Interpreting Model '
+            'Predictions", NeurIPS 2017',
         ),
         Method("random patches", baselines.random_patches),
         Method("random bins", baselines.random_bins),

@@ -37,6 +37,7 @@ from lmaczs.evaluation.explainers import (
     ExplainerSuite,
     Method,
 )
+from lmaczs.evaluation.kernel_shap import kernel_shap
 from lmaczs.evaluation.perturbation import occlusion, rise
 from lmaczs.evaluation.score_cam import gscore_cam
 from lmaczs.evaluation.tables import results_columns
@@ -69,6 +70,7 @@ def few_passes() -> Iterator[None]:
         "M2IB": partial(m2ib, steps=1, samples=1),
         "Score-CAM": partial(gscore_cam, top=2),
         "gScoreCAM": partial(gscore_cam, top=2),
+        "KernelSHAP": partial(kernel_shap, count=3),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, attribution in quick.items():

@@ -107,7 +107,7 @@ def test_explainers_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
     decoders = {MAIN: decoder_of(tiny_clap)}
     gradient = ["Grad-CAM", "Grad-CAM++", "SmoothGrad", "Integrated Gradients"]
     inside = ["LeGrad", "Grad-ECLIP", "attention relevance", "M2IB", "gScoreCAM"]
-    perturbing = ["RISE", "occlusion", "Score-CAM"]
+    perturbing = ["RISE", "occlusion", "Score-CAM", "KernelSHAP"]
     other = ["agreement", "agreement less class mean", *perturbing]
     assert sorted(EXPLAINERS) == sorted([*gradient, *inside, *other, *BASELINES])
     differentiating = {n for n, m in EXPLAINERS.items() if m.needs_gradient}
