@@ -85,7 +85,11 @@ def similar_enough(
 
 
 def guidance_term(
-    mask: Tensor, magnitude: LogMagnitude, crosscor_threshold: float, level: float
+    mask: Tensor,
+    magnitude: LogMagnitude,
+    crosscor_threshold: float,
+    level: float,
+    highest: float = 0.95,
 ) -> Tensor:
     """The mask of a guided clip should be the clean spectrogram's, binarised.
 
@@ -102,6 +106,9 @@ def guidance_term(
     level : float
         Fraction of a clip's largest value from which a cell is loud. SpeechBrain's
         `bin_th`.
+    highest : float
+        Mask values above count as this one: `MaskDecoder` rounds to 1 in training what
+        is above 0.9, and the gradient at 1 in a quiet cell would be infinite.
 
     Returns
     -------
@@ -109,7 +116,6 @@ def guidance_term(
         Not negative; 0 for clips that are not guided.
     """
     loud = magnitude.clean >= level * magnitude.clean.amax((1, 2), keepdim=True)
-    # interpolation between bands may exceed 1 by a rounding error
-    inside = mask.clamp(0, 1)
+    inside = mask + (mask.clamp(0, highest) - mask).detach()  # gradient passes
     cost = nn.functional.binary_cross_entropy(inside, loud.float(), reduction="none")
     return cost.mean((1, 2)) * similar_enough(mask, magnitude, crosscor_threshold)
