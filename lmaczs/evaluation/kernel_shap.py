@@ -27,10 +27,11 @@ def kernel_shap(
     players = grid[0] * grid[1]
     drawn = draw_coalitions(count - 2, players, batch.rng())
     bounds = torch.tensor([[0.0], [1.0]]).expand(2, players)
-    coalitions = torch.cat([bounds, drawn]).to(batch.log_mel.device)
-    masks = coalitions[:, segments(input_size(batch), grid)]
+    coalitions = torch.cat([bounds, drawn])
+    masks = coalitions[:, segments(input_size(batch), grid)].to(batch.log_mel.device)
     values = masked_similarities(batch, repeat(masks))
-    return shapley_values(coalitions, values).unflatten(1, grid)
+    found = shapley_values(coalitions, values.cpu())  # float64, which MPS lacks
+    return found.unflatten(1, grid).to(values.device)
 
 
 def draw_coalitions(count: int, players: int, rng: Generator) -> Tensor:

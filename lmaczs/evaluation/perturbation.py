@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from lmaczs.evaluation.explainer import ExplainerInput
 
-GRID = (8, 16)  # segments in frequency and in time, of all methods
+GRID = (8, 16)  # segments in frequency and in time
 
 
 @torch.no_grad()

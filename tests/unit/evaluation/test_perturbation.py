@@ -210,7 +210,7 @@ def test_map_lies_on_the_sound_of_its_prompt(
     assert second < 0.4
 
 
-def test_grid_is_that_of_all_methods() -> None:
+def test_grid_is_the_same_for_both() -> None:
     """8 segments in frequency, 16 in time."""
     assert GRID == (8, 16)
     assert occlusion_masks(SIZE).shape == (128, *SIZE)
