@@ -70,6 +70,7 @@ class FrontEnd(nn.Module):
 
     mel_filters: Tensor
     mel_to_freq: Tensor
+    mask_terms: Tensor
 
     def __init__(self, feature_extractor: ClapFeatureExtractor) -> None:
         super().__init__()
@@ -97,6 +98,8 @@ class FrontEnd(nn.Module):
         bridge = mel_bridge(fe, "htk" if self.fused else "slaney")
         self.register_buffer("mel_filters", _float(filters), persistent=False)
         self.register_buffer("mel_to_freq", _float(bridge), persistent=False)
+        terms = _float(mask_terms(filters, bridge))
+        self.register_buffer("mask_terms", terms, persistent=False)
 
     # ------------------------------------------------------------------ lengths
 
@@ -357,6 +360,30 @@ class FrontEnd(nn.Module):
         with torch.autocast(mask.device.type, enabled=False):
             return self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
 
+    def mask_response(self, power: Tensor) -> Tensor:
+        """Precompute, of power spectrograms [B, F, T], what `masked_mel_power` needs.
+
+        [B, 5, n_mels, T]: factors of the products of neighbouring bands' mask values.
+        """
+        with torch.autocast(power.device.type, enabled=False):
+            flat = self.mask_terms @ power.contiguous()
+        response: Tensor = flat.unflatten(1, (5, self.n_mels))
+        return response
+
+    def masked_mel_power(self, response: Tensor, mask: Tensor) -> Tensor:
+        """Mel power [B, n_mels, T] of STFTs under masks [B, n_mels, T] on mel bands.
+
+        Equal to carrying the mask to STFT bins by `expand_mask`, multiplying, and
+        `mel_power`, at a fraction of the cost: each bin lies between two bands, so mel
+        power is a quadratic form of the mask's values on neighbouring bands.
+        """
+        below, own, above, down, up = response.unbind(1)
+        padded = nn.functional.pad(mask, (0, 0, 1, 1))
+        low, high = padded[:, :-2], padded[:, 2:]
+        squares = below * low.square() + own * mask.square() + above * high.square()
+        total: Tensor = squares + mask * (down * low + up * high)
+        return total
+
     def input_tf(self, stft: Tensor, mask: Tensor, domain: Domain = "stft") -> Tensor:
         """InputTf: encoder input of spectrograms under masks, differentiable in both.
 
@@ -423,6 +450,18 @@ def mel_bridge(fe: ClapFeatureExtractor, mel_scale: str) -> np.ndarray:
         0, 1 - np.abs(position[:, None] - np.arange(bands))
     )
     return weights
+
+
+def mask_terms(filters: np.ndarray, bridge: np.ndarray) -> np.ndarray:
+    """Weights [5 * n_mels, F] of `FrontEnd.mask_response`, from matrices [F, n_mels].
+
+    For each mel band: of the squares of the mask's values in the band below, its own
+    and the band above, and of the products of its own with those below and above.
+    """
+    padded = np.pad(bridge, ((0, 0), (1, 1)))
+    low, own, high = padded[:, :-2], padded[:, 1:-1], padded[:, 2:]
+    factors = (low * low, own * own, high * high, 2 * low * own, 2 * own * high)
+    return np.concatenate([(filters * factor).T for factor in factors])
 
 
 def _float(values: np.ndarray) -> Tensor:

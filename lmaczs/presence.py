@@ -9,14 +9,29 @@ scores, in the order of its class map.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
+import pooch
 import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.prompts import DEFAULT_TEMPLATE
+from lmaczs.utils.cache import cached
+from lmaczs.utils.digests import digest, fingerprint
+
+logger = logging.getLogger(__name__)
+
+ABSENT, PRESENT = 0.9, 0.95
+"""Presence up to which a prompt counts as absent, and from which as present: of prompts
+that have nothing to do with a recording, one in ten and one in twenty are above."""
+
+_known: WeakKeyDictionary[FrozenClap, dict[str, Tensor]] = WeakKeyDictionary()
 
 
 @cache
@@ -26,9 +41,44 @@ def reference_names() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def reference_text(clap: FrozenClap, template: str = DEFAULT_TEMPLATE) -> Tensor:
-    """Embeddings [R, D] of the reference prompts; `template` has one ``{}``."""
-    return clap.encode_text([template.format(name) for name in reference_names()])
+def reference_text(
+    clap: FrozenClap,
+    template: str = DEFAULT_TEMPLATE,
+    folder: str | Path | None = None,
+) -> Tensor:
+    """Embeddings of the reference prompts, computed once for a checkpoint.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The checkpoint, whose text tower is frozen.
+    template : str
+        With one ``{}`` for a name.
+    folder : str or Path, optional
+        Where they are cached; default: that of this user and program. If it cannot be
+        written, they are computed once a process.
+
+    Returns
+    -------
+    Tensor [R, D]
+        Unit norm, on the device of `clap`.
+    """
+    known = _known.setdefault(clap, {})
+    if template not in known:
+        prompts = [template.format(name) for name in reference_names()]
+        key = digest([fingerprint(clap), prompts])
+        path = Path(folder or pooch.os_cache("lmaczs")) / f"references-{key}.pt"
+        known[template] = _cached(path, key, lambda: clap.embed_texts(prompts))
+    return known[template].to(clap.device)
+
+
+def _cached(path: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cached(path, key, make)
+    except OSError as error:
+        logger.debug("%s cannot be written: %s", path, error)
+        return make()
 
 
 def presence(similarity: Tensor, reference: Tensor) -> Tensor:
@@ -50,3 +100,11 @@ def presence(similarity: Tensor, reference: Tensor) -> Tensor:
     ordered = reference.sort(-1).values.contiguous()
     below = torch.searchsorted(ordered, similarity.contiguous())
     return below.to(similarity.dtype) / reference.shape[-1]
+
+
+def asked_of(presence: Tensor) -> Tensor:
+    """How much an explanation of prompts owes to their similarity: weights in [0, 1].
+
+    0 up to a presence of `ABSENT`: there is nothing to explain; 1 from `PRESENT`.
+    """
+    return ((presence - ABSENT) / (PRESENT - ABSENT)).clamp(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,10 @@ from lmaczs.distillation.text_tower import (
     train_bpe,
 )
 from lmaczs.frontend import Domain, FrontEnd
+
+# What the user's programs have cached plays no part, and stays as it is.
+_user_cache = tempfile.TemporaryDirectory(prefix="lmaczs-tests-")
+os.environ["XDG_CACHE_HOME"] = _user_cache.name
 
 # hypothesis reads __file__ of every module; a redirect would import its target for it,
 # and k2 is not installed.

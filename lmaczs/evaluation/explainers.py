@@ -26,6 +26,7 @@ from lmaczs.evaluation import (
     bottleneck,
     kernel_shap,
     perturbation,
+    refined,
     score_cam,
 )
 from lmaczs.evaluation.attribution import Attribution, gradient_explainer
@@ -185,6 +186,19 @@ EXPLAINERS: dict[str, Method] = {
             passes=150,
             source='Lundberg & Lee, "A Unified Approach to Interpreting Model '
             'Predictions", NeurIPS 2017',
+        ),
+        Method(
+            f"{MAIN} refined",
+            refined.refined,
+            passes=refined.PASSES,
+            source="ours: LMAC-ZS+, then gradient steps on the mask, see refinement.py",
+        ),
+        Method(
+            "fitted",
+            refined.fitted,
+            passes=refined.PASSES,
+            source="ours: gradient steps from the agreement, without a decoder; cf. "
+            'Zhang et al., "Opti-CAM", arXiv 2301.07002, 2023',
         ),
         Method("random patches", baselines.random_patches),
         Method("random bins", baselines.random_bins),

@@ -435,3 +435,12 @@ def test_gradient_through_front_end_and_encoder_is_that_of_finite_differences(
     with torch.no_grad():
         change = similarity(logits + step) - similarity(logits - step)
     assert float(change) == pytest.approx(float(gradient.norm()), rel=0.05)
+
+
+def test_many_texts_are_embedded_at_once(tiny_clap: FrozenClap) -> None:
+    """In batches of any size, as one by one but for rounding."""
+    prompts = ["a dog", "rain on a roof while a person speaks", "bells", "a siren"]
+    for batch_size in (1, 3, 64):
+        found = tiny_clap.embed_texts(prompts, batch_size)
+        one_by_one = tiny_clap.encode_text(prompts).cpu()
+        assert torch.allclose(found, one_by_one, atol=1e-5)

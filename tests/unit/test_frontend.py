@@ -563,6 +563,21 @@ def test_expand_mask_interpolates_between_bands(geometry: str, truncation: str) 
     assert (expanded[peaks] - ramp[0, :, 0]).abs().max() <= 0.5 * bin_hz / 46 + 1e-4
 
 
+@pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_mel_power_under_a_mask_on_bands(geometry: str, truncation: str) -> None:
+    """That of all bins under the expanded mask, to rounding; also of its complement."""
+    front_end = FrontEnd(extractor(GEOMETRIES[geometry], truncation=truncation))
+    rng = torch.Generator().manual_seed(0)
+    cells = torch.rand(2, front_end.n_freqs, 7, generator=rng)
+    mask = torch.rand(2, front_end.n_mels, 7, generator=rng)
+    response = front_end.mask_response(cells)
+    for each in (mask, 1 - mask, mask.round()):
+        expected = front_end.mel_power(front_end.expand_mask(each).square() * cells)
+        found = front_end.masked_mel_power(response, each)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_expanded_masks_stay_in_range() -> None:
     """Ones stay ones and zeros zeros, to the last bit: a mask is in [0, 1]."""
     for geometry in GEOMETRIES.values():

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmaczs.clap import FrozenClap
-from lmaczs.presence import presence, reference_names, reference_text
+from lmaczs.presence import (
+    ABSENT,
+    PRESENT,
+    asked_of,
+    presence,
+    reference_names,
+    reference_text,
+)
 
 COSINES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=9)
 
@@ -21,12 +31,44 @@ def test_reference_prompts_are_audiosets_classes() -> None:
     assert "Dog" in names
 
 
-def test_reference_text_has_a_row_a_name(tiny_clap: FrozenClap) -> None:
+def test_reference_text_has_a_row_a_name(tiny_clap: FrozenClap, tmp_path: Path) -> None:
     """In the template that is given."""
-    found = reference_text(tiny_clap, "I hear {}")
+    found = reference_text(tiny_clap, "I hear {}", tmp_path)
     assert found.shape == (521, tiny_clap.embedding_dim)
-    (first,) = tiny_clap.encode_text(["I hear Speech"])
-    assert torch.equal(found[0], first)
+    some = [0, 7, 520]
+    names = [f"I hear {reference_names()[place]}" for place in some]
+    assert torch.allclose(found[some], tiny_clap.encode_text(names), atol=1e-5)
+
+
+def test_reference_text_is_cached_by_checkpoint(
+    make_clap_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Another process finds it, another template or checkpoint does not."""
+    folder = make_clap_folder()
+    first = reference_text(FrozenClap.from_pretrained(folder), folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    again = FrozenClap.from_pretrained(folder)
+    assert torch.equal(reference_text(again, folder=tmp_path), first)
+    assert file.stat().st_mtime_ns == written
+    assert not torch.equal(reference_text(again, "{}", tmp_path), first)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(
+    make_clap_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A file in its place: the embeddings are computed."""
+    clap = FrozenClap.from_pretrained(make_clap_folder())
+    (tmp_path / "file").write_text("taken")
+    found = reference_text(clap, folder=tmp_path / "file")
+    assert torch.equal(found, reference_text(clap, folder=tmp_path))
+
+
+def test_absent_prompts_ask_for_nothing() -> None:
+    """Weights rise with presence, from 0 for what nine tenths of prompts reach."""
+    presences = torch.tensor([0.0, 0.5, ABSENT, 0.925, PRESENT, 1.0])
+    assert asked_of(presences).tolist() == pytest.approx([0, 0, 0, 0.5, 1, 1], abs=1e-5)
 
 
 @settings(max_examples=50)

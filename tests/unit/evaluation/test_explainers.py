@@ -109,7 +109,9 @@ def test_explainers_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
     inside = ["LeGrad", "Grad-ECLIP", "attention relevance", "M2IB", "gScoreCAM"]
     perturbing = ["RISE", "occlusion", "Score-CAM", "KernelSHAP"]
     other = ["agreement", "agreement less class mean", *perturbing]
-    assert sorted(EXPLAINERS) == sorted([*gradient, *inside, *other, *BASELINES])
+    ours = [f"{MAIN} refined", "fitted"]
+    every = [*gradient, *inside, *other, *ours, *BASELINES]
+    assert sorted(EXPLAINERS) == sorted(every)
     differentiating = {n for n, m in EXPLAINERS.items() if m.needs_gradient}
     assert differentiating == {*gradient, *inside}
     assert ExplainerSuite(tiny_clap, decoders).names == [MAIN, *EXPLAINERS]
