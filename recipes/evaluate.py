@@ -10,10 +10,13 @@ than 10), --manifest=FILE.csv, or --data_folder=DIR --dataset=folder, with a sub
 of recordings for each label. Inputs are checked before anything is computed.
 
 Needs the extra eval: pip install -e ".[eval]".
-Writes results.csv, localisation.csv and areas.csv (a row a method and condition), a CSV
-with a row a clip for each, seeds.csv where a method has several seeds, left_out.csv
-where the decoder was not trained on some of the classes, and results.md.
-What the output folder holds already is not computed again.
+Writes results.csv, results_unscaled.csv (without the logit scale), equal_area.csv,
+localisation.csv and areas.csv (a row a method and condition), a CSV with a row a clip
+for each, seeds.csv where a method has several seeds, left_out.csv where the decoder was
+not trained on some of the classes, and results.md. What the output folder holds already
+is not computed again: methods may be added to it later. No row depends on what is
+computed beside it, so one figure can be computed alone, with --methods, --conditions
+and --ids.
 """
 
 from __future__ import annotations
@@ -27,9 +30,20 @@ import pandas as pd
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation.decoders import further_sources, load_decoders
-from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
+from lmaczs.evaluation.explainers import (
+    EXPLAINERS,
+    MAIN,
+    ExplainerSuite,
+    choose_methods,
+    require_name,
+)
 from lmaczs.evaluation.left_out import left_out_results, require_labels
-from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
+from lmaczs.evaluation.run import (
+    Evaluation,
+    EvaluationPlan,
+    rows_of,
+    write_results,
+)
 from lmaczs.evaluation.source_mixtures import require_two_labels
 from lmaczs.evaluation.training_data import card_of, left_out_labels, training_section
 from lmaczs.hub import resolve
@@ -44,17 +58,30 @@ def main(argv: list[str]) -> pd.DataFrame:
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
     sources = further_sources(hparams)
+    known = [MAIN, *sources, *EXPLAINERS]
+    names = choose_methods(known, hparams["methods"], hparams["without"])
+    sources = {name: one for name, one in sources.items() if name in names}
     clips, labels = hparams["test_clips"]()
     if hparams["esc10_only"]:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
         if clips.empty:
             raise InputError("--esc10_only: no clip to test on has a label of ESC-10")
+    rows_of(clips.id, hparams["ids"])
+    for name in hparams["recompute"]:
+        require_name(name, names, "recompute")
     plan = EvaluationPlan(
         conditions=hparams["conditions"],
         contamination_snr_db=hparams["contamination_snr_db"],
         speech_folder=hparams["speech_folder"],
+        areas=hparams["areas"],
+        power_exponent=hparams["power_exponent"],
+        equal_area_conditions=hparams["equal_area_conditions"],
         localisation=hparams["localisation"],
         insertion_fractions=hparams["insertion_fractions"],
+        slow_passes=hparams["slow_passes"],
+        slow_every=hparams["slow_every"],
+        ids=hparams["ids"],
+        recompute=hparams["recompute"],
         batch_size=hparams["batch_size"],
         seed=hparams["seed"],
     )
@@ -63,7 +90,8 @@ def main(argv: list[str]) -> pd.DataFrame:
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
     left_out = labels_left_out(interpreter, hparams["left_out"], labels)
     decoders = load_decoders(interpreter, sources)
-    suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"])
+    rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}
+    suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
     folder, template = hparams["output_folder"], interpreter.hparams.template
     found = Evaluation(suite, clips, labels, template, plan, folder).run()
     title = f"Faithfulness in the {suite.domain} domain"

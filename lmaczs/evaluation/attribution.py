@@ -16,7 +16,7 @@ from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.frontend import FrontEnd
 
 Attribution = Callable[[ExplainerInput], Tensor]
-NOISE = 0.15  # of SmoothGrad, as a fraction of the range in dB
+NOISE = 0.15  # of SmoothGrad, as a fraction of a clip's range in dB
 
 
 def gradient_explainer(attribution: Attribution) -> Explainer:
@@ -38,13 +38,29 @@ def normalise_attribution(
     between grid points they are interpolated linearly. Mask [B, F, T], or [B, n_mels,
     T] for `mel`, on the input grid, in [0, 1]; all zero where nothing is positive.
     """
-    size = (front_end.n_mels, front_end.n_frames)
-    mask = attribution.relu()[:, None]
-    if mask.shape[-2:] != size:
-        mask = nn.functional.interpolate(mask, size, mode="bilinear")
-    peak = mask.amax((2, 3), keepdim=True)
-    mask = torch.where(peak > 0, mask / peak.clamp_min(1e-30), 0.0)[:, 0]
+    mask = _on_mel_bands(attribution.relu(), front_end)
+    peak = mask.amax((1, 2), keepdim=True)
+    mask = torch.where(peak > 0, mask / peak.clamp_min(1e-30), 0.0)
     return mask if mel else front_end.expand_mask(mask).clamp(0, 1)
+
+
+def carry(attribution: Tensor, front_end: FrontEnd, mel: bool = False) -> Tensor:
+    """Bring an attribution [B, f, t] to the grid of masks, as `normalise_attribution`.
+
+    Signs and scale stay: [B, F, T], or [B, n_mels, T] for `mel`. One that is on that
+    grid is returned as it is.
+    """
+    if not mel and attribution.shape[1:] == (front_end.n_freqs, front_end.n_frames):
+        return attribution
+    bands = _on_mel_bands(attribution, front_end)
+    return bands if mel else front_end.expand_mask(bands)
+
+
+def _on_mel_bands(attribution: Tensor, front_end: FrontEnd) -> Tensor:
+    size = (front_end.n_mels, front_end.n_frames)
+    if attribution.shape[1:] == size:
+        return attribution
+    return nn.functional.interpolate(attribution[:, None], size, mode="bilinear")[:, 0]
 
 
 def similarity_of(clap: FrozenClap, log_mel: Tensor, text: Tensor) -> Tensor:
@@ -80,24 +96,19 @@ def grad_cam_pp(batch: ExplainerInput) -> Tensor:
 def smooth_grad(batch: ExplainerInput, steps: int = 50) -> Tensor:
     """SmoothGrad: magnitude of the mean gradient over `steps` noisy log-mels.
 
-    The noise of all clips is drawn together, so a mask depends on the batch.
+    The deviation of the noise is `NOISE` times the clip's range.
     """
-    from captum.attr import NoiseTunnel, Saliency
-
-    log_mel = batch.log_mel
-    tunnel = NoiseTunnel(Saliency(lambda x, t: similarity_of(batch.clap, x, t)))
-    with torch.random.fork_rng():
-        torch.manual_seed(batch.seed)
-        gradient = tunnel.attribute(
-            log_mel.detach(),
-            nt_type="smoothgrad",
-            nt_samples=steps,
-            nt_samples_batch_size=1,
-            stdevs=float((log_mel.amax() - log_mel.amin()) * NOISE),
-            abs=False,
-            additional_forward_args=batch.text,
-        )
-    return gradient.detach().abs().sum(1).transpose(1, 2)
+    log_mel, rngs = batch.log_mel.detach(), batch.clip_rngs()
+    places = (1, 2, 3)
+    spread = log_mel.amax(places, True) - log_mel.amin(places, True)
+    total = torch.zeros_like(log_mel)
+    for _ in range(steps):
+        noise = [torch.randn(log_mel.shape[1:], generator=rng) for rng in rngs]
+        noisy = log_mel + NOISE * spread * torch.stack(noise).to(log_mel)
+        noisy.requires_grad_(True)
+        similarity = similarity_of(batch.clap, noisy, batch.text).sum()
+        total += torch.autograd.grad(similarity, noisy)[0]
+    return (total / steps).abs().sum(1).transpose(1, 2)
 
 
 def integrated_gradients(batch: ExplainerInput, steps: int = 50) -> Tensor:

@@ -6,10 +6,13 @@ which are those of the first decoder of a comparison.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
 from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.top_cells import top_cells
 
 
 def keep_all(batch: ExplainerInput) -> Tensor:
@@ -19,12 +22,12 @@ def keep_all(batch: ExplainerInput) -> Tensor:
 
 def random_bins(batch: ExplainerInput) -> Tensor:
     """The reference masks with their cells in random order."""
-    return shuffle_bins(batch.like, batch.rng())
+    return shuffle_bins(batch.like, batch.clip_rngs())
 
 
 def random_patches(batch: ExplainerInput) -> Tensor:
     """The reference masks with their rectangles in random order."""
-    return shuffle_patches(batch.like, batch.rng())
+    return shuffle_patches(batch.like, batch.clip_rngs())
 
 
 def energy(batch: ExplainerInput) -> Tensor:
@@ -32,14 +35,21 @@ def energy(batch: ExplainerInput) -> Tensor:
     return loudest_cells(batch.cells, batch.like)
 
 
-def shuffle_bins(masks: Tensor, rng: Generator) -> Tensor:
-    """Shuffle the cells of each mask [B, F, T] separately."""
+def shuffle_bins(masks: Tensor, rngs: Sequence[Generator]) -> Tensor:
+    """Shuffle the cells of each mask [B, F, T] with the clip's generator."""
     flat = masks.flatten(1)
-    order = torch.rand(flat.shape, generator=rng).argsort(1)
-    return flat.gather(1, order.to(flat.device)).reshape(masks.shape)
+    order = _random_orders(flat.shape[1], rngs).to(flat.device)
+    return flat.gather(1, order).reshape(masks.shape)
 
 
-def shuffle_patches(masks: Tensor, rng: Generator, patches: int = 32) -> Tensor:
+def _random_orders(cells: int, rngs: Sequence[Generator]) -> Tensor:
+    """A random permutation of the numbers of cells for each clip: [B, cells]."""
+    return torch.stack([torch.randperm(cells, generator=rng) for rng in rngs])
+
+
+def shuffle_patches(
+    masks: Tensor, rngs: Sequence[Generator], patches: int = 32
+) -> Tensor:
     """Shuffle the rectangles of each mask [B, F, T], `patches` along each axis.
 
     Cell by cell, a random mask averages out within a mel band and amounts to a gain;
@@ -51,7 +61,7 @@ def shuffle_patches(masks: Tensor, rng: Generator, patches: int = 32) -> Tensor:
     inner = masks[:, : height * patches, : width * patches]
     tiles = inner.reshape(batch, patches, height, patches, width).transpose(2, 3)
     tiles = tiles.reshape(batch, patches**2, height, width)
-    order = torch.rand(batch, patches**2, generator=rng).argsort(1).to(masks.device)
+    order = _random_orders(patches**2, rngs).to(masks.device)
     tiles = tiles.gather(1, order[:, :, None, None].expand_as(tiles))
     tiles = tiles.reshape(batch, patches, patches, height, width).transpose(2, 3)
     shuffled = masks.clone()
@@ -61,9 +71,9 @@ def shuffle_patches(masks: Tensor, rng: Generator, patches: int = 32) -> Tensor:
 
 def loudest_cells(power: Tensor, masks: Tensor) -> Tensor:
     """1 for the loudest cells of `power` [B, F, T], as many as make a mask's mean."""
-    flat = power.flatten(1)
-    count = (masks.flatten(1).mean(1) * flat.shape[1]).round().long()
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    chosen = torch.arange(flat.shape[1], device=flat.device) < count[:, None]
-    kept = torch.zeros_like(flat).scatter(1, order, chosen.to(flat.dtype))
-    return kept.reshape(masks.shape)
+    return top_cells(power, cells_kept(masks)[:, None], power)[:, 0]
+
+
+def cells_kept(masks: Tensor) -> Tensor:
+    """Number of cells, int64 [B], that make the mean of each mask [B, F, T]."""
+    return masks.double().sum((1, 2)).round().long()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +12,7 @@ from torch import Generator, Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.frontend import Domain, cell_power
+from lmaczs.utils.seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ExplainerInput:
         Where masks are applied.
     seed : int
         Of the explainer's random draws.
+    ids : sequence of str
+        Names of the clips, of which their own draws depend; default: their numbers.
     reference : Tensor [B, F, T] (or [B, n_mels, T]), optional
         Masks of the first decoder: baselines keep as much as these.
     classes : Tensor [K, D], optional
@@ -48,6 +52,7 @@ class ExplainerInput:
     seed: int = 0
     reference: Tensor | None = None
     classes: Tensor | None = None
+    ids: Sequence[str] = ()
 
     @cached_property
     def cells(self) -> Tensor:
@@ -62,12 +67,41 @@ class ExplainerInput:
         return self.reference
 
     def rng(self) -> Generator:
-        """Random generator (on the CPU) that depends on the seed alone."""
+        """Random generator (on the CPU) that depends on the seed alone.
+
+        For what is drawn once for all clips; see `clip_rngs`.
+        """
         return torch.Generator().manual_seed(self.seed)
+
+    def clip_rngs(self) -> list[Generator]:
+        """Random generators, one a clip, that depend on the seed and the clip's id.
+
+        So a clip has the same draws in every batch.
+        """
+        seeds = [seed_of(self.seed, name) for name in self._names()]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def _names(self) -> Sequence[str]:
+        return self.ids or [str(row) for row in range(len(self.text))]
 
     def tiled(self, masks: Tensor) -> Tensor:
         """Repeat masks with clips that are shorter than the encoder's input."""
         return self.clap.front_end.tile_mask(masks, self.samples)
+
+    def take(self, rows: Sequence[int]) -> ExplainerInput:
+        """Some clips of the batch, by number; the batch itself for all in order."""
+        if list(rows) == list(range(len(self.text))):
+            return self
+        chosen = list(rows)
+        return replace(
+            self,
+            spectrum=self.spectrum[chosen],
+            log_mel=self.log_mel[chosen],
+            text=self.text[chosen],
+            samples=self.samples[chosen],
+            reference=None if self.reference is None else self.reference[chosen],
+            ids=[self._names()[row] for row in chosen],
+        )
 
     def with_prompts(self, row: int, text: Tensor) -> ExplainerInput:
         """One clip of the batch, once for each prompt of `text` [P, D]."""
@@ -78,6 +112,7 @@ class ExplainerInput:
             text=text,
             samples=self.samples[row].expand(len(text)),
             reference=None,
+            ids=[self._names()[row]] * len(text),
         )
 
 
@@ -95,7 +130,6 @@ class Explainer(Protocol):
         Returns
         -------
         Tensor [B, F, T], or [B, n_mels, T] in the mel domain
-            Masks in [0, 1], without a gradient. No clip's mask depends on the others,
-            unless an explainer draws at random.
+            Masks in [0, 1], without a gradient. No clip's mask depends on the others.
         """
         ...

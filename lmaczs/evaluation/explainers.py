@@ -10,7 +10,7 @@ LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `Objective` and
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,16 +29,43 @@ from lmaczs.evaluation import (
     refined,
     score_cam,
 )
-from lmaczs.evaluation.attribution import Attribution, gradient_explainer
+from lmaczs.evaluation.attribution import (
+    Attribution,
+    carry,
+    gradient_explainer,
+    normalise_attribution,
+)
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.frontend import Domain
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import InputError, nearest
 
 MAIN = "LMAC-ZS+"
 KEEP_ALL = "keep-all"
 
-Timed = tuple[Tensor, float]
-"""Masks of a batch, and the seconds for one of them."""
+
+@dataclass(frozen=True)
+class Explained:
+    """What a method makes of a batch.
+
+    Attributes
+    ----------
+    masks : Tensor [B, F, T], or [B, n_mels, T] in the mel domain
+        In [0, 1].
+    ranking : Tensor, shaped as the masks
+        The map that the masks were made of, on their grid, with its signs; the masks
+        themselves where there is none.
+    seconds : float
+        For one clip, from log-mel to mask.
+    """
+
+    masks: Tensor
+    ranking: Tensor
+    seconds: float
+
+    def take(self, rows: Sequence[int]) -> Explained:
+        """Some clips of the batch, by number."""
+        chosen = list(rows)
+        return replace(self, masks=self.masks[chosen], ranking=self.ranking[chosen])
 
 
 @dataclass(frozen=True)
@@ -47,8 +74,9 @@ class Method:
 
     `needs_gradient`: it differentiates the model. `source`: where the literature
     defines it. `passes`: encoder passes for one clip, each forward and each backward
-    pass of one input counted as one. `attribution`: the map from which `explain` makes
-    its masks, where there is one; equal areas are cut from it.
+    pass of one input counted as one. `attribution`: the map from which
+    `normalise_attribution` makes its masks, where there is one; equal areas are cut
+    from it.
     """
 
     name: str
@@ -62,6 +90,23 @@ class Method:
         """Explain a batch, see `Explainer`."""
         with torch.set_grad_enabled(self.needs_gradient):
             return self.explain(batch).detach()
+
+    def explained(self, batch: ExplainerInput) -> Explained:
+        """Masks, and the map that they are made of, which is computed once."""
+        if self.attribution is None:
+            masks, seconds = timed(self, batch)
+            return Explained(masks, masks, seconds)
+        front_end, mel = batch.clap.front_end, batch.domain == "mel"
+        with torch.set_grad_enabled(self.needs_gradient):
+            found, seconds = timed(self.attribution, batch)
+        found = found.detach()
+
+        def normalised(batch: ExplainerInput) -> Tensor:
+            return batch.tiled(normalise_attribution(found, front_end, mel))
+
+        masks, more = timed(normalised, batch)
+        ranking = batch.tiled(carry(found, front_end, mel))
+        return Explained(masks, ranking, seconds + more)
 
 
 def attribution_method(
@@ -211,12 +256,36 @@ EXPLAINERS: dict[str, Method] = {
 
 def chosen(names: Sequence[str]) -> dict[str, Method]:
     """Entries of `EXPLAINERS`; InputError names one that does not exist."""
-    unknown = [name for name in names if name not in EXPLAINERS]
-    if unknown:
-        raise InputError(
-            f"explainers names {unknown[0]!r}; there are {', '.join(EXPLAINERS)}"
-        )
+    for name in names:
+        require_name(name, EXPLAINERS, "explainers")
     return {name: EXPLAINERS[name] for name in names}
+
+
+def require_name(name: str, known: Collection[str], option: str) -> None:
+    """Raise InputError, with the nearest name, for one that is not known."""
+    if name not in known:
+        fix = nearest(name, known) or f": there are {', '.join(known)}"
+        raise InputError(f"{option} names {name!r}{fix}")
+
+
+def choose_methods(
+    known: Sequence[str], methods: Sequence[str] | None, without: Sequence[str] = ()
+) -> list[str]:
+    """Names of `known` to compute, in its order: all, or `methods`, less `without`.
+
+    The first one is among them, whose masks give others their area. InputError for a
+    name that is not known, or to leave out the first one.
+    """
+    for option, names in (("methods", methods or ()), ("without", without)):
+        for name in names:
+            require_name(name, known, option)
+    if known[0] in without:
+        raise InputError(
+            f"without names {known[0]}, whose masks give the area of others: leave it "
+            "out of --without"
+        )
+    wanted = {known[0], *(known if methods is None else methods)} - set(without)
+    return [name for name in known if name in wanted]
 
 
 class ExplainerSuite:
@@ -237,6 +306,8 @@ class ExplainerSuite:
     ----------
     names : list of str
         Of decoders and explainers, in the order of the tables.
+    reference : Decoder or None
+        The first decoder, whose masks are those of `with_reference`.
 
     Raises
     ------
@@ -261,24 +332,29 @@ class ExplainerSuite:
         self.methods = {name: decoder_method(name, d) for name, d in decoders.items()}
         self.methods.update(EXPLAINERS if explainers is None else explainers)
         self.names = list(self.methods)
+        self.reference = next(iter(decoders.values()), None)
 
-    def __call__(self, batch: ExplainerInput) -> dict[str, Timed]:
-        """Masks and seconds for one clip, from log-mel to mask, of every explainer."""
-        found: dict[str, Timed] = {}
-        for name, method in self.methods.items():
-            found[name] = timed(method, batch)
-            if batch.reference is None:  # the first one is a decoder
-                batch = replace(batch, reference=found[name][0])
-        return found
+    def with_reference(self, batch: ExplainerInput) -> ExplainerInput:
+        """Add the first decoder's masks to a batch; as it is if there is none."""
+        if self.reference is None:
+            return batch
+        masks = decoder_method("reference", self.reference)(batch)
+        return replace(batch, reference=masks)
+
+    def explain(self, name: str, batch: ExplainerInput) -> Explained:
+        """Explain a batch `with_reference` by one of `names`."""
+        return self.methods[name].explained(batch)
 
 
-def timed(method: Explainer, batch: ExplainerInput) -> Timed:
-    """Masks of a batch, and the seconds for one of them."""
+def timed(
+    method: Callable[[ExplainerInput], Tensor], batch: ExplainerInput
+) -> tuple[Tensor, float]:
+    """What is computed of a batch, and the seconds for one clip."""
     start = time.perf_counter()
-    masks = method(batch)
-    if masks.is_cuda:
+    found = method(batch)
+    if found.is_cuda:
         torch.cuda.synchronize()
-    return masks, (time.perf_counter() - start) / len(masks)
+    return found, (time.perf_counter() - start) / len(found)
 
 
 def decoder_method(name: str, decoder: Decoder) -> Method:

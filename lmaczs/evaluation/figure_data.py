@@ -15,7 +15,7 @@ from lmaczs.decoder import Decoder
 from lmaczs.evaluation.conditions import ContaminatedClips
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.evaluation.randomisation import randomise
-from lmaczs.evaluation.scoring import predicted_batch
+from lmaczs.evaluation.scoring import predict
 from lmaczs.explanation import masks_of_clip, similarities
 from lmaczs.frontend import power
 from lmaczs.utils.errors import InputError, nearest
@@ -59,7 +59,8 @@ class LabelledClips:
     def batch(self, rows: Sequence[int]) -> ExplainerInput:
         """Clips of the table, each with the prompt of its predicted class."""
         clips = default_collate([self._data[row] for row in rows])
-        return predicted_batch(self.clap, self.text, clips, seed=self.seed)[0]
+        prompts = dict(zip(self.labels, self.text, strict=True))
+        return predict(self.clap, prompts, clips, seed=self.seed).batch
 
     def sounds(self) -> Iterator[tuple[str, str, Tensor]]:
         """Yield name, label and waveform [samples], cut to the encoder's length."""

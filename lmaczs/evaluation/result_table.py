@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class ResumableTable:
         The CSV. The settings are in ``<stem>.json`` beside it.
     settings : mapping
         What the rows depend on, as JSON can hold it; None is compatible with any value.
+        Of a mapping, entries may be added: those that are in both must be equal.
     text_columns : sequence of str
         Columns that are never read as numbers: an id may be "007" or "NA".
     needed : sequence of str
@@ -59,18 +60,25 @@ class ResumableTable:
                 na_values=[""],
             )
             self._require(needed)
-            wanted = {k: found[k] if v is None else v for k, v in wanted.items()}
+            wanted = {name: _joined(found[name], v) for name, v in wanted.items()}
             if wanted == found:
                 return
         with atomic_write(note) as part:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
 
-    def has(self, **values: Any) -> bool:
-        """Whether there is a row with these values of columns."""
+    def keys(self, *columns: str) -> set[tuple[Any, ...]]:
+        """Values of some columns, row by row."""
         if self.rows.empty:
-            return False
-        same = self.rows[list(values)] == pd.Series(values)
-        return bool(same.all(axis=1).any())
+            return set()
+        return set(self.rows[list(columns)].itertuples(index=False, name=None))
+
+    def drop(self, column: str, values: Collection[str]) -> None:
+        """Remove the rows that have one of these values in a column."""
+        if self.rows.empty or not self.rows[column].isin(values).any():
+            return
+        self.rows = self.rows[~self.rows[column].isin(values)].reset_index(drop=True)
+        with atomic_write(self.path) as part:
+            self.rows.to_csv(part, index=False)
 
     def add(self, rows: pd.DataFrame) -> None:
         """Append rows, with the columns of the existing ones."""
@@ -121,4 +129,14 @@ def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 def _agree(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     if name not in found or name not in wanted:
         return False
-    return found[name] == wanted[name] or None in (found[name], wanted[name])
+    one, other = found[name], wanted[name]
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(one[key] == other[key] for key in set(one) & set(other))
+    return one == other or None in (one, other)
+
+
+def _joined(found: Any, wanted: Any) -> Any:
+    """Setting of a table that has rows of both."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return {**found, **wanted}
+    return found if wanted is None else wanted

@@ -1,20 +1,20 @@
 """One evaluation: clips under conditions, mixtures with known sources, and the tables.
 
 Rows that an output folder holds already are not computed again. Each batch is saved
-when it is done, and batches are the same in an interrupted run.
+when it is done; no row depends on which clips and methods are computed beside it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
-import torch
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 from lmaczs.data.lists import recordings_in, require_audio
@@ -26,15 +26,23 @@ from lmaczs.evaluation.conditions import (
     Snr,
     snr_by_condition,
 )
-from lmaczs.evaluation.explainers import ExplainerSuite
+from lmaczs.evaluation.equal_area import equal_area
+from lmaczs.evaluation.explainers import (
+    KEEP_ALL,
+    Explained,
+    ExplainerSuite,
+    require_name,
+)
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
-from lmaczs.evaluation.scoring import explain_predicted, score_batch
+from lmaczs.evaluation.scoring import PredictedClips, predict, score
 from lmaczs.evaluation.seeds import over_seeds, seeds_page
 from lmaczs.evaluation.source_mixtures import (
     ARRANGEMENTS,
+    MixtureBatch,
     SourceMixtures,
     localisation_columns,
+    mixture_batch,
     prompts_of,
     score_localisation,
 )
@@ -47,9 +55,16 @@ from lmaczs.utils.seeds import seed_of
 
 logger = logging.getLogger(__name__)
 
-FAITHFULNESS, CURVES = "per_clip", "curves_per_clip"
+FAITHFULNESS, EQUAL_AREA = "per_clip", "equal_area_per_clip"
+CURVES, LOCATED = "curves_per_clip", "localisation_per_clip"
 NOT_ALWAYS = frozenset({"seeds", "left_out"})
-LOCATED = "localisation_per_clip"
+ROW = ("condition", "id", "method")
+
+Batch = TypeVar("Batch", PredictedClips, MixtureBatch)
+Scorer = Callable[[Batch, str, Explained], pd.DataFrame]
+
+Rows = dict[str, dict[str, list[int]]]
+"""Numbers of the clips to compute, by method and table."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +73,28 @@ class EvaluationPlan:
 
     `conditions` are of `lmaczs.evaluation.conditions`; speech is left out without
     `speech_folder`. A clip is `contamination_snr_db` above the added sound, see
-    `snr_by_condition`. With `localisation`, sums and sequences of two clips are scored.
-    `insertion_fractions` are the fractions of the cells for insertion and deletion
-    curves; empty for none. `seed` is that of every random draw.
+    `snr_by_condition`. Maps are cut to each of `areas` (fractions of the cells) under
+    `equal_area_conditions` (all if None), and multiplied by the cells' power to
+    `power_exponent`; see `equal_area`. With `localisation`, sums and sequences of two
+    clips are scored. `insertion_fractions` are the fractions of the cells for insertion
+    and deletion curves; empty for none. Methods of more than `slow_passes` encoder
+    passes are computed on every `slow_every`-th clip. `ids` are the clips to score;
+    default: all. `recompute` names methods of which existing rows are computed again.
+    `seed` is that of every random draw.
     """
 
     conditions: Sequence[str] = ("clean",)
     contamination_snr_db: Snr = CONTAMINATION_SNR_DB
     speech_folder: str | Path | None = None
+    areas: Sequence[float] = (0.1, 0.2, 0.35)
+    power_exponent: float = 0.25
+    equal_area_conditions: Sequence[str] | None = None
     localisation: bool = True
     insertion_fractions: Sequence[float] = ()
+    slow_passes: int = 20
+    slow_every: int = 1
+    ids: Sequence[str] | None = None
+    recompute: Sequence[str] = ()
     batch_size: int = 16
     seed: int = 1234
 
@@ -96,7 +123,8 @@ class Evaluation:
     """Explainers, clips, and the tables of one output folder.
 
     `clips` has the columns id, path and label; `labels` are the classes of the
-    zero-shot classifier, and `template` makes prompts of them.
+    zero-shot classifier, and `template` makes prompts of them. InputError if `plan`
+    names a clip or method that there is not.
     """
 
     def __init__(
@@ -113,113 +141,188 @@ class Evaluation:
         folder = plan.speech_folder
         self.speech = recordings_in(folder) if folder is not None else []
         self.prompts = prompts_of(suite.clap, labels, template)
+        self.rows = rows_of(clips.id, plan.ids)
+        for name in plan.recompute:
+            require_name(name, suite.names, "recompute")
+        reference = suite.reference
         self.settings = {
             "model": fingerprint(suite.clap),
+            "reference": None if reference is None else fingerprint(reference),
             "decoders": {name: fingerprint(d) for name, d in suite.decoders.items()},
-            "explainers": [n for n in suite.names if n not in suite.decoders],
             "clips": clips_digest(clips),
             "speech": self._speech_digest(),
             "labels": self.labels,
             "template": template,
             "domain": suite.domain,
             "seed": plan.seed,
-            "batch_size": plan.batch_size,
             "contamination_snr_db": snr_by_condition(plan.contamination_snr_db),
-            "insertion_fractions": list(plan.insertion_fractions),
         }
 
     def run(self) -> dict[str, pd.DataFrame]:
         """Compute what the output folder lacks; return the tables, each a CSV, too.
 
         per_clip has a row for each clip, method and condition; localisation_per_clip
-        for each sum or sequence, and method; curves_per_clip for each clip, method and
-        fraction of cells; the last two where the plan has them. Raises InputError if no
-        condition of the plan can be evaluated, or the folder has other settings.
+        for each sum or sequence, and method; equal_area_per_clip and curves_per_clip
+        several; the tables that the plan has. Rows of conditions, methods and clips
+        that are not in the plan stay in the files and are not returned. Raises
+        InputError if no condition of the plan can be evaluated, or the folder has other
+        settings.
         """
-        needed = {FAITHFULNESS: list(METRICS), LOCATED: list(localisation_columns())}
         self._wanted = self._conditions_of_tables()
-        self._tables = {
-            name: ResumableTable(
-                self.folder / f"{name}.csv",
-                self.settings,
-                text_columns=("id", "other"),
-                needed=needed.get(name, ()),
-            )
-            for name in self._wanted
-        }
+        self._tables = {name: self._table(name) for name in self._wanted}
+        self._done = {name: table.keys(*ROW) for name, table in self._tables.items()}
         self._score_conditions()
         self._score_mixtures()
-        return {
-            name: table.rows[table.rows.condition.isin(self._wanted[name])]
-            for name, table in self._tables.items()
+        return {name: self._chosen(name) for name in self._tables}
+
+    def _table(self, name: str) -> ResumableTable:
+        """Open a table, without the rows to compute again."""
+        plan = self.plan
+        own: dict[str, dict[str, Any]] = {
+            EQUAL_AREA: {
+                "areas": list(plan.areas),
+                "power_exponent": plan.power_exponent,
+            },
+            CURVES: {"insertion_fractions": list(plan.insertion_fractions)},
         }
+        needed = {FAITHFULNESS: list(METRICS), LOCATED: list(localisation_columns())}
+        table = ResumableTable(
+            self.folder / f"{name}.csv",
+            {**self.settings, **own.get(name, {})},
+            text_columns=("id", "other", "area"),
+            needed=needed.get(name, ()),
+        )
+        table.drop("method", plan.recompute)
+        return table
+
+    def _chosen(self, name: str) -> pd.DataFrame:
+        """Rows of a table that the plan has, by condition and method in its order."""
+        rows, methods = self._tables[name].rows, self.suite.names
+        if rows.empty:
+            return rows
+        order = {
+            "condition": list(self._wanted[name]),
+            "method": [*methods],
+            "id": list(self.clips.id.iloc[self.rows]),
+        }
+        for column, values in order.items():
+            rows = rows[rows[column].isin(values)]
+        places = {column: {v: i for i, v in enumerate(order[column])} for column in ROW}
+        return rows.sort_values(
+            ["condition", "method", "id"],
+            key=lambda column: column.map(places[str(column.name)]),
+            kind="stable",
+        ).reset_index(drop=True)
 
     def _conditions_of_tables(self) -> dict[str, Sequence[str]]:
         """Conditions of each table; curves are those of clean clips."""
-        conditions = list(self.plan.conditions)
+        plan, conditions = self.plan, list(self.plan.conditions)
         if "speech" in conditions and not self.speech:
             logger.warning("condition speech is left out: it needs --speech_folder")
             conditions.remove("speech")
-        curves = ["clean"] if self.plan.insertion_fractions else []
-        mixtures = ARRANGEMENTS if self.plan.localisation else ()
-        wanted = {FAITHFULNESS: conditions, CURVES: curves, LOCATED: mixtures}
+        equal = plan.equal_area_conditions
+        wanted: dict[str, Sequence[str]] = {
+            FAITHFULNESS: conditions,
+            EQUAL_AREA: [c for c in conditions if equal is None or c in equal],
+            CURVES: ["clean"] if plan.insertion_fractions else [],
+            LOCATED: ARRANGEMENTS if plan.localisation else (),
+        }
         return {name: names for name, names in wanted.items() if names}
 
     def _score_conditions(self) -> None:
-        plan, front_end = self.plan, self.suite.clap.front_end
-        class_text = torch.stack(list(self.prompts.values()))
-        conditions = [*self._wanted[FAITHFULNESS], *self._wanted.get(CURVES, ())]
-        added = (plan.contamination_snr_db, plan.seed, self.speech)
-        data = {
-            name: ContaminatedClips(self.clips, front_end, name, *added)
-            for name in dict.fromkeys(conditions)
+        """Compute per_clip, equal_area_per_clip and curves_per_clip."""
+        plan, clap = self.plan, self.suite.clap
+        scorers: dict[str, Scorer[PredictedClips]] = {
+            FAITHFULNESS: score,
+            EQUAL_AREA: partial(
+                equal_area, areas=plan.areas, exponent=plan.power_exponent
+            ),
+            CURVES: partial(insertion_deletion, fractions=plan.insertion_fractions),
         }
-        for condition, start, names in self._pending(data, (FAITHFULNESS, CURVES)):
-            clips = self._batch(data[condition], start)
-            seed = seed_of(plan.seed, condition, clips["id"][0])
-            explained = explain_predicted(self.suite, class_text, clips, seed)
-            if FAITHFULNESS in names:
-                rows = score_batch(explained, self.labels)
-                self._add(FAITHFULNESS, condition, start, rows)
-            if CURVES in names:
-                rows = insertion_deletion(explained, plan.insertion_fractions)
-                self._add(CURVES, condition, start, rows)
+        added = (plan.contamination_snr_db, plan.seed, self.speech)
+        for condition in self._every_condition(scorers):
+            data = ContaminatedClips(self.clips, clap.front_end, condition, *added)
+            seed = seed_of(plan.seed, condition)
+
+            def prepare(clips: Any, seed: int = seed) -> PredictedClips:
+                return predict(clap, self.prompts, clips, self.suite.domain, seed)
+
+            self._compute(condition, data, prepare, scorers)
 
     def _score_mixtures(self) -> None:
-        front_end, seed = self.suite.clap.front_end, self.plan.seed
-        arrangements = ARRANGEMENTS if LOCATED in self._wanted else ()
-        data = {a: SourceMixtures(self.clips, front_end, a, seed) for a in arrangements}
-        for arrangement, start, _ in self._pending(data, (LOCATED,)):
-            pairs = self._batch(data[arrangement], start)
-            part_seed = seed_of(seed, arrangement, pairs["id"][0])
-            rows = score_localisation(
-                self.suite, self.prompts, pairs, arrangement, part_seed
-            )
-            self._add(LOCATED, arrangement, start, rows)
+        """Compute localisation_per_clip."""
+        plan, clap = self.plan, self.suite.clap
+        scorers: dict[str, Scorer[MixtureBatch]] = {LOCATED: score_localisation}
+        for arrangement in ARRANGEMENTS if plan.localisation else ():
+            data = SourceMixtures(self.clips, clap.front_end, arrangement, plan.seed)
+            own = (arrangement, self.suite.domain, seed_of(plan.seed, arrangement))
 
-    def _pending(
-        self, conditions: Iterable[Any], names: Sequence[str]
-    ) -> Iterator[tuple[Any, int, list[str]]]:
-        """Yield condition, first clip and tables of each batch that a table lacks."""
-        left = []
-        for condition in conditions:
-            tables_of = [n for n in names if condition in self._wanted.get(n, ())]
-            for start in range(0, len(self.clips), self.plan.batch_size):
-                place = {"condition": condition, "batch": start}
-                lacking = [n for n in tables_of if not self._tables[n].has(**place)]
-                if lacking:
-                    left.append((condition, start, lacking))
-        yield from tqdm(left, desc=names[0], unit="batch", disable=not left)
+            def prepare(pairs: Any, own: Any = own) -> MixtureBatch:
+                return mixture_batch(clap, self.prompts, pairs, *own)
 
-    def _batch(
-        self, data: ContaminatedClips | SourceMixtures, start: int
-    ) -> dict[str, Any]:
-        stop = min(start + self.plan.batch_size, len(data))
-        return default_collate([data[row] for row in range(start, stop)])
+            self._compute(arrangement, data, prepare, scorers)
 
-    def _add(self, name: str, condition: str, start: int, rows: pd.DataFrame) -> None:
-        rows.insert(0, "condition", condition)
-        self._tables[name].add(rows.assign(batch=start))
+    def _every_condition(self, names: Iterable[str]) -> list[str]:
+        """Conditions of some tables, each once."""
+        every = [c for name in names for c in self._wanted.get(name, ())]
+        return list(dict.fromkeys(every))
+
+    def _compute(
+        self,
+        condition: str,
+        data: Dataset,
+        prepare: Callable[[Any], Batch],
+        scorers: Mapping[str, Scorer[Batch]],
+    ) -> None:
+        """Explain and score what tables lack of a condition, batch by batch."""
+        size = self.plan.batch_size
+        batches = [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
+        every = [self._lacking(condition, batch, scorers) for batch in batches]
+        left = [lacking for lacking in every if lacking]
+        for lacking in tqdm(left, desc=condition, unit="batch", disable=not left):
+            rows = sorted({row for some in lacking.values() for row in _all(some)})
+            whole = prepare(default_collate([data[row] for row in rows]))
+            whole = replace(whole, batch=self.suite.with_reference(whole.batch))
+            parts: dict[str, list[pd.DataFrame]] = {}
+            for method, tables_of in lacking.items():
+                own = _all(tables_of)
+                batch = whole.take([rows.index(row) for row in own])
+                explained = self.suite.explain(method, batch.batch)
+                for name, some in tables_of.items():
+                    places = [own.index(row) for row in some]
+                    given = batch.take(places), method, explained.take(places)
+                    parts.setdefault(name, []).append(scorers[name](*given))
+            for name, found in parts.items():
+                table = pd.concat(found, ignore_index=True)
+                table.insert(0, "condition", condition)
+                self._tables[name].add(table)
+
+    def _lacking(
+        self, condition: str, rows: Sequence[int], names: Iterable[str]
+    ) -> Rows:
+        """Clips of a batch that tables lack, by method and table."""
+        found: Rows = {}
+        for method in self.suite.names:
+            for name in names:
+                if condition not in self._wanted.get(name, ()):
+                    continue
+                if name == CURVES and method == KEEP_ALL:  # it ranks nothing
+                    continue
+                some = [
+                    row
+                    for row in self._own_rows(method, rows)
+                    if (condition, self.clips.id.iloc[row], method)
+                    not in self._done[name]
+                ]
+                if some:
+                    found.setdefault(method, {})[name] = some
+        return found
+
+    def _own_rows(self, method: str, rows: Sequence[int]) -> list[int]:
+        """Clips on which a method is computed."""
+        plan = self.plan
+        slow = self.suite.methods[method].passes > plan.slow_passes
+        return [row for row in rows if not slow or row % plan.slow_every == 0]
 
     def _speech_digest(self) -> str | None:
         """Digest of the recordings' names and sizes; None where speech is not used."""
@@ -230,6 +333,21 @@ class Evaluation:
         return clips_digest(pd.DataFrame({"id": names, "path": self.speech}))
 
 
+def _all(tables_of: Mapping[str, Sequence[int]]) -> list[int]:
+    """Clips that any of some tables lacks."""
+    return sorted({row for rows in tables_of.values() for row in rows})
+
+
+def rows_of(every: pd.Series, ids: Sequence[str] | None) -> list[int]:
+    """Numbers of the clips with these ids; all without. InputError names a wrong id."""
+    places = {name: row for row, name in enumerate(every)}
+    if ids is None:
+        return list(range(len(every)))
+    for name in ids:
+        require_name(str(name), places, "ids")
+    return sorted(places[str(name)] for name in ids)
+
+
 def write_results(
     found: Mapping[str, pd.DataFrame],
     title: str,
@@ -237,13 +355,18 @@ def write_results(
     more_tables: Mapping[str, pd.DataFrame] | None = None,
     more_sections: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Write results.csv (returned), localisation.csv, areas.csv and results.md.
+    """Write means over clips, and results.md; return results.csv.
 
-    `found` is from `Evaluation.run`; `title` is the heading of results.md, to which
-    `more_sections` are added by heading; `more_tables` are written as CSV by name.
+    Also results_unscaled.csv, and, where the plan has them, equal_area.csv,
+    localisation.csv and areas.csv. `found` is from `Evaluation.run`; `title` is the
+    heading of results.md, to which `more_sections` are added by heading; `more_tables`
+    are written as CSV by name.
     """
     results = tables.summarise(found[FAITHFULNESS])
-    written, sections = {"results": results}, {}
+    unscaled = tables.summarise_unscaled(found[FAITHFULNESS])
+    written, sections = {"results": results, "results_unscaled": unscaled}, {}
+    if EQUAL_AREA in found:
+        written["equal_area"] = tables.summarise_equal_area(found[EQUAL_AREA])
     if LOCATED in found:
         columns = [*localisation_columns().values(), tables.SECONDS]
         written["localisation"] = tables.means_of(found[LOCATED], columns)

@@ -1,13 +1,12 @@
 """Score explanations: every explainer on the same clips, by the same code.
 
-All explainers explain a batch at once, and every table reads from that. The unmasked
-clip is encoded once, the masked-in and masked-out ones once for each explainer.
+The unmasked clip is encoded once, the masked-in and masked-out ones once for each mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -16,94 +15,138 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import ExplainerSuite, Timed
+from lmaczs.evaluation.explainers import Explained
 from lmaczs.frontend import Domain
-from lmaczs.metrics.faithfulness import class_probabilities, faithfulness_table
+from lmaczs.metrics.faithfulness import METRICS, MaskedPredictions
+from lmaczs.metrics.metric import values_of
+
+UNSCALED = ("AI", "AD", "AG", "FF")
+"""Metrics that depend on the logit scale: per_clip.csv has them at scale 1, too."""
+
+
+def unscaled(name: str) -> str:
+    """Column of a metric by eq. 9 of LMAC-ZS as it is written, at scale 1."""
+    return f"{name}_unscaled"
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A batch of clips and the masks of every explainer for the predicted classes.
+class PredictedClips:
+    """A batch of clips with the prompts of their predicted classes.
 
     Attributes
     ----------
     clips : mapping
         id and, where they have one, label (lists of B).
     batch : ExplainerInput
-        The clips with the prompts of their predicted classes.
-    class_text : Tensor [K, D]
-        Embeddings of the class prompts.
-    unmasked : Tensor [B, K]
-        Probabilities of the classes.
-    masks : dict of str to tuple
-        By explainer, see `ExplainerSuite`.
+        The clips and prompts.
+    labels : sequence of str
+        Of the K classes.
+    cosines : Tensor [B, K]
+        Similarity of the clips and the class prompts.
     """
 
     clips: Mapping[str, Any]
     batch: ExplainerInput
-    class_text: Tensor
-    unmasked: Tensor
-    masks: dict[str, Timed]
+    labels: Sequence[str]
+    cosines: Tensor
 
-    def probabilities(self, masks: Tensor) -> Tensor:
-        """Probabilities [B, K] of the classes under masks of the batch."""
-        front_end = self.batch.clap.front_end
-        masked = front_end.input_tf(self.batch.spectrum, masks, self.batch.domain)
-        return _probabilities(self.batch.clap, masked, self.class_text)
+    def take(self, rows: Sequence[int]) -> PredictedClips:
+        """Some clips of the batch, by number."""
+        if list(rows) == list(range(len(self.cosines))):
+            return self
+        names = [name for name in ("id", "label") if name in self.clips]
+        return replace(
+            self,
+            clips={name: [self.clips[name][row] for row in rows] for name in names},
+            batch=self.batch.take(rows),
+            cosines=self.cosines[list(rows)],
+        )
 
+    @property
+    def target(self) -> Tensor:
+        """Place [B] of the clips' labels among the classes' `labels`."""
+        places = [self.labels.index(label) for label in self.clips["label"]]
+        return torch.tensor(places, device=self.cosines.device)
 
-def _probabilities(clap: FrozenClap, log_mel: Tensor, class_text: Tensor) -> Tensor:
-    embedding = clap.audio_embedding(log_mel)
-    return class_probabilities(embedding, class_text, clap.logit_scale)
+    def certainties(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability [B] of the predicted class, masked-in and masked-out."""
+        found = self._predictions(masks, *self._masked_cosines(masks))
+        return found.o, found.r
+
+    def metrics(self, masks: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Some of `METRICS` for masks of the batch, and `UNSCALED` ones at scale 1.
+
+        Values [B] by column.
+        """
+        cosines = self._masked_cosines(masks)
+        scaled = self._predictions(masks, *cosines)
+        at_one = self._predictions(masks, *cosines, scale=1.0)
+        known = {name: METRICS[name] for name in METRICS if name in names}
+        again = {unscaled(n): m for n, m in known.items() if n in UNSCALED}
+        return {**values_of(known, scaled), **values_of(again, at_one)}
+
+    @torch.no_grad()
+    def _masked_cosines(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarities [B, K] of the masked-in and the masked-out clips."""
+        batch, classes = self.batch, self.batch.classes
+        assert classes is not None, "`predict` sets them"
+        both = [
+            batch.clap.front_end.input_tf(batch.spectrum, part, batch.domain)
+            for part in (masks, 1 - masks)
+        ]
+        cosines = batch.clap.audio_embedding(torch.cat(both)) @ classes.T
+        masked_in, masked_out = cosines.chunk(2)
+        # the sums round otherwise in another batch, and AI would count it
+        whole = (masks == 1).all(2).all(1, keepdim=True)
+        return torch.where(whole, self.cosines, masked_in), masked_out
+
+    def _predictions(
+        self,
+        masks: Tensor,
+        masked_in: Tensor,
+        masked_out: Tensor,
+        scale: float | None = None,
+    ) -> MaskedPredictions:
+        """Predictions from cosines, at the model's logit scale unless one is given."""
+        scale = self.batch.clap.logit_scale if scale is None else scale
+        parts = (self.cosines, masked_in, masked_out)
+        given, kept, left = (torch.softmax(scale * cosines, 1) for cosines in parts)
+        target = self.target if "label" in self.clips else None
+        return MaskedPredictions(given, kept, left, masks, target)
 
 
 @torch.no_grad()
-def explain_predicted(
-    suite: ExplainerSuite, class_text: Tensor, clips: Mapping[str, Any], seed: int
-) -> Explained:
-    """Classify a batch and explain the predicted classes with every explainer.
-
-    `clips` has wav [B, samples], samples [B], id and label (lists of B); `class_text`
-    [K, D] embeds the class prompts. Explainers draw with `seed`.
-    """
-    class_text = class_text.to(suite.clap.device)
-    options = (suite.domain, seed)
-    batch, unmasked = predicted_batch(suite.clap, class_text, clips, *options)
-    return Explained(clips, batch, class_text, unmasked, suite(batch))
-
-
-@torch.no_grad()
-def predicted_batch(
+def predict(
     clap: FrozenClap,
-    class_text: Tensor,
+    prompts: Mapping[str, Tensor],
     clips: Mapping[str, Any],
     domain: Domain = "stft",
     seed: int = 0,
-) -> tuple[ExplainerInput, Tensor]:
-    """Clips with the prompts of their predicted classes, and probabilities [B, K]."""
+) -> PredictedClips:
+    """Classify a batch; its prompts are those of the predicted classes.
+
+    `clips` has wav [B, samples], samples [B], id and, for accuracy, label (lists of B).
+    `prompts` has the embedding [D] of each label's prompt. Explainers draw with `seed`.
+    """
     front_end = clap.front_end
     spectrum = front_end.stft(clips["wav"].to(clap.device))[..., : front_end.n_frames]
     log_mel = front_end.stft_to_log_mel(spectrum)
-    unmasked = _probabilities(clap, log_mel, class_text)
-    grid = spectrum, log_mel, class_text[unmasked.argmax(1)], clips["samples"]
-    return ExplainerInput(clap, *grid, domain, seed, classes=class_text), unmasked
+    class_text = torch.stack(list(prompts.values())).to(clap.device)
+    cosines = clap.audio_embedding(log_mel) @ class_text.T
+    grid = spectrum, log_mel, class_text[cosines.argmax(1)], clips["samples"]
+    batch = ExplainerInput(
+        clap, *grid, domain, seed, classes=class_text, ids=clips["id"]
+    )
+    return PredictedClips(clips, batch, list(prompts), cosines)
 
 
-@torch.no_grad()
-def score_batch(explained: Explained, labels: Sequence[str]) -> pd.DataFrame:
-    """Score the masks of a batch: id, method, the metrics and seconds.
+def score(predicted: PredictedClips, method: str, explained: Explained) -> pd.DataFrame:
+    """Score the masks of a method, a row a clip.
 
-    A row for each clip and method; `labels` are the K classes.
+    Columns: id, method, `METRICS`, `UNSCALED` at scale 1, seconds.
     """
-    ids, unmasked = explained.clips["id"], explained.unmasked
-    indices = [labels.index(label) for label in explained.clips["label"]]
-    target = torch.tensor(indices, device=unmasked.device)
-    parts = []
-    for name, (masks, seconds) in explained.masks.items():
-        masked_in, masked_out = map(explained.probabilities, (masks, 1 - masks))
-        table = faithfulness_table(unmasked, masked_in, masked_out, masks, target)
-        parts.append(method_rows(name, {"id": ids}, table, seconds))
-    return pd.concat(parts, ignore_index=True)
+    table = predicted.metrics(explained.masks, METRICS)
+    return method_rows(method, {"id": predicted.clips["id"]}, table, explained.seconds)
 
 
 def method_rows(

@@ -8,6 +8,7 @@ every explainer on them, recipes/quality.py a decoder alone, with the same value
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,9 +21,9 @@ from lmaczs.audio.mixing import concatenate, scale_to_rms
 from lmaczs.clap import FrozenClap
 from lmaczs.data.segments import segments_of
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import ExplainerSuite
+from lmaczs.evaluation.explainers import Explained, ExplainerSuite
 from lmaczs.evaluation.scoring import method_rows
-from lmaczs.frontend import FrontEnd, power
+from lmaczs.frontend import Domain, FrontEnd, power
 from lmaczs.metrics.localisation import LOCALISATION, LocatedMasks
 from lmaczs.metrics.metric import Column, values_of
 from lmaczs.utils.errors import InputError
@@ -98,6 +99,83 @@ def require_two_labels(clips: pd.DataFrame, purpose: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class MixtureBatch:
+    """A batch of `SourceMixtures` with the prompts of their targets.
+
+    Attributes
+    ----------
+    arrangement : {"sum", "sequence"}
+        Of the sources.
+    pairs : mapping
+        id and other (lists of B).
+    batch : ExplainerInput
+        The mixtures and prompts.
+    target, mixture : Tensor [B, samples]
+        Waveforms.
+    target_power, interference_power : Tensor [B, F, T]
+        Of the sources alone.
+    inside : Tensor [B, T]
+        True in the frames of the target.
+    """
+
+    arrangement: Arrangement
+    pairs: Mapping[str, Any]
+    batch: ExplainerInput
+    target: Tensor
+    mixture: Tensor
+    target_power: Tensor
+    interference_power: Tensor
+    inside: Tensor
+
+    def take(self, rows: Sequence[int]) -> MixtureBatch:
+        """Some pairs of the batch, by number."""
+        chosen = list(rows)
+        tensors = (
+            "target",
+            "mixture",
+            "target_power",
+            "interference_power",
+            "inside",
+        )
+        return replace(
+            self,
+            pairs={k: [self.pairs[k][row] for row in chosen] for k in ("id", "other")},
+            batch=self.batch.take(chosen),
+            **{name: getattr(self, name)[chosen] for name in tensors},
+        )
+
+
+@torch.no_grad()
+def mixture_batch(
+    clap: FrozenClap,
+    prompts: Mapping[str, Tensor],
+    pairs: Mapping[str, Any],
+    arrangement: Arrangement,
+    domain: Domain = "stft",
+    seed: int = 0,
+) -> MixtureBatch:
+    """Prepare a batch of `SourceMixtures` to be explained for the target's label.
+
+    `prompts` has the embedding [D] of each label's prompt. Explainers draw with `seed`.
+    """
+    front_end = clap.front_end
+    target, interference = (
+        pairs[name].to(clap.device) for name in ("target", "interference")
+    )
+    mixture = target + interference
+    spectrum, *sources = map(front_end.stft, (mixture, target, interference))
+    log_mel = front_end.stft_to_log_mel(spectrum)
+    spectrum = spectrum[..., : front_end.n_frames]
+    own, other = (power(source[..., : front_end.n_frames]) for source in sources)
+    inside = frames_of(front_end, target != 0, front_end.n_frames)
+    text = torch.stack([prompts[label] for label in pairs["label"]]).to(clap.device)
+    classes = torch.stack(list(prompts.values())).to(clap.device)
+    grid = spectrum, log_mel, text, pairs["samples"]
+    batch = ExplainerInput(clap, *grid, domain, seed, classes=classes, ids=pairs["id"])
+    return MixtureBatch(arrangement, pairs, batch, target, mixture, own, other, inside)
+
+
 def score_source_mixtures(
     suite: ExplainerSuite,
     clips: pd.DataFrame,
@@ -112,66 +190,46 @@ def score_source_mixtures(
     parts = []
     for arrangement in ARRANGEMENTS:
         data = SourceMixtures(clips, suite.clap.front_end, arrangement, seed)
+        own = (arrangement, suite.domain, seed_of(seed, arrangement))
         for start in range(0, len(data), batch_size):
             stop = min(start + batch_size, len(data))
             pairs = default_collate([data[row] for row in range(start, stop)])
-            part_seed = seed_of(seed, arrangement, pairs["id"][0])
-            rows = score_localisation(suite, prompts, pairs, arrangement, part_seed)
-            rows.insert(0, "condition", arrangement)
-            parts.append(rows)
+            mixtures = mixture_batch(suite.clap, prompts, pairs, *own)
+            batch = suite.with_reference(mixtures.batch)
+            for name in suite.names:
+                explained = suite.explain(name, batch)
+                rows = score_localisation(mixtures, name, explained)
+                rows.insert(0, "condition", arrangement)
+                parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 
 
 @torch.no_grad()
 def score_localisation(
-    suite: ExplainerSuite,
-    prompts: Mapping[str, Tensor],
-    pairs: Mapping[str, Any],
-    arrangement: Arrangement,
-    seed: int,
+    mixtures: MixtureBatch, method: str, explained: Explained
 ) -> pd.DataFrame:
-    """Explain pairs of clips for the label of the target and score the masks.
+    """Score a method's masks of mixtures.
 
-    `pairs` are a batch of `SourceMixtures`, `prompts` the embedding [D] of each label's
-    prompt. Explainers draw with `seed`.
-
-    A row for each pair and method: id, other, method, `localisation_columns`, seconds.
-    Columns that the arrangement does not score are empty.
+    A row for each pair: id, other, method, `localisation_columns`, seconds. Columns
+    that the arrangement does not score are empty.
     """
-    clap, front_end = suite.clap, suite.clap.front_end
-    target, interference = (
-        pairs[name].to(clap.device) for name in ("target", "interference")
+    batch, front_end = mixtures.batch, mixtures.batch.clap.front_end
+    masks, mixture = explained.masks, mixtures.mixture
+    if batch.domain == "mel":
+        masks = front_end.expand_mask(masks)
+    located = LocatedMasks(
+        masks=masks,
+        power=power(batch.spectrum),
+        target_power=mixtures.target_power,
+        interference_power=mixtures.interference_power,
+        inside=mixtures.inside,
+        explanations=front_end.istft(masks * batch.spectrum, mixture.shape[-1]),
+        mixtures=mixture,
+        targets=mixtures.target,
     )
-    mixture = target + interference
-    spectrum, *sources = map(front_end.stft, (mixture, target, interference))
-    log_mel = front_end.stft_to_log_mel(spectrum)
-    spectrum = spectrum[..., : front_end.n_frames]
-    target_power, interference_power = (
-        power(source[..., : front_end.n_frames]) for source in sources
-    )
-    inside = frames_of(front_end, target != 0, front_end.n_frames)
-    text = torch.stack([prompts[label] for label in pairs["label"]]).to(clap.device)
-    classes = torch.stack(list(prompts.values())).to(clap.device)
-    grid = spectrum, log_mel, text, pairs["samples"]
-    batch = ExplainerInput(clap, *grid, suite.domain, seed, classes=classes)
-    parts = []
-    for name, (masks, seconds) in suite(batch).items():
-        if suite.domain == "mel":
-            masks = front_end.expand_mask(masks)
-        located = LocatedMasks(
-            masks=masks,
-            power=power(spectrum),
-            target_power=target_power,
-            interference_power=interference_power,
-            inside=inside,
-            explanations=front_end.istft(masks * spectrum, mixture.shape[-1]),
-            mixtures=mixture,
-            targets=target,
-        )
-        table = values_of(LOCALISATION[arrangement], located)
-        first = {"id": pairs["id"], "other": pairs["other"]}
-        parts.append(method_rows(name, first, table, seconds))
-    return pd.concat(parts, ignore_index=True).reindex(
+    table = values_of(LOCALISATION[mixtures.arrangement], located)
+    first = {name: mixtures.pairs[name] for name in ("id", "other")}
+    return method_rows(method, first, table, explained.seconds).reindex(
         columns=["id", "other", "method", *localisation_columns(), "seconds"]
     )
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lmaczs.evaluation.equal_area import SCORED
 from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
+from lmaczs.evaluation.scoring import UNSCALED, unscaled
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.metric import Better, Column
 
@@ -31,6 +33,30 @@ def summarise(per_clip: pd.DataFrame) -> pd.DataFrame:
     means["n"] = groups.size()
     means["seconds_per_clip"] = groups["seconds"].mean()
     return means.reset_index()[results_columns()]
+
+
+def summarise_unscaled(per_clip: pd.DataFrame) -> pd.DataFrame:
+    """Means of `UNSCALED` metrics at scale 1: method, condition, n, the metrics."""
+    groups = per_clip.groupby(["condition", "method"], sort=False)
+    means = groups[[unscaled(name) for name in UNSCALED]].mean()
+    means.columns = pd.Index(UNSCALED)
+    means.insert(0, "n", groups.size())
+    return means.reset_index()[["method", "condition", "n", *UNSCALED]]
+
+
+def summarise_equal_area(per_clip: pd.DataFrame) -> pd.DataFrame:
+    """Means over the rows of equal_area_per_clip.csv.
+
+    A row for each condition, map, area and method: condition, method, map, area, n,
+    `SCORED`, and those at scale 1.
+    """
+    keys = ["condition", "map", "area", "method"]
+    groups = per_clip.groupby(keys, sort=False)
+    columns = [*SCORED, *map(unscaled, UNSCALED)]
+    means = groups[columns].mean()
+    means.insert(0, "n", groups.size())
+    first = ["condition", "method", "map", "area", "n"]
+    return means.reset_index()[[*first, *columns]]
 
 
 def means_of(per_clip: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:

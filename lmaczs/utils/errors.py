@@ -21,9 +21,13 @@ class InputError(LmaczsError, ValueError):
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """How a sentence about a mistyped name continues; empty if no name is near."""
-    near = difflib.get_close_matches(str(name), list(names), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    """How a sentence about a mistyped name continues; empty if no name is near.
+
+    Case counts for nothing.
+    """
+    known = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(str(name).lower(), known, n=1)
+    return f": did you mean {known[near[0]]!r}?" if near else ""
 
 
 def run_recipe(

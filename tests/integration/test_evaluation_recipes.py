@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +23,6 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.data.urbansound8k import URBANSOUND8K_LABELS
 from lmaczs.evaluation.attribution import (
     Attribution,
-    gradient_explainer,
     integrated_gradients,
     smooth_grad,
 )
@@ -36,6 +34,7 @@ from lmaczs.evaluation.explainers import (
     MAIN,
     ExplainerSuite,
     Method,
+    attribution_method,
 )
 from lmaczs.evaluation.kernel_shap import kernel_shap
 from lmaczs.evaluation.perturbation import occlusion, rise
@@ -48,7 +47,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["dog", "rain", "siren"]
-METHODS = [MAIN, *EXPLAINERS]
+METHODS = [MAIN, "Grad-CAM", "RISE", "random patches", "energy", KEEP_ALL]
 SHARES = "[0, 0.5, 1]"
 Run = Callable[..., Path]
 
@@ -74,8 +73,7 @@ def few_passes() -> Iterator[None]:
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, attribution in quick.items():
-            explain = gradient_explainer(attribution)
-            method = replace(EXPLAINERS[name], explain=explain, needs_gradient=True)
+            method = attribution_method(name, attribution, True, 4, "")
             patch.setitem(EXPLAINERS, name, method)
         yield
 
@@ -91,6 +89,8 @@ def evaluate(
         yaml = str(ROOT / "hparams/evaluate.yaml")
         shares = f"--insertion_fractions={SHARES}"
         arguments = [yaml, *places, shares, "--batch_size=2", *options]
+        if not any(option.startswith("--methods") for option in options):
+            arguments.append(f"--methods=[{', '.join(METHODS)}]")
         return recipe("evaluate").main(arguments)
 
     return run
@@ -152,6 +152,7 @@ def test_the_page_has_every_table(evaluated: Path) -> None:
         "Known sources: sum",
         "Known sources: sequence",
         "Areas under insertion and deletion curves",
+        "What the models were trained on",
     ]
 
 
@@ -166,7 +167,7 @@ def test_nothing_is_computed_twice(
     def refuse(*_: object) -> None:
         raise AssertionError("an explainer was run")
 
-    monkeypatch.setattr(ExplainerSuite, "__call__", refuse)
+    monkeypatch.setattr(ExplainerSuite, "explain", refuse)
     again = evaluate(evaluated)
     assert list(dict.fromkeys(again.condition)) == ["clean", "mixture", "white noise"]
     assert (evaluated / "per_clip.csv").read_bytes() == before
@@ -179,20 +180,20 @@ def test_an_interrupted_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that was cut off and went on writes what one without a break did."""
-    explain, calls = ExplainerSuite.__call__, []
+    explain, calls = ExplainerSuite.explain, []
 
-    def twice(self: ExplainerSuite, batch: ExplainerInput) -> object:
+    def twice(self: ExplainerSuite, name: str, batch: ExplainerInput) -> object:
         calls.append(batch)
-        if len(calls) == 3:
+        if len(calls) == 3 * len(METHODS):
             raise KeyboardInterrupt
-        return explain(self, batch)
+        return explain(self, name, batch)
 
     options = ("--conditions=[clean, mixture]", "--localisation=False")
-    monkeypatch.setattr(ExplainerSuite, "__call__", twice)
+    monkeypatch.setattr(ExplainerSuite, "explain", twice)
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path, *options)
     evaluate(tmp_path, *options)
-    assert len(calls) == 1 + 4  # one was lost; two batches a condition
+    assert len(calls) == (1 + 4) * len(METHODS)  # one was lost; two a condition
     assert set(pd.read_csv(tmp_path / "areas.csv").method) == set(METHODS) - {KEEP_ALL}
     names = ["condition", "id", "method", "AI", "FF", "MM"]
     found = pd.read_csv(tmp_path / "per_clip.csv")[names]
@@ -231,6 +232,7 @@ def test_one_fold_of_urbansound8k(
     shared = ["--test_folds=[2]", "--localisation=False", "--insertion_fractions=[]"]
     levels = "--contamination_snr_db={white noise: 6}"
     options = [*shared, levels, "--conditions=[clean, white noise]"]
+    options.append("--methods=[Grad-CAM]")
     yaml, tables = str(ROOT / "hparams/evaluate.yaml"), []
     for name, source in enumerate(
         (
@@ -257,6 +259,10 @@ def test_one_fold_of_urbansound8k(
         ("evaluate", ["--urbansound8k_folder=empty"], "UrbanSound8K.csv is not there"),
         ("evaluate", ["--data_folder=empty", "--dataset=folder"], "no subfolder with"),
         ("evaluate", ["ESC50", "--conditions=[rain]"], "conditions names 'rain'"),
+        ("evaluate", ["ESC50", "--methods=[rise]"], "methods names 'rise': did you"),
+        ("evaluate", ["ESC50", "--without=[enrgy]"], "did you mean 'energy'"),
+        ("evaluate", ["ESC50", "--recompute=[lime]"], "recompute names 'lime'"),
+        ("evaluate", ["ESC50", "--ids=[5-1]"], "ids names '5-1'"),
         ("evaluate", ["ESC50", "--speech_folder=empty"], "empty holds no recording"),
         ("evaluate", ["ESC50", "--contamination_snr_db=loud"], "snr_db is 'loud'"),
         (
@@ -308,18 +314,36 @@ def test_figures_of_other_settings_are_not_mixed(
         evaluate(evaluated, "--seed=7")
 
 
-def test_folder_of_the_old_name_is_not_mixed(
+def test_rows_of_another_decoder_are_not_mixed(
     evaluated: Path, evaluate: Callable[..., pd.DataFrame], tmp_path: Path
 ) -> None:
-    """Rows that were called LMAC-ZS are neither continued nor touched."""
+    """A folder in which the areas are those of another one is not touched."""
     old = shutil.copytree(evaluated, tmp_path / "old")
-    for name in ("per_clip", "curves_per_clip", "localisation_per_clip"):
-        for path in (old / f"{name}.csv", old / f"{name}.json"):
-            path.write_text(path.read_text().replace(MAIN, "LMAC-ZS"))
+    note = old / "per_clip.json"
+    settings = json.loads(note.read_text())
+    note.write_text(json.dumps({**settings, "reference": "0f3a"}))
     before = (old / "per_clip.csv").read_bytes()
-    with pytest.raises(ValueError, match="another setting of decoders .*LMAC-ZS"):
+    with pytest.raises(ValueError, match="another setting of reference"):
         evaluate(old)
     assert (old / "per_clip.csv").read_bytes() == before
+
+
+def test_one_figure_can_be_computed_alone(
+    evaluated: Path, evaluate: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    """One method under one condition has the rows of the whole evaluation."""
+    options = ("--methods=[random patches]", "--conditions=[mixture]")
+    alone = evaluate(tmp_path, *options, "--localisation=False")
+    assert alone.method.tolist() == [MAIN, "random patches"]
+    for table in ("per_clip", "equal_area_per_clip"):
+        keys = ["condition", "id", "method"]
+        keys += ["map", "area"] if table.startswith("equal") else []
+        found, whole = (
+            pd.read_csv(folder / f"{table}.csv").set_index(keys)
+            for folder in (tmp_path, evaluated)
+        )
+        whole = whole.loc[found.index].drop(columns="seconds", errors="ignore")
+        pd.testing.assert_frame_equal(found[whole.columns], whole, rtol=1e-6)
 
 
 def test_a_metric_and_an_explainer_are_one_entry_each(
@@ -328,13 +352,14 @@ def test_a_metric_and_an_explainer_are_one_entry_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is added to the registries is in every table and on the page."""
+    methods = f"--methods=[{MAIN}, half, {KEEP_ALL}]"
     options = ("--conditions=[clean]",)
     evaluate(tmp_path / "before", *options)
     toy = Metric("toy", lambda batch: batch.masks.amax((1, 2)), better="higher")
     monkeypatch.setitem(FIGURES, "toy", toy)
     half = Method("half", lambda batch: 0.5 * batch.like)
     monkeypatch.setitem(EXPLAINERS, "half", half)
-    evaluate(tmp_path / "out", *options)
+    evaluate(tmp_path / "out", *options, methods)
     for table in ("results", "per_clip"):
         found = pd.read_csv(tmp_path / "out" / f"{table}.csv").set_index("method")
         assert found.loc["half", "MM"].max() <= 0.5
@@ -346,8 +371,6 @@ def test_a_metric_and_an_explainer_are_one_entry_each(
     page = (tmp_path / "out" / "results.md").read_text()
     assert "| toy ↑ |" in page
     assert page.count("| half |") == 1 + 2 + 1
-    with pytest.raises(ValueError, match="another setting of explainers"):
-        evaluate(tmp_path / "before", *options)
     monkeypatch.delitem(EXPLAINERS, "half")
     with pytest.raises(ValueError, match="per_clip.csv .* has no column toy"):
         evaluate(tmp_path / "before", *options)

@@ -11,6 +11,7 @@ import torch
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.attribution import (
     NOISE,
+    carry,
     grad_cam,
     grad_cam_pp,
     gradient_explainer,
@@ -62,10 +63,7 @@ def test_attributions_become_masks(case: ExplainerInput, method: object) -> None
     mel = gradient_explainer(lambda batch: found)(replace(case, domain="mel"))
     assert mel.shape == (2, front_end.n_mels, front_end.n_frames)
     assert all(peak in (0, 1) for peak in mel.amax((1, 2)).tolist())
-    if method is not smooth_grad:  # its noise is drawn for the batch
-        torch.testing.assert_close(
-            method(alone(case, 1)), found[1:], rtol=1e-3, atol=1e-7
-        )
+    torch.testing.assert_close(method(alone(case, 1)), found[1:], rtol=1e-3, atol=1e-7)
 
 
 def test_rule_of_masks(case: ExplainerInput) -> None:
@@ -78,6 +76,22 @@ def test_rule_of_masks(case: ExplainerInput) -> None:
     assert int((mask > 0).sum()) == 2
     whole = normalise_attribution(grid, front_end)
     torch.testing.assert_close(whole, front_end.expand_mask(mask))
+
+
+def test_maps_are_carried_to_the_grid_of_masks(case: ExplainerInput) -> None:
+    """Linearly, with their signs; a positive one is the mask before it is scaled."""
+    front_end = case.clap.front_end
+    coarse = torch.randn(2, 8, 16, generator=_rng())
+    for mel in (False, True):
+        found, opposite = (carry(sign * coarse, front_end, mel) for sign in (1, -1))
+        assert torch.equal(found, -opposite)
+        mask = normalise_attribution(coarse.abs(), front_end, mel)
+        assert mask.shape == found.shape
+        carried = carry(coarse.abs(), front_end, mel)
+        peaks = carry(coarse.abs(), front_end, True).amax((1, 2), keepdim=True)
+        torch.testing.assert_close(mask, carried / peaks)
+    whole = torch.randn(2, front_end.n_freqs, front_end.n_frames, generator=_rng())
+    assert carry(whole, front_end) is whole
 
 
 def _slow_cams(one: ExplainerInput) -> tuple[np.ndarray, ...]:

@@ -14,10 +14,14 @@ def _rng() -> torch.Generator:
     return torch.Generator().manual_seed(1)
 
 
+def _rngs(clips: int = 3) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(clip) for clip in range(clips)]
+
+
 def test_shuffles_keep_each_clips_values() -> None:
     """Histogram, and so the mean, of each clip's mask stay."""
     for shuffle in (shuffle_bins, shuffle_patches):
-        shuffled = shuffle(MASK, _rng())
+        shuffled = shuffle(MASK, _rngs())
         assert shuffled.shape == MASK.shape
         assert not torch.equal(shuffled, MASK)
         for before, after in zip(MASK, shuffled, strict=True):
@@ -27,14 +31,21 @@ def test_shuffles_keep_each_clips_values() -> None:
 def test_shuffles_repeat_under_one_seed() -> None:
     """The same random generator gives the same mask."""
     for shuffle in (shuffle_bins, shuffle_patches):
-        assert torch.equal(shuffle(MASK, _rng()), shuffle(MASK, _rng()))
+        assert torch.equal(shuffle(MASK, _rngs()), shuffle(MASK, _rngs()))
+
+
+def test_a_clip_is_shuffled_by_its_own_generator() -> None:
+    """Alone it gets what it gets beside others."""
+    for shuffle in (shuffle_bins, shuffle_patches):
+        both = shuffle(MASK, _rngs())
+        assert torch.equal(shuffle(MASK[2:], _rngs()[2:]), both[2:])
 
 
 def test_shuffle_patches_moves_whole_rectangles() -> None:
     """A mask that is constant in each rectangle still is so afterwards."""
     values = torch.rand(1, 8, 8, generator=_rng())
     mask = values.repeat_interleave(4, 1).repeat_interleave(3, 2)
-    shuffled = shuffle_patches(mask, _rng(), patches=8)
+    shuffled = shuffle_patches(mask, _rngs(1), patches=8)
     tiles = shuffled.reshape(1, 8, 4, 8, 3)
     assert torch.equal(tiles, tiles[:, :, :1, :, :1].expand_as(tiles))
     assert torch.equal(

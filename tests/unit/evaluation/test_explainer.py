@@ -48,6 +48,30 @@ def test_draws_depend_on_the_seed_alone(batch: ExplainerInput) -> None:
     assert not torch.equal(torch.rand(5, generator=other), first)
 
 
+def test_a_clips_own_draws_depend_on_its_id(batch: ExplainerInput) -> None:
+    """Neither on its place nor on the clips beside it; another seed draws otherwise."""
+    batch = replace(batch, ids=["one", "two"])
+
+    def draws(batch: ExplainerInput) -> list[list[float]]:
+        return [torch.rand(3, generator=rng).tolist() for rng in batch.clip_rngs()]
+
+    first, second = draws(batch)
+    assert first != second
+    assert draws(batch.take([1, 0])) == [second, first]
+    assert draws(batch.with_prompts(1, batch.text)) == [second, second]
+    assert draws(replace(batch, seed=4))[0] != first
+
+
+def test_some_clips_of_a_batch(batch: ExplainerInput) -> None:
+    """Every part of them, in the given order; all in order are the batch itself."""
+    batch = replace(batch, reference=batch.cells)
+    (swapped,) = (batch.take([1, 0]),)
+    for name in ("spectrum", "log_mel", "text", "samples", "reference"):
+        assert torch.equal(getattr(swapped, name), getattr(batch, name).flip(0))
+    assert batch.take([0, 1]) is batch
+    assert len(batch.take([1]).cells) == 1
+
+
 def test_masks_of_a_short_clip_repeat_with_it(batch: ExplainerInput) -> None:
     """Cropped to the clip again they are what they were."""
     front_end = batch.clap.front_end

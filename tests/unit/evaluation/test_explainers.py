@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,25 +14,33 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation import explainers
-from lmaczs.evaluation.attribution import gradient_explainer, normalise_attribution
+from lmaczs.evaluation.attribution import (
+    carry,
+    gradient_explainer,
+    normalise_attribution,
+)
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import (
     EXPLAINERS,
     KEEP_ALL,
     MAIN,
+    Explained,
     ExplainerSuite,
     Method,
+    attribution_method,
+    choose_methods,
     chosen,
     decoder_method,
 )
 from lmaczs.frontend import DOMAINS, Domain, power
+from lmaczs.utils.errors import InputError
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PROMPTS = ["a tone", "white noise", "a click"]
 OTHER = "L-MAC"
 RANDOM = ("random patches", "random bins")
 BASELINES = (*RANDOM, "energy", KEEP_ALL)
-Found = dict[str, tuple[Tensor, float]]
+Found = dict[str, Explained]
 
 
 def decoder_of(clap: FrozenClap, domain: Domain = "stft", seed: int = 0) -> MaskDecoder:
@@ -74,6 +83,12 @@ def suite_of(clap: FrozenClap, domain: Domain) -> ExplainerSuite:
     return ExplainerSuite(clap, decoders, domain, chosen(["Grad-CAM", *BASELINES]))
 
 
+def found_by(suite: ExplainerSuite, batch: ExplainerInput) -> dict[str, Explained]:
+    """What every method of a suite makes of a batch."""
+    batch = suite.with_reference(batch)
+    return {name: suite.explain(name, batch) for name in suite.names}
+
+
 @pytest.fixture(scope="module")
 def batch(tiny_clap: FrozenClap) -> ExplainerInput:
     """Three clips as long as the encoder's input."""
@@ -84,7 +99,7 @@ def batch(tiny_clap: FrozenClap) -> ExplainerInput:
 def every(tiny_clap: FrozenClap, batch: ExplainerInput) -> dict[str, Found]:
     """What the explainers of each domain make of them."""
     return {
-        domain: suite_of(tiny_clap, domain)(replace(batch, domain=domain))
+        domain: found_by(suite_of(tiny_clap, domain), replace(batch, domain=domain))
         for domain in DOMAINS
     }
 
@@ -116,8 +131,83 @@ def test_explainers_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
     assert differentiating == {*gradient, *inside}
     assert ExplainerSuite(tiny_clap, decoders).names == [MAIN, *EXPLAINERS]
     assert ExplainerSuite(tiny_clap, decoders, explainers={}).names == [MAIN]
-    with pytest.raises(ValueError, match="^explainers names 'GradCAM'; there are Grad"):
+    with pytest.raises(
+        ValueError, match="^explainers names 'GradCAM': did you mean 'Grad-CAM'"
+    ):
         chosen(["energy", "GradCAM"])
+
+
+def test_methods_are_chosen_by_name() -> None:
+    """All, some or all but some, in the order of the tables; the first one stays."""
+    known = [MAIN, "Grad-CAM", "RISE", "energy"]
+    assert choose_methods(known, None) == known
+    assert choose_methods(known, ["RISE", "Grad-CAM"]) == known[:3]
+    assert choose_methods(known, [], []) == [MAIN]
+    assert choose_methods(known, None, ["RISE"]) == [MAIN, "Grad-CAM", "energy"]
+    assert choose_methods(known, ["RISE"], ["RISE"]) == [MAIN]
+
+
+@pytest.mark.parametrize(
+    ("methods", "without", "message"),
+    [
+        (["rise"], [], "methods names 'rise': did you mean 'RISE'?"),
+        (None, ["gradcam"], "without names 'gradcam': did you mean 'Grad-CAM'?"),
+        (["xyz"], [], "methods names 'xyz': there are LMAC-ZS+, Grad-CAM, RISE"),
+        (None, [MAIN], "without names LMAC-ZS+, whose masks give the area of others"),
+    ],
+)
+def test_mistyped_methods_are_refused(
+    methods: list[str] | None, without: list[str], message: str
+) -> None:
+    """With the nearest name, or with all where none is near."""
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        choose_methods([MAIN, "Grad-CAM", "RISE"], methods, without)
+
+
+def test_a_map_is_computed_once(batch: ExplainerInput) -> None:
+    """Masks are those of the method; areas are cut from the map, with its signs."""
+    grid = torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
+    calls = []
+
+    def attribution(given: ExplainerInput) -> Tensor:
+        calls.append(given)
+        return grid
+
+    method = attribution_method("own", attribution, True, 1, "")
+    found = method.explained(batch)
+    assert calls == [batch]
+    assert torch.equal(found.masks, method(batch))
+    assert torch.equal(found.ranking, carry(grid, batch.clap.front_end))
+    assert found.ranking.min() < 0
+    some = found.take([2])
+    assert torch.equal(some.masks, found.masks[2:])
+    assert torch.equal(some.ranking, found.ranking[2:])
+
+
+def test_masks_without_a_map_rank_themselves(every: dict[str, Found]) -> None:
+    """Of a decoder, and of baselines."""
+    for name in (MAIN, *BASELINES):
+        found = every["stft"][name]
+        assert torch.equal(found.ranking, found.masks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_no_clip_depends_on_the_others(
+    tiny_clap: FrozenClap, batch: ExplainerInput, name: str
+) -> None:
+    """A clip of a batch has the mask and the map that it has alone."""
+    suite = suite_of(tiny_clap, "stft")
+    given = suite.with_reference(batch)
+    given = replace(given, classes=given.text, ids=["a", "b", "c"])
+    beside, alone = (
+        EXPLAINERS[name].explained(one) for one in (given.take([0, 2]), given.take([2]))
+    )
+    for part in ("masks", "ranking"):
+        one, other = getattr(beside, part)[1], getattr(alone, part)[0]
+        spread = float(other.amax() - other.amin())
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * spread)
+    assert torch.equal(EXPLAINERS[name](given.take([2])), alone.masks)
 
 
 def test_an_explainer_is_one_entry(
@@ -129,9 +219,9 @@ def test_an_explainer_is_one_entry(
     suite = ExplainerSuite(
         tiny_clap, {MAIN: decoder_of(tiny_clap)}, explainers=chosen(["toy"])
     )
-    found = suite(batch)
+    found = found_by(suite, batch)
     assert list(found) == suite.names == [MAIN, "toy"]
-    assert torch.equal(found["toy"][0], 0.5 * found[MAIN][0])
+    assert torch.equal(found["toy"].masks, 0.5 * found[MAIN].masks)
     assert ExplainerSuite(tiny_clap, {}).names[-1] == "toy"
 
 
@@ -169,7 +259,9 @@ def test_masks_are_on_the_grid_of_the_domain(
     """Every method's masks are in [0, 1], on mel bands or on the STFT's bins."""
     front_end = tiny_clap.front_end
     bins = front_end.n_mels if domain == "mel" else front_end.n_freqs
-    for name, (mask, _) in every[domain].items():
+    for name, found in every[domain].items():
+        mask = found.masks
+        assert found.ranking.shape == mask.shape, name
         assert mask.shape == (3, bins, front_end.n_frames), name
         assert mask.min() >= 0 and mask.max() <= 1, name
         assert not mask.requires_grad, name
@@ -180,7 +272,7 @@ def test_random_masks_have_the_values_of_the_first_decoder(
     every: dict[str, Found], domain: Domain
 ) -> None:
     """So it has its mean, clip by clip; the second decoder has another one."""
-    masks = {name: mask for name, (mask, _) in every[domain].items()}
+    masks = {name: found.masks for name, found in every[domain].items()}
     means = masks[MAIN].mean((1, 2))
     assert (masks[OTHER].mean((1, 2)) - means).abs().min() > 0.02
     assert (means[:, None] - means).abs().sum() > 0.02
@@ -201,7 +293,7 @@ def test_energy_keeps_the_loudest_cells(
     cells = power(batch.spectrum)
     if domain == "mel":
         cells = tiny_clap.front_end.mel_power(cells)
-    given, kept = every[domain][MAIN][0], every[domain]["energy"][0]
+    given, kept = (every[domain][name].masks for name in (MAIN, "energy"))
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     for cell, mask, like in zip(cells, kept, given, strict=True):
         assert abs(float(mask.sum()) - float(like.double().sum())) < 1
@@ -210,7 +302,7 @@ def test_energy_keeps_the_loudest_cells(
 
 def test_keep_all_keeps_all(every: dict[str, Found]) -> None:
     """Its masks are ones."""
-    assert all((found[KEEP_ALL][0] == 1).all() for found in every.values())
+    assert all((found[KEEP_ALL].masks == 1).all() for found in every.values())
 
 
 @pytest.mark.parametrize("domain", ["mel", "stft"])
@@ -223,7 +315,7 @@ def test_decoders_mask_is_that_of_the_clip_alone(
     """Each decoder is given the clip's features, log-mel and prompt."""
     for name, seed in ((MAIN, 0), (OTHER, 1)):
         decoder = decoder_of(tiny_clap, domain, seed)
-        for row, mask in enumerate(every[domain][name][0]):
+        for row, mask in enumerate(every[domain][name].masks):
             log_mel = batch.log_mel[row : row + 1]
             features = tiny_clap.audio_features(log_mel).features
             with torch.no_grad():
@@ -276,12 +368,12 @@ def test_seed_decides_what_is_drawn(
     decoders = {MAIN: decoder_of(tiny_clap, "mel")}
     suite = ExplainerSuite(tiny_clap, decoders, "mel", chosen(BASELINES))
     state = torch.random.get_rng_state()
-    first, again = suite(batch), suite(batch)
+    first, again = found_by(suite, batch), found_by(suite, batch)
     assert torch.equal(torch.random.get_rng_state(), state)
-    other = suite(replace(batch, seed=4))
+    other = found_by(suite, replace(batch, seed=4))
     for name in suite.names:
-        assert torch.equal(first[name][0], again[name][0]), name
-        same = torch.equal(first[name][0], other[name][0])
+        assert torch.equal(first[name].masks, again[name].masks), name
+        same = torch.equal(first[name].masks, other[name].masks)
         assert same == (name not in RANDOM), name
 
 
@@ -294,8 +386,8 @@ def test_seconds_are_of_one_clip(
     monkeypatch.setattr(explainers, "time", clock)
     decoders = {MAIN: decoder_of(tiny_clap, "mel")}
     suite = ExplainerSuite(tiny_clap, decoders, "mel", chosen(BASELINES))
-    found = suite(replace(batch, domain="mel"))
-    seconds = [seconds for _, seconds in found.values()]
+    found = found_by(suite, replace(batch, domain="mel"))
+    seconds = [one.seconds for one in found.values()]
     assert seconds == pytest.approx([1 / 3, 3 / 3, 5 / 3, 7 / 3, 9 / 3])
 
 

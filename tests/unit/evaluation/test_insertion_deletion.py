@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,22 +16,10 @@ from torch.utils.data import default_collate
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import (
-    EXPLAINERS,
-    KEEP_ALL,
-    MAIN,
-    ExplainerSuite,
-    Method,
-    chosen,
-)
-from lmaczs.evaluation.insertion_deletion import (
-    area,
-    areas,
-    cell_ranks,
-    insertion_deletion,
-    top_cells,
-)
-from lmaczs.evaluation.scoring import explain_predicted
+from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, Method, chosen
+from lmaczs.evaluation.insertion_deletion import area, areas, insertion_deletion
+from lmaczs.evaluation.scoring import predict
+from lmaczs.evaluation.top_cells import top_cells
 from lmaczs.frontend import Domain, power
 
 LABELS = ["dog", "rain", "siren"]
@@ -42,48 +31,6 @@ def draw(*shape: int, levels: int = 0, seed: int = 0) -> Tensor:
     """Random values in [0, 1), quantised to `levels` if given."""
     values = torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
     return (values * levels).floor() / levels if levels else values
-
-
-# --- top cells ----------------------------------------------------------------------
-
-
-def slow_top(mask: Tensor, loudness: Tensor, share: float) -> Tensor:
-    """Sort cells of one clip: by mask, then by loudness, then by place."""
-    values, levels = mask.flatten().tolist(), loudness.flatten().tolist()
-    order = sorted(range(len(values)), key=lambda i: (-values[i], -levels[i], i))
-    kept = [0.0] * len(values)
-    for cell in order[: round(share * len(values))]:
-        kept[cell] = 1.0
-    return torch.tensor(kept).reshape(mask.shape)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.013, 0.1, 0.37, 0.5, 0.99, 1.0])
-@pytest.mark.parametrize(("levels", "loudness_levels"), [(0, 0), (3, 0), (1, 4)])
-def test_top_cells_is_a_sort(share: float, levels: int, loudness_levels: int) -> None:
-    """The mask decides, between equal cells the louder, between those the first."""
-    mask = draw(3, 7, 11, levels=levels)
-    loudness = draw(3, 7, 11, levels=loudness_levels, seed=1)
-    kept = top_cells(cell_ranks(mask, loudness), share)
-    assert kept.dtype == mask.dtype
-    for row in range(3):
-        assert torch.equal(kept[row], slow_top(mask[row], loudness[row], share))
-
-
-def test_top_cells_are_as_many_in_each_clip() -> None:
-    """However much a mask keeps, its fraction of cells is the requested one."""
-    mask = torch.stack([torch.zeros(5, 8), torch.ones(5, 8), draw(5, 8)])
-    kept = top_cells(cell_ranks(mask, draw(3, 5, 8, seed=1)), 0.25)
-    assert kept.sum((1, 2)).tolist() == [10, 10, 10]
-    assert not torch.equal(kept[0], kept[2])
-
-
-def test_more_cells_hold_the_fewer() -> None:
-    """A cell that is in stays in while the share grows."""
-    mask, loudness = draw(2, 6, 9, levels=2), draw(2, 6, 9, seed=1)
-    ranks = cell_ranks(mask, loudness)
-    kept = [top_cells(ranks, share) for share in (0.1, 0.3, 0.8)]
-    assert (kept[0] <= kept[1]).all()
-    assert (kept[1] <= kept[2]).all()
 
 
 # --- areas --------------------------------------------------------------------------
@@ -163,13 +110,13 @@ def suite_of(clap: FrozenClap, domain: Domain) -> ExplainerSuite:
         torch.manual_seed(0)
         decoder = MaskDecoder(clap, domain, width=8)
         torch.nn.init.zeros_(decoder.draw.bias)
-        rest = chosen(["random patches", "random bins", "energy", KEEP_ALL])
+        rest = chosen(["random patches", "random bins", "energy"])
         return ExplainerSuite(clap, {MAIN: decoder}, domain, rest)
 
     def explain(batch: ExplainerInput) -> Tensor:
         return draw(*batch.spectrum.shape, levels=5, seed=batch.seed)
 
-    own = {"drawn": Method("drawn", explain), KEEP_ALL: EXPLAINERS[KEEP_ALL]}
+    own = {"drawn": Method("drawn", explain)}
     return ExplainerSuite(clap, {}, domain, own)
 
 
@@ -179,10 +126,15 @@ def curves_of(tiny_clap: FrozenClap, class_text: Tensor, batch: dict[str, Any]) 
 
     @cache
     def drawn(domain: Domain) -> pd.DataFrame:
-        explained = explain_predicted(
-            suite_of(tiny_clap, domain), class_text, batch, SEED
-        )
-        return insertion_deletion(explained, SHARES)
+        suite = suite_of(tiny_clap, domain)
+        prompts = dict(zip(LABELS, class_text, strict=True))
+        predicted = predict(tiny_clap, prompts, batch, domain, SEED)
+        given = suite.with_reference(predicted.batch)
+        parts = [
+            insertion_deletion(predicted, name, suite.explain(name, given), SHARES)
+            for name in suite.names
+        ]
+        return pd.concat(parts, ignore_index=True)
 
     return drawn
 
@@ -204,14 +156,13 @@ def predicted_of(clap: FrozenClap, class_text: Tensor, log_mel: Tensor) -> Tenso
 def test_curves_have_a_row_a_clip_method_and_share(
     tiny_clap: FrozenClap, curves_of: Any
 ) -> None:
-    """Keep-all ranks nothing and is left out."""
+    """Method by method."""
     table = curves_of("mel")
     assert list(table) == ["id", "method", "share", "insertion", "deletion"]
     names = suite_of(tiny_clap, "mel").names
     expected = [
         (clip, name, share)
         for name in names
-        if name != KEEP_ALL
         for share in SHARES
         for clip in ("first", "second")
     ]
@@ -261,15 +212,17 @@ def test_curves_between_are_of_the_first_cells(
     given = ExplainerInput(
         tiny_clap, spectrum, log_mel, text, batch["samples"], domain, SEED
     )
+    given = replace(given, ids=batch["id"])
     cells = power(spectrum)
     cells = front_end.mel_power(cells) if domain == "mel" else cells
     table = curves_of(domain)
     values = set()
-    for name, (mask, _) in suite_of(tiny_clap, domain)(given).items():
-        if name == KEEP_ALL:
-            continue
+    suite = suite_of(tiny_clap, domain)
+    given = suite.with_reference(given)
+    count = torch.tensor([[round(0.1 * cells[0].numel())]]).expand(2, -1)
+    for name in suite.names:
         rows = table[(table.method == name) & (table["share"] == 0.1)]
-        kept = top_cells(cell_ranks(mask, cells), 0.1)
+        kept = top_cells(suite.explain(name, given).masks, count, cells)[:, 0]
         for column, heard in (("insertion", kept), ("deletion", 1 - kept)):
             masked = front_end.input_tf(spectrum, heard, domain)
             expected = certainty(tiny_clap, class_text, masked, best)

@@ -74,19 +74,43 @@ def test_ids_stay_strings(path: Path) -> None:
     assert found.tolist() == [*ids] * 3
 
 
-def test_has(path: Path) -> None:
-    """Values count together, in one row, before and after reading."""
+def test_keys(path: Path) -> None:
+    """Values of columns, row by row, before and after reading."""
     table = ResumableTable(path, SETTINGS)
-    assert not table.has(condition="clean")
+    assert table.keys("condition", "id") == set()
     table.add(rows("clean"))
-    table.add(rows("speech", ids=("c",)).assign(batch=8))
+    table.add(rows("speech", ids=("c",)))
     for found in (table, ResumableTable(path, SETTINGS)):
-        assert found.has(condition="clean") and found.has(id="007")
-        assert found.has(condition="clean", batch=0)
-        assert found.has(condition="speech", batch=8, id="c")
-        assert not found.has(condition="clean", batch=8)
-        assert not found.has(condition="mixture")
-        assert not found.has(condition="speech", id="007")
+        expected = {("clean", "007"), ("clean", "b"), ("speech", "c")}
+        assert found.keys("condition", "id") == expected
+        assert found.keys("condition") == {("clean",), ("speech",)}
+
+
+def test_rows_may_be_dropped(path: Path) -> None:
+    """For good; others stay as they are, and more can be added, even after the last."""
+    table = ResumableTable(path, SETTINGS)
+    table.drop("condition", ["clean"])
+    for condition in ("clean", "speech", "rain"):
+        table.add(rows(condition))
+    kept = table.rows[table.rows.condition == "speech"].reset_index(drop=True)
+    table.drop("condition", ["clean", "rain", "snow"])
+    for found in (table, ResumableTable(path, SETTINGS)):
+        pd.testing.assert_frame_equal(found.rows, kept)
+    table.drop("condition", ["speech"])
+    assert ResumableTable(path, SETTINGS).rows.empty
+    table.add(rows("rain"))
+    assert ResumableTable(path, SETTINGS).rows.condition.tolist() == ["rain"] * 2
+
+
+def test_entries_of_a_setting_may_be_added(path: Path) -> None:
+    """Rows of one more model join the others; those there are must not change."""
+    one, two = ({**SETTINGS, "decoders": {n: n}} for n in ("a", "b"))
+    ResumableTable(path, one).add(rows())
+    ResumableTable(path, two)
+    assert len(ResumableTable(path, one).rows) == 2
+    other = {**SETTINGS, "decoders": {"b": "c"}}
+    with pytest.raises(ValueError, match="another setting of decoders"):
+        ResumableTable(path, other)
 
 
 @contextlib.contextmanager
@@ -109,7 +133,7 @@ def test_an_addition_that_cannot_begin_loses_nothing(path: Path) -> None:
         table.add(rows("speech"))
     assert path.read_bytes() == before
     assert files(path) == ["per_clip.csv", "per_clip.json"]
-    assert not table.has(condition="speech")
+    assert ("speech",) not in table.keys("condition")
     table.add(rows("speech"))
     assert len(ResumableTable(path, SETTINGS).rows) == 4
 
@@ -126,7 +150,7 @@ def test_an_addition_that_was_cut_off_is_completed(path: Path) -> None:
         table.add(rows("speech"))
     assert path.stat().st_size == size + 40
     again = ResumableTable(path, SETTINGS)
-    assert again.has(condition="speech")
+    assert ("speech",) in again.keys("condition")
     for found in (again, whole):
         found.add(rows("rain"))
     again_rows = ResumableTable(path, SETTINGS).rows

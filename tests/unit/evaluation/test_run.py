@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,34 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import EXPLAINERS, KEEP_ALL, ExplainerSuite, Method
+from lmaczs.evaluation.explainers import (
+    EXPLAINERS,
+    KEEP_ALL,
+    MAIN,
+    ExplainerSuite,
+    Method,
+)
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
+from lmaczs.utils.errors import InputError
 
 RATE = 32000  # of the tiny CLAP
 PITCH = {"dog": 300, "rain": 900, "siren": 6000}
 PLAN = EvaluationPlan(
     conditions=("white noise", "clean"),
+    areas=(0.1, 0.5),
     insertion_fractions=(0, 0.5, 1),
     batch_size=2,
     seed=3,
 )
 SPEECH = {"conditions": ["clean", "speech"]}
-TABLES = ("per_clip", "curves_per_clip", "localisation_per_clip")
+TABLES = (
+    "per_clip",
+    "equal_area_per_clip",
+    "curves_per_clip",
+    "localisation_per_clip",
+)
 BATCHES = 8  # two of each condition, two of each arrangement
 
 
@@ -43,7 +58,9 @@ class Stop:
             self.fails_at = None
             raise KeyboardInterrupt
         self.calls.append(len(batch.text))
-        return torch.rand(batch.cells.shape, generator=batch.rng()).round()
+        size = batch.cells.shape[1:]
+        masks = [torch.rand(size, generator=rng).round() for rng in batch.clip_rngs()]
+        return torch.stack(masks)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +81,17 @@ def evaluation(
     folder: Path,
     explain: Stop,
     plan: EvaluationPlan = PLAN,
+    **more: Method,
 ) -> Evaluation:
-    """Two explainers in the mel domain, one of them given."""
-    methods = {"drawn": Method("drawn", explain), KEEP_ALL: EXPLAINERS[KEEP_ALL]}
-    suite = ExplainerSuite(clap, {}, "mel", methods)
+    """A decoder and two explainers in the mel domain, one of them given."""
+    methods = {
+        "drawn": Method("drawn", explain, passes=30),
+        KEEP_ALL: EXPLAINERS[KEEP_ALL],
+        **more,
+    }
+    torch.manual_seed(0)
+    decoders = {MAIN: MaskDecoder(clap, "mel", width=8)}
+    suite = ExplainerSuite(clap, decoders, "mel", methods)
     return Evaluation(suite, clips, list(PITCH), "the sound of {}", plan, folder)
 
 
@@ -81,6 +105,20 @@ def same(one: Path, other: Path) -> bool:
     """Whether two folders hold the same tables, row by row and digit by digit."""
     pairs = zip(on_disk(one).values(), on_disk(other).values(), strict=True)
     return all(a.equals(b) for a, b in pairs)
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows by name, without times."""
+    keys = ["condition", "id", "method", "map", "area", "share"]
+    index = [key for key in keys if key in table]
+    return table.drop(columns="seconds", errors="ignore").set_index(index)
+
+
+def agree(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Assert that rows are those of another table, whatever was beside them."""
+    found, expected = scores(found), scores(expected)
+    expected = expected.loc[found.index]
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -116,37 +154,43 @@ def test_methods_of_several_seeds_have_a_table(whole: Path, tmp_path: Path) -> N
 def test_tables_hold_every_batch_in_order(whole: Path) -> None:
     """Conditions as the plan has them, then sums and sequences, batch by batch."""
     tables = on_disk(whole)
-    names = ["drawn", KEEP_ALL]
-    batches = [("0", ["000", "001"]), ("2", ["002"])]
+    names = [MAIN, "drawn", KEEP_ALL]
 
     def expected(conditions: list[str], methods: list[str]) -> list[tuple]:
         return [
-            (condition, clip, method, start)
+            (condition, clip, method)
             for condition in conditions
-            for start, ids in batches
+            for ids in (["000", "001"], ["002"])
             for method in methods
             for clip in ids
         ]
 
     def rows(table: pd.DataFrame) -> list[tuple]:
-        columns = ["condition", "id", "method", "batch"]
+        columns = ["condition", "id", "method"]
         return list(table[columns].itertuples(index=False, name=None))
 
     assert rows(tables["per_clip"]) == expected(["white noise", "clean"], names)
     assert rows(tables["localisation_per_clip"]) == expected(["sum", "sequence"], names)
     curves = tables["curves_per_clip"]
     for share in ("0.0", "0.5", "1.0"):
-        assert rows(curves[curves.share == share]) == expected(["clean"], ["drawn"])
+        assert rows(curves[curves.share == share]) == expected(["clean"], names[:2])
+    equal = tables["equal_area_per_clip"]
+    for kind in ("alone", "times power"):
+        for area in ("0.1", "0.5", "ours"):
+            some = equal[(equal["map"] == kind) & (equal.area == area)]
+            assert rows(some) == expected(["white noise", "clean"], names[:2])
+    whole = equal[equal.area == "1"]
+    assert rows(whole) == expected(["white noise", "clean"], names[2:])
 
 
 def test_results_are_means(whole: Path) -> None:
     """A row a condition and method in each table, and a section each on the page."""
     results = pd.read_csv(whole / "results.csv")
     per_clip = pd.read_csv(whole / "per_clip.csv")
-    assert results.condition.tolist() == ["white noise"] * 2 + ["clean"] * 2
+    assert results.condition.tolist() == ["white noise"] * 3 + ["clean"] * 3
     drawn = per_clip[(per_clip.method == "drawn") & (per_clip.condition == "clean")]
-    assert results.FF[2] == pytest.approx(drawn.FF.mean())
-    assert results.n.tolist() == [3] * 4
+    assert results.FF[4] == pytest.approx(drawn.FF.mean())
+    assert results.n.tolist() == [3] * 6
     page = (whole / "results.md").read_text()
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == [
         "white noise",
@@ -196,7 +240,7 @@ def test_curves_are_of_clean_clips(
         conditions=("mixture",), localisation=False, insertion_fractions=(0, 1)
     )
     found = evaluation(tiny_clap, clips, tmp_path, Stop(), plan).run()
-    assert list(found) == ["per_clip", "curves_per_clip"]
+    assert list(found) == ["per_clip", "equal_area_per_clip", "curves_per_clip"]
     assert set(found["per_clip"].condition) == {"mixture"}
     assert set(found["curves_per_clip"].condition) == {"clean"}
 
@@ -246,3 +290,81 @@ def test_levels_are_those_of_the_rows(
     plan = EvaluationPlan(**options, contamination_snr_db={"white noise": 6})
     with pytest.raises(ValueError, match="another setting of contamination_snr_db"):
         evaluation(tiny_clap, clips, tmp_path, Stop(), plan).run()
+
+
+def test_a_method_may_be_added_or_computed_again(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, whole: Path, tmp_path: Path
+) -> None:
+    """The rows of others are neither touched nor computed."""
+    first, second = Stop(), Stop()
+    evaluation(tiny_clap, clips, tmp_path, first).run()
+    before = on_disk(tmp_path)
+    more = {"more": Method("more", second)}
+    found = evaluation(tiny_clap, clips, tmp_path, first, **more).run()
+    assert first.calls == second.calls == [2, 1] * 4
+    for name, table in on_disk(tmp_path).items():
+        assert table[table.method != "more"].equals(before[name])
+        own = found[name].method == "more"
+        again = found[name][own].assign(method="drawn")
+        agree(again, found[name][found[name].method == "drawn"])
+    plan = replace(PLAN, recompute=["drawn"])
+    again = evaluation(tiny_clap, clips, tmp_path, first, plan, **more).run()
+    assert first.calls == [2, 1] * 8 and second.calls == [2, 1] * 4
+    for name, table in again.items():
+        agree(table, found[name])
+        assert len(table) == len(found[name])
+    fewer = evaluation(tiny_clap, clips, tmp_path, first).run()
+    assert set(fewer["per_clip"].method) == {MAIN, "drawn", KEEP_ALL}
+    with pytest.raises(
+        InputError, match="recompute names 'drwan': did you mean 'drawn'"
+    ):
+        evaluation(
+            tiny_clap, clips, tmp_path, first, replace(PLAN, recompute=["drwan"])
+        )
+
+
+def test_a_cell_alone_is_what_it_is_among_all(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, whole: Path, tmp_path: Path
+) -> None:
+    """One method, clip and condition give the rows of the whole evaluation."""
+    plan = replace(PLAN, conditions=("white noise",), ids=["001"])
+    run = evaluation(tiny_clap, clips, tmp_path, Stop(), plan)
+    found = run.run()
+    assert set(found["per_clip"].id) == {"001"}
+    for name, table in found.items():
+        text = dict.fromkeys(("id", "other", "area"), str)
+        agree(table, pd.read_csv(whole / f"{name}.csv", dtype=text))
+    with pytest.raises(InputError, match="ids names '01': did you mean '001'"):
+        evaluation(tiny_clap, clips, tmp_path, Stop(), replace(PLAN, ids=["01"]))
+
+
+def test_slow_methods_are_computed_on_some_clips(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, whole: Path, tmp_path: Path
+) -> None:
+    """Every second here; on the others later, if wanted."""
+    plan, explain = replace(PLAN, slow_passes=29, slow_every=2), Stop()
+    found = evaluation(tiny_clap, clips, tmp_path, explain, plan).run()
+    assert explain.calls == [1, 1] * 4
+    for name, table in found.items():
+        ids = table.groupby("method", sort=False).id.unique()
+        assert list(ids["drawn"]) == ["000", "002"]
+        assert list(ids[MAIN]) == ["000", "001", "002"]
+        text = dict.fromkeys(("id", "other", "area"), str)
+        agree(table, pd.read_csv(whole / f"{name}.csv", dtype=text))
+    plan = replace(plan, slow_passes=30)
+    found = evaluation(tiny_clap, clips, tmp_path, explain, plan).run()
+    assert explain.calls == [1, 1] * 4 + [1] * 4
+    assert (found["per_clip"].groupby("method").id.nunique() == 3).all()
+
+
+def test_equal_area_under_some_conditions(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Other areas are refused in the same folder."""
+    plan = replace(PLAN, equal_area_conditions=["clean"])
+    found = evaluation(tiny_clap, clips, tmp_path, Stop(), plan).run()
+    assert set(found["equal_area_per_clip"].condition) == {"clean"}
+    assert set(found["per_clip"].condition) == {"clean", "white noise"}
+    other = replace(plan, areas=[0.3])
+    with pytest.raises(InputError, match="another setting of areas"):
+        evaluation(tiny_clap, clips, tmp_path, Stop(), other).run()

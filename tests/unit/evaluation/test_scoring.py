@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -22,13 +23,18 @@ from lmaczs.evaluation.explainers import (
     Method,
     chosen,
 )
-from lmaczs.evaluation.scoring import explain_predicted, score_batch
+from lmaczs.evaluation.scoring import (
+    UNSCALED,
+    PredictedClips,
+    predict,
+    score,
+    unscaled,
+)
 from lmaczs.frontend import DOMAINS, Domain, power
 from lmaczs.metrics.faithfulness import METRICS
 
 LABELS = ["dog", "rain", "siren"]
 BASELINES = ["random patches", "random bins", "energy"]
-DETERMINISTIC = [MAIN, "Grad-CAM", "energy", KEEP_ALL]
 
 
 def clips(clap: FrozenClap, number: int = 3) -> list[dict[str, Any]]:
@@ -50,6 +56,24 @@ def class_text(tiny_clap: FrozenClap) -> Tensor:
     return tiny_clap.encode_text([f"This is a sound of {x}." for x in LABELS])
 
 
+def predicted_by(
+    suite: ExplainerSuite, class_text: Tensor, batch: dict[str, Any], seed: int
+) -> PredictedClips:
+    """A batch with predicted classes and reference masks."""
+    prompts = dict(zip(LABELS, class_text, strict=True))
+    found = predict(suite.clap, prompts, batch, suite.domain, seed)
+    return replace(found, batch=suite.with_reference(found.batch))
+
+
+def scored_by(suite: ExplainerSuite, predicted: PredictedClips) -> pd.DataFrame:
+    """Scores of every method."""
+    parts = [
+        score(predicted, name, suite.explain(name, predicted.batch))
+        for name in suite.names
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 @pytest.fixture(scope="module")
 def suite(tiny_clap: FrozenClap) -> ExplainerSuite:
     """A random decoder and what it is compared with, one gradient method among it."""
@@ -67,8 +91,7 @@ def scored(suite: ExplainerSuite, class_text: Tensor, size: int) -> pd.DataFrame
     items = clips(suite.clap)
     batches = [default_collate(items[i : i + size]) for i in range(0, len(items), size)]
     parts = [
-        score_batch(explain_predicted(suite, class_text, batch, 7), LABELS)
-        for batch in batches
+        scored_by(suite, predicted_by(suite, class_text, batch, 7)) for batch in batches
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -86,7 +109,13 @@ def test_every_method_scores_every_clip_once(
     per_clip: pd.DataFrame, suite: ExplainerSuite
 ) -> None:
     """One row a clip and method, methods in the order of the tables."""
-    assert list(per_clip) == ["id", "method", *METRICS, "seconds"]
+    assert list(per_clip) == [
+        "id",
+        "method",
+        *METRICS,
+        *map(unscaled, UNSCALED),
+        "seconds",
+    ]
     expected = [
         (f"clip{clip}", name)
         for batch in ((0, 1), (2,))
@@ -120,27 +149,28 @@ def test_baselines_have_the_decoders_mean(per_clip: pd.DataFrame) -> None:
 def test_scores_do_not_depend_on_the_batch(
     suite: ExplainerSuite, class_text: Tensor, per_clip: pd.DataFrame
 ) -> None:
-    """Whatever draws nothing gives the same for all clips at once."""
+    """Neither on its size; what is drawn is drawn for each clip."""
 
-    def of_deterministic(table: pd.DataFrame) -> pd.DataFrame:
-        table = table.set_index(["method", "id"]).sort_index().loc[DETERMINISTIC]
-        # keep-all neither gains nor loses: rounding says which of the two is counted
-        table.loc[KEEP_ALL, "AI"] = 0.0
+    def of_methods(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.set_index(["method", "id"]).sort_index()
         return table[list(METRICS)]
 
-    found = of_deterministic(scored(suite, class_text, 3))
-    pd.testing.assert_frame_equal(
-        found, of_deterministic(per_clip), atol=2e-2, rtol=5e-3
-    )
+    found = of_methods(scored(suite, class_text, 3))
+    pd.testing.assert_frame_equal(found, of_methods(per_clip), atol=2e-2, rtol=5e-3)
 
 
 def probability(
-    clap: FrozenClap, log_mel: Tensor, class_text: Tensor, index: int | None = None
+    clap: FrozenClap,
+    log_mel: Tensor,
+    class_text: Tensor,
+    index: int | None = None,
+    scale: float | None = None,
 ) -> tuple[float, int]:
     """Probability of a class, or of the likeliest one, in plain Python; its index."""
     (embedding,) = clap.audio_embedding(log_mel).tolist()
+    scale = clap.logit_scale if scale is None else scale
     logits = [
-        clap.logit_scale * sum(a * b for a, b in zip(embedding, t, strict=True))
+        scale * sum(a * b for a, b in zip(embedding, t, strict=True))
         for t in class_text.tolist()
     ]
     index = max(range(len(logits)), key=logits.__getitem__) if index is None else index
@@ -183,11 +213,9 @@ def test_scores_are_those_of_probabilities_by_hand(
     mask[:, bins // 4 :] = 0
     batch = default_collate(clips(tiny_clap, 1))
     suite = fixed_suite(tiny_clap, mask, domain)
-    explained = explain_predicted(suite, class_text, batch, 0)
-    table = score_batch(explained, LABELS)
+    table = scored_by(suite, predicted_by(suite, class_text, batch, 0))
     assert table.method.tolist() == ["one", "other"]
-    seconds = [seconds for _, seconds in explained.masks.values()]
-    assert table.seconds.tolist() == seconds
+    assert (table.seconds > 0).all()
     c, predicted = probability(tiny_clap, front_end.log_mel(batch["wav"]), class_text)
     drops = []
     for (_, row), own in zip(table.iterrows(), (mask, 1 - mask), strict=True):
@@ -221,15 +249,55 @@ def test_predicted_classes_are_explained(
     batch = default_collate(items)
     masks = torch.full((3, front_end.n_freqs, front_end.n_frames), 0.5)
     suite = fixed_suite(tiny_clap, masks, "stft", seen)
-    explained = explain_predicted(suite, class_text, batch, 11)
-    table = score_batch(explained, LABELS)
+    predicted = predicted_by(suite, class_text, batch, 11)
+    table = scored_by(suite, predicted)
     assert table.accuracy.tolist() == [1, 0, 1] * 2
-    (given,) = seen
+    given = seen[0]
     assert torch.equal(given.text, class_text[best])
     assert given.seed == 11
     assert given.samples.tolist() == [front_end.max_samples] * 3
     spectrum = front_end.stft(batch["wav"])[..., : front_end.n_frames]
     assert torch.equal(given.spectrum, spectrum)
     torch.testing.assert_close(given.log_mel, log_mel)
-    assert explained.batch is given
+    assert predicted.batch is given
+    assert list(given.ids) == ["clip0", "clip1", "clip2"]
     torch.testing.assert_close(given.cells, power(spectrum))
+
+
+@torch.no_grad()
+def test_figures_at_scale_one_are_eq_9_as_written(
+    suite: ExplainerSuite, class_text: Tensor
+) -> None:
+    """The softmax of the cosines themselves."""
+    clap, items = suite.clap, clips(suite.clap)
+    predicted = predicted_by(suite, class_text, default_collate(items), 7)
+    explained = suite.explain("Grad-CAM", predicted.batch)
+    table = score(predicted, "Grad-CAM", explained)
+    for row, masks in enumerate(explained.masks):
+        spectrum = predicted.batch.spectrum[row : row + 1]
+        log_mels = [
+            clap.front_end.input_tf(spectrum, mask[None], "mel")
+            for mask in (torch.ones_like(masks), masks, 1 - masks)
+        ]
+        c, index = probability(clap, log_mels[0], class_text, scale=1)
+        o, r = (
+            probability(clap, x, class_text, index, scale=1)[0] for x in log_mels[1:]
+        )
+        found = table.iloc[row]
+        assert found["AD_unscaled"] == pytest.approx(100 * max(c - o, 0) / c, abs=1e-3)
+        assert found["FF_unscaled"] == pytest.approx(c - r, abs=1e-5)
+        gain = 100 * max(o - c, 0) / (1 - c)
+        assert found["AG_unscaled"] == pytest.approx(gain, abs=1e-3)
+        assert found["AI_unscaled"] == (100 if o > c else 0)
+
+
+def test_some_clips_of_a_batch(suite: ExplainerSuite, class_text: Tensor) -> None:
+    """They are scored as among the others."""
+    predicted = predicted_by(suite, class_text, default_collate(clips(suite.clap)), 7)
+    explained = suite.explain("Grad-CAM", predicted.batch)
+    every = score(predicted, "Grad-CAM", explained)
+    some = score(predicted.take([2, 0]), "Grad-CAM", explained.take([2, 0]))
+    assert some.id.tolist() == ["clip2", "clip0"]
+    expected = every.iloc[[2, 0]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, expected, atol=1e-2)
+    assert predicted.take([0, 1, 2]) is predicted

@@ -21,11 +21,12 @@ from torch.utils.data import default_collate
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, Method
+from lmaczs.evaluation.explainers import MAIN, Explained, ExplainerSuite, Method
 from lmaczs.evaluation.source_mixtures import (
     SourceMixtures,
     frames_of,
     localisation_columns,
+    mixture_batch,
     prompts_of,
     score_localisation,
     score_source_mixtures,
@@ -127,7 +128,12 @@ def located(
     suite: ExplainerSuite,
 ) -> pd.DataFrame:
     """Call `score_localisation` and look at the form of what it returns."""
-    table = score_localisation(suite, prompts, pairs, arrangement, seed=5)
+    mixtures = mixture_batch(suite.clap, prompts, pairs, arrangement, suite.domain, 5)
+    parts = [
+        score_localisation(mixtures, name, suite.explain(name, mixtures.batch))
+        for name in suite.names
+    ]
+    table = pd.concat(parts, ignore_index=True)
     assert list(table) == ["id", "other", "method", *COLUMNS, "seconds"]
     assert list(localisation_columns()) == COLUMNS
     assert table.id.tolist() == pairs["id"] * len(suite.names)
@@ -455,6 +461,21 @@ def test_what_explainers_get(
     assert torch.equal(batch.text, torch.stack([prompts["dog"], prompts["siren"]]))
     assert batch.samples.tolist() == [SIZE, SIZE]
     assert batch.seed == 5
+
+
+def test_some_pairs_of_a_batch(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, prompts: dict[str, Tensor]
+) -> None:
+    """They are scored as among the others."""
+    for arrangement in ARRANGEMENTS:
+        pairs = low_beside_high(clips, tiny_clap.front_end, arrangement)
+        mixtures = mixture_batch(tiny_clap, prompts, pairs, arrangement)
+        masks = torch.rand(mixtures.batch.spectrum.shape)
+        explained = Explained(masks, masks, 0.5)
+        every = score_localisation(mixtures, "one", explained)
+        some = score_localisation(mixtures.take([1]), "one", explained.take([1]))
+        expected = every.iloc[[1]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(some, expected, atol=1e-4)
 
 
 def test_a_metric_is_one_entry(
