@@ -12,7 +12,7 @@ of recordings for each label. Inputs are checked before anything is computed.
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, results_unscaled.csv (without the logit scale), equal_area.csv,
 localisation.csv and areas.csv (a row a method and condition), a CSV with a row a clip
-for each, seeds.csv where a method has several seeds, left_out.csv where the decoder was
+for each, tests.csv (every method against LMAC-ZS+ in every table), seeds.csv where a method has several seeds, left_out.csv where the decoder was
 not trained on some of the classes, and results.md. What the output folder holds already
 is not computed again: methods may be added to it later. No row depends on what is
 computed beside it, so one figure can be computed alone, with --methods, --conditions

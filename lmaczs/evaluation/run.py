@@ -19,6 +19,16 @@ from tqdm import tqdm
 
 from lmaczs.data.lists import recordings_in, require_audio
 from lmaczs.evaluation import tables
+from lmaczs.evaluation.comparisons import (
+    BETTER,
+    OWN,
+    areas_of,
+    better_maps,
+    compared_metrics,
+    equal_area_rows,
+    every_test,
+    verdicts_of,
+)
 from lmaczs.evaluation.conditions import (
     CONDITIONS,
     CONTAMINATION_SNR_DB,
@@ -357,7 +367,8 @@ def write_results(
 ) -> pd.DataFrame:
     """Write means over clips, and results.md; return results.csv.
 
-    Also results_unscaled.csv, and, where the plan has them, equal_area.csv,
+    Also results_unscaled.csv and tests.csv (every method compared with LMAC-ZS+ in
+    every table, see `every_test`), and, where the plan has them, equal_area.csv,
     localisation.csv and areas.csv. `found` is from `Evaluation.run`; `title` is the
     heading of results.md, to which `more_sections` are added by heading; `more_tables`
     are written as CSV by name.
@@ -365,8 +376,11 @@ def write_results(
     results = tables.summarise(found[FAITHFULNESS])
     unscaled = tables.summarise_unscaled(found[FAITHFULNESS])
     written, sections = {"results": results, "results_unscaled": unscaled}, {}
+    tests = every_test(found[FAITHFULNESS], found.get(EQUAL_AREA))
+    written["tests"] = tests
     if EQUAL_AREA in found:
         written["equal_area"] = tables.summarise_equal_area(found[EQUAL_AREA])
+        sections.update(equal_area_sections(found[EQUAL_AREA], tests))
     if LOCATED in found:
         columns = [*localisation_columns().values(), tables.SECONDS]
         written["localisation"] = tables.means_of(found[LOCATED], columns)
@@ -393,5 +407,24 @@ def write_results(
         with atomic_write(Path(folder) / f"{name}.csv") as part:
             table.to_csv(part, index=False)
     with atomic_write(Path(folder) / "results.md") as part:
-        part.write_text(tables.results_page(found[FAITHFULNESS], title, sections))
+        own = tests[tests.scoring == OWN]
+        page = tables.results_page(found[FAITHFULNESS], title, sections, own)
+        part.write_text(page, encoding="utf-8")
     return results
+
+
+def equal_area_sections(equal: pd.DataFrame, tests: pd.DataFrame) -> dict[str, str]:
+    """Sections of results.md: each method's better map, at each area.
+
+    From rows of equal_area_per_clip.csv and tests.csv.
+    """
+    better, sections = better_maps(equal), {}
+    for condition, rows in equal.groupby("condition", sort=False):
+        for area in areas_of(rows):
+            cut = equal_area_rows(rows, area, BETTER, better)
+            own = verdicts_of(tests, str(condition), area, BETTER)
+            more = {"map": better}
+            sections[f"Equal area {area}: {condition}"] = tables.markdown_table(
+                cut, compared_metrics(), own, intervals=False, more=more
+            )
+    return sections

@@ -191,10 +191,19 @@ def test_results_are_means(whole: Path) -> None:
     drawn = per_clip[(per_clip.method == "drawn") & (per_clip.condition == "clean")]
     assert results.FF[4] == pytest.approx(drawn.FF.mean())
     assert results.n.tolist() == [3] * 6
+    tests = pd.read_csv(whole / "tests.csv", dtype={"area": str})
+    assert set(tests.area.dropna()) == {"0.1", "0.5", "ours"}
+    assert len(tests) == 2 * (1 + 3 * 3) * 2 * 5  # tables, other methods, metrics
+    assert (tests.verdict == "tie").all()  # of three clips
     page = (whole / "results.md").read_text()
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == [
         "white noise",
         "clean",
+        *(
+            f"Equal area {area}: {condition}"
+            for condition in ("white noise", "clean")
+            for area in ("0.1", "0.5", "ours")
+        ),
         "Known sources: sum",
         "Known sources: sequence",
         "Areas under insertion and deletion curves",

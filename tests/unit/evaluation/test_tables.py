@@ -11,9 +11,11 @@ import pytest
 from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
 from lmaczs.evaluation.insertion_deletion import AREAS
 from lmaczs.evaluation.source_mixtures import localisation_columns
+from lmaczs.evaluation.statistics import compare
 from lmaczs.evaluation.tables import (
     SECONDS,
     interval,
+    joined_table,
     markdown_table,
     printed_metrics,
     results_columns,
@@ -242,6 +244,75 @@ def test_missing_values_are_blank() -> None:
     ]
     nobody = markdown_table(rows.assign(AI=np.nan), columns[:1])
     assert nobody.splitlines()[2:] == ["| a |  |", "| b |  |", "| c |  |"]
+
+
+def two_metrics() -> tuple[pd.DataFrame, list[Column], pd.DataFrame]:
+    """Rows of ours, a better, a worse and an equal method; their columns and tests."""
+    rows = pd.DataFrame(
+        [
+            {"id": f"{clip}", "method": name, "AI": value + clip / 100, "AD": value}
+            for name, value in {MAIN: 5.0, "up": 6.0, "down": 4.0, "same": 5.0}.items()
+            for clip in range(20)
+        ]
+    )
+    columns = [Column("AI", better="higher", digits=1), Column("AD", better="lower")]
+    return rows, columns, compare(rows, columns, MAIN)
+
+
+def test_marks_say_who_is_better_than_ours() -> None:
+    """By the test, in the metric's direction; ours has no mark."""
+    rows, columns, tests = two_metrics()
+    table = markdown_table(rows, columns, tests, intervals=False)
+    assert table.splitlines()[2:] == [
+        f"| {MAIN} | 5.1 | 5.00 |",
+        "| up | **6.1** ▲ | 6.00 ▼ |",
+        "| down | 4.1 ▼ | **4.00** ▲ |",
+        "| same | 5.1 = | 5.00 = |",
+    ]
+    with_intervals = markdown_table(rows, columns[1:], tests)
+    assert "| up | 6.00 [6.00, 6.00] ▼ |" in with_intervals
+
+
+def test_ties_with_the_best_are_bold() -> None:
+    """Who is not told apart from the best is as bold, though its mean prints lower."""
+    rows, columns, _ = two_metrics()
+    rows.loc[rows.method == "same", "AI"] += np.tile([1.2, -0.8], 10)
+    rows = rows[rows.method != "up"]
+    tests = compare(rows, columns, MAIN)
+    table = markdown_table(rows, columns[:1], tests, intervals=False)
+    assert table.splitlines()[2:] == [
+        f"| {MAIN} | **5.1** |",
+        "| down | 4.1 ▼ |",
+        "| same | **5.3** = |",
+    ]
+
+
+def test_further_columns_stand_before_the_metrics() -> None:
+    """A method without an entry has a blank cell."""
+    rows, columns, _ = two_metrics()
+    more = {"n": {MAIN: 20, "up": 3}}
+    lines = markdown_table(rows, columns[:1], intervals=False, more=more).splitlines()
+    assert lines[0] == "| method | n | AI ↑ |"
+    assert lines[1].count("|") == 4
+    assert lines[3] == "| up | 3 | **6.1** |"
+    assert lines[4] == "| down |  | 4.1 |"
+
+
+def test_tables_are_joined_cell_by_cell() -> None:
+    """Each cell has the means of all tables with their marks; - where none is."""
+    rows, columns, tests = two_metrics()
+    fewer = rows[rows.method != "down"]
+    table = joined_table(
+        [(rows, tests), (fewer, compare(fewer, columns, MAIN))], columns
+    )
+    assert table.splitlines() == [
+        "| method | AI ↑ | AD ↓ |",
+        "|--- | --- | --- |",
+        f"| {MAIN} | 5.1 · 5.1 | 5.00 · 5.00 |",
+        "| up | 6.1▲ · 6.1▲ | 6.00▼ · 6.00▼ |",
+        "| down | 4.1▼ · - | 4.00▲ · - |",
+        "| same | 5.1= · 5.1= | 5.00= · 5.00= |",
+    ]
 
 
 # --- the page -----------------------------------------------------------------------
