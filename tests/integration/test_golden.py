@@ -36,7 +36,7 @@ def recordings(
 def test_scores_of_the_demonstration(
     interpreter: ZeroShotInterpreter, recordings: dict[str, Path], scene: Scene
 ) -> None:
-    """Similarities and mean mask are those of the decoder that is shipped; empty masks stay empty."""
+    """Those of the decoder that is shipped; empty masks stay empty."""
     prompts = [*scene.prompts, scene.absent_prompt]
     assert list(EXPECTED[scene.name]) == prompts
     for one in interpreter.interpret_file(recordings[scene.name], prompts):
