@@ -12,15 +12,17 @@ of recordings for each label. Inputs are checked before anything is computed.
 Needs the extra eval: pip install -e ".[eval]".
 Writes results.csv, results_unscaled.csv (without the logit scale), equal_area.csv,
 localisation.csv and areas.csv (a row a method and condition), a CSV with a row a clip
-for each, tests.csv (every method against LMAC-ZS+ in every table), seeds.csv where a method has several seeds, left_out.csv where the decoder was
-not trained on some of the classes, and results.md. What the output folder holds already
-is not computed again: methods may be added to it later. No row depends on what is
-computed beside it, so one figure can be computed alone, with --methods, --conditions
-and --ids.
+for each, tests.csv (every method against LMAC-ZS+ in every table), seeds.csv where a
+method has several seeds, left_out.csv where the decoder was not trained on some of the
+classes, facts.json (date, machine, versions) and results.md; recipes/results_page.py
+makes a page of several folders. What the output folder holds already is not computed
+again: methods may be added to it later. No row depends on what is computed beside it,
+so one figure can be computed alone, with --methods, --conditions and --ids.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from lmaczs.evaluation.explainers import (
     choose_methods,
     require_name,
 )
+from lmaczs.evaluation.facts import machine_facts, shown_options, write_facts
 from lmaczs.evaluation.left_out import left_out_results, require_labels
 from lmaczs.evaluation.run import (
     Evaluation,
@@ -54,6 +57,7 @@ from lmaczs.utils.options import load_hparams, parse_options
 
 def main(argv: list[str]) -> pd.DataFrame:
     """Evaluate, write the tables and return results.csv."""
+    start = time.monotonic()
     hparams_file, _, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
@@ -99,7 +103,21 @@ def main(argv: list[str]) -> pd.DataFrame:
     more = left_out_results(found["per_clip"], clips, left_out)
     section = training_section(clips, tested_set(hparams), *cards)
     sections = {**more[1], "What the models were trained on": section}
-    return write_results(found, title, folder, more[0], sections)
+    results = write_results(found, title, folder, more[0], sections)
+    facts = {
+        "tested": tested_set(hparams),
+        "seed": plan.seed,
+        "domain": suite.domain,
+        "template": template,
+        "power_exponent": plan.power_exponent,
+        "slow_every": plan.slow_every,
+        "passes": {name: method.passes for name, method in suite.methods.items()},
+        "training": section,
+        "options": shown_options(argv[1:]),
+        "seconds": time.monotonic() - start,
+    }
+    write_facts(folder, {**machine_facts(), **facts})
+    return results
 
 
 def labels_left_out(

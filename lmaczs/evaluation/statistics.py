@@ -184,19 +184,22 @@ def verdict(difference: float, p: float, better: Better | None) -> str:
 
 
 def best_and_tied(rows: pd.DataFrame, column: Column, never: str) -> set[str]:
-    """Methods that are the best by their mean, or that a test does not tell from it.
+    """The best method by its mean, and those that a test does not find worse.
 
-    The test is that of `compare`, with the best as the reference, corrected over the
-    other methods. `rows` as there; the method `never` does not compete. Empty for a
+    The best is one of those with the most clips: means over fewer ones are of other
+    clips. The test is that of `compare`, with the best as the reference, corrected over
+    the other methods. `rows` as there; the method `never` does not compete. Empty for a
     column without a direction.
     """
     rows = rows[rows.method != never].dropna(subset=[column.name])
     if column.better is None or rows.empty:
         return set()
-    means = rows.groupby("method")[column.name].mean()
+    groups = rows.groupby("method")[column.name]
+    sizes = groups.size()
+    means = groups.mean()[sizes == sizes.max()]
     best = str(means.idxmax() if column.better == "higher" else means.idxmin())
     found = compare(rows, [column], best)
-    return {best, *found[found.verdict == TIE].method}
+    return {best, *found[found.verdict != BEHIND].method}
 
 
 @lru_cache(maxsize=8)

@@ -108,8 +108,8 @@ def markdown_table(
     columns : sequence of Column
         Metrics.
     tests : DataFrame, optional
-        From `lmaczs.evaluation.statistics.compare`: cells have its `MARKS`, and what a
-        test does not tell from the best is in bold, too.
+        From `lmaczs.evaluation.statistics.compare`: cells have its `MARKS`, and
+        `best_and_tied` are in bold.
     intervals : bool
         Whether to print the intervals of means.
     more : mapping of str to mapping, optional
@@ -164,18 +164,17 @@ def _bold(
     column: Column,
     marks: Mapping[tuple[str, str], str],
 ) -> set[str]:
-    """Methods in bold: the best, all that print alike, and ties where it is tested."""
+    """Methods in bold: the best and all that print alike; of tests, `best_and_tied`."""
+    if any(metric == column.name for _, metric in marks):
+        return best_and_tied(rows, column, KEEP_ALL)
     best = _best(means[column.name], column.better)
     if best is None:
         return set()
-    found = {
+    return {
         str(method)
         for method, mean in means[column.name].drop(KEEP_ALL, errors="ignore").items()
         if printed(mean, column.digits) == printed(best, column.digits)
     }
-    if any(metric == column.name for _, metric in marks):
-        found |= best_and_tied(rows, column, KEEP_ALL)
-    return found
 
 
 def joined_table(
@@ -255,4 +254,4 @@ def results_page(
 def _marks_note(tests: pd.DataFrame | None) -> str:
     if tests is None or tests.empty:
         return ""
-    return f" (with ties by the same test); {MARKS_LEGEND}"
+    return f" (with what the same test does not find worse); {MARKS_LEGEND}"

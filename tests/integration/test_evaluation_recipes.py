@@ -149,6 +149,11 @@ def test_the_page_has_every_table(evaluated: Path) -> None:
         "mixture",
         "white noise",
         "speech",
+        *(
+            f"Equal area {area}: {condition}"
+            for condition in ("clean", "mixture", "white noise", "speech")
+            for area in ("0.1", "0.2", "0.35", "ours")
+        ),
         "Known sources: sum",
         "Known sources: sequence",
         "Areas under insertion and deletion curves",
@@ -470,6 +475,32 @@ def test_classes_that_were_left_out_are_apart(
     assert "left out" not in (tmp_path / "out/results.md").read_text()
     with pytest.raises(ValueError, match="left_out names 'rein'"):
         evaluate(tmp_path / "out", *options, "--left_out=[rein]")
+
+
+def test_page_of_results(
+    evaluated: Path, recipe: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """Of a folder as it is left, with facts about the run, without absolute paths."""
+    facts = json.loads((evaluated / "facts.json").read_text())
+    assert facts["passes"]["Grad-CAM"] == 2
+    assert facts["versions"]["torch"]
+    out = tmp_path / "page.md"
+    words = [f"Three clips={evaluated}", f"--output={out}"]
+    assert recipe("results_page").main(words) == out
+    page = out.read_text()
+    assert "\n## Three clips\n" in page
+    assert "### Equal area 0.2, clean" in page
+    assert "Own masks: mixture · white noise · speech" in page
+    assert "Known sources: sum" in page
+    assert f"- {MAIN}: `esc50.yaml`, split development\n" in page
+    assert "--data_folder=esc50" in page
+    assert str(evaluated.parent) not in page
+    assert len(page.splitlines()) < 400
+    for method in METHODS:
+        assert f"| {method} | 3 | " in page
+    with pytest.raises(ValueError, match="holds none of per_clip.csv"):
+        recipe("results_page").main([str(tmp_path), f"--output={out}"])
+    assert out.read_text() == page
 
 
 def test_speech_may_be_added_later(

@@ -1,0 +1,54 @@
+"""facts.py: what a page needs to know about a run, without this machine's paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lmaczs import __version__
+from lmaczs.evaluation.facts import (
+    FACTS,
+    machine_facts,
+    read_facts,
+    shown_options,
+    write_facts,
+)
+
+
+def test_machine_facts_are_json() -> None:
+    """Date, cores, threads, and versions of what figures depend on."""
+    found = json.loads(json.dumps(machine_facts()))
+    assert found["cores"] >= 1
+    assert found["threads"] >= 1
+    assert found["versions"]["lmaczs"] == __version__
+    assert {"python", "torch", "transformers"} <= set(found["versions"])
+    assert len(found["date"].split("-")) == 3
+
+
+def test_absolute_paths_lose_their_folders() -> None:
+    """Also inside a mapping; relative paths and other values stay."""
+    given = [
+        "--data_folder=/home/me/ESC50",
+        "--decoders={LMAC-ZS: [/a/b/one, /a/b/two], part: runs/three}",
+        "--source=models/mine",
+        "--test_folds=[1, 2]",
+    ]
+    assert shown_options(given) == [
+        "--data_folder=ESC50",
+        "--decoders={LMAC-ZS: [one, two], part: runs/three}",
+        "--source=models/mine",
+        "--test_folds=[1, 2]",
+    ]
+
+
+def test_calls_add_up(tmp_path: Path) -> None:
+    """A folder that was filled in two calls has the time and methods of both."""
+    assert read_facts(tmp_path) == {}
+    write_facts(tmp_path, {"seconds": 2.0, "passes": {"a": 1}, "seed": 1})
+    write_facts(tmp_path, {"seconds": 3.0, "passes": {"b": 2}, "seed": 1})
+    assert read_facts(tmp_path) == {
+        "seconds": 5.0,
+        "passes": {"a": 1, "b": 2},
+        "seed": 1,
+    }
+    assert (tmp_path / FACTS).read_text().endswith("}\n")
