@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +17,10 @@ from lmaczs.audio.io import save_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
 from lmaczs.frontend import FrontEnd
+from lmaczs.presence import TIE, presence
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
+from lmaczs.verdict import Verdict, verdict_of
 
 SILENCE = 1e-6
 """Highest peak of what counts as digital silence: -120 dB re full scale, a thirtieth
@@ -53,6 +56,14 @@ class Interpretation:
         Samples per column of `mask`.
     model : str
         Name of the CLAP and decoder.
+    presence : float or None
+        Fraction of the reference prompts (`lmaczs.presence`) that are less similar to
+        the input, in the window where the prompt is most similar; None if the input is
+        silence to the model.
+    masked_presence, residual_presence : float or None
+        The same for `waveform` and `residual`; None as their similarities.
+    verdict : {"kept", "partly kept", "not kept", "not heard"} or None
+        See `lmaczs.verdict.verdict_of`; None with ``verify=False``.
     """
 
     prompt: str
@@ -66,6 +77,10 @@ class Interpretation:
     residual_similarity: float | None
     hop_length: int
     model: str = ""
+    presence: float | None = None
+    masked_presence: float | None = None
+    residual_presence: float | None = None
+    verdict: Verdict | None = None
 
     @property
     def masked_stft(self) -> Tensor:
@@ -138,11 +153,11 @@ def explain(
     verify: bool = True,
     model: str = "",
     windows_at_once: int = 8,
+    references: Tensor | None = None,
 ) -> list[Interpretation]:
     """Explain one clip for one or more prompts; see `explain_batch`."""
-    (explained,) = explain_batch(
-        clap, decoder, [wav], [prompts], [text], verify, model, windows_at_once
-    )
+    options = verify, model, windows_at_once, references
+    (explained,) = explain_batch(clap, decoder, [wav], [prompts], [text], *options)
     return explained
 
 
@@ -156,6 +171,7 @@ def explain_batch(
     verify: bool = True,
     model: str = "",
     windows_at_once: int = 8,
+    references: Tensor | None = None,
 ) -> list[list[Interpretation]]:
     """Explain clips, each for its own prompts; every clip is encoded once.
 
@@ -180,6 +196,9 @@ def explain_batch(
         Name of the model, for the results.
     windows_at_once : int
         Most windows in one batch of the encoder.
+    references : Tensor [R, D], optional
+        Embeddings of the reference prompts; without them there are no presences and no
+        verdicts.
 
     Returns
     -------
@@ -189,22 +208,28 @@ def explain_batch(
     front_end = clap.front_end
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = [front_end.stft(wav[None])[0] for wav in wavs]
-    masks, similarity = _masks(clap, decoder, wavs, texts, windows_at_once, spectra)
+    inputs = [_BestWindow(text, references) for text in texts]
+    masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra)
     drafts = []
     for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
         for row, prompt in enumerate(prompts[number]):
             kept = front_end.istft((masks[number][row] * spectrum)[None], len(wav))[0]
             sounds = kept, wav - kept  # the ISTFT is linear
             drafts.append((number, row, prompt, sounds))
-    scores: list[float | None] = [None for _ in range(2 * len(drafts))]
+    scores = [_Score() for _ in range(2 * len(drafts))]
     if verify:
         sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
         rows = [texts[n][row] for n, row, *_ in drafts for _ in range(2)]
-        scores = _verified(clap, sounds_of_all, rows, windows_at_once)
+        scores = _verified(clap, sounds_of_all, rows, windows_at_once, references)
     shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
         number, row, prompt, (waveform, residual) = draft
+        score = inputs[number].score(row)
+        judged = None
+        if verify and references is not None:
+            ranks = score.presence, masked.presence, left.presence
+            judged = verdict_of(*ranks, len(references))
         results[number].append(
             Interpretation(
                 prompt=prompt,
@@ -213,11 +238,15 @@ def explain_batch(
                 residual=residual.cpu(),
                 mask=masks[number][row].cpu(),
                 sample_rate=front_end.sample_rate,
-                similarity=float(similarity[number][row]),
-                masked_similarity=masked,
-                residual_similarity=left,
+                similarity=float(inputs[number].similarity[row]),
+                masked_similarity=masked.similarity,
+                residual_similarity=left.similarity,
                 hop_length=front_end.hop_length,
                 model=model,
+                presence=score.presence,
+                masked_presence=masked.presence,
+                residual_presence=left.presence,
+                verdict=judged,
             )
         )
     return results
@@ -234,37 +263,38 @@ def masks_of_clip(
 
     From the clip's waveform [samples] and the prompts' embeddings [P, D].
     """
-    masks, similarity = _masks(clap, decoder, [wav], [text], windows_at_once)
-    return masks[0], similarity[0]
+    score = _BestWindow(text)
+    (masks,) = _masks(clap, decoder, [wav], [score], windows_at_once)
+    return masks, score.similarity
 
 
 def _masks(
     clap: FrozenClap,
     decoder: Decoder,
     wavs: Sequence[Tensor],
-    texts: Sequence[Tensor],
+    scores: Sequence[_BestWindow],
     windows_at_once: int,
     spectra: Sequence[Tensor] | None = None,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Masks [P, F, T] and similarities [P] of each clip."""
+) -> list[Tensor]:
+    """Masks [P, F, T] of each clip for the prompts of its score, which is updated."""
     front_end = clap.front_end
-    padded = pad_sequence(list(texts), batch_first=True)
+    texts = [score.text for score in scores]
+    padded = pad_sequence(texts, batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
     fades = [_CrossFade(len(t), *n, t) for t, n in zip(texts, sizes, strict=True)]
-    best = [text.new_full((len(text),), -1.0) for text in texts]
     for places, log_mel in _windows(front_end, wavs, windows_at_once, spectra):
         encoding = clap.audio_features(log_mel)
         text = padded[[clip for clip, _ in places]]
         masks = decoder(text, encoding.features, log_mel)
         if decoder.domain == "mel":
             masks = front_end.expand_mask(masks)
-        cosines = (text @ encoding.embedding[..., None])[..., 0]
-        for (clip, start), mask, cosine in zip(places, masks, cosines, strict=True):
-            prompts = len(texts[clip])
-            mask = front_end.crop_mask(mask[:prompts], len(wavs[clip]))
+        audible = _audible(front_end, log_mel)
+        for number, (clip, start) in enumerate(places):
+            mask = masks[number, : len(texts[clip])]
+            mask = front_end.crop_mask(mask, len(wavs[clip]))
             fades[clip].add(start // front_end.hop_length, mask)
-            best[clip] = torch.maximum(best[clip], cosine[:prompts])
-    return [fade.mean() for fade in fades], best
+            scores[clip].add(encoding.embedding[number], audible[number])
+    return [fade.mean() for fade in fades]
 
 
 def similarities(
@@ -288,27 +318,65 @@ def _verified(
     sounds: Sequence[Tensor],
     texts: Sequence[Tensor],
     windows_at_once: int,
-) -> list[float | None]:
-    """Similarity of each sound to its prompt [D]; None for silence to the model.
-
-    That is digital silence, or sound entirely outside the model's band.
-    """
+    references: Tensor | None,
+) -> list[_Score]:
+    """Score each sound for its prompt [D]."""
     found = [number for number, sound in enumerate(sounds) if not is_silent(sound)]
-    present, best = set(), [-1.0] * len(sounds)
-    front_end = clap.front_end
-    nothing = torch.zeros(1, front_end.n_mels, 1, device=clap.device)
-    silence = front_end.to_log_mel(nothing).max()
+    best = [_BestWindow(text[None], references) for text in texts]
     audible = [sounds[number] for number in found]
-    for places, log_mel in _windows(front_end, audible, windows_at_once):
-        numbers = [found[place] for place, _ in places]
-        text = torch.stack([texts[number] for number in numbers])
-        cosines = (clap.audio_embedding(log_mel) * text).sum(1).tolist()
-        reaches = (log_mel > silence).flatten(1).any(1).tolist()
-        for number, cosine, reached in zip(numbers, cosines, reaches, strict=True):
-            best[number] = max(best[number], cosine)
-            if reached:
-                present.add(number)
-    return [best[n] if n in present else None for n in range(len(sounds))]
+    for places, log_mel in _windows(clap.front_end, audible, windows_at_once):
+        embedding = clap.audio_embedding(log_mel)
+        reaches = _audible(clap.front_end, log_mel)
+        for (place, _), one, reached in zip(places, embedding, reaches, strict=True):
+            best[found[place]].add(one, reached)
+    return [one.score(0) for one in best]
+
+
+def _audible(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
+    """Whether windows [n, C, T, n_mels] are anything but silence to the model.
+
+    Sound outside its band is silence.
+    """
+    nothing = torch.zeros(1, front_end.n_mels, 1, device=log_mel.device)
+    silence = front_end.to_log_mel(nothing).max()
+    reaches: list[bool] = (log_mel > silence).flatten(1).any(1).tolist()
+    return reaches
+
+
+@dataclass(frozen=True)
+class _Score:
+    """Of a sound and a prompt; None for silence to the model."""
+
+    similarity: float | None = None
+    presence: float | None = None
+
+
+class _BestWindow:
+    """Similarity and presence of prompts [P, D] in a sound's most similar window."""
+
+    def __init__(self, text: Tensor, references: Tensor | None = None) -> None:
+        self.text, self.references = text, references
+        self.similarity = text.new_full((len(text),), -1.0)
+        self.audible = torch.full_like(self.similarity, -math.inf)
+        self.presence = torch.zeros_like(self.similarity)
+
+    def add(self, embedding: Tensor, audible: bool) -> None:
+        """Add the embedding [D] of a window; only audible ones have presences."""
+        cosines = self.text @ embedding
+        self.similarity = torch.maximum(self.similarity, cosines)
+        if not audible:
+            return
+        if self.references is not None:
+            ranks = presence(cosines - TIE, self.references @ embedding)
+            self.presence = torch.where(cosines > self.audible, ranks, self.presence)
+        self.audible = torch.maximum(self.audible, cosines)
+
+    def score(self, row: int) -> _Score:
+        """Score of one prompt."""
+        if float(self.audible[row]) == -math.inf:
+            return _Score()
+        rank = None if self.references is None else float(self.presence[row])
+        return _Score(float(self.similarity[row]), rank)
 
 
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:

@@ -17,7 +17,8 @@ from lmaczs.audio.io import convert_audio, load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.explanation import Interpretation, explain_batch, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
-from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
+from lmaczs.presence import reference_text
+from lmaczs.prompts import to_sentence
 from lmaczs.utils.errors import InputError
 
 
@@ -163,7 +164,7 @@ class ZeroShotInterpreter(Pretrained):
         return self._interpret(self.load_audio(path), prompts, verify)
 
     def classify_file(
-        self, path: str | Path, labels: Sequence[str], template: str = DEFAULT_TEMPLATE
+        self, path: str | Path, labels: Sequence[str], template: str | None = None
     ) -> pd.DataFrame:
         """Zero-shot classification.
 
@@ -172,9 +173,10 @@ class ZeroShotInterpreter(Pretrained):
         path : str or Path
             A recording of any length, rate and channel count.
         labels : sequence of str
-            The classes.
-        template : str
-            Sentence with ``{}`` for the label.
+            The classes: labels or sentences, as the prompts of `interpret_file`, whose
+            similarities they have.
+        template : str, optional
+            Sentence with ``{}`` for a label; default: the model's.
 
         Returns
         -------
@@ -249,7 +251,7 @@ class ZeroShotInterpreter(Pretrained):
         waveform: Tensor | npt.NDArray[Any],
         sample_rate: int,
         labels: Sequence[str],
-        template: str = DEFAULT_TEMPLATE,
+        template: str | None = None,
     ) -> pd.DataFrame:
         """Classify a `waveform` of `interpret_waveform`, as `classify_file` a file."""
         wav = convert_audio(waveform, sample_rate, self.sample_rate)
@@ -343,13 +345,12 @@ class ZeroShotInterpreter(Pretrained):
         return results[0] if isinstance(prompts, str) else results
 
     def _classify(
-        self, wav: Tensor, labels: Sequence[str], template: str
+        self, wav: Tensor, labels: Sequence[str], template: str | None
     ) -> pd.DataFrame:
         if isinstance(labels, str) or not labels:
             raise InputError(f"labels is a list of at least one label, not {labels!r}")
-        if "{}" not in template:
-            raise InputError(f"the template {template!r} has no {{}} for the label")
-        text = self.clap.encode_text([template.format(label) for label in labels])
+        template = self.hparams.template if template is None else template
+        text = self.clap.encode_text([to_sentence(one, template) for one in labels])
         with torch.no_grad():
             similarity = similarities(self.clap, wav.to(self.clap.device), text)
         probability = (self.clap.logit_scale * similarity).softmax(0)
@@ -376,6 +377,7 @@ class ZeroShotInterpreter(Pretrained):
             self.clap.encode_text(flat).split([len(own) for own in prompts]),
             verify=verify,
             model=self.hparams.model_name,
+            references=reference_text(self.clap, template),
         )
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.clap import FrozenClap
+from lmaczs.hub import default_source
 from lmaczs.prompts import DEFAULT_TEMPLATE
 from lmaczs.utils.cache import cached
 from lmaczs.utils.digests import digest, fingerprint
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 ABSENT, PRESENT = 0.9, 0.95
 """Presence up to which a prompt counts as absent, and from which as present: of prompts
 that have nothing to do with a recording, one in ten and one in twenty are above."""
+
+TIE = 1e-5
+"""Cosines that differ by less are equal: those of one prompt, encoded twice."""
 
 _known: WeakKeyDictionary[FrozenClap, dict[str, Tensor]] = WeakKeyDictionary()
 
@@ -47,6 +51,8 @@ def reference_text(
     folder: str | Path | None = None,
 ) -> Tensor:
     """Embeddings of the reference prompts, computed once for a checkpoint.
+
+    Those of the embedded CLAP lie beside its weights.
 
     Parameters
     ----------
@@ -67,7 +73,10 @@ def reference_text(
     if template not in known:
         prompts = [template.format(name) for name in reference_names()]
         key = digest([fingerprint(clap), prompts])
-        path = Path(folder or pooch.os_cache("lmaczs")) / f"references-{key}.pt"
+        name = f"references-{key}.pt"
+        path = default_source().with_name("clap_small") / name
+        if not path.is_file():
+            path = Path(folder or pooch.os_cache("lmaczs")) / name
         known[template] = _cached(path, key, lambda: clap.embed_texts(prompts))
     return known[template].to(clap.device)
 

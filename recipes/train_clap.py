@@ -39,6 +39,7 @@ from lmaczs.distillation.model_card import write_clap_card
 from lmaczs.distillation.prompt_bank import PromptBank, embed_prompts
 from lmaczs.distillation.yamnet import YAMNet
 from lmaczs.frontend import FrontEnd
+from lmaczs.presence import reference_text
 from lmaczs.training.checkpoints import AtomicCheckpointer
 from lmaczs.training.run_identity import begin_run, settings_of
 from lmaczs.utils.digests import clips_digest, files_digest
@@ -75,6 +76,7 @@ def main(argv: list[str]) -> dict[str, float]:
     _, extractor, tokenizer = parts
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), extractor, tokenizer)
+    reference_text(FrozenClap.from_pretrained(folder), folder=folder)  # writes them
     write_clap_card(
         folder,
         metrics,

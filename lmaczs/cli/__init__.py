@@ -217,7 +217,7 @@ def demo(args: argparse.Namespace) -> int:
     }
     folders = _folders(args.out, prompts)
     entries: list[PageEntry] = []
-    row = "{:24} {:24} {:>10} {:>10} {:>10}".format
+    row = "{:24} {:24} {:>9} {:>10} {:>10} {:>10}  {}".format
 
     def work(path: Path) -> list[str]:
         scene = scenes[path]
@@ -229,7 +229,8 @@ def demo(args: argparse.Namespace) -> int:
             for name, one in zip(shown, results, strict=True)
         ]
 
-    _say(row("scene", "prompt", "similarity", "masked", "mean mask"))
+    head = "scene", "prompt", "presence", "similarity", "masked", "mean mask", "verdict"
+    _say(row(*head))
     status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
     if page := _write_page(args.out, entries):
         _say(f"\nOpen this page to see and play them: {page}")
@@ -319,16 +320,20 @@ def _entries(
 
 def _finding(one: Interpretation) -> str:
     """One prompt's part of a line of `interpret`."""
-    found = f"{one.prompt} {one.similarity:.3f}"
-    if one.empty:
-        return f"{found}: nothing (empty mask)"
-    return f"{found} -> {_number(one.masked_similarity)}"
+    from lmaczs.report.words import verdict_words
+
+    masked = f" -> {_number(one.masked_similarity)}"
+    numbers = f"{one.similarity:.3f}{', empty mask' if one.empty else masked}"
+    return f"{one.prompt}: {verdict_words(one.to_dict())} (similarity {numbers})"
 
 
-def _cells(one: Interpretation) -> tuple[str, str, str]:
-    """Similarity, masked similarity and mean mask, as `demo` prints them."""
+def _cells(one: Interpretation) -> tuple[str, ...]:
+    """Presence, similarities, mean mask and verdict, as `demo` prints them."""
+    from lmaczs.report.words import percent
+
     masked = "empty" if one.empty else _number(one.masked_similarity)
-    return _number(one.similarity), masked, _number(float(one.mask.mean()))
+    numbers = _number(one.similarity), masked, _number(float(one.mask.mean()))
+    return percent(one.presence), *numbers, one.verdict or ""
 
 
 def _number(value: float | None) -> str:

@@ -16,6 +16,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from lmaczs.audio.scales import hz_to_mel, mel_to_hz, power_to_db
+from lmaczs.report.words import verdict_words
 from lmaczs.utils.files import atomic_write
 
 ROWS = 256
@@ -90,7 +91,8 @@ def title_of(record: Mapping[str, Any]) -> str:
     if record["empty"]:
         numbers["explanation"] = EMPTY
     line = "   ".join(f"{name} {text}" for name, text in numbers.items())
-    return f"“{_shortened(record['prompt'], 70)}”\n{line}"
+    prompt = _shortened(record["prompt"], 70)
+    return f"“{prompt}”\n{verdict_words(record)}\n{line}"
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> Path:

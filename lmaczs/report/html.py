@@ -17,6 +17,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmaczs.report.figures import format_number
+from lmaczs.report.words import percent, verdict_words
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, PAGE
 
@@ -33,8 +34,8 @@ class PageEntry:
     """Holds explanation.wav, residual.wav and explanation.png. The folders of one
     recording's prompts lie side by side in a folder of its own, with input.wav."""
     record: Mapping[str, Any]
-    """What explanation.json holds: prompt, similarity, masked_similarity,
-    residual_similarity, mask_mean, empty."""
+    """What explanation.json holds: prompt, similarity and presence of input,
+    explanation and residual, mask_mean, empty, verdict."""
 
 
 def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
@@ -55,7 +56,12 @@ def write_page(folder: str | Path, entries: Iterable[PageEntry]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"link": link, "number": format_number}
+    environment.filters |= {
+        "link": link,
+        "number": format_number,
+        "percent": percent,
+        "words": verdict_words,
+    }
     groups = groupby(entries, key=lambda entry: (entry.folder.parent, entry.file))
     page = environment.get_template("page.html.j2").render(
         recordings=[list(group) for _, group in groups],

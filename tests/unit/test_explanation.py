@@ -27,6 +27,7 @@ from lmaczs.explanation import (
     window_starts,
 )
 from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.verdict import verdict_of
 
 RATE, SIZE, HOP = 32000, 160000, 640  # of the tiny CLAP
 LENGTHS = {
@@ -298,6 +299,96 @@ def test_fused_checkpoint(tiny_fused_clap: FrozenClap) -> None:
     assert one.masked_similarity == pytest.approx(heard, abs=2e-5)
 
 
+# --- presence and verdict -----------------------------------------------------------
+
+
+def loop_presence(
+    clap: FrozenClap, wav: Tensor, prompt: str, names: list[str]
+) -> float:
+    """Rank of a prompt in its most similar window, one window at a time."""
+    best, rank = -2.0, 0.0
+    for _, window in loop_over_windows(wav):
+        with torch.no_grad():
+            log_mel = clap.front_end.log_mel(window[None])
+            audio = clap.audio_embedding(log_mel)[0]
+        cosine = float(clap.encode_text([prompt])[0] @ audio)
+        below = [float(one @ audio) < cosine - 1e-6 for one in clap.encode_text(names)]
+        if cosine > best:
+            best, rank = cosine, sum(below) / len(below)
+    return rank
+
+
+@pytest.mark.parametrize("samples", [39487, 592000])
+def test_presence_is_the_rank_in_the_best_window(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """Of input, explanation and residual; the verdict follows from the three."""
+    wav, names = noise(samples), [f"the sound of {word}" for word in "abcdefgh"]
+    text, references = tiny_clap.encode_text(PROMPTS), tiny_clap.encode_text(names)
+    options = {"references": references}
+    for one in explain(tiny_clap, decoder, wav, PROMPTS, text, **options):
+        ranks = one.presence, one.masked_presence, one.residual_presence
+        for rank, sound in zip(ranks, (wav, one.waveform, one.residual), strict=True):
+            assert rank == pytest.approx(
+                loop_presence(tiny_clap, sound, one.prompt, names)
+            )
+        assert one.verdict == verdict_of(*ranks, references=len(names))
+        assert one.to_dict()["verdict"] == one.verdict
+
+
+def test_reference_prompt_is_not_ahead_of_itself(
+    tiny_clap: FrozenClap, decoder: MaskDecoder
+) -> None:
+    """However it was rounded: the presence is at most (R - 1) / R."""
+    text = tiny_clap.encode_text(["a dog"])
+    options = {"references": text - 1e-7, "verify": False}
+    (one,) = explain(tiny_clap, decoder, noise(SIZE), ["a dog"], text, **options)
+    assert one.presence == 0
+
+
+def test_verdict_needs_verification_and_references(
+    tiny_clap: FrozenClap, decoder: MaskDecoder
+) -> None:
+    """Without verification the presence in the input is left, and no verdict."""
+    wav, text = noise(50000), tiny_clap.encode_text(["a dog"])
+    references = tiny_clap.encode_text(PROMPTS)
+    call = tiny_clap, decoder, wav, ["a dog"], text
+    (full,) = explain(*call, references=references)
+    (quick,) = explain(*call, references=references, verify=False)
+    (plain,) = explain(*call)
+    assert quick.presence == full.presence is not None
+    assert quick.masked_presence is quick.residual_presence is quick.verdict is None
+    assert full.verdict is not None
+    assert plain.presence is plain.verdict is None
+    assert full.masked_similarity == plain.masked_similarity
+
+
+@pytest.mark.parametrize("samples", [1600, 300000])
+def test_silence_has_no_presence(
+    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+) -> None:
+    """Nothing is recognised in digital silence, nor beyond the model's band."""
+    text, references = tiny_clap.encode_text(["a dog"]), tiny_clap.encode_text(PROMPTS)
+    for level in (0.0, 0.1):
+        wav = torch.full((samples,), level)
+        call = tiny_clap, decoder, wav, ["a dog"], text
+        (one,) = explain(*call, references=references)
+        if level == 0 or one.masked_similarity is one.residual_similarity is None:
+            assert one.presence is one.masked_presence is one.residual_presence is None
+            assert one.verdict == "not heard"
+
+
+def test_empty_mask_keeps_nothing(tiny_clap: FrozenClap) -> None:
+    """A prompt that leads in the input and has an empty mask is not kept."""
+    text = tiny_clap.encode_text(["a dog"])
+    decoder = constant_decoder(tiny_clap, 1e-30)
+    options = {"references": -text}
+    (one,) = explain(tiny_clap, decoder, noise(SIZE), ["a dog"], text, **options)
+    if one.similarity > 0:
+        assert (one.presence, one.verdict) == (1.0, "not kept")
+    assert one.masked_presence is None
+
+
 # --- windows ------------------------------------------------------------------------
 
 
@@ -459,6 +550,10 @@ def interpretation(samples: int = 8000) -> Interpretation:
         residual_similarity=-0.125,
         hop_length=64,
         model="tiny",
+        presence=0.75,
+        masked_presence=0.875,
+        residual_presence=0.25,
+        verdict="not heard",
     )
 
 
@@ -483,6 +578,10 @@ def test_to_dict_holds_every_scalar() -> None:
         "residual_similarity": -0.125,
         "hop_length": 64,
         "model": "tiny",
+        "presence": 0.75,
+        "masked_presence": 0.875,
+        "residual_presence": 0.25,
+        "verdict": "not heard",
         "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "seconds": 0.5,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmaczs.clap import FrozenClap
+from lmaczs.hub import default_source
 from lmaczs.presence import (
     ABSENT,
     PRESENT,
@@ -88,3 +89,23 @@ def test_each_clip_has_its_own_ranks() -> None:
     similarity = torch.tensor([[0.5, 0.0], [0.5, 0.9]])
     reference = torch.tensor([[0.1, 0.2, 0.6, 0.7], [0.8, 0.8, 0.8, 0.8]])
     assert presence(similarity, reference).tolist() == [[0.5, 0.0], [0.0, 1.0]]
+
+
+def test_references_of_the_embedded_clap_are_shipped() -> None:
+    """Beside its weights, of these weights, and no other: no run computes them.
+
+    If it fails: remove the old file and write a new one,
+    ``reference_text(clap, folder="pretrained/clap_small")``.
+    """
+    folder = default_source().with_name("clap_small")
+    (path,) = folder.glob("references-*.pt")
+    clap = FrozenClap.from_pretrained(folder)
+    before = path.read_bytes()
+    found = reference_text(clap, folder="a folder that is not there")
+    assert not Path("a folder that is not there").exists()
+    assert path.read_bytes() == before
+    some = [0, 200, 520]
+    sentences = [f"This is a sound of {reference_names()[i]}." for i in some]
+    torch.testing.assert_close(
+        found[some], clap.encode_text(sentences), atol=1e-5, rtol=0
+    )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,9 +120,10 @@ def test_interpret_writes_every_prompt_of_every_file(
             assert {p.name for p in folder.iterdir()} == SAVED
             assert numbers(folder) == pytest.approx(one.to_dict(), abs=1e-5)
         values = (
-            f"{prompt} {numbers(folder)['similarity']:.3f} -> "
-            f"{numbers(folder)['masked_similarity']:.3f}"
-            for prompt, folder in zip(prompts, parts, strict=True)
+            f"{prompt}: {found['verdict']}, ahead of {100 * found['presence']:.1f} % "
+            f"of the reference prompts (similarity {found['similarity']:.3f} -> "
+            f"{found['masked_similarity']:.3f})"
+            for prompt, found in zip(prompts, map(numbers, parts), strict=True)
         )
         assert line.startswith(f"{path}: {'; '.join(values)} (")
         assert line.endswith(" s)")
@@ -237,8 +239,11 @@ def test_empty_mask_is_said_to_be_empty(
     command = ["interpret", str(path), "--prompt", "siren", "--out", str(out)]
     assert main([*command, "--source", str(deaf_source)]) == 0
     found = numbers(out / "a" / "siren")
-    line = f"{path}: siren {found['similarity']:.3f}: nothing (empty mask) ("
-    assert capsys.readouterr().out.startswith(line)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{path}: siren: {found['verdict']}, ahead of ")
+    assert f"(similarity {found['similarity']:.3f}, empty mask) (" in printed
+    assert found["verdict"] in ("not heard", "not kept")
+    assert found["masked_presence"] is None
     assert found["empty"] is True
     assert found["masked_similarity"] is None
     assert found["residual_similarity"] == pytest.approx(found["similarity"], abs=1e-4)
@@ -543,7 +548,10 @@ def test_demo_interprets_every_scene(
         assert {path.name for path in folder.iterdir()} == SAVED
         keys = ("similarity", "masked_similarity", "mask_mean")
         found = numbers(folder)
-        assert row.split()[-3:] == [f"{found[key]:.3f}" for key in keys]
+        cells = [f"{found[key]:.3f}" for key in keys]
+        presence = f"{100 * found['presence']:.1f} %"
+        expected = [*presence.split(), *cells, *found["verdict"].split()]
+        assert row.split()[-len(expected) :] == expected
         assert row.startswith(scene.name)
         assert f" {prompt} " in row
         assert ("(absent)" in row) == (prompt == scene.absent_prompt)
@@ -575,7 +583,7 @@ def test_demo_says_which_masks_are_empty(
     assert main(["demo", "--out", str(tmp_path), "--source", str(deaf_source)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-2]
     assert len(rows) == len(SCENES[0].prompts) + 1
-    assert all(row.split()[-2:] == ["empty", "0.000"] for row in rows)
+    assert all(re.search(r" empty +0\.000  not (heard|kept)$", row) for row in rows)
 
 
 @pytest.mark.slow

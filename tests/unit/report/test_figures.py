@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +118,10 @@ def test_titles_hold_prompt_and_numbers() -> None:
     wav = tones()
     mask = lowpass_mask(wav, 4000)
     one = interpretation(wav, mask, prompt="a $5 \\bill & <b>_x^2$")
+    one = replace(one, presence=0.996, verdict="partly kept")
     text = draw(one).get_suptitle()
     assert one.prompt in text
+    assert "partly kept, ahead of 99.6 % of the reference prompts" in text
     assert "0.432" in text and "0.401" in text and "residual –" in text
     assert f"mean mask {float(mask.mean()):.3f}" in text
 

@@ -61,6 +61,10 @@ def entry(folder: Path, prompt: str, file: str = "a.wav") -> PageEntry:
         0.125,
         -0.25,
         64,
+        presence=0.975,
+        masked_presence=0.996,
+        residual_presence=0.5,
+        verdict="kept",
     )
     one.save(folder)
     save_audio(folder.parent / "input.wav", one.input, RATE)
@@ -98,15 +102,13 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
 
 
 def test_numbers_stand_in_the_table(tmp_path: Path) -> None:
-    """Every prompt has a row with its four numbers."""
+    """Every prompt has a row with its verdict and its numbers."""
     page = Page(write_page(tmp_path, [entry(tmp_path / "a" / "dog", "dog")]))
     row = page.texts.index("dog")
-    assert [t for t in page.texts[row:] if t.strip()][1:5] == [
-        "0.500",
-        "0.125",
-        "−0.250",
-        "0.250",
+    assert [t for t in page.texts[row:] if t.strip()][1:9] == [
+        *("kept", "97.5 %", "0.500", "99.6 %", "0.125", "50.0 %", "−0.250", "0.250")
     ]
+    assert "kept, ahead of 97.5 % of the reference prompts" in page.texts
 
 
 def test_numbers_that_were_not_computed_are_dashes(tmp_path: Path) -> None:
@@ -131,6 +133,8 @@ def test_empty_explanations_are_not_played(tmp_path: Path) -> None:
         None,
         -0.5,
         64,
+        presence=0.25,
+        verdict="not heard",
     )
     empty = PageEntry("a.wav", tmp_path / "a" / "siren", nothing.to_dict())
     page = Page(write_page(tmp_path, [full, empty]))

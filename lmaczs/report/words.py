@@ -1,0 +1,27 @@
+"""Presence and verdict in words, for the terminal, the picture and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SILENT = "silence to the model"
+
+
+def percent(presence: float | None) -> str:
+    """Write a presence with one decimal; a dash for None."""
+    return "–" if presence is None else f"{100 * presence:.1f} %"
+
+
+def presence_words(presence: float | None) -> str:
+    """Say how many reference prompts a recording's prompt is ahead of."""
+    if presence is None:
+        return SILENT
+    ahead = "all" if presence == 1 else f"{percent(presence)} of the"
+    return f"ahead of {ahead} reference prompts"
+
+
+def verdict_words(record: Mapping[str, Any]) -> str:
+    """Verdict and presence, from what explanation.json holds."""
+    words = presence_words(record["presence"])
+    return f"{record['verdict']}, {words}" if record["verdict"] else words

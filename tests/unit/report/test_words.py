@@ -1,0 +1,30 @@
+"""words.py: what a rank and a verdict are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmaczs.report.words import percent, presence_words, verdict_words
+
+
+@pytest.mark.parametrize(
+    ("presence", "short", "words"),
+    [
+        (0.99616, "99.6 %", "ahead of 99.6 % of the reference prompts"),
+        (0.0, "0.0 %", "ahead of 0.0 % of the reference prompts"),
+        (1.0, "100.0 %", "ahead of all reference prompts"),
+        (None, "–", "silence to the model"),
+    ],
+)
+def test_presence(presence: float | None, short: str, words: str) -> None:
+    """A rank is a percentage, and silence has none."""
+    assert percent(presence) == short
+    assert presence_words(presence) == words
+
+
+def test_verdict_comes_first() -> None:
+    """Without a verdict, as with verify=False, the presence is left."""
+    record = {"verdict": "kept", "presence": 0.5}
+    assert verdict_words(record) == "kept, ahead of 50.0 % of the reference prompts"
+    record = {"verdict": None, "presence": 0.5}
+    assert verdict_words(record) == "ahead of 50.0 % of the reference prompts"
