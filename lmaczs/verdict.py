@@ -38,9 +38,12 @@ def verdict_of(
 
     Parameters
     ----------
-    presence, masked, residual : float or None
-        In [0, 1], of the prompt in the input, in what the mask keeps and in what it
-        leaves out; None for a sound that is silence to the model.
+    presence : float or None
+        Of the prompt in the input, in [0, 1]; None if that is silence to the model.
+    masked : float or None
+        The same in what the mask keeps.
+    residual : float or None
+        The same in what the mask leaves out.
     references : int
         Number of reference prompts.
 

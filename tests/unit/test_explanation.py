@@ -329,9 +329,8 @@ def test_presence_is_the_rank_in_the_best_window(
     for one in explain(tiny_clap, decoder, wav, PROMPTS, text, **options):
         ranks = one.presence, one.masked_presence, one.residual_presence
         for rank, sound in zip(ranks, (wav, one.waveform, one.residual), strict=True):
-            assert rank == pytest.approx(
-                loop_presence(tiny_clap, sound, one.prompt, names)
-            )
+            expected = loop_presence(tiny_clap, sound, one.prompt, names)
+            assert rank == pytest.approx(expected)
         assert one.verdict == verdict_of(*ranks, references=len(names))
         assert one.to_dict()["verdict"] == one.verdict
 
@@ -363,30 +362,29 @@ def test_verdict_needs_verification_and_references(
     assert full.masked_similarity == plain.masked_similarity
 
 
-@pytest.mark.parametrize("samples", [1600, 300000])
+@pytest.mark.parametrize(
+    ("level", "samples"), [(0.0, 1600), (0.0, 300000), (0.1, SIZE)]
+)
 def test_silence_has_no_presence(
-    tiny_clap: FrozenClap, decoder: MaskDecoder, samples: int
+    tiny_clap: FrozenClap, level: float, samples: int
 ) -> None:
     """Nothing is recognised in digital silence, nor beyond the model's band."""
+    decoder, wav = constant_decoder(tiny_clap, 0.999), torch.full((samples,), level)
     text, references = tiny_clap.encode_text(["a dog"]), tiny_clap.encode_text(PROMPTS)
-    for level in (0.0, 0.1):
-        wav = torch.full((samples,), level)
-        call = tiny_clap, decoder, wav, ["a dog"], text
-        (one,) = explain(*call, references=references)
-        if level == 0 or one.masked_similarity is one.residual_similarity is None:
-            assert one.presence is one.masked_presence is one.residual_presence is None
-            assert one.verdict == "not heard"
+    (one,) = explain(tiny_clap, decoder, wav, ["a dog"], text, references=references)
+    assert one.presence is one.masked_presence is one.residual_presence is None
+    assert one.verdict == "not heard"
 
 
 def test_empty_mask_keeps_nothing(tiny_clap: FrozenClap) -> None:
     """A prompt that leads in the input and has an empty mask is not kept."""
     text = tiny_clap.encode_text(["a dog"])
-    decoder = constant_decoder(tiny_clap, 1e-30)
-    options = {"references": -text}
-    (one,) = explain(tiny_clap, decoder, noise(SIZE), ["a dog"], text, **options)
-    if one.similarity > 0:
-        assert (one.presence, one.verdict) == (1.0, "not kept")
-    assert one.masked_presence is None
+    call = tiny_clap, constant_decoder(tiny_clap, 1e-30), noise(SIZE), ["a dog"], text
+    (plain,) = explain(*call)
+    behind = text * (0.5 if plain.similarity > 0 else 2)
+    (one,) = explain(*call, references=behind)
+    assert (one.presence, one.masked_presence) == (1.0, None)
+    assert one.verdict == "not kept"
 
 
 # --- windows ------------------------------------------------------------------------
