@@ -46,7 +46,9 @@ def insertion_deletion(
     kept = top_cells(explained.masks, counts.expand(len(cells), -1), cells)
     parts = []
     for fraction, masks in zip(fractions, kept.unbind(1), strict=True):
-        curves = predicted.certainties(masks)
+        # where nothing or all is kept, no method decides
+        known = {0.0: predicted.ends[::-1], 1.0: predicted.ends}.get(fraction)
+        curves = known or predicted.certainties(masks)
         first = {"id": ids, "method": method, "share": fraction}
         both = {"insertion": curves[0].tolist(), "deletion": curves[1].tolist()}
         parts.append(pd.DataFrame({**first, **both}))

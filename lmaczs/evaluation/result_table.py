@@ -45,7 +45,7 @@ class ResumableTable:
         needed: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
-        self.rows = pd.DataFrame()
+        self._parts: list[pd.DataFrame] = []
         self._journal = self.path.with_suffix(".part")
         self._complete()
         note = self.path.with_suffix(".json")
@@ -53,18 +53,26 @@ class ResumableTable:
         if self.path.exists():
             found = json.loads(note.read_text()) if note.exists() else {}
             _require_same(found, wanted)
-            self.rows = pd.read_csv(
+            rows = pd.read_csv(
                 self.path,
                 dtype=dict.fromkeys(text_columns, str),
                 keep_default_na=False,
                 na_values=[""],
             )
+            self._parts.append(rows)
             self._require(needed)
             wanted = {name: _joined(found[name], v) for name, v in wanted.items()}
             if wanted == found:
                 return
         with atomic_write(note) as part:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """All rows, in the order in which they were added."""
+        if len(self._parts) > 1:  # joined when wanted: additions may be many
+            self._parts = [pd.concat(self._parts, ignore_index=True)]
+        return self._parts[0] if self._parts else pd.DataFrame()
 
     def keys(self, *columns: str) -> set[tuple[Any, ...]]:
         """Values of some columns, row by row."""
@@ -76,17 +84,19 @@ class ResumableTable:
         """Remove the rows that have one of these values in a column."""
         if self.rows.empty or not self.rows[column].isin(values).any():
             return
-        self.rows = self.rows[~self.rows[column].isin(values)].reset_index(drop=True)
+        kept = self.rows[~self.rows[column].isin(values)].reset_index(drop=True)
+        self._parts = [kept]
         with atomic_write(self.path) as part:
-            self.rows.to_csv(part, index=False)
+            kept.to_csv(part, index=False)
 
     def add(self, rows: pd.DataFrame) -> None:
         """Append rows, with the columns of the existing ones."""
-        first = self.rows.empty
+        first = all(part.empty for part in self._parts)
         if not first:
-            if set(rows) != set(self.rows):
-                raise InputError(f"rows have {list(rows)}, not {list(self.rows)}")
-            rows = rows[list(self.rows)]
+            names = list(self._parts[0])
+            if set(rows) != set(names):
+                raise InputError(f"rows have {list(rows)}, not {names}")
+            rows = rows[names]
         entry = {
             "offset": 0 if first else self.path.stat().st_size,
             "text": rows.to_csv(index=False, header=first),
@@ -94,7 +104,7 @@ class ResumableTable:
         with atomic_write(self._journal) as part:
             part.write_text(json.dumps(entry), encoding="utf-8")
         self._complete()
-        self.rows = rows if first else pd.concat([self.rows, rows], ignore_index=True)
+        self._parts = [rows] if first else [*self._parts, rows]
 
     def _complete(self) -> None:
         """Move the journal's rows to their place in the CSV."""

@@ -1,7 +1,8 @@
 """One evaluation: clips under conditions, mixtures with known sources, and the tables.
 
-Rows that an output folder holds already are not computed again. Each batch is saved
-when it is done; no row depends on which clips and methods are computed beside it.
+Rows that an output folder holds already are not computed again. What a method makes of
+a batch is saved when it is done; no row depends on which clips and methods are computed
+beside it.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class EvaluationPlan:
     equal_area_conditions: Sequence[str] | None = None
     localisation: bool = True
     insertion_fractions: Sequence[float] = ()
-    slow_passes: int = 20
+    slow_passes: int = 40
     slow_every: int = 1
     ids: Sequence[str] | None = None
     recompute: Sequence[str] = ()
@@ -293,7 +294,6 @@ class Evaluation:
             rows = sorted({row for some in lacking.values() for row in _all(some)})
             whole = prepare(default_collate([data[row] for row in rows]))
             whole = replace(whole, batch=self.suite.with_reference(whole.batch))
-            parts: dict[str, list[pd.DataFrame]] = {}
             for method, tables_of in lacking.items():
                 own = _all(tables_of)
                 batch = whole.take([rows.index(row) for row in own])
@@ -301,11 +301,9 @@ class Evaluation:
                 for name, some in tables_of.items():
                     places = [own.index(row) for row in some]
                     given = batch.take(places), method, explained.take(places)
-                    parts.setdefault(name, []).append(scorers[name](*given))
-            for name, found in parts.items():
-                table = pd.concat(found, ignore_index=True)
-                table.insert(0, "condition", condition)
-                self._tables[name].add(table)
+                    table = scorers[name](*given)
+                    table.insert(0, "condition", condition)
+                    self._tables[name].add(table)
 
     def _lacking(
         self, condition: str, rows: Sequence[int], names: Iterable[str]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -67,6 +68,11 @@ class PredictedClips:
         """Place [B] of the clips' labels among the classes' `labels`."""
         places = [self.labels.index(label) for label in self.clips["label"]]
         return torch.tensor(places, device=self.cosines.device)
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Probability [B] of the predicted class, of all and of nothing."""
+        return self.certainties(torch.ones_like(self.batch.cells))
 
     def certainties(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Probability [B] of the predicted class, masked-in and masked-out."""
