@@ -13,7 +13,7 @@ from lmaczs.presence import ABSENT, PRESENT
 
 Verdict = Literal["kept", "partly kept", "not kept", "not heard"]
 
-LOST = 2.0
+LOST = 3
 """A sound has lost a prompt where its place is this many times that in the input."""
 
 
@@ -32,7 +32,8 @@ def verdict_of(
       recognise the prompt, so that there is nothing to explain.
     - "not kept": in what the mask keeps, it is at most `ABSENT`, or that is silence.
     - "kept": in what the mask keeps, it is at least `PRESENT`; and what the mask leaves
-      out is silence, or the prompt's place there is at least twice that in the input.
+      out is silence, or the prompt's place there is at least three times that in the
+      input.
     - "partly kept": all else. The presence is lower in what is kept, or the prompt is
       in more of the recording than the mask keeps.
 

@@ -18,7 +18,8 @@ ORDER = ["not heard", "not kept", "partly kept", "kept"]
     [
         (0.998, 0.998, 0.3, "kept"),
         (1.0, 1.0, None, "kept"),  # a mask of everything leaves silence
-        (0.96, 0.96, 0.9, "kept"),
+        (0.96, 0.96, 0.85, "kept"),
+        (0.96, 0.96, 0.9, "partly kept"),  # not yet thrice the place
         (0.998, 0.998, 0.998, "partly kept"),  # in the residual as before
         (0.998, 0.93, 0.3, "partly kept"),  # less present than in the input
         (0.998, 0.6, 0.3, "not kept"),
