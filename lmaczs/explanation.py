@@ -14,10 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lmaczs import __version__
 from lmaczs.audio.io import save_audio
-from lmaczs.clap import FrozenClap
+from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.decoder import Decoder
-from lmaczs.frontend import FrontEnd
-from lmaczs.presence import TIE, presence
+from lmaczs.frontend import Domain, FrontEnd
+from lmaczs.presence import TIE, asked_of, presence, reference_text
+from lmaczs.refinement import RefinementOptions, refine
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
 from lmaczs.verdict import Verdict, verdict_of
@@ -64,6 +65,9 @@ class Interpretation:
         The same for `waveform` and `residual`; None as their similarities.
     verdict : {"kept", "partly kept", "not kept", "not heard"} or None
         See `lmaczs.verdict.verdict_of`; None with ``verify=False``.
+    refine_steps : int
+        Steps of test-time refinement that the mask took, see `lmaczs.refinement`; of
+        the windows of a long input, the most.
     """
 
     prompt: str
@@ -81,6 +85,7 @@ class Interpretation:
     masked_presence: float | None = None
     residual_presence: float | None = None
     verdict: Verdict | None = None
+    refine_steps: int = 0
 
     @property
     def masked_stft(self) -> Tensor:
@@ -146,7 +151,7 @@ class Interpretation:
 @torch.no_grad()
 def explain(
     clap: FrozenClap,
-    decoder: Decoder,
+    decoder: Decoder | None,
     wav: Tensor,
     prompts: Sequence[str],
     text: Tensor,
@@ -154,9 +159,10 @@ def explain(
     model: str = "",
     windows_at_once: int = 8,
     references: Tensor | None = None,
+    refinement: RefinementOptions | None = None,
 ) -> list[Interpretation]:
     """Explain one clip for one or more prompts; see `explain_batch`."""
-    options = verify, model, windows_at_once, references
+    options = verify, model, windows_at_once, references, refinement
     (explained,) = explain_batch(clap, decoder, [wav], [prompts], [text], *options)
     return explained
 
@@ -164,7 +170,7 @@ def explain(
 @torch.no_grad()
 def explain_batch(
     clap: FrozenClap,
-    decoder: Decoder,
+    decoder: Decoder | None,
     wavs: Sequence[Tensor],
     prompts: Sequence[Sequence[str]],
     texts: Sequence[Tensor],
@@ -172,6 +178,7 @@ def explain_batch(
     model: str = "",
     windows_at_once: int = 8,
     references: Tensor | None = None,
+    refinement: RefinementOptions | None = None,
 ) -> list[list[Interpretation]]:
     """Explain clips, each for its own prompts; every clip is encoded once.
 
@@ -182,8 +189,8 @@ def explain_batch(
     ----------
     clap : FrozenClap
         The model to be explained.
-    decoder : Decoder
-        Trained for `clap`.
+    decoder : Decoder, optional
+        Trained for `clap`. Without one, masks are fitted by refinement.
     wavs : sequence of Tensor [samples]
         Clips of any lengths, at ``clap.front_end.sample_rate``.
     prompts : sequence of sequence of str
@@ -198,7 +205,9 @@ def explain_batch(
         Most windows in one batch of the encoder.
     references : Tensor [R, D], optional
         Embeddings of the reference prompts; without them there are no presences and no
-        verdicts.
+        verdicts. Refinement needs them.
+    refinement : RefinementOptions, optional
+        How masks are refined; not at all without it, if there is a decoder.
 
     Returns
     -------
@@ -209,7 +218,8 @@ def explain_batch(
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = [front_end.stft(wav[None])[0] for wav in wavs]
     inputs = [_BestWindow(text, references) for text in texts]
-    masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra)
+    given = windows_at_once, spectra, refinement
+    masks = _masks(clap, decoder, wavs, inputs, *given)
     drafts = []
     for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
         for row, prompt in enumerate(prompts[number]):
@@ -247,6 +257,7 @@ def explain_batch(
                 masked_presence=masked.presence,
                 residual_presence=left.presence,
                 verdict=judged,
+                refine_steps=int(inputs[number].steps[row]),
             )
         )
     return results
@@ -254,7 +265,7 @@ def explain_batch(
 
 def masks_of_clip(
     clap: FrozenClap,
-    decoder: Decoder,
+    decoder: Decoder | None,
     wav: Tensor,
     text: Tensor,
     windows_at_once: int = 8,
@@ -270,14 +281,17 @@ def masks_of_clip(
 
 def _masks(
     clap: FrozenClap,
-    decoder: Decoder,
+    decoder: Decoder | None,
     wavs: Sequence[Tensor],
     scores: Sequence[_BestWindow],
     windows_at_once: int,
     spectra: Sequence[Tensor] | None = None,
+    refinement: RefinementOptions | None = None,
 ) -> list[Tensor]:
     """Masks [P, F, T] of each clip for the prompts of its score, which is updated."""
     front_end = clap.front_end
+    if decoder is None and refinement is None:
+        refinement = RefinementOptions()
     texts = [score.text for score in scores]
     padded = pad_sequence(texts, batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
@@ -285,16 +299,83 @@ def _masks(
     for places, log_mel in _windows(front_end, wavs, windows_at_once, spectra):
         encoding = clap.audio_features(log_mel)
         text = padded[[clip for clip, _ in places]]
-        masks = decoder(text, encoding.features, log_mel)
-        if decoder.domain == "mel":
-            masks = front_end.expand_mask(masks)
+        masks: Tensor | None = None
+        domain: Domain = "stft"
+        if decoder is not None:
+            masks, domain = decoder(text, encoding.features, log_mel), decoder.domain
+            if domain == "mel":
+                masks, domain = front_end.expand_mask(masks), "stft"
         audible = _audible(front_end, log_mel)
+        if refinement is not None:
+            counts = [len(texts[clip]) for clip, _ in places]
+            cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
+            windows = _Windows(cut, encoding, text, counts, audible)
+            masks, steps = _refined(
+                clap, windows, masks, scores[0].references, domain, refinement
+            )
+            for (clip, _), taken in zip(places, steps, strict=True):
+                scores[clip].add_steps(taken)
+        assert masks is not None  # there is a decoder, or refinement
         for number, (clip, start) in enumerate(places):
             mask = masks[number, : len(texts[clip])]
             mask = front_end.crop_mask(mask, len(wavs[clip]))
             fades[clip].add(start // front_end.hop_length, mask)
             scores[clip].add(encoding.embedding[number], audible[number])
     return [fade.mean() for fade in fades]
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Windows of clips [samples], with `counts` of the padded prompts [n, P, D]."""
+
+    sounds: list[Tensor]
+    encoding: AudioEncoding
+    text: Tensor
+    counts: list[int]
+    audible: list[bool]
+
+
+def _refined(
+    clap: FrozenClap,
+    windows: _Windows,
+    masks: Tensor | None,
+    references: Tensor | None,
+    domain: Domain,
+    options: RefinementOptions,
+) -> tuple[Tensor, Tensor]:
+    """Refined masks [n, P, F, n_frames] and steps [n, P]; those of no prompt are 0.
+
+    Of absent prompts, and of silence, they are empty.
+    """
+    front_end, text, encoding = clap.front_end, windows.text, windows.encoding
+    references = reference_text(clap) if references is None else references
+    ranks = presence(
+        (text @ encoding.embedding[..., None])[..., 0] - TIE,
+        encoding.embedding @ references.T,
+    )
+    asked = asked_of(ranks) * ranks.new_tensor(windows.audible)[:, None]
+    counts = torch.tensor(windows.counts, device=text.device)
+    column = torch.arange(text.shape[1], device=text.device)
+    row, prompt = (column < counts[:, None]).nonzero(as_tuple=True)
+    fitted = [front_end.fit_length(sound[None]) for sound in windows.sounds]
+    found = refine(
+        clap,
+        front_end.stft(torch.cat(fitted))[..., : front_end.n_frames],
+        encoding,
+        text[row, prompt],
+        references,
+        torch.tensor([len(sound) for sound in windows.sounds]),
+        None if masks is None else masks[row, prompt],
+        asked[row, prompt],
+        domain,
+        options,
+        row,
+    )
+    refined = text.new_zeros(*text.shape[:2], *found.masks.shape[1:])
+    refined[row, prompt] = found.masks
+    steps = torch.zeros_like(asked, dtype=torch.int64)
+    steps[row, prompt] = found.steps
+    return refined, steps
 
 
 def similarities(
@@ -359,6 +440,11 @@ class _BestWindow:
         self.similarity = text.new_full((len(text),), -1.0)
         self.audible = torch.full_like(self.similarity, -math.inf)
         self.presence = torch.zeros_like(self.similarity)
+        self.steps = torch.zeros_like(self.similarity, dtype=torch.int64)
+
+    def add_steps(self, steps: Tensor) -> None:
+        """Add the steps of refinement that the masks of a window took, [P] or more."""
+        self.steps = torch.maximum(self.steps, steps[: len(self.steps)])
 
     def add(self, embedding: Tensor, audible: bool) -> None:
         """Add the embedding [D] of a window; only audible ones have presences."""
@@ -392,6 +478,13 @@ def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
     return [*range(0, last, step), last]
 
 
+def _cut(front_end: FrontEnd, wav: Tensor, start: int) -> Tensor:
+    """Window of a clip [samples]; the last one may end in zeros."""
+    window = wav[start : start + front_end.max_samples]
+    lacking = min(len(wav), front_end.max_samples) - len(window)
+    return torch.nn.functional.pad(window, (0, lacking))
+
+
 def _windows(
     front_end: FrontEnd,
     wavs: Sequence[Tensor],
@@ -405,9 +498,7 @@ def _windows(
         wav = wavs[clip]
         if spectra is not None and len(wav) == size:
             return front_end.stft_to_log_mel(spectra[clip][None])
-        window = wav[start : start + size]
-        lacking = min(len(wav), size) - len(window)
-        return front_end.log_mel(torch.nn.functional.pad(window, (0, lacking))[None])
+        return front_end.log_mel(_cut(front_end, wav, start)[None])
 
     places = [
         (clip, start)

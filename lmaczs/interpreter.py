@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,24 @@ from torch import Tensor
 
 from lmaczs.audio.io import convert_audio, load_audio
 from lmaczs.clap import FrozenClap
+from lmaczs.decoder import Decoder
 from lmaczs.explanation import Interpretation, explain_batch, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.presence import reference_text
-from lmaczs.prompts import to_sentence
+from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
+from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
+
+Refine = Literal["auto"] | int
+"""Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
 
 
 class ZeroShotInterpreter(Pretrained):
     """Explains what in a recording made CLAP agree with a prompt.
 
-    Create it with `from_hparams`. The method is LMAC-ZS (Paissan et al., NeurIPS 2024),
-    with our objective and decoder layers in the embedded default (LMAC-ZS+).
+    Create it with `from_hparams`, or with `from_clap` for a CLAP without a decoder. The
+    method is LMAC-ZS (Paissan et al., NeurIPS 2024), with our objective and decoder
+    layers in the embedded default (LMAC-ZS+), and with test-time refinement.
 
     Parameters
     ----------
@@ -34,11 +40,6 @@ class ZeroShotInterpreter(Pretrained):
         Passed on to ``Pretrained``.
     **kwargs : Any
         Passed on to ``Pretrained``.
-
-    Raises
-    ------
-    InputError
-        If hyperparams.yaml names no CLAP or no decoder.
 
     Examples
     --------
@@ -52,10 +53,6 @@ class ZeroShotInterpreter(Pretrained):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # not enforced by SpeechBrain 1.1
-        missing = [name for name in self.MODULES_NEEDED if name not in self.mods]
-        if missing:
-            raise InputError(f"hyperparams.yaml names no module {missing[0]!r}")
         self.eval()
 
     @classmethod
@@ -95,6 +92,8 @@ class ZeroShotInterpreter(Pretrained):
         FileNotFoundError
             If there is no such folder or repository, or it holds no hyperparams.yaml,
             or the Hub cannot be reached.
+        InputError
+            If hyperparams.yaml names no CLAP or no decoder.
         """
         source = default_source() if source is None else source
         folder = local_folder(source)
@@ -105,16 +104,55 @@ class ZeroShotInterpreter(Pretrained):
                 f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "
                 "that can be loaded"
             )
-        run_opts = dict(run_opts or {})
-        if run_opts.get("device") is not None:
-            run_opts["device"] = str(run_opts["device"])  # SpeechBrain knows no other
         interpreter: ZeroShotInterpreter = super().from_hparams(
             source=str(folder),
             overrides={**(overrides or {}), "source_folder": str(folder.resolve())},
-            run_opts=run_opts,
+            run_opts=_plain(run_opts),
             **kwargs,
         )
+        # not enforced by SpeechBrain 1.1
+        missing = [n for n in cls.MODULES_NEEDED if n not in interpreter.mods]
+        if missing:
+            raise InputError(f"hyperparams.yaml names no module {missing[0]!r}")
         return interpreter
+
+    @classmethod
+    def from_clap(
+        cls,
+        source: str | Path,
+        run_opts: dict[str, Any] | None = None,
+        template: str = DEFAULT_TEMPLATE,
+    ) -> ZeroShotInterpreter:
+        """Explain any CLAP, without a decoder: masks are fitted to every recording.
+
+        Parameters
+        ----------
+        source : str or Path
+            A Hugging Face CLAP checkpoint: a folder, or a Hub id.
+        run_opts : dict, optional
+            SpeechBrain's, e.g. ``{"device": "cuda"}``.
+        template : str
+            Sentence with ``{}`` for prompts that are labels.
+
+        Returns
+        -------
+        ZeroShotInterpreter
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder, or it holds no CLAP checkpoint.
+        ClapError
+            If the checkpoint is damaged, or cannot be fetched.
+        InputError
+            If a mask on its spectrogram could not be listened to.
+        """
+        try:
+            clap = FrozenClap.from_pretrained(source)
+        except InputError as error:
+            raise InputError(f"{source} cannot be explained: {error}") from error
+        named = {"template": template, "model_name": f"{Path(source).name}, fitted"}
+        return cls(modules={"clap": clap}, hparams=named, run_opts=_plain(run_opts))
 
     # ------------------------------------------------------------------ files
 
@@ -128,16 +166,28 @@ class ZeroShotInterpreter(Pretrained):
 
     @overload
     def interpret_file(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
-        self, path: str | Path, prompts: str, verify: bool = True
+        self,
+        path: str | Path,
+        prompts: str,
+        verify: bool = True,
+        refine: Refine = "auto",
     ) -> Interpretation: ...
 
     @overload
     def interpret_file(
-        self, path: str | Path, prompts: Sequence[str], verify: bool = True
+        self,
+        path: str | Path,
+        prompts: Sequence[str],
+        verify: bool = True,
+        refine: Refine = "auto",
     ) -> list[Interpretation]: ...
 
     def interpret_file(
-        self, path: str | Path, prompts: str | Sequence[str], verify: bool = True
+        self,
+        path: str | Path,
+        prompts: str | Sequence[str],
+        verify: bool = True,
+        refine: Refine = "auto",
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
 
@@ -150,6 +200,10 @@ class ZeroShotInterpreter(Pretrained):
         verify : bool
             Whether explanation and residual are encoded again; else their similarities
             are None.
+        refine : "auto" or int
+            Test-time refinement of the masks, see `lmaczs.refinement`. "auto": of those
+            that are not faithful, until they are, in at most eight steps; with
+            ``verify=False``, of none. 0: of none. N: of all, in N steps.
 
         Returns
         -------
@@ -161,7 +215,7 @@ class ZeroShotInterpreter(Pretrained):
         AudioError
             If the recording cannot be read.
         """
-        return self._interpret(self.load_audio(path), prompts, verify)
+        return self._interpret(self.load_audio(path), prompts, verify, refine)
 
     def classify_file(
         self, path: str | Path, labels: Sequence[str], template: str | None = None
@@ -202,6 +256,7 @@ class ZeroShotInterpreter(Pretrained):
         sample_rate: int,
         prompts: str,
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> Interpretation: ...
 
     @overload
@@ -211,6 +266,7 @@ class ZeroShotInterpreter(Pretrained):
         sample_rate: int,
         prompts: Sequence[str],
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> list[Interpretation]: ...
 
     def interpret_waveform(
@@ -219,6 +275,7 @@ class ZeroShotInterpreter(Pretrained):
         sample_rate: int,
         prompts: str | Sequence[str],
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> Interpretation | list[Interpretation]:
         """Interpret samples in memory as `interpret_file` does a file of them.
 
@@ -232,6 +289,8 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         verify : bool
             See `interpret_file`.
+        refine : "auto" or int
+            See `interpret_file`.
 
         Returns
         -------
@@ -244,7 +303,7 @@ class ZeroShotInterpreter(Pretrained):
             If it is empty or not finite, or its shape, dtype or rate cannot be right.
         """
         wav = convert_audio(waveform, sample_rate, self.sample_rate)
-        return self._interpret(wav, prompts, verify)
+        return self._interpret(wav, prompts, verify, refine)
 
     def classify_waveform(
         self,
@@ -266,6 +325,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: str | Sequence[str],
         wav_lens: Tensor | None = None,
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> list[Interpretation]: ...
 
     @overload
@@ -275,6 +335,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: list[list[str]],
         wav_lens: Tensor | None = None,
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> list[list[Interpretation]]: ...
 
     def interpret_batch(
@@ -283,6 +344,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: str | Sequence[str] | list[list[str]],
         wav_lens: Tensor | None = None,
         verify: bool = True,
+        refine: Refine = "auto",
     ) -> list[Interpretation] | list[list[Interpretation]]:
         """Interpret each clip of a batch for its prompt, or for several.
 
@@ -295,6 +357,8 @@ class ZeroShotInterpreter(Pretrained):
         wav_lens : Tensor [B], optional
             Lengths relative to `samples`, as in SpeechBrain.
         verify : bool
+            See `interpret_file`.
+        refine : "auto" or int
             See `interpret_file`.
 
         Returns
@@ -319,7 +383,7 @@ class ZeroShotInterpreter(Pretrained):
             for wav, length in zip(wavs, _lengths(wavs, wav_lens), strict=True)
         ]
         several = [[one] if isinstance(one, str) else list(one) for one in each]
-        results = self._explain(clips, several, verify)
+        results = self._explain(clips, several, verify, refine)
         pairs = zip(each, results, strict=True)
         return [one[0] if isinstance(given, str) else one for given, one in pairs]  # type: ignore[return-value]
 
@@ -333,15 +397,20 @@ class ZeroShotInterpreter(Pretrained):
         return cast(FrozenClap, self.mods["clap"])
 
     @property
+    def decoder(self) -> Decoder | None:
+        """What writes the masks; None where they are fitted, see `from_clap`."""
+        return cast(Decoder, self.mods["decoder"]) if "decoder" in self.mods else None
+
+    @property
     def sample_rate(self) -> int:
         """Sample rate of inputs and explanations, Hz."""
         return self.clap.front_end.sample_rate
 
     def _interpret(
-        self, wav: Tensor, prompts: str | Sequence[str], verify: bool
+        self, wav: Tensor, prompts: str | Sequence[str], verify: bool, refine: Refine
     ) -> Interpretation | list[Interpretation]:
         several = [prompts] if isinstance(prompts, str) else list(prompts)
-        (results,) = self._explain([wav], [several], verify)
+        (results,) = self._explain([wav], [several], verify, refine)
         return results[0] if isinstance(prompts, str) else results
 
     def _classify(
@@ -363,22 +432,54 @@ class ZeroShotInterpreter(Pretrained):
         return table.sort_values("similarity", ascending=False, ignore_index=True)
 
     def _explain(
-        self, wavs: Sequence[Tensor], prompts: Sequence[Sequence[str]], verify: bool
+        self,
+        wavs: Sequence[Tensor],
+        prompts: Sequence[Sequence[str]],
+        verify: bool,
+        refine: Refine,
     ) -> list[list[Interpretation]]:
+        refinement = refinement_of(refine, verify, self.decoder is None)
         if not any(prompts):
             return [[] for _ in wavs]
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
         return explain_batch(
             self.clap,
-            self.mods["decoder"],
+            self.decoder,
             wavs,
             prompts,
             self.clap.encode_text(flat).split([len(own) for own in prompts]),
             verify=verify,
             model=self.hparams.model_name,
+            refinement=refinement,
             references=reference_text(self.clap, template),
         )
+
+
+def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:
+    """Run options with the device's name, which alone SpeechBrain knows."""
+    named = dict(run_opts or {})
+    if named.get("device") is not None:
+        named["device"] = str(named["device"])
+    return named
+
+
+def refinement_of(
+    refine: Refine, verify: bool, fitted: bool
+) -> RefinementOptions | None:
+    """Options of refinement by the argument `refine` of `interpret_file`.
+
+    None for none. `fitted`: there is no decoder, and refinement makes the masks.
+    """
+    if refine == "auto":
+        return RefinementOptions() if verify or fitted else None
+    if type(refine) is not int or refine < 0:
+        raise InputError(
+            f'refine is {refine!r}: give "auto", 0 for no refinement, or a number of '
+            "steps"
+        )
+    steps = RefinementOptions(steps=refine, until_met=False)
+    return steps if refine or fitted else None
 
 
 def _as_batch(wavs: Any) -> Tensor:

@@ -26,6 +26,7 @@ from lmaczs.utils.errors import InputError
 # Of a mask at the start: its largest logit, from which a few steps reach any other one,
 # and the sigmoid of minus that.
 REACH, EDGE = 3.5, 0.03
+SPARING = 0.5  # standard deviations above the mean from which a fit keeps places
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class RefinementOptions:
     Attributes
     ----------
     steps : int
-        Most gradient steps; a clip that meets its target stops earlier.
+        Most gradient steps.
+    until_met : bool
+        Whether a clip that meets its target takes no further step.
     rate : float
         Length of a step: root mean square over a mask's logits.
     momentum : float
@@ -62,12 +65,13 @@ class RefinementOptions:
     """
 
     steps: int = 8
+    until_met: bool = True
     rate: float = 0.5
     momentum: float = 0.7
     margin: float = 1.0
     headroom: float = 0.25
-    residue: float = 0.0
-    faithfulness: float = 1.0
+    residue: float = 0.1
+    faithfulness: float = 2.0
     variation: float = 0.5
     alike: float = 0.02
     stride: int = 4
@@ -283,37 +287,38 @@ def refine(
     asked: Tensor | None = None,
     domain: Domain = "stft",
     options: RefinementOptions | None = None,
+    clips: Tensor | None = None,
 ) -> Refined:
-    """Refine masks, or fit them from nothing; no clip depends on the others.
+    """Refine masks, or fit them from nothing; none depends on the others.
 
-    The target is met where the prompt's lead has risen by the margin in the masked-in
-    sound, and is gone from the masked-out sound. Returned is the first mask that meets
-    the target, the start included, else the one of the lowest objective: never one that
-    is worse than the start.
+    Returned is the mask, the start included, of the lowest objective among those that
+    meet the target (`Target`), else among all: never one that is worse than the start.
 
     Parameters
     ----------
     clap : FrozenClap
         The model that is explained; no gradient is left on it.
-    spectrum : Tensor [B, F, n_frames], complex64
+    spectrum : Tensor [N, F, n_frames], complex64
         STFT of the clips, fitted to the encoder's length.
     encoding : AudioEncoding
-        Of the clips; without `start`, its last features are where the fit starts.
+        Of the N clips; without `start`, its last features are where the fit starts.
     text : Tensor [B, D]
-        Embedding of each clip's prompt.
+        Embeddings of the prompts.
     references : Tensor [K, D]
         Embeddings of the reference prompts.
-    samples : Tensor [B]
+    samples : Tensor [N]
         Lengths of the clips before they were fitted: masks repeat with the clip.
     start : Tensor [B, F, n_frames], or [B, n_mels, n_frames] in the mel domain
         Masks to start from, e.g. a decoder's. Default: `agreement_logits`.
     asked : Tensor [B], optional
-        Weight of each clip's faithfulness, in [0, 1]; where it is 0 the mask is empty.
+        Weight of each mask's faithfulness, in [0, 1]; where it is 0 the mask is empty.
         Default: 1.
     domain : {"mel", "stft", "waveform"}
         Where masks are applied.
     options : RefinementOptions, optional
         Default: `RefinementOptions()`.
+    clips : Tensor [B], int, optional
+        The clip of each prompt. Default: N is B, and each clip has one.
 
     Returns
     -------
@@ -331,19 +336,20 @@ def refine(
     with torch.inference_mode(False):  # its tensors can have no gradient
         references = references.clone()
         rows = torch.arange(len(text), device=text.device)
+        clips = rows if clips is None else clips.to(text.device)
         for part in rows.split(options.batch_size):
+            of = clips[part]
             lead = PromptLead.of(
                 text[part], references, clap.logit_scale, options.alike
             )
-            target = Target.of(lead, encoding.embedding[part], options)
-            sound = MaskedSound.of(
-                clap.front_end, spectrum[part], samples[part], domain
-            )
-            first = None if start is None else sound.tiled(start[part].clone())
-            if first is None:
-                base = agreement_logits(lead, encoding.features[-1][part])
+            target = Target.of(lead, encoding.embedding[of], options)
+            sound = MaskedSound.of(clap.front_end, spectrum[of], samples[of], domain)
+            if start is None:
+                first = None
+                base = agreement_logits(lead, encoding.features[-1][of])
                 base = sound.resized(base)
             else:
+                first = sound.tiled(start[part].clone())
                 base = sound.bands_of(first).logit(EDGE)
             problem = _Problem(clap, sound, lead, target, base, asked[part], options)
             parts.append(_descend(problem, first))
@@ -434,12 +440,14 @@ def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, Tensor, T
             first = start[rows] if step == 0 and start is not None else None
             score = active.score(here, first)
         objective = score.objective.detach()
-        better = score.met | (objective < best[rows])
+        better = (score.met & ~met[rows]) | (
+            (score.met == met[rows]) & (objective < best[rows])
+        )
         chosen = rows[better]
         best[chosen], bands[chosen] = objective[better], score.bands[better]
         met[chosen], steps[rows] = score.met[better], step
         kept_start[chosen] &= step == 0
-        left = ~score.met
+        left = ~(score.met & options.until_met)
         if last or not bool(left.any()):
             break
         (gradient,) = torch.autograd.grad(score.objective.sum(), here)
@@ -467,7 +475,7 @@ def agreement_logits(lead: PromptLead, places: Tensor) -> Tensor:
     towards = lead.text - lead.references.mean(0)
     agreement = (towards[:, None] @ places.flatten(2))[:, 0]
     mean, spread = agreement.mean(1, keepdim=True), agreement.std(1, keepdim=True)
-    standard = (agreement - mean) / spread.clamp_min(1e-6)
+    standard = (agreement - mean) / spread.clamp_min(1e-6) - SPARING
     logits: Tensor = standard.clamp(-REACH, REACH).unflatten(1, places.shape[2:])
     return logits
 

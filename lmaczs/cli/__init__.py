@@ -31,7 +31,7 @@ from lmaczs.utils.naming import (
 
 if TYPE_CHECKING:
     from lmaczs.explanation import Interpretation
-    from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.interpreter import Refine, ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
     _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
     _add_model(one)
+    _add_refine(one)
     _add_out(one)
 
     one = add(
@@ -112,12 +113,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = add("demo", demo, "interpret synthetic scenes")
     _add_model(one)
+    _add_refine(one)
     _add_out(one)
 
     one = add(
         "doctor", diagnose, "check the installation and say how to fix what is wrong"
     )
-    _add_model(one)
+    _add_model(one, clap=False)
 
     one = add("export", export, "turn a training run into a folder that can be loaded")
     one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
@@ -127,11 +129,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:
+    model = parser.add_mutually_exclusive_group()
     text = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded one)"
-    parser.add_argument("--source", help=text)
+    model.add_argument("--source", help=text)
+    if clap:
+        text = "any CLAP, without a decoder: a folder or a Hub id; masks are fitted"
+        model.add_argument("--clap", metavar="ID", help=text)
     text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
     parser.add_argument("--device", help=text)
+
+
+def _add_refine(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "auto: improve masks that are not faithful by gradient steps; off: none; "
+        "N: all masks, in N steps (default: %(default)s)"
+    )
+    parser.add_argument("--refine", type=_refine, default="auto", help=text)
+
+
+def _refine(value: str) -> Refine:
+    if value == "auto":
+        return "auto"
+    if value == "off":
+        return 0
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is not auto, off or a number")
+    return int(value)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +189,7 @@ def _text(value: str) -> str:
 def interpret(args: argparse.Namespace) -> int:
     """Explain recordings: print a line for each and write a page of all."""
     _make_folder(args.out)
-    interpreter = _load(args.source, args.device)
+    interpreter = _load(args)
     prompts = list(dict.fromkeys(args.prompts))
     folders = _folders(args.out, dict.fromkeys(args.files, prompts))
     names = short_names(folders)
@@ -173,7 +197,7 @@ def interpret(args: argparse.Namespace) -> int:
 
     def work(path: Path) -> str:
         start = time.perf_counter()
-        results = _explain(interpreter, path, prompts, folders[path])
+        results = _explain(interpreter, path, prompts, folders[path], args.refine)
         entries.extend(_entries(names[path], folders[path], results))
         found = "; ".join(map(_finding, results))
         return f"{found} ({time.perf_counter() - start:.1f} s)"
@@ -186,7 +210,7 @@ def interpret(args: argparse.Namespace) -> int:
 
 def classify(args: argparse.Namespace) -> int:
     """Print similarity and probability of every label for every file."""
-    interpreter = _load(args.source, args.device)
+    interpreter = _load(args)
     labels = list(dict.fromkeys(args.labels))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "label", "similarity", "probability"])
@@ -207,7 +231,7 @@ def classify(args: argparse.Namespace) -> int:
 def demo(args: argparse.Namespace) -> int:
     """Interpret every synthetic scene for two present prompts and an absent one."""
     _make_folder(args.out)
-    interpreter = _load(args.source, args.device)
+    interpreter = _load(args)
     from lmaczs.demo.scenes import write_scenes
 
     written = write_scenes(args.out / "scenes", interpreter.sample_rate)
@@ -221,7 +245,7 @@ def demo(args: argparse.Namespace) -> int:
 
     def work(path: Path) -> list[str]:
         scene = scenes[path]
-        results = _explain(interpreter, path, prompts[path], folders[path])
+        results = _explain(interpreter, path, prompts[path], folders[path], args.refine)
         entries.extend(_entries(path.name, folders[path], results))
         shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
@@ -264,8 +288,9 @@ def export(args: argparse.Namespace) -> int:
 # --- parts of them ------------------------------------------------------------------
 
 
-def _load(source: str | None, device: str | None) -> ZeroShotInterpreter:
-    """Load --source on --device, or raise a CommandError."""
+def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
+    """Load --source or --clap on --device, or raise a CommandError."""
+    source, clap, device = args.source, args.clap, args.device
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
@@ -286,21 +311,29 @@ def _load(source: str | None, device: str | None) -> ZeroShotInterpreter:
                 f"--device {device}: {_one_line(error)}; `lmaczs doctor` lists devices"
             ) from error
     try:
+        if clap is not None:
+            return ZeroShotInterpreter.from_clap(clap, run_opts=run_opts)
         return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
     except Exception as error:  # hyperparams.yaml may name any code, which may fail
         reason = f"--source {source}: {_one_line(error)}"
-        if source is None:
+        if clap is not None:
+            reason = f"--clap {clap}: {_one_line(error)}"
+        elif source is None:
             reason = f"the embedded default: {_one_line(error)}; see `lmaczs doctor`"
         raise CommandError(reason) from error
 
 
 def _explain(
-    interpreter: ZeroShotInterpreter, path: Path, prompts: list[str], folder: Path
+    interpreter: ZeroShotInterpreter,
+    path: Path,
+    prompts: list[str],
+    folder: Path,
+    refine: Refine,
 ) -> list[Interpretation]:
     """Explain a recording and save the results and a copy of the input."""
     from lmaczs.audio.io import save_audio
 
-    results = interpreter.interpret_file(path, prompts)
+    results = interpreter.interpret_file(path, prompts, refine=refine)
     for one, slug in zip(results, unique_slugs(prompts), strict=True):
         one.save(folder / slug)
     save_audio(folder / INPUT_COPY, results[0].input, interpreter.sample_rate)

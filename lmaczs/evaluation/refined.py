@@ -17,17 +17,19 @@ PASSES = 1 + 4 * RefinementOptions.steps + 2
 """Most encoder passes for a clip: each step is two inputs forward and back."""
 
 
-def refined(batch: ExplainerInput) -> Tensor:
+def refined(batch: ExplainerInput, options: RefinementOptions | None = None) -> Tensor:
     """Refine the reference masks, those of the first decoder."""
-    return _refined(batch, batch.like)
+    return _refined(batch, batch.like, options)
 
 
-def fitted(batch: ExplainerInput) -> Tensor:
+def fitted(batch: ExplainerInput, options: RefinementOptions | None = None) -> Tensor:
     """Fit masks from the agreement of places and prompt."""
-    return _refined(batch, None)
+    return _refined(batch, None, options)
 
 
-def _refined(batch: ExplainerInput, start: Tensor | None) -> Tensor:
+def _refined(
+    batch: ExplainerInput, start: Tensor | None, options: RefinementOptions | None
+) -> Tensor:
     clap = batch.clap
     found = refine(
         clap,
@@ -38,5 +40,6 @@ def _refined(batch: ExplainerInput, start: Tensor | None) -> Tensor:
         batch.samples,
         start,
         domain=batch.domain,
+        options=options,
     )
     return found.masks

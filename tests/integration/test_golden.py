@@ -36,10 +36,10 @@ def recordings(
 def test_scores_of_the_demonstration(
     interpreter: ZeroShotInterpreter, recordings: dict[str, Path], scene: Scene
 ) -> None:
-    """Those of the decoder that is shipped; empty masks stay empty."""
+    """Without refinement, those of the shipped decoder; empty masks stay empty."""
     prompts = [*scene.prompts, scene.absent_prompt]
     assert list(EXPECTED[scene.name]) == prompts
-    for one in interpreter.interpret_file(recordings[scene.name], prompts):
+    for one in interpreter.interpret_file(recordings[scene.name], prompts, refine=0):
         found = {name: one.to_dict()[name] for name in SCORES}
         expected = EXPECTED[scene.name][one.prompt]
         for name in SCORES:
@@ -47,3 +47,30 @@ def test_scores_of_the_demonstration(
                 assert found[name] is None, (one.prompt, name)
             else:
                 assert found[name] == pytest.approx(expected[name], abs=1e-4), name
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_refined_masks_explain_what_is_present(
+    interpreter: ZeroShotInterpreter, recordings: dict[str, Path], scene: Scene
+) -> None:
+    """The part of a prompt that is present has no less of it, the rest little.
+
+    Absent prompts have an empty mask, and what was faithful is not refined.
+    """
+    prompts = [*scene.prompts, scene.absent_prompt]
+    path = recordings[scene.name]
+    before = interpreter.interpret_file(path, prompts, refine=0)
+    for one, first in zip(
+        interpreter.interpret_file(path, prompts), before, strict=True
+    ):
+        assert one.similarity == pytest.approx(first.similarity, abs=1e-5)
+        assert one.presence == first.presence
+        if one.presence <= 0.9:
+            assert one.empty and one.refine_steps == 0
+            continue
+        assert one.masked_similarity is not None and one.residual_similarity is not None
+        assert one.verdict == "kept"
+        assert one.masked_similarity > 0.95 * one.similarity
+        assert one.residual_similarity < 0.2 * one.similarity + 0.05
+        assert one.refine_steps <= 8
+    assert before[-1].presence < 0.9

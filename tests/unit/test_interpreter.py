@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 import socket
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
 from lmaczs.audio.io import convert_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
+from lmaczs.explanation import similarities
+from lmaczs.presence import reference_names, reference_text
 from lmaczs.training.export import inference_yaml
 
 RATE = 32000
@@ -343,11 +346,12 @@ def test_several_prompts_a_clip(interpreter: ZeroShotInterpreter) -> None:
     """Lists of prompts give lists of explanations, in their order."""
     wavs = torch.from_numpy(noise(2 * 9000)).view(2, 9000)
     prompts = [["a dog", "rain"], ["siren"]]
-    batch = interpreter.interpret_batch(wavs, prompts)
+    batch = interpreter.interpret_batch(wavs, prompts, refine=0)
     assert [[one.prompt for one in own] for own in batch] == prompts
     for wav, own in zip(wavs, batch, strict=True):
         for one in own:
-            assert_same(one, interpreter.interpret_batch(wav[None], one.prompt)[0])
+            (alone,) = interpreter.interpret_batch(wav[None], one.prompt, refine=0)
+            assert_same(one, alone)
     assert interpreter.interpret_batch(wavs, [[], []]) == [[], []]
 
 
@@ -554,3 +558,122 @@ def test_yaml_without_template(broken: Callable[..., Path]) -> None:
     folder = broken(f"template: {TEMPLATE}\n", "")
     with pytest.raises(ValueError, match="template"):
         ZeroShotInterpreter.from_hparams(folder)
+
+
+# --- refinement ---------------------------------------------------------------------
+
+
+def ranked(interpreter: ZeroShotInterpreter, wav: Tensor) -> list[str]:
+    """Reference prompts, the most similar to a waveform first."""
+    template = interpreter.hparams.template
+    text = reference_text(interpreter.clap, template)
+    order = similarities(interpreter.clap, wav, text).argsort(descending=True)
+    return [template.format(reference_names()[place]) for place in order.tolist()]
+
+
+def test_presence_is_the_rank_among_the_references(
+    interpreter: ZeroShotInterpreter,
+) -> None:
+    """Of a reference prompt itself: how many are below it, in the same template."""
+    wav = torch.from_numpy(noise(RATE))
+    order = ranked(interpreter, wav)
+    prompts = [order[place] for place in (1, 260, 519)]
+    found = interpreter.interpret_waveform(wav, RATE, prompts, refine=0)
+    expected = [(520 - place) / 521 for place in (1, 260, 519)]
+    # several names may be one to this tokenizer, and ties do not count
+    assert [one.presence for one in found] == pytest.approx(expected, abs=5 / 521)
+
+
+def test_steps_of_refinement(interpreter: ZeroShotInterpreter) -> None:
+    """0 leaves the decoder's mask, N takes N steps, auto at most eight."""
+    wav = torch.from_numpy(noise(RATE))
+    prompt = ranked(interpreter, wav)[0]
+    first = interpreter.interpret_waveform(wav, RATE, prompt, refine=0)
+    assert first.refine_steps == 0 and first.presence > 0.95
+    five = interpreter.interpret_waveform(wav, RATE, prompt, refine=5)
+    assert five.refine_steps == 5
+    assert five.presence == first.presence
+    auto = interpreter.interpret_waveform(wav, RATE, prompt)
+    assert auto.refine_steps <= 8
+    assert auto.masked_similarity is not None and first.masked_similarity is not None
+    assert auto.masked_similarity >= first.masked_similarity - 1e-4
+
+
+def test_without_verification_nothing_is_refined(
+    interpreter: ZeroShotInterpreter,
+) -> None:
+    """Unless a number of steps is given."""
+    wav = torch.from_numpy(noise(RATE))
+    prompt = ranked(interpreter, wav)[0]
+    auto = interpreter.interpret_waveform(wav, RATE, prompt, verify=False)
+    never = interpreter.interpret_waveform(wav, RATE, prompt, refine=0)
+    assert torch.equal(auto.mask, never.mask)
+    two = interpreter.interpret_waveform(wav, RATE, prompt, verify=False, refine=2)
+    assert two.refine_steps == 2 and two.masked_similarity is None
+
+
+def test_absent_prompts_are_empty(interpreter: ZeroShotInterpreter) -> None:
+    """By rank, whatever the decoder draws; the decoder's own mask is kept with 0."""
+    wav = torch.from_numpy(noise(RATE))
+    prompt = ranked(interpreter, wav)[-1]
+    assert interpreter.interpret_waveform(wav, RATE, prompt).empty
+    assert not interpreter.interpret_waveform(wav, RATE, prompt, refine=0).empty
+
+
+@pytest.mark.parametrize("refine", [-1, "off", 1.5, True, None])
+def test_refine_is_auto_or_a_number(
+    interpreter: ZeroShotInterpreter, refine: object
+) -> None:
+    """Anything else is refused before any work."""
+    with pytest.raises(ValueError, match='^refine is .*: give "auto", 0 for no'):
+        interpreter.interpret_batch(torch.rand(1, 900), "dog", refine=refine)  # type: ignore[call-overload]
+
+
+# --- without a decoder --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("geometry", "fused"), [("small", False), ("full", False), ("full", True)]
+)
+def test_any_clap_is_explained(
+    make_clap_folder: Callable[..., Path], geometry: str, fused: bool
+) -> None:
+    """Masks are fitted; everything else is as with a decoder, longer clips too."""
+    interpreter = ZeroShotInterpreter.from_clap(
+        make_clap_folder(geometry, fused), {"device": torch.device("cpu")}
+    )
+    assert interpreter.decoder is None
+    rate = interpreter.sample_rate
+    wav = torch.from_numpy(noise(rate * 12 if geometry == "small" else rate * 2))
+    best = ranked(interpreter, wav)[0]
+    one, other = interpreter.interpret_waveform(wav, rate, [best, "I hear a dog"])
+    assert 0 < one.mask.mean() < 1
+    assert one.presence > 0.95 and one.refine_steps <= 8
+    assert "fitted" in one.model
+    torch.testing.assert_close(one.input, wav, atol=1e-5, rtol=0)
+    assert other.prompt == "I hear a dog"
+    quick = interpreter.interpret_waveform(wav, rate, best, verify=False)
+    assert_close_masks(quick.mask, one.mask)
+    start = interpreter.interpret_waveform(wav, rate, best, refine=0)
+    assert start.refine_steps == 0 and 0 < start.mask.mean() < 1
+
+
+def assert_close_masks(one: Tensor, other: Tensor) -> None:
+    """Equal but for cells at the threshold, which rounding may move."""
+    assert ((one - other).abs() > 1e-2).float().mean() < 1e-2
+
+
+def test_a_clap_that_cannot_be_listened_to(
+    make_clap_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A sparse STFT is refused with the folder's name; so is what is no checkpoint."""
+    folder = make_clap_folder()
+    settings = folder / "processor_config.json"
+    sparse = json.loads(settings.read_text("utf-8"))
+    sparse["feature_extractor"]["hop_length"] = 1600
+    settings.write_text(json.dumps(sparse), "utf-8")
+    reason = f"^{folder} cannot be explained: hop_length 1600 is more than half"
+    with pytest.raises(ValueError, match=reason):
+        ZeroShotInterpreter.from_clap(folder)
+    with pytest.raises(FileNotFoundError, match="holds no CLAP checkpoint"):
+        ZeroShotInterpreter.from_clap(tmp_path)

@@ -26,7 +26,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.cli import main
 from lmaczs.decoder import MaskDecoder
 from lmaczs.demo.scenes import SCENES
-from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.interpreter import Refine, ZeroShotInterpreter
 from lmaczs.training.export import inference_yaml, write_run_card
 
 TEMPLATE = "This is a sound of {}."
@@ -90,6 +90,56 @@ def test_help_is_quick() -> None:
     assert done.stdout.endswith("\n[]\n")
 
 
+# --- refinement, and no decoder ------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "refine"), [("off", 0), ("auto", "auto"), ("2", 2)])
+def test_refine_is_passed_on(
+    option: str, refine: Refine, source: Path, tmp_path: Path
+) -> None:
+    """Off, auto and a number of steps are those of `interpret_file`."""
+    path = recording(tmp_path / "a.wav")
+    command = ["interpret", str(path), "--prompt", "rain", "--source", str(source)]
+    options = ["--out", str(tmp_path / "out"), "--refine", option]
+    assert main([*command, *options, "--device", "cpu"]) == 0
+    interpreter = ZeroShotInterpreter.from_hparams(source, run_opts={"device": "cpu"})
+    one = interpreter.interpret_file(path, "rain", refine=refine)
+    found = numbers(tmp_path / "out" / "a" / "rain")
+    assert found == pytest.approx(one.to_dict(), abs=1e-5)
+
+
+def test_a_clap_without_a_decoder(
+    tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """interpret and classify take --clap; masks are fitted to the recording."""
+    path = recording(tmp_path / "a.wav")
+    model = ["--clap", str(tiny_clap_folder), "--device", "cpu"]
+    command = ["interpret", str(path), "--prompt", "rain", *model]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "fitted" in numbers(tmp_path / "out" / "a" / "rain")["model"]
+    assert main(["classify", str(path), "--label", "rain", *model]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--refine", "never"], "'never' is not auto, off or a number"),
+        (["--refine", "-1"], "'-1' is not auto, off or a number"),
+        (["--clap", "a", "--source", "b"], "not allowed with argument"),
+    ],
+)
+def test_options_that_cannot_be(
+    options: list[str], message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """A sentence says what they may be; the status is 2."""
+    command = ["interpret", str(tmp_path / "a.wav"), "--prompt", "rain"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, *[f"{options[0]}={options[1]}", *options[2:]]])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 # --- interpret ----------------------------------------------------------------------
 
 
@@ -102,6 +152,7 @@ def test_interpret_writes_every_prompt_of_every_file(
     prompts = ["A dog, barking!", "rain"]
     options = [word for prompt in prompts for word in ("--prompt", prompt)]
     command = ["interpret", *map(str, files), *options, "--source", str(source)]
+    command += ["--refine", "off"]  # absent prompts have a mask
     assert main([*command, "--out", str(out), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -115,7 +166,7 @@ def test_interpret_writes_every_prompt_of_every_file(
             "input.wav",
         }
         for folder, one in zip(
-            parts, interpreter.interpret_file(path, prompts), strict=True
+            parts, interpreter.interpret_file(path, prompts, refine=0), strict=True
         ):
             assert {p.name for p in folder.iterdir()} == SAVED
             assert numbers(folder) == pytest.approx(one.to_dict(), abs=1e-5)
@@ -237,7 +288,7 @@ def test_empty_mask_is_said_to_be_empty(
     """No similarity of silence: in the terminal, the numbers and on the page."""
     path, out = recording(tmp_path / "a.wav"), tmp_path / "out"
     command = ["interpret", str(path), "--prompt", "siren", "--out", str(out)]
-    assert main([*command, "--source", str(deaf_source)]) == 0
+    assert main([*command, "--source", str(deaf_source), "--refine", "off"]) == 0
     found = numbers(out / "a" / "siren")
     printed = capsys.readouterr().out
     assert printed.startswith(f"{path}: siren: {found['verdict']}, ahead of ")
@@ -534,7 +585,7 @@ def test_demo_interprets_every_scene(
 ) -> None:
     """What is there and what is not, in the table, in folders and on the page."""
     monkeypatch.setattr(lmaczs.interpreter, "default_source", lambda: source)
-    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert main(["demo", "--out", str(tmp_path), "--refine", "off"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     rows = printed.out.splitlines()[1:-2]

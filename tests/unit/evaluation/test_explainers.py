@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +33,9 @@ from lmaczs.evaluation.explainers import (
     chosen,
     decoder_method,
 )
+from lmaczs.evaluation.refined import fitted, refined
 from lmaczs.frontend import DOMAINS, Domain, power
+from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
@@ -40,6 +43,7 @@ PROMPTS = ["a tone", "white noise", "a click"]
 OTHER = "L-MAC"
 RANDOM = ("random patches", "random bins")
 BASELINES = (*RANDOM, "energy", KEEP_ALL)
+REFINED = {f"{MAIN} refined": refined, "fitted": fitted}
 Found = dict[str, Explained]
 
 
@@ -200,14 +204,19 @@ def test_no_clip_depends_on_the_others(
     suite = suite_of(tiny_clap, "stft")
     given = suite.with_reference(batch)
     given = replace(given, classes=given.text, ids=["a", "b", "c"])
+    method = EXPLAINERS[name]
+    if name in REFINED:
+        # the steps amplify what a batch's size rounds off, here where all is random
+        one_by_one = partial(REFINED[name], options=RefinementOptions(batch_size=1))
+        method = replace(method, explain=one_by_one)
     beside, alone = (
-        EXPLAINERS[name].explained(one) for one in (given.take([0, 2]), given.take([2]))
+        method.explained(one) for one in (given.take([0, 2]), given.take([2]))
     )
     for part in ("masks", "ranking"):
         one, other = getattr(beside, part)[1], getattr(alone, part)[0]
         spread = float(other.amax() - other.amin())
         torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * spread)
-    assert torch.equal(EXPLAINERS[name](given.take([2])), alone.masks)
+    assert torch.equal(method(given.take([2])), alone.masks)
 
 
 def test_an_explainer_is_one_entry(
