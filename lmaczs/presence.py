@@ -81,6 +81,11 @@ def reference_text(
     return known[template].to(clap.device)
 
 
+def share_reference_text(clap: FrozenClap, other: FrozenClap) -> None:
+    """Let a model of the same text tower use the same embeddings, not its own."""
+    _known[other] = _known.setdefault(clap, {})
+
+
 def _cached(path: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

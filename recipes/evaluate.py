@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -39,7 +37,12 @@ from lmaczs.evaluation.explainers import (
     choose_methods,
     require_name,
 )
-from lmaczs.evaluation.facts import machine_facts, shown_options, write_facts
+from lmaczs.evaluation.facts import (
+    machine_facts,
+    shown_options,
+    tested_set,
+    write_facts,
+)
 from lmaczs.evaluation.left_out import left_out_results, require_labels
 from lmaczs.evaluation.run import (
     Evaluation,
@@ -138,15 +141,6 @@ def cards_of(
     folder = interpreter.hparams.source_folder
     clap = card_of(resolve(interpreter.hparams.clap_source, folder))
     return clap, {MAIN: card_of(folder), **{k: card_of(v) for k, v in sources.items()}}
-
-
-def tested_set(hparams: Mapping[str, Any]) -> str:
-    """Name of the set that is tested, without this machine's paths."""
-    if hparams["manifest"] is not None:
-        return Path(hparams["manifest"]).name
-    if hparams["urbansound8k_folder"] is not None:
-        return "urbansound8k"
-    return str(hparams["dataset"])
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@ r"""Write the page of results from finished folders.
 
     python recipes/results_page.py FOLDER... [--output=docs/results.md]
 
-FOLDER is one that recipes/evaluate.py, figures.py, frechet.py or quality.py wrote, or
-"TITLE=FOLDER" with the heading that it has on the page:
+FOLDER is one that recipes/evaluate.py, figures.py, robustness.py, frechet.py or
+quality.py wrote, or "TITLE=FOLDER" with the heading that it has on the page:
 
     python recipes/results_page.py "ESC-50, development split=results/esc50" \
         "UrbanSound8K, fold 2=results/fold2" results/figures

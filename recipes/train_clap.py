@@ -37,7 +37,7 @@ from lmaczs.distillation.composite_cache import (
 from lmaczs.distillation.model import build_clap, load_clap, save_clap
 from lmaczs.distillation.model_card import write_clap_card
 from lmaczs.distillation.prompt_bank import PromptBank, embed_prompts
-from lmaczs.distillation.yamnet import YAMNet
+from lmaczs.distillation.yamnet import YAMNet, open_tagger
 from lmaczs.frontend import FrontEnd
 from lmaczs.presence import reference_text
 from lmaczs.training.checkpoints import AtomicCheckpointer
@@ -134,16 +134,12 @@ def brain_of(
 
 def tagger_of(hparams: dict[str, Any]) -> YAMNet | None:
     """The audio tagger, if the options name its files."""
-    files = hparams["tagger_model"], hparams["tagger_class_map"]
-    if files == (None, None):
-        if hparams.get("composites"):
-            raise InputError(
-                "composites need a tagger: give --tagger_model and --tagger_class_map"
-            )
-        return None
-    if None in files:
-        raise InputError("give both --tagger_model and --tagger_class_map, or neither")
-    return YAMNet(*files)
+    tagger = open_tagger(hparams["tagger_model"], hparams["tagger_class_map"])
+    if tagger is None and hparams.get("composites"):
+        raise InputError(
+            "composites need a tagger: give --tagger_model and --tagger_class_map"
+        )
+    return tagger
 
 
 def composites_of(

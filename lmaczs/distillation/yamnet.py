@@ -190,6 +190,17 @@ class YAMNet:
         return {**vars(self), "_interpreter": None}
 
 
+def open_tagger(
+    model_file: str | Path | None, class_map: str | Path | None
+) -> YAMNet | None:
+    """The tagger of a recipe's options; None without them, InputError for one alone."""
+    if model_file is None and class_map is None:
+        return None
+    if model_file is None or class_map is None:
+        raise InputError("give both --tagger_model and --tagger_class_map, or neither")
+    return YAMNet(model_file, class_map)
+
+
 def _embedding_layer(interpreter: Interpreter, model_file: Path) -> dict[str, Any]:
     """The tensor from which the last layer computes the scores."""
     found = [

@@ -41,6 +41,15 @@ def shown_options(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"(?<![\w.])/(?:[^\s,\[\]{}\"']+/)*", "", word) for word in argv]
 
 
+def tested_set(hparams: Mapping[str, Any]) -> str:
+    """Name of the set that is tested, without this machine's paths."""
+    if hparams["manifest"] is not None:
+        return Path(hparams["manifest"]).name
+    if hparams["urbansound8k_folder"] is not None:
+        return "urbansound8k"
+    return str(hparams["dataset"])
+
+
 def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
     """Write facts.json; seconds and passes of earlier calls are added to.
 

@@ -8,7 +8,7 @@ Saliency Maps", NeurIPS 2018; LMAC-ZS, figures 3 and 5). The decoder stays as it
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.metrics.similarity import soft_iou, ssim
+from lmaczs.presence import share_reference_text
 
 PAPER_CLAIM = (
     "The paper's claim (LMAC-ZS, figure 3, right): as the model is randomised from the "
@@ -47,6 +48,7 @@ def cascade(clap: FrozenClap, seed: int = 0) -> Iterator[tuple[str, FrozenClap]]
     The model is a copy, the same object each time; all stages above are random, too.
     """
     randomised = copy.deepcopy(clap)
+    share_reference_text(clap, randomised)
     stages = stages_from_the_top(randomised).items()
     for number, (name, modules) in enumerate(stages):
         # not around the yield: callers would draw from the forked generator
@@ -74,21 +76,25 @@ def draw_weights(module: nn.Module) -> None:
 
 @torch.no_grad()
 def randomise(
-    explainers: Mapping[str, Explainer], batch: ExplainerInput
+    explainers: Mapping[str, Explainer],
+    batch: ExplainerInput,
+    stages: Collection[str] | None = None,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str], Tensor]]:
     """Compare masks of ever more random models with those of the trained one.
 
-    The batch's seed also draws the weights. A row for each clip, method and stage
-    (clip, method, stage, ssim, overlap, empty), and the masks of each method and stage;
-    the trained model's stage is ``trained``. ``empty`` is the SSIM of the trained
-    model's mask with an empty one: a method that finds nothing in a random model has
-    this value, not 0.
+    The batch's seed also draws the weights. A row for each clip, method and stage of
+    `stages`, by default all (clip, method, stage, ssim, overlap, empty), and the masks
+    of each method and stage; the trained model's stage is ``trained``. ``empty`` is the
+    SSIM of the trained model's mask with an empty one: a method that finds nothing in a
+    random model has this value, not 0.
     """
     trained = {name: explain(batch) for name, explain in explainers.items()}
     masks = {(name, "trained"): found for name, found in trained.items()}
     empty = {name: ssim(found, 0 * found) for name, found in trained.items()}
     parts = []
     for stage, randomised in cascade(batch.clap, batch.seed):
+        if stages is not None and stage not in stages:
+            continue
         for name, explain in explainers.items():
             found = explain(replace(batch, clap=randomised))
             masks[name, stage] = found

@@ -39,14 +39,17 @@ from lmaczs.utils.errors import InputError
 
 PER_CLIP, EQUAL = "per_clip.csv", "equal_area_per_clip.csv"
 MAIN_AREA = "0.2"
+Reader = Callable[[str, Path], tuple[str, str]]
+"""From a title, "" for the default one, and a folder: title and Markdown."""
+
 NAMES = {"esc50": "ESC-50", "urbansound8k": "UrbanSound8K"}
 
 
 def results_page(folders: Sequence[tuple[str, Path]]) -> str:
     """Make the page of folders, each with its title; "" for one by its contents.
 
-    Folders of recipes/evaluate.py (also unfinished), figures.py, frechet.py and
-    quality.py. Raises InputError for any other.
+    Folders of recipes/evaluate.py (also unfinished), figures.py, robustness.py,
+    frechet.py and quality.py. Raises InputError for any other.
     """
     sections = [found for title, path in folders for found in sections_of(title, path)]
     exponents = {read_facts(path).get("power_exponent", 0.25) for _, path in folders}
@@ -76,9 +79,10 @@ def anchor(title: str) -> str:
 
 def sections_of(title: str, folder: Path) -> list[tuple[str, str]]:
     """Titles and Markdown of what a folder holds."""
-    readers: dict[str, Callable[[str, Path], tuple[str, str]]] = {
+    readers: dict[str, Reader] = {
         PER_CLIP: evaluation_section,
-        "randomisation.md": _randomisation,
+        "randomisation.md": _page_of("randomisation.md"),
+        "robustness.md": _page_of("robustness.md"),
         "frechet.csv": _frechet,
         "quality.json": _quality,
     }
@@ -86,7 +90,7 @@ def sections_of(title: str, folder: Path) -> list[tuple[str, str]]:
     if not there:
         raise InputError(
             f"{folder} holds none of {', '.join(readers)}: name folders that recipes "
-            "evaluate.py, figures.py, frechet.py or quality.py wrote"
+            "evaluate.py, figures.py, robustness.py, frechet.py or quality.py wrote"
         )
     first, *rest = there  # the title is that of the first
     return [first(title, folder), *(read("", folder) for read in rest)]
@@ -399,10 +403,15 @@ def left_out_page(table: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def _randomisation(title: str, folder: Path) -> tuple[str, str]:
-    text = (folder / "randomisation.md").read_text("utf-8")
-    heading, _, rest = text.partition("\n")
-    return title or heading.removeprefix("# "), rest.strip() + "\n"
+def _page_of(name: str) -> Reader:
+    """Reader of a folder's Markdown file, whose heading is the default title."""
+
+    def read(title: str, folder: Path) -> tuple[str, str]:
+        text = (folder / name).read_text("utf-8")
+        heading, _, rest = text.partition("\n")
+        return title or heading.removeprefix("# "), rest.strip() + "\n"
+
+    return read
 
 
 def _frechet(title: str, folder: Path) -> tuple[str, str]:

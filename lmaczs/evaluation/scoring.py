@@ -76,7 +76,7 @@ class PredictedClips:
 
     def certainties(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Probability [B] of the predicted class, masked-in and masked-out."""
-        found = self._predictions(masks, *self._masked_cosines(masks))
+        found = self._predictions(masks, *self.masked_cosines(masks))
         return found.o, found.r
 
     def metrics(self, masks: Tensor, names: Collection[str]) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ class PredictedClips:
 
         Values [B] by column.
         """
-        cosines = self._masked_cosines(masks)
+        cosines = self.masked_cosines(masks)
         scaled = self._predictions(masks, *cosines)
         at_one = self._predictions(masks, *cosines, scale=1.0)
         known = {name: METRICS[name] for name in METRICS if name in names}
@@ -92,7 +92,7 @@ class PredictedClips:
         return {**values_of(known, scaled), **values_of(again, at_one)}
 
     @torch.no_grad()
-    def _masked_cosines(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def masked_cosines(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities [B, K] of the masked-in and the masked-out clips."""
         batch, classes = self.batch, self.batch.classes
         assert classes is not None, "`predict` sets them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lmaczs.presence import (
     presence,
     reference_names,
     reference_text,
+    share_reference_text,
 )
 
 COSINES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=9)
@@ -64,6 +66,17 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
     (tmp_path / "file").write_text("taken")
     found = reference_text(clap, folder=tmp_path / "file")
     assert torch.equal(found, reference_text(clap, folder=tmp_path))
+
+
+def test_a_copy_of_a_model_can_use_its_embeddings(
+    tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """Without a file of its own, though its fingerprint may differ."""
+    own, copied = copy.deepcopy(tiny_clap), copy.deepcopy(tiny_clap)
+    found = reference_text(own, folder=tmp_path / "own")
+    share_reference_text(own, copied)
+    assert torch.equal(reference_text(copied, folder=tmp_path / "copy"), found)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_absent_prompts_ask_for_nothing() -> None:

@@ -22,6 +22,7 @@ from lmaczs.distillation.yamnet import (
     log_mel,
     log_mel_patches,
     mel_matrix,
+    open_tagger,
     pad_to_patches,
     patch_centres,
     read_class_names,
@@ -166,6 +167,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path that does not exist stands in the error."""
     with pytest.raises(FileNotFoundError, match=r"absent\.tflite"):
         YAMNet(tmp_path / "absent.tflite", tmp_path / "map.csv")
+
+
+def test_a_tagger_needs_both_files() -> None:
+    """Without either there is none; one alone is refused."""
+    assert open_tagger(None, None) is None
+    for files in (("x.tflite", None), (None, "x.csv")):
+        with pytest.raises(ValueError, match="give both --tagger_model and"):
+            open_tagger(*files)
 
 
 FITTING_CLASSES = {

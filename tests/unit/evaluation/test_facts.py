@@ -13,6 +13,9 @@ from lmaczs.evaluation.facts import (
     shown_options,
     write_facts,
 )
+from lmaczs.evaluation.facts import (
+    tested_set as name_of_set,
+)
 
 
 def test_machine_facts_are_json() -> None:
@@ -52,3 +55,11 @@ def test_calls_add_up(tmp_path: Path) -> None:
         "seed": 1,
     }
     assert (tmp_path / FACTS).read_text().endswith("}\n")
+
+
+def test_name_of_what_is_tested() -> None:
+    """The set's, or the manifest's without its folder."""
+    none = {"manifest": None, "urbansound8k_folder": None, "dataset": "esc50"}
+    assert name_of_set(none) == "esc50"
+    assert name_of_set({**none, "urbansound8k_folder": "x"}) == "urbansound8k"
+    assert name_of_set({**none, "manifest": "/data/birds.csv"}) == "birds.csv"

@@ -248,6 +248,20 @@ def test_randomise_compares_each_stage_with_the_trained_model(
     assert table[table.method == "decoder"].ssim.max() < 0.999
 
 
+def test_some_stages_have_the_rows_that_they_have_among_all(
+    tiny_clap: FrozenClap, batch: ExplainerInput
+) -> None:
+    """The stages between are random nevertheless."""
+    decoder = MaskDecoder(tiny_clap, "mel", width=8)
+    methods = {"decoder": decoder_method("decoder", decoder)}
+    every, _ = randomise(methods, batch)
+    ends = STAGES[0], STAGES[-1]
+    some, masks = randomise(methods, batch, ends)
+    expected = every[every.stage.isin(ends)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, expected)
+    assert {stage for _, stage in masks} == {"trained", *ends}
+
+
 def test_randomise_explains_the_models_of_the_cascade(
     trained: FrozenClap, batch: ExplainerInput
 ) -> None:

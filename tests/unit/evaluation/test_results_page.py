@@ -159,14 +159,16 @@ def test_unfinished_folder_has_a_page(per_clip: pd.DataFrame, tmp_path: Path) ->
 
 
 def test_other_folders_have_sections(folder: Path, tmp_path: Path) -> None:
-    """Randomisation, Frechet distances and sanity checks, where they are."""
+    """Randomisation, robustness, Frechet distances, sanity checks, where they are."""
     (tmp_path / "randomisation.md").write_text("# Cascade\n\nThe claim.\n")
+    (tmp_path / "robustness.md").write_text("# Attack?\n\nNo.\n")
     row = {"first": "a", "second": "b", "first_clips": 3, "second_clips": 4}
     distances = pd.DataFrame([{**row, "distance": 0.5, "extrapolated": 0.25}])
     distances.to_csv(tmp_path / "frechet.csv", index=False)
     (tmp_path / "quality.json").write_text(json.dumps({"true_pair": 0.73}))
     page = results_page([("", folder), ("", tmp_path)])
     assert "\n## Cascade\n\nThe claim.\n" in page
+    assert "\n## Attack?\n\nNo.\n" in page
     assert "| a, b | 3, 4 | 0.5000 | 0.2500 |" in page
     assert "| true_pair | 0.730 |" in page
 
