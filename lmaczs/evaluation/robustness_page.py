@@ -47,7 +47,8 @@ def robustness_page(
         randomised_markdown(randomised),
         "How similar a clip's mask is to the one that the method makes where the top "
         "stage, or all, of the audio encoder has random weights. Overlap is "
-        "intersection over union. SSIM is high where both masks are empty: in brackets "
+        "intersection over union: two unrelated masks that keep a fraction m of the "
+        "cells have about m / (2 - m), so compare it with MM. SSIM is high where both masks are empty: in brackets "
         "that with an empty mask. An explanation of a model changes with it. "
         f"{KEEP_ALL} does not depend on the model, and energy on it through the area "
         "of the decoder's masks alone.\n",
