@@ -48,8 +48,9 @@ def robustness_page(
         "How similar a clip's mask is to the one that the method makes where the top "
         "stage, or all, of the audio encoder has random weights. Overlap is "
         "intersection over union: two unrelated masks that keep a fraction m of the "
-        "cells have about m / (2 - m), so compare it with MM. SSIM is high where both masks are empty: in brackets "
-        "that with an empty mask. An explanation of a model changes with it. "
+        "cells have about m / (2 - m), so compare it with MM. SSIM is high where "
+        "both masks are empty: in brackets that with an empty mask. An explanation "
+        "of a model changes with it. "
         f"{KEEP_ALL} does not depend on the model, and energy on it through the area "
         "of the decoder's masks alone.\n",
     ]
