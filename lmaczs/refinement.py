@@ -86,6 +86,8 @@ class Refined:
     ----------
     masks : Tensor [B, F, n_frames], or [B, n_mels, n_frames] in the mel domain
         In [0, 1], without a gradient.
+    soft : Tensor, shaped as the masks
+        Sigmoids of their logits, before rounding: an order of the cells that are kept.
     steps : Tensor [B], int64
         Gradient steps that were taken.
     met : Tensor [B], bool
@@ -93,6 +95,7 @@ class Refined:
     """
 
     masks: Tensor
+    soft: Tensor
     steps: Tensor
     met: Tensor
 
@@ -382,20 +385,20 @@ class _Problem:
             self.options,
         )
 
-    def bands(self, change: Tensor) -> Tensor:
-        """Masks after a change [n, 1, f, t] of the logits, on the grid."""
+    def logits(self, change: Tensor) -> Tensor:
+        """Logits [n, n_mels, n_frames] after a change [n, 1, f, t] on the grid."""
         stride, shape = self.options.stride, self.base.shape
         rows, columns = stride * change.shape[-2], stride * change.shape[-1]
         fine = nn.functional.interpolate(change, (rows, columns), mode="bilinear")
-        fine = fine[:, 0, : shape[-2], : shape[-1]]
-        return self.sound.tiled(rounded_mask(self.base + fine))
+        return self.base + fine[:, 0, : shape[-2], : shape[-1]]
 
     def score(self, change: Tensor, start: Tensor | None) -> _Score:
         """Score the masks after a change; with `start`, that instead.
 
         The gradient in the change is that of its masks in both cases.
         """
-        sound, bands = self.sound, self.bands(change)
+        sound = self.sound
+        bands = sound.tiled(rounded_mask(self.logits(change)))
         if start is None:
             parts = sound.log_mel(bands), sound.log_mel(1 - bands)
         else:
@@ -417,8 +420,8 @@ class _Score:
     met: Tensor
 
 
-def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks, steps and whether the target is met, by normalised gradients.
+def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, ...]:
+    """Fields of `Refined`, by normalised gradients.
 
     Every clip's gradient is scaled to the root mean square 1, as the objective's scale
     differs between clips by orders of magnitude; finished clips leave the batch.
@@ -427,6 +430,7 @@ def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, Tensor, T
     cells = [-(-size // options.stride) for size in base.shape[1:]]
     change = base.new_zeros(len(base), 1, *cells)
     velocity, bands = torch.zeros_like(change), torch.zeros_like(base)
+    best_change = torch.zeros_like(change)
     asked = problem.asked > 0
     best = torch.full_like(problem.asked, math.inf)
     steps = torch.zeros_like(asked, dtype=torch.int64)
@@ -446,6 +450,7 @@ def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, Tensor, T
         chosen = rows[better]
         best[chosen], bands[chosen] = objective[better], score.bands[better]
         met[chosen], steps[rows] = score.met[better], step
+        best_change[chosen] = change[chosen]
         kept_start[chosen] &= step == 0
         left = ~(score.met & options.until_met)
         if last or not bool(left.any()):
@@ -454,10 +459,12 @@ def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, Tensor, T
         rows, active = rows[left], active.rows(left.nonzero()[:, 0])
         velocity[rows] = options.momentum * velocity[rows] + _normalised(gradient[left])
         change[rows] -= options.rate * velocity[rows]
-    masks = problem.sound.expanded(bands)
+    sound = problem.sound
+    masks = sound.expanded(bands)
     if start is not None:
         masks = torch.where(kept_start[:, None, None], start, masks)
-    return masks, steps, met
+    soft = problem.logits(best_change).sigmoid() * asked[:, None, None]
+    return masks, sound.expanded(sound.tiled(soft)), steps, met
 
 
 def rounded_mask(logits: Tensor) -> Tensor:

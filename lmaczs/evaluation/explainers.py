@@ -76,7 +76,8 @@ class Method:
     defines it. `passes`: encoder passes for one clip, each forward and each backward
     pass of one input counted as one. `attribution`: the map from which
     `normalise_attribution` makes its masks, where there is one; equal areas are cut
-    from it.
+    from it. `ranked`: the masks of `explain` and a map that orders the cells,
+    [B, 2, ...].
     """
 
     name: str
@@ -85,6 +86,7 @@ class Method:
     source: str = ""
     passes: int = 0
     attribution: Attribution | None = None
+    ranked: Callable[[ExplainerInput], Tensor] | None = None
 
     def __call__(self, batch: ExplainerInput) -> Tensor:
         """Explain a batch, see `Explainer`."""
@@ -93,6 +95,9 @@ class Method:
 
     def explained(self, batch: ExplainerInput) -> Explained:
         """Masks, and the map that they are made of, which is computed once."""
+        if self.ranked is not None:
+            both, seconds = timed(self.ranked, batch)
+            return Explained(both[:, 0], both[:, 1], seconds)
         if self.attribution is None:
             masks, seconds = timed(self, batch)
             return Explained(masks, masks, seconds)
@@ -115,6 +120,17 @@ def attribution_method(
     """Method whose masks are a normalised attribution, see `normalise_attribution`."""
     explain = gradient_explainer(attribution)
     return Method(name, explain, needs_gradient, source, passes, attribution)
+
+
+def ranked_method(
+    name: str, ranked: Callable[[ExplainerInput], Tensor], passes: int, source: str
+) -> Method:
+    """Method that gives its masks and their order of the cells [B, 2, ...] at once."""
+
+    def explain(batch: ExplainerInput) -> Tensor:
+        return ranked(batch)[:, 0]
+
+    return Method(name, explain, source=source, passes=passes, ranked=ranked)
 
 
 EXPLAINERS: dict[str, Method] = {
@@ -232,17 +248,17 @@ EXPLAINERS: dict[str, Method] = {
             source='Lundberg & Lee, "A Unified Approach to Interpreting Model '
             'Predictions", NeurIPS 2017',
         ),
-        Method(
+        ranked_method(
             f"{MAIN} refined",
             refined.refined,
-            passes=refined.PASSES,
-            source="ours: LMAC-ZS+, then gradient steps on the mask, see refinement.py",
+            refined.PASSES,
+            "ours: LMAC-ZS+, then gradient steps on the mask, see refinement.py",
         ),
-        Method(
+        ranked_method(
             "fitted",
             refined.fitted,
-            passes=refined.PASSES,
-            source="ours: gradient steps from the agreement, without a decoder; cf. "
+            refined.PASSES,
+            "ours: gradient steps from the agreement, without a decoder; cf. "
             'Zhang et al., "Opti-CAM", arXiv 2301.07002, 2023',
         ),
         Method("random patches", baselines.random_patches),

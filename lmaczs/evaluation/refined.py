@@ -7,6 +7,7 @@ are the reference prompts, as for a user who gives one prompt.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lmaczs.evaluation.explainer import ExplainerInput
@@ -18,12 +19,15 @@ PASSES = 1 + 4 * RefinementOptions.steps + 2
 
 
 def refined(batch: ExplainerInput, options: RefinementOptions | None = None) -> Tensor:
-    """Refine the reference masks, those of the first decoder."""
+    """Refine the reference masks, those of the first decoder: see `fitted`."""
     return _refined(batch, batch.like, options)
 
 
 def fitted(batch: ExplainerInput, options: RefinementOptions | None = None) -> Tensor:
-    """Fit masks from the agreement of places and prompt."""
+    """Fit masks from the agreement of places and prompt.
+
+    Rounded, as they are applied, and soft, as they order the cells: [B, 2, F, T].
+    """
     return _refined(batch, None, options)
 
 
@@ -42,4 +46,4 @@ def _refined(
         domain=batch.domain,
         options=options,
     )
-    return found.masks
+    return torch.stack([found.masks, found.soft], 1)

@@ -182,6 +182,21 @@ def test_what_meets_the_target_stays(case: Case) -> None:
     assert torch.equal(again.masks[found.met], found.masks[found.met])
 
 
+def test_soft_masks_order_what_is_kept(case: Case) -> None:
+    """Rounded on mel bands they are the masks; an empty mask has an empty order."""
+    case.domain = "mel"
+    start = case.start()
+    for found in (case.refine(start, steps=2, margin=9.0), case.refine(steps=2)):
+        rounded = found.soft.where(found.soft <= 0.5, 1.0)
+        moved = found.steps > 0
+        agree = ((rounded - found.masks).abs() < 0.1).float().mean((1, 2))
+        assert moved.any() and (agree[moved] > 0.99).all()
+        kept = found.soft[found.masks == 1]
+        assert len(kept.unique()) > 100
+    nothing = case.refine(start, asked=torch.zeros(3), steps=2)
+    assert nothing.soft.abs().max() == 0
+
+
 def test_absent_prompts_have_empty_masks(case: Case) -> None:
     """Where nothing is asked for, without a step; the other clips as before."""
     asked = torch.tensor([1.0, 0.0, 1.0])

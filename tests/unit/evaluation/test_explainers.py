@@ -32,6 +32,7 @@ from lmaczs.evaluation.explainers import (
     choose_methods,
     chosen,
     decoder_method,
+    ranked_method,
 )
 from lmaczs.evaluation.refined import fitted, refined
 from lmaczs.frontend import DOMAINS, Domain, power
@@ -208,7 +209,7 @@ def test_no_clip_depends_on_the_others(
     if name in REFINED:
         # the steps amplify what a batch's size rounds off, here where all is random
         one_by_one = partial(REFINED[name], options=RefinementOptions(batch_size=1))
-        method = replace(method, explain=one_by_one)
+        method = ranked_method(name, one_by_one, 0, "")
     beside, alone = (
         method.explained(one) for one in (given.take([0, 2]), given.take([2]))
     )

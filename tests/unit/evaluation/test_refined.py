@@ -46,6 +46,9 @@ def test_masks_are_those_of_refinement(batch: ExplainerInput, domain: Domain) ->
     given = clap, batch.spectrum, encoding, batch.text, reference_text(clap)
     for name, first in (("LMAC-ZS+ refined", batch.like), ("fitted", None)):
         expected = refine(*given, batch.samples, first, domain=domain)
+        found = EXPLAINERS[name].explained(batch)
+        assert torch.equal(found.masks, expected.masks)
+        assert torch.equal(found.ranking, expected.soft)
         assert torch.equal(EXPLAINERS[name](batch), expected.masks)
 
 
