@@ -117,8 +117,9 @@ def presence(similarity: Tensor, reference: Tensor) -> Tensor:
 
 
 def asked_of(presence: Tensor) -> Tensor:
-    """How much an explanation of prompts owes to their similarity: weights in [0, 1].
+    """How much an explanation of prompts owes to their similarity: weights, 0 or 1.
 
-    0 up to a presence of `ABSENT`: there is nothing to explain; 1 from `PRESENT`.
+    0 below `PRESENT`, as in `lmaczs.verdict`: the model does not recognise the prompt,
+    and there is nothing to explain. A weight in between would hardly shrink a mask.
     """
-    return ((presence - ABSENT) / (PRESENT - ABSENT)).clamp(0, 1)
+    return (presence >= PRESENT).to(presence.dtype)
