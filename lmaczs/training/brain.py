@@ -294,7 +294,7 @@ class InterpreterBrain(AveragedBrain):
         with torch.no_grad():
             encoding = self.clap.audio_features(log_mel)
         embedding = unit_float32(encoding.embedding)
-        classes = self._choices(batch, stage)
+        classes = self._choices(stage)
         with self.full_precision():
             text, present, known = self._prompts(batch, embedding, classes, stage)
         training = stage == sb.Stage.TRAIN
@@ -337,13 +337,13 @@ class InterpreterBrain(AveragedBrain):
             presence=ranks,
         )
 
-    def _choices(self, batch: dict[str, Any], stage: sb.Stage) -> Tensor:
+    def _choices(self, stage: sb.Stage) -> Tensor:
         """Prompts [K, D] that the model chooses from; training may draw some."""
         classes, options = self.classes(stage).text, self.options
         if stage != sb.Stage.TRAIN:
             return classes
-        epoch = self.epoch_counter.current
-        rng = np.random.default_rng(seed_of(epoch, *batch["id"]))
+        # alike in all processes, and in a run that resumes
+        rng = np.random.default_rng(seed_of(self.epoch_counter.current, str(self.step)))
         if rng.random() >= options.choices_prob:
             return classes
         every = torch.cat([classes, self.reference])

@@ -280,7 +280,7 @@ def test_training_asks_for_what_is_predicted_where_it_should(
 def test_some_batches_have_other_choices(
     make_brain: MakeBrain, tiny_clap: FrozenClap
 ) -> None:
-    """Drawn from labels and reference prompts, by epoch and clips; never in a test."""
+    """Drawn from labels and reference prompts, by epoch and step; never in a test."""
     brain = make_brain(choices_prob=1.0, choices=7)
     brain.epoch_counter.current = 1
     batch = batch_of(2, prompts=2, seconds=5.0)
@@ -288,9 +288,11 @@ def test_some_batches_have_other_choices(
     labels = brain.classes(VALID).text
     every = torch.cat([labels, reference_text(tiny_clap)])
     assert pairs.classes.shape == (7, every.shape[1])
-    assert (torch.cdist(pairs.classes, every).amin(1) < 1e-5).all()
+    assert (torch.cdist(pairs.classes, every).amin(1) < 1e-2).all()
     assert torch.equal(brain.compute_forward(batch, TRAIN).classes, pairs.classes)
-    brain.epoch_counter.current = 2
+    other = batch_of(1, prompts=2, seconds=5.0)  # of another process
+    assert torch.equal(brain.compute_forward(other, TRAIN).classes, pairs.classes)
+    brain.step += 1
     assert not torch.equal(brain.compute_forward(batch, TRAIN).classes, pairs.classes)
     assert torch.equal(brain.compute_forward(batch, VALID).classes, labels)
     never = make_brain(choices_prob=0.0, choices=7)
