@@ -71,9 +71,9 @@ class RefinementOptions:
     margin: float = 1.0
     headroom: float = 0.25
     residue: float = 0.1
-    faithfulness: float = 4.0
+    faithfulness: float = 2.0
     variation: float = 0.5
-    alike: float = 0.01
+    alike: float = 0.02
     stride: int = 4
     batch_size: int = 4
 
