@@ -218,31 +218,22 @@ def explain_batch(
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = [front_end.stft(wav[None])[0] for wav in wavs]
     inputs = [_BestWindow(text, references) for text in texts]
-    given = windows_at_once, spectra, refinement
-    masks = _masks(clap, decoder, wavs, inputs, *given)
-    drafts = []
-    for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
-        for row, prompt in enumerate(prompts[number]):
-            kept = front_end.istft((masks[number][row] * spectrum)[None], len(wav))[0]
-            sounds = kept, wav - kept  # the ISTFT is linear
-            drafts.append((number, row, prompt, sounds))
+    masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra, refinement)
+    drafts = list(_drafts(front_end, wavs, spectra, masks))
     scores = [_Score() for _ in range(2 * len(drafts))]
     if verify:
         sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
-        rows = [texts[n][row] for n, row, *_ in drafts for _ in range(2)]
+        rows = [texts[n][row] for n, row, _ in drafts for _ in range(2)]
         scores = _verified(clap, sounds_of_all, rows, windows_at_once, references)
     shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
-        number, row, prompt, (waveform, residual) = draft
+        number, row, (waveform, residual) = draft
         score = inputs[number].score(row)
-        judged = None
-        if verify and references is not None:
-            ranks = score.presence, masked.presence, left.presence
-            judged = verdict_of(*ranks, len(references))
+        ranks = score.presence, masked.presence, left.presence
         results[number].append(
             Interpretation(
-                prompt=prompt,
+                prompt=prompts[number][row],
                 stft=shown[number],
                 waveform=waveform.cpu(),
                 residual=residual.cpu(),
@@ -256,11 +247,30 @@ def explain_batch(
                 presence=score.presence,
                 masked_presence=masked.presence,
                 residual_presence=left.presence,
-                verdict=judged,
+                verdict=_verdict(ranks, references) if verify else None,
                 refine_steps=int(inputs[number].steps[row]),
             )
         )
     return results
+
+
+def _verdict(
+    ranks: tuple[float | None, float | None, float | None], references: Tensor | None
+) -> Verdict | None:
+    return None if references is None else verdict_of(*ranks, len(references))
+
+
+def _drafts(
+    front_end: FrontEnd,
+    wavs: Sequence[Tensor],
+    spectra: Sequence[Tensor],
+    masks: Sequence[Tensor],
+) -> Iterator[tuple[int, int, tuple[Tensor, Tensor]]]:
+    """Clip, prompt, and the masked-in and masked-out sound of every mask."""
+    for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
+        for row, mask in enumerate(masks[number]):
+            kept = front_end.istft((mask * spectrum)[None], len(wav))[0]
+            yield number, row, (kept, wav - kept)  # the ISTFT is linear
 
 
 def masks_of_clip(

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 import pandas as pd
 
@@ -76,22 +78,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     rows_of(clips.id, hparams["ids"])
     for name in hparams["recompute"]:
         require_name(name, names, "recompute")
-    plan = EvaluationPlan(
-        conditions=hparams["conditions"],
-        contamination_snr_db=hparams["contamination_snr_db"],
-        speech_folder=hparams["speech_folder"],
-        areas=hparams["areas"],
-        power_exponent=hparams["power_exponent"],
-        equal_area_conditions=hparams["equal_area_conditions"],
-        localisation=hparams["localisation"],
-        insertion_fractions=hparams["insertion_fractions"],
-        slow_passes=hparams["slow_passes"],
-        slow_every=hparams["slow_every"],
-        ids=hparams["ids"],
-        recompute=hparams["recompute"],
-        batch_size=hparams["batch_size"],
-        seed=hparams["seed"],
-    )
+    plan = plan_of(hparams)
     if plan.localisation or "mixture" in plan.conditions:
         require_two_labels(clips, "localisation and condition mixture")
     interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
@@ -121,6 +108,11 @@ def main(argv: list[str]) -> pd.DataFrame:
     }
     write_facts(folder, {**machine_facts(), **facts})
     return results
+
+
+def plan_of(hparams: Mapping[str, Any]) -> EvaluationPlan:
+    """The keys of an evaluation's YAML that its plan has."""
+    return EvaluationPlan(**{f.name: hparams[f.name] for f in fields(EvaluationPlan)})
 
 
 def labels_left_out(

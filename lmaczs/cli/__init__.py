@@ -13,9 +13,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
@@ -85,20 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
     version = f"lmaczs {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: Callable, summary: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name, help=summary, description=summary, allow_abbrev=False
-        )
-        added.set_defaults(command=command)
-        text = "show the traceback of an error, and debug messages"
-        added.add_argument("--verbose", action="store_true", help=text)
-        return added
+    add = partial(_add_command, commands)
 
     one = add(
         "interpret", interpret, "save the part of a recording that matches a prompt"
     )
-    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _add_files(one)
     _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
     _add_model(one)
     _add_refine(one)
@@ -107,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = add(
         "classify", classify, "print similarity and probability of labels, as CSV"
     )
-    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _add_files(one)
     _add_texts(one, "--label", "one of the classes; repeat the option for each")
     _add_model(one)
 
@@ -127,6 +120,22 @@ def build_parser() -> argparse.ArgumentParser:
     text = "replace DEST where it is an export of another run"
     one.add_argument("--force", action="store_true", help=text)
     return parser
+
+
+def _add_command(
+    commands: Any, name: str, command: Callable, summary: str
+) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, allow_abbrev=False
+    )
+    added.set_defaults(command=command)
+    text = "show the traceback of an error, and debug messages"
+    added.add_argument("--verbose", action="store_true", help=text)
+    return added
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
 
 
 def _add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:

@@ -301,27 +301,11 @@ class InterpreterBrain(AveragedBrain):
         decoder = self.modules.decoder if training else self.averaged_decoder
         masks = decoder(text, encoding.features, log_mel).float()
         masks = front_end.tile_mask(masks, samples)
-        needs, domain = self.objective.needs, self.options.domain
         # metrics need what is masked out, whatever the objective does
-        with_rest = not training or "masked_out" in needs
+        with_rest = not training or "masked_out" in self.objective.needs
         scored = torch.cat([masks, 1 - masks[:, :1]], 1) if with_rest else masks
         encoded = self._embed_masked(spectrum, scored)
         prompts = masks.shape[1]
-        power = sources = magnitude = ranks = None
-        if "magnitude" in needs:
-            clean = front_end.stft(batch["sources"][:, 0].to(self.device))
-            both_spectra = (spectrum, clean)
-            magnitude = LogMagnitude(
-                *(log_magnitude(front_end, one, domain) for one in both_spectra)
-            )
-        if "power" in needs:  # of the term `absent`, which reads both
-            power = relative_power(cell_power(front_end, spectrum, domain))
-            cosines = pair_similarity(text, embedding)
-            ranks = presence(cosines, embedding @ self.reference.T)
-        if "sources" in needs and known.any():
-            apart = batch["sources"].to(self.device)
-            both = source_power(front_end, wav, spectrum, apart, prompts, domain)
-            sources = SourcePower(*(x.mul_(known[:, None, None, None]) for x in both))
         return MaskedPairs(
             text=text,
             present=present,
@@ -331,11 +315,38 @@ class InterpreterBrain(AveragedBrain):
             classes=classes,
             logit_scale=self.clap.logit_scale,
             masked_out=encoded[:, -1] if with_rest else None,
-            power=power,
-            sources=sources,
-            magnitude=magnitude,
-            presence=ranks,
+            **self._needed(batch, spectrum, text, embedding, known),
         )
+
+    def _needed(
+        self,
+        batch: dict[str, Any],
+        spectrum: Tensor,
+        text: Tensor,
+        embedding: Tensor,
+        known: Tensor,
+    ) -> dict[str, Any]:
+        """Further fields of `MaskedPairs` that the objective needs."""
+        front_end, domain = self.clap.front_end, self.options.domain
+        needs, found = self.objective.needs, dict[str, Any]()
+        if "magnitude" in needs:
+            clean = front_end.stft(batch["sources"][:, 0].to(self.device))
+            both_spectra = (spectrum, clean)
+            found["magnitude"] = LogMagnitude(
+                *(log_magnitude(front_end, one, domain) for one in both_spectra)
+            )
+        if "power" in needs:  # of the term `absent`, which reads both
+            found["power"] = relative_power(cell_power(front_end, spectrum, domain))
+            cosines = pair_similarity(text, embedding)
+            found["presence"] = presence(cosines, embedding @ self.reference.T)
+        if "sources" in needs and known.any():
+            wav, apart = (batch[key].to(self.device) for key in ("wav", "sources"))
+            given = front_end, wav, spectrum, apart, text.shape[1], domain
+            both = source_power(*given)
+            found["sources"] = SourcePower(
+                *(x.mul_(known[:, None, None, None]) for x in both)
+            )
+        return found
 
     def _choices(self, stage: sb.Stage) -> Tensor:
         """Prompts [K, D] that the model chooses from; training may draw some."""
