@@ -16,12 +16,7 @@ from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
 from lmaczs.data.lists import MissingDataError, require_audio
-from lmaczs.data.manifest import (
-    CLIP,
-    clip_splits,
-    manifest_splits,
-    read_manifest,
-)
+from lmaczs.data.manifest import CLIP, clip_splits, manifest_splits, read_manifest
 from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.shards.dataset import ShardDataset, ShardReader
 from lmaczs.data.shards.reader import in_shards, is_shards, read_shards
@@ -205,7 +200,7 @@ def labelled_test_clips(
         )
     if manifest is not None:
         rows = read_manifest(manifest, open_recordings=True, for_test=True)
-        return _tested(rows, manifest)
+        return _tested(rows, manifest)  # whose recordings are checked already
     if urbansound8k_folder is not None:
         data_folder, dataset = urbansound8k_folder, "urbansound8k"
     one = DATASETS.get(dataset)
@@ -219,19 +214,31 @@ def labelled_test_clips(
         raise MissingDataError(
             f"{error}; for other clips give --dataset=urbansound8k or --dataset=folder"
         ) from error
-    return _tested(rows, data_folder, one.labels if one else ())
+    _require_untrained(rows, options)
+    clips, labels = _tested(rows, data_folder, one.labels if one else ())
+    require_audio(clips.path)
+    return clips, labels
 
 
 def _as_folds(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with lists of folds, of which none is both trained and tested on."""
-    names = ("train_folds", "valid_folds", "test_folds")
-    folds = {name: options.get(name) for name in names}
-    folds = {k: [v] if isinstance(v, int) else v for k, v in folds.items()}
-    tested = set(folds["test_folds"] or ())
-    for name in names[:2]:
-        if both := sorted(tested.intersection(folds[name] or ())):
-            raise InputError(f"fold {both[0]} is in --{name} and in --test_folds")
-    return {**options, **folds}
+    """Options with lists of folds, where a single one may be a number."""
+    return {
+        name: [value] if name.endswith("_folds") and isinstance(value, int) else value
+        for name, value in options.items()
+    }
+
+
+def _require_untrained(rows: pd.DataFrame, options: dict[str, Any]) -> None:
+    """Raise `InputError` if clips of split test are of a fold that was trained on."""
+    if "fold" not in rows or "development" in set(rows.get("split_by", ())):
+        return  # a development split has clips of every fold
+    tested = set(rows.fold[rows.split == "test"])
+    for name in ("train_folds", "valid_folds"):
+        if both := sorted(tested.intersection(options.get(name) or ())):
+            raise InputError(
+                f"fold {both[0]} is in --{name} and would be tested on: give another "
+                "one by --test_folds"
+            )
 
 
 def _tested(
@@ -262,7 +269,6 @@ def _tested(
             f"{place} has no labelled clip of split test: set the column split of some "
             f"of its {len(rows)} clips to test, or leave it out to test on all"
         )
-    require_audio(clips.path)
     return clips, labels
 
 

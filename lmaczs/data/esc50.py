@@ -139,7 +139,7 @@ def esc50_rows(
         empty = sorted({fold for folds in chosen for fold in folds} - set(table.fold))
         split = "development" if empty and not by_test_folds else "folds"
         why = f"fold {empty[0]} holds no clip" if empty else "every fold holds clips"
-        why = "the test folds are given" if by_test_folds else why
+        why = "only test folds count" if by_test_folds else why
         logger.info("ESC-50 is split by %r: %s", split, why)
     if split == "folds" and test_only:
         table = split_for_test(table, tested, data_folder)

@@ -159,10 +159,24 @@ def test_test_clips_of_a_part_of_urbansound8k(
 
 
 def test_a_fold_is_not_both_trained_and_tested_on(esc50: Path) -> None:
-    """Folds of the decoder's training, where they are given, are refused."""
+    """Folds of the decoder's training are refused, be test_folds given or the set's."""
     for name in ("train_folds", "valid_folds"):
-        with pytest.raises(ValueError, match=f"fold 2 is in --{name} and in --test_f"):
+        with pytest.raises(ValueError, match=f"fold 2 is in --{name} and would be te"):
             labelled_test_clips(data_folder=esc50, test_folds=[2], **{name: [1, 2]})
+        with pytest.raises(ValueError, match=f"fold 5 is in --{name} and would be te"):
+            labelled_test_clips(data_folder=esc50, **{name: 5})
+    folder = urbansound8k(esc50 / "other", (1, 10), ["dog_bark"])
+    with pytest.raises(ValueError, match="fold 10 is in --train_folds and would be "):
+        labelled_test_clips(urbansound8k_folder=folder, train_folds=[1, 10])
+    assert len(labelled_test_clips(urbansound8k_folder=folder, train_folds=[1])[0]) == 1
+
+
+def test_a_development_split_has_clips_of_every_fold(esc50: Path) -> None:
+    """So that the folds of a training by it are no reason to refuse its test clips."""
+    options = {"data_folder": esc50, "split": "development"}
+    clips, _ = labelled_test_clips(**options)
+    again, _ = labelled_test_clips(**options, train_folds=list(clips.fold.unique()))
+    assert again.equals(clips)
 
 
 def test_labels_of_other_folds_are_to_choose_among(esc50: Path) -> None:
