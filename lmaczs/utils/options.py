@@ -136,7 +136,9 @@ def load_hparams(hparams_file: str | Path, overrides: str = "") -> dict[str, Any
 
     An override may be a mapping where the YAML has a single value.
     """
-    return load_part(hparams_file, overrides, list(plain_values(hparams_file)))
+    from hyperpyyaml import load_hyperpyyaml
+
+    return load_hyperpyyaml(_dumped(plain_values(hparams_file, overrides)))
 
 
 def load_part(

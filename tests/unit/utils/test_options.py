@@ -161,6 +161,15 @@ def test_a_mapping_replaces_a_single_value(tmp_path: Path) -> None:
     assert load_hparams(file) == {"level": 3, "again": 3, "weights": {"a": 1, "b": 2}}
 
 
+def test_a_yaml_is_built_in_its_order(tmp_path: Path) -> None:
+    """As by load_hyperpyyaml, so that a seed may come before what it is for."""
+    file = tmp_path / "recipe.yaml"
+    lines = ["count: !new:itertools.count", "z: !apply:next [!ref <count>]"]
+    file.write_text("\n".join([*lines, "a: !apply:next [!ref <count>]", "n: 1", ""]))
+    found = load_hparams(file, "n: 2")
+    assert (found["z"], found["a"], found["n"]) == (0, 1, 2)
+
+
 def test_no_argument_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     """The usage is shown, as by any command that lacks its first argument."""
     with pytest.raises(SystemExit) as end:
