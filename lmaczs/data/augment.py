@@ -1,4 +1,4 @@
-"""Augmentation of training clips as waveforms: another speed, noise, a narrow band.
+"""Augmentation of training clips: a stretch, another speed, noise, a narrow band.
 
 A model is surer of the clips that it was trained on than of others. Augmented, they are
 about as uncertain as new ones, so that a decoder does not train on certainty alone.

@@ -52,3 +52,8 @@ def test_a_data_set_by_the_options_of_its_reader(folder: Path) -> None:
     with pytest.raises(InputError, match="has no clip of part test"):
         clips_of({**place, "part": "test"})
     assert place == {"data_folder": folder, "dataset": "folder"}
+    rows = ["path,label,split", "dog/dog1.wav,dog,train", "rain/rain1.wav,rain,test"]
+    (folder / "split.csv").write_text("\n".join([*rows, ""]))
+    for part, name in (("train", "dog1.wav"), ("test", "rain1.wav")):
+        clips = clips_of({"manifest": folder / "split.csv", "part": part})
+        assert [Path(path).name for path in clips.path] == [name]

@@ -255,6 +255,18 @@ def test_training_clips_are_disturbed(table: pd.DataFrame, front_end: FrontEnd) 
     assert torch.equal(judged[1]["wav"], clips(table, front_end, train=False)[1]["wav"])
 
 
+def test_training_clips_are_cut(table: pd.DataFrame, front_end: FrontEnd) -> None:
+    """To stretches that differ between epochs; clips that are judged stay whole."""
+    cut = WaveformAugment(crop_prob=1.0, shortest_crop=SIZE / RATE / 8)
+    whole = table[table.id.str.endswith("5")]
+    options = {"mix_prob": 0.0, "augment": cut}
+    lengths = [item["samples"] for item in drawn(clips(whole, front_end, **options))]
+    assert len(set(lengths)) > 10
+    assert min(lengths) < SIZE / 2 < max(lengths)
+    judged = clips(whole, front_end, augment=cut, train=False)
+    assert torch.equal(judged[0]["wav"], clips(whole, front_end, train=False)[0]["wav"])
+
+
 def test_short_clip_that_is_disturbed_is_one_sound(
     table: pd.DataFrame, front_end: FrontEnd
 ) -> None:

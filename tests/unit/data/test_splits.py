@@ -186,7 +186,7 @@ def test_captions_are_no_labels() -> None:
 # --- a fraction ---------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     counts=st.dictionaries(
         st.sampled_from("abcdef"), st.integers(1, 20), min_size=1, max_size=6

@@ -67,7 +67,8 @@ def test_bugs_keep_their_traceback(recipe: Run) -> None:
 
 
 def test_the_nearest_name_is_part_of_a_sentence() -> None:
-    """Where one is near; nothing is added where none is."""
+    """Where one is near, whatever its case; nothing is added where none is."""
     names = ["energy", "RISE"]
+    assert nearest("risee", names) == ": did you mean 'RISE'?"
     assert nearest("enrgy", names) == ": did you mean 'energy'?"
     assert nearest("LIME", names) == nearest(3, names) == ""
