@@ -103,7 +103,13 @@ def read_class_names(class_map: str | Path) -> list[str]:
             f"class_names: {class_map} does not exist; give AudioSet's class map, a "
             "CSV file with the columns index,mid,display_name."
         )
-    table = pd.read_csv(class_map, keep_default_na=False)
+    try:
+        table = pd.read_csv(class_map, keep_default_na=False, dtype={"index": int})
+    except ValueError as error:  # empty, not UTF-8, or an index that is no number
+        raise InputError(
+            f"class_names: {class_map} cannot be read: {error}; give AudioSet's class "
+            "map, a CSV file with the columns index,mid,display_name."
+        ) from error
     for column in ("index", "display_name"):
         if column not in table:
             raise InputError(f"class_names: {class_map} has no column {column}.")

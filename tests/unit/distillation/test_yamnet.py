@@ -27,6 +27,7 @@ from lmaczs.distillation.yamnet import (
     patch_centres,
     read_class_names,
 )
+from lmaczs.utils.errors import InputError
 
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[4] / "shared" / "teachers"
 TEACHERS = Path(os.environ.get("LMACZS_TEACHERS", BESIDE_THE_CHECKOUT))
@@ -258,13 +259,16 @@ def test_a_class_map_of_another_model_is_refused(tmp_path: Path) -> None:
         YAMNet(MODEL_FILE, class_map)
 
 
-@pytest.mark.parametrize("content", [None, "index,name\n0,Rain\n"])
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "index,name\n0,Rain\n", "index,mid,display_name\nfirst,/m/a,Rain\n"],
+)
 def test_read_class_names_names_the_bad_file(
     tmp_path: Path, content: str | None
 ) -> None:
-    """A missing file or column is one ValueError that names option and file."""
+    """A file that is no class map is one InputError that names option and file."""
     path = tmp_path / "names.csv"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ValueError, match=r"class_names: .*names\.csv"):
+    with pytest.raises(InputError, match=r"class_names: .*names\.csv"):
         read_class_names(path)
