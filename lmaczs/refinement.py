@@ -46,10 +46,11 @@ class RefinementOptions:
     margin : float
         Nats by which the objective raises the prompt's lead in the masked-in sound.
     headroom : float
-        A clip is finished at this fraction of the rise, of at most the margin, that
-        would make its embedding the prompt's, if also
+        A clip is finished where the prompt's lead in the masked-in sound is above that
+        in the clip by this fraction of the most that it could be, or by the margin if
+        that is less, and the masked-out sound has little enough of it:
     residue : float
-        at most this fraction of its lead is left in the masked-out sound.
+        At most this fraction of the clip's lead.
     faithfulness : float
         Weight of each nat that the leads lack, see `Target`.
     variation : float
@@ -474,7 +475,7 @@ def rounded_mask(logits: Tensor) -> Tensor:
 
 
 def agreement_logits(lead: PromptLead, places: Tensor) -> Tensor:
-    """Logits [B, f, t] that follow where the model hears the prompts.
+    """Logits [B, f, t] that are high where a clip resembles the prompts.
 
     Similarity of a prompt, less the mean of the references, with the embedding of each
     place [B, D, f, t] (the last of `AudioEncoding.features`), standardised.

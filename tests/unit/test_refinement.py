@@ -176,7 +176,7 @@ def test_what_meets_the_target_stays(case: Case) -> None:
     """A start that meets it costs no step, and beside it the others go on."""
     easy = {"margin": 0.0, "residue": 50.0}
     found = case.refine(case.start(), steps=6, **easy)
-    assert found.met.any() and (found.steps[found.met] <= 6).all()
+    assert found.met.any()
     again = case.refine(found.masks, steps=6, **easy)
     assert (again.steps[found.met] == 0).all()
     assert torch.equal(again.masks[found.met], found.masks[found.met])
@@ -298,6 +298,57 @@ def test_bands_are_scored_as_the_masks_that_they_become(case: Case) -> None:
     assert torch.allclose(short, whole, atol=1e-3)
 
 
+def test_bands_of_masks_are_weighted_means(case: Case) -> None:
+    """Of a band's bins, by their weights in it; in the mel domain the masks."""
+    front_end = case.clap.front_end
+    sound = MaskedSound.of(front_end, case.spectrum, case.samples, case.domain)
+    masks = case.start()
+    found = sound.bands_of(masks)
+    if case.domain == "mel":
+        assert torch.equal(found, masks)
+        return
+    for band in (0, 7, front_end.n_mels - 1):
+        weights = front_end.mel_filters[:, band].tolist()
+        values = masks[0, :, 5].tolist()
+        total = sum(w * value for w, value in zip(weights, values, strict=True))
+        assert float(found[0, band, 5]) == pytest.approx(total / sum(weights), abs=1e-5)
+
+
+def test_total_variation_is_a_loop_over_neighbours() -> None:
+    """Mean absolute steps in time, and in frequency."""
+    bands = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for one, found in zip(bands.tolist(), total_variation(bands), strict=True):
+        time = [abs(row[t + 1] - row[t]) for row in one for t in range(3)]
+        steps = [abs(one[f + 1][t] - one[f][t]) for f in range(2) for t in range(4)]
+        expected = sum(time) / len(time) + sum(steps) / len(steps)
+        assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
+# --- steps --------------------------------------------------------------------------
+
+
+def test_steps_have_a_length_and_a_momentum(tiny_clap: FrozenClap) -> None:
+    """Of logits: a step is `rate` long, the next adds `momentum` of it."""
+    case = Case(tiny_clap, clips(), "mel")
+    options = {"stride": 1, "rate": 0.1, "momentum": 0.6, "margin": 9.0}
+    zero, one, two = (
+        case.refine(steps=steps, **options).soft.double().logit() for steps in range(3)
+    )
+    first, second = one - zero, two - one
+    for length in (first, second - 0.6 * first):
+        sizes = length.square().mean((1, 2)).sqrt()
+        assert sizes.tolist() == pytest.approx([0.1] * 3, rel=1e-2)
+
+
+def test_steps_after_the_target_is_met(case: Case) -> None:
+    """None by default; all of them without `until_met`."""
+    easy = {"margin": 0.0, "residue": 50.0, "steps": 4}
+    met = case.refine(case.start(), **easy).steps < 4
+    assert met.any()
+    every = case.refine(case.start(), until_met=False, **easy)
+    assert every.steps.tolist() == [4, 4, 4]
+
+
 # --- leads and starts ---------------------------------------------------------------
 
 
@@ -314,6 +365,38 @@ def test_lead_is_that_of_its_definition() -> None:
         mean = sum(math.exp(7 * float(sound[row] @ references[k])) for k in competing)
         expected = 7 * float(sound[row] @ text[row]) - math.log(mean / 8)
         assert float(found[row]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_target_is_that_of_its_definition() -> None:
+    """A clip near to its prompt and one far from it, number by number."""
+    unit = torch.nn.functional.normalize
+    lead = PromptLead.of(torch.eye(4)[:1].expand(2, -1), torch.eye(4), 5.0, alike=0.0)
+    clips_of = unit(torch.tensor([[1.0, 0.1, 0, 0], [1.0, 0.9, 0, 0]]), dim=1)
+    options = RefinementOptions(margin=0.4, headroom=0.5, residue=0.2)
+    found = Target.of(lead, clips_of, options)
+    unmasked, highest = lead(clips_of).tolist(), lead(lead.text).tolist()
+    rises = [0.5 * (h - u) for h, u in zip(highest, unmasked, strict=True)]
+    assert 0 < rises[0] < 0.4 < rises[1] and min(unmasked) > 0.4
+    for row, rise in enumerate((rises[0], 0.4)):
+        values = (found.masked, found.residual, found.enough, found.little)
+        expected = (unmasked[row] + 0.4, 0.0, unmasked[row] + rise, 0.2 * unmasked[row])
+        assert [float(one[row]) for one in values] == pytest.approx(expected, abs=1e-5)
+    lacking = found.lacking(found.masked - 0.3, found.residual + 0.2)
+    assert lacking.tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    more = found.masked + 1
+    assert found.lacking(more, found.residual - 1).tolist() == [0, 0]
+    assert found.met(found.enough, found.little).all()
+    assert not found.met(found.enough - 0.01, found.little).any()
+    assert not found.met(more, found.little + 0.01).any()
+
+
+def test_a_clip_without_a_lead_has_to_be_left_with_less() -> None:
+    """The objective asks for a margin below it, not for 0."""
+    lead = PromptLead.of(torch.eye(4)[:1], torch.eye(4), 5.0, alike=0.0)
+    found = Target.of(lead, torch.eye(4)[1:2], RefinementOptions(margin=0.5))
+    unmasked = float(lead(torch.eye(4)[1:2]))
+    assert unmasked < 0
+    assert float(found.residual) == pytest.approx(unmasked - 0.5, abs=1e-5)
 
 
 def test_a_prompt_does_not_compete_with_itself() -> None:
