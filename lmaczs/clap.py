@@ -171,7 +171,7 @@ class FrozenClap(nn.Module):
                 max_length=self.max_tokens,
                 return_tensors="pt",
             ).to(self.device)
-            with torch.autocast(self.device.type, enabled=False):  # it is cached
+            with torch.autocast(self.device.type, enabled=False):  # callers cache it
                 out = self.model.get_text_features(
                     tokens.input_ids, tokens.attention_mask
                 )

@@ -29,8 +29,8 @@ from lmaczs.utils.digests import digest, fingerprint
 logger = logging.getLogger(__name__)
 
 ABSENT, PRESENT = 0.9, 0.95
-"""Presence up to which a prompt counts as absent, and from which as present: of prompts
-that have nothing to do with a recording, one in ten and one in twenty are above."""
+"""Presence up to which a prompt counts as absent, and from which as present: of the
+reference prompts themselves, one in ten and one in twenty are above."""
 
 TIE = 1e-5
 """Cosines that differ by less are equal: those of one prompt, encoded twice."""

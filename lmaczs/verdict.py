@@ -1,8 +1,8 @@
 """Verdict: whether an explanation keeps what the model recognises, by ranks.
 
 A rule on presences, see `lmaczs.presence`, not on cosines: it means the same for every
-checkpoint. It was chosen on ESC-50's training clips and checked on UrbanSound8K,
-docs/using.md has the numbers.
+checkpoint. It was chosen on training and validation clips of ESC-50, and checked on
+its test clips and on UrbanSound8K; docs/using.md has the numbers.
 """
 
 from __future__ import annotations
