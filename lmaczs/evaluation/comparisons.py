@@ -6,7 +6,7 @@ area: of maps alone, of maps times power, and of each method's better map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -27,16 +27,20 @@ def compared_metrics() -> list[Column]:
     return [METRICS[name] for name in SCORED]
 
 
+def first_condition(conditions: Sequence[str]) -> str:
+    """Condition of main tables: clean, where it is there."""
+    return "clean" if "clean" in conditions else conditions[0]
+
+
 def better_maps(equal: pd.DataFrame) -> dict[str, str]:
     """Map of each method that is compared as its better one: `ALONE` or `TIMES_POWER`.
 
-    One rule for all: under the first condition (clean, where it is there) every map of
+    One rule for all: under the `first_condition` every map of
     every method is ranked by its mean in each metric at each area; the map of the lower
     mean rank is a method's better one, alone in case of doubt. `equal` has the rows of
     equal_area_per_clip.csv.
     """
-    conditions = list(equal.condition.unique())
-    first = "clean" if "clean" in conditions else conditions[0]
+    first = first_condition(list(equal.condition.unique()))
     rows = equal[(equal.condition == first) & (equal.method != KEEP_ALL)]
     means = rows.groupby(["area", "method", "map"], sort=False)[list(SCORED)].mean()
     signs = [1 if METRICS[name].better == "lower" else -1 for name in SCORED]

@@ -12,6 +12,10 @@ from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.utils.errors import InputError, nearest
 
 LEFT_OUT, TRAINED = "left out", "trained on"
+NOTE = (
+    "The decoder was trained without the classes that are left out; the CLAP that it "
+    "explains need not have been.\n"
+)
 
 
 def require_labels(left_out: Sequence[str], labels: Collection[str]) -> None:
@@ -64,7 +68,7 @@ def left_out_table(rows: pd.DataFrame) -> pd.DataFrame:
 def left_out_section(rows: pd.DataFrame) -> str:
     """Markdown of rows of `with_classes`: decoders, and methods that need no model.
 
-    Two tables for each condition. csv files have every method.
+    Two tables for each condition. left_out.csv has every method.
     """
     shown = [
         name
@@ -81,8 +85,4 @@ def left_out_section(rows: pd.DataFrame) -> str:
         listed = f" ({named})" if classes == LEFT_OUT else ""
         parts.append(f"**{condition}, classes {classes}**: {clips}{listed}\n")
         parts.append(tables.markdown_table(group, tables.printed_metrics()[:-1]))
-    parts.append(
-        "The decoder was trained without the classes that are left out; the CLAP that "
-        "it explains need not have been.\n"
-    )
-    return "\n".join(parts)
+    return "\n".join([*parts, NOTE])

@@ -19,6 +19,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.evaluation.explainer import Explainer, ExplainerInput
 from lmaczs.metrics.similarity import soft_iou, ssim
 from lmaczs.presence import share_reference_text
+from lmaczs.report import markdown
 
 PAPER_CLAIM = (
     "The paper's claim (LMAC-ZS, figure 3, right): as the model is randomised from the "
@@ -138,21 +139,17 @@ def randomisation_page(ssim: pd.DataFrame, method: str) -> str:
     `method` is the one that the claim is about.
     """
     means = ssim.groupby(["method", "stage"], sort=False)
-    means = means[["ssim", "overlap", "empty"]].mean().reset_index()
-    lines = [
-        "| method | randomised down to | SSIM | overlap | SSIM with an empty mask |",
-        "|--- | --- | --- | --- | --- |",
+    columns = ["ssim", "overlap", "empty"]
+    rows = [
+        [*map(str, place), *(f"{figures[name]:.2f}" for name in columns)]
+        for place, figures in means[columns].mean().iterrows()
     ]
-    lines += [
-        f"| {row.method} | {row.stage} | {row.ssim:.2f} | {row.overlap:.2f} | "
-        f"{row.empty:.2f} |"
-        for row in means.itertuples()
-    ]
+    header = ["method", "randomised down to", "SSIM", "overlap"]
     clips = ssim["clip"].nunique()
     return (
         "# Cascading randomisation\n\n"
         f"{PAPER_CLAIM}\n\n{verdict(ssim, method)}\n\n"
-        + "\n".join(lines)
-        + f"\n\nMeans over {clips} clips, of each mask and that of the trained model; "
+        + markdown.table([*header, "SSIM with an empty mask"], rows)
+        + f"\nMeans over {clips} clips, of each mask and that of the trained model; "
         "overlap is intersection over union.\n"
     )

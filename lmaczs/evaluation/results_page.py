@@ -24,17 +24,20 @@ from lmaczs.evaluation.comparisons import (
     compared_metrics,
     equal_area_rows,
     every_test,
+    first_condition,
     verdicts_of,
 )
 from lmaczs.evaluation.equal_area import TIMES_POWER
 from lmaczs.evaluation.explainers import EXPLAINERS, KEEP_ALL, MAIN
 from lmaczs.evaluation.facts import read_facts
 from lmaczs.evaluation.insertion_deletion import AREAS
+from lmaczs.evaluation.left_out import NOTE
 from lmaczs.evaluation.seeds import SEEDED, seeds_page
 from lmaczs.evaluation.source_mixtures import localisation_columns
-from lmaczs.evaluation.statistics import AHEAD, BEHIND, TIE
+from lmaczs.evaluation.statistics import AHEAD, BEHIND, SIGN_FLIPS, TIE
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.metric import Column
+from lmaczs.report import markdown
 from lmaczs.utils.errors import InputError
 
 PER_CLIP, EQUAL = "per_clip.csv", "equal_area_per_clip.csv"
@@ -52,7 +55,8 @@ def results_page(folders: Sequence[tuple[str, Path]]) -> str:
     frechet.py and quality.py. Raises InputError for any other.
     """
     sections = [found for title, path in folders for found in sections_of(title, path)]
-    exponents = {read_facts(path).get("power_exponent", 0.25) for _, path in folders}
+    every = [read_facts(path) for _, path in folders]
+    exponents = {f["power_exponent"] for f in every if "power_exponent" in f}
     environment = Environment(
         loader=PackageLoader("lmaczs.evaluation", ""),
         undefined=StrictUndefined,
@@ -65,7 +69,10 @@ def results_page(folders: Sequence[tuple[str, Path]]) -> str:
         MAIN=MAIN,
         KEEP_ALL=KEEP_ALL,
         marks=tables.MARKS_LEGEND,
-        exponent=" and ".join(f"{value:g}" for value in sorted(exponents)),
+        exponent=listed(
+            [f"{value:g}" for value in sorted(exponents)] or ["of the run"]
+        ),
+        flips=f"{SIGN_FLIPS:,}",
         titles=[title for title, _ in sections],
         sections=sections,
     )
@@ -118,7 +125,7 @@ def evaluation_section(title: str, folder: Path) -> tuple[str, str]:
     tests = every_test(per_clip, equal)
     tested = str(facts.get("tested", folder.name))
     conditions = list(per_clip.condition.unique())
-    first = "clean" if "clean" in conditions else conditions[0]
+    first = first_condition(conditions)
     parts = [
         facts_text(facts, per_clip),
         "### What the tests say\n",
@@ -192,7 +199,7 @@ def _equal_area(equal: pd.DataFrame, tests: pd.DataFrame, condition: str) -> lis
     rows = equal[equal.condition == condition]
     if rows.empty:
         return []
-    area, better = main_area(rows), better_maps(equal)
+    area, better = main_area(areas_of(rows)), better_maps(equal)
     cut = equal_area_rows(rows, area, BETTER, better)
     shown = {
         n: "× power" if kind == TIMES_POWER else kind for n, kind in better.items()
@@ -203,9 +210,8 @@ def _equal_area(equal: pd.DataFrame, tests: pd.DataFrame, condition: str) -> lis
     return [f"### Equal area {area}, {condition}\n", table]
 
 
-def main_area(equal: pd.DataFrame) -> str:
+def main_area(areas: Sequence[str]) -> str:
     """Area of the main table: `MAIN_AREA`, or the first."""
-    areas = areas_of(equal)
     return MAIN_AREA if MAIN_AREA in areas else areas[0]
 
 
@@ -246,7 +252,7 @@ def _details(
         table = tables.joined_table(every, columns)
         parts.append(folded(f"Equal area, {condition}: {' · '.join(areas)}", table))
         if condition == first:
-            area = main_area(rows)
+            area = main_area(areas)
             table = differences(verdicts_of(tests, first, area, BETTER))
             heading = f"Differences to {MAIN}, equal area {area}, {first}"
             parts.append(folded(heading, table))
@@ -262,10 +268,7 @@ def differences(tests: pd.DataFrame) -> str:
     """Mean differences of one table of tests, with their 95 % intervals."""
     columns = compared_metrics()
     by_cell = {(row.method, row.metric): row for row in tests.itertuples()}
-    lines = [
-        "| method | " + " | ".join(column.name for column in columns),
-        "|---" + " | ---" * len(columns),
-    ]
+    lines = []
     for method in tests.method.unique():
         cells = []
         for column in columns:
@@ -278,8 +281,8 @@ def differences(tests: pd.DataFrame) -> str:
                 for value in (row.difference, row.low, row.high)
             )
             cells.append(f"{mean} [{low}, {high}] {tables.MARKS[row.verdict]}")
-        lines.append(f"| {method} | " + " | ".join(cells))
-    return "\n".join(line + " |" for line in lines) + "\n"
+        lines.append([method, *cells])
+    return markdown.table(["method", *(column.name for column in columns)], lines)
 
 
 # --- in words -----------------------------------------------------------------------
@@ -292,7 +295,7 @@ def summary(tests: pd.DataFrame, condition: str) -> str:
     parts = [sentences(verdicts_of(tests, condition), f"With own masks, {condition}")]
     areas = [a for a in tests.area.unique() if a]
     if areas:
-        area = MAIN_AREA if MAIN_AREA in areas else areas[0]
+        area = main_area(areas)
         some = verdicts_of(tests, condition, area, BETTER)
         parts.append(sentences(some, f"At area {area}, {condition}"))
     parts += [
@@ -341,10 +344,7 @@ def counts(tests: pd.DataFrame) -> str:
     """Numbers of methods that LMAC-ZS+ is ahead of / tied with / behind, by table."""
     columns, others = compared_metrics(), rivals(tests)
     others = others[others["map"].isin(["", BETTER])]
-    lines = [
-        "| condition | scoring | " + " | ".join(column.name for column in columns),
-        "|---" + " | ---" * (len(columns) + 1),
-    ]
+    lines = []
     places = others[["condition", "area"]].drop_duplicates()
     for condition, area in places.sort_values(
         "condition", key=lambda c: c.map(list(c.unique()).index), kind="stable"
@@ -356,8 +356,9 @@ def counts(tests: pd.DataFrame) -> str:
             three = [found.get(name, 0) for name in (BEHIND, TIE, AHEAD)]
             cells.append(" / ".join(map(str, three)))
         scoring = f"equal area {area}" if area else "own masks"
-        lines.append(f"| {condition} | {scoring} | " + " | ".join(cells))
-    return "\n".join(line + " |" for line in lines) + "\n"
+        lines.append([condition, scoring, *cells])
+    names = [column.name for column in columns]
+    return markdown.table(["condition", "scoring", *names], lines)
 
 
 # --- what some folders have ---------------------------------------------------------
@@ -391,16 +392,12 @@ def means_table(means: pd.DataFrame, columns: Sequence[Column]) -> str:
 
 def left_out_page(table: pd.DataFrame) -> str:
     """Clean clips of classes that the decoder was not trained on, beside the others."""
-    first = "clean" if "clean" in set(table.condition) else table.condition.iloc[0]
+    first = first_condition(list(table.condition))
     parts = []
     for classes, rows in table[table.condition == first].groupby("classes", sort=False):
         parts.append(f"Classes {classes}, {rows.n.max()} clips, {first}:\n")
         parts.append(means_table(rows, [*compared_metrics(), METRICS["MM"]]))
-    parts.append(
-        "The decoder was trained without the classes that are left out; the CLAP that "
-        "it explains need not have been.\n"
-    )
-    return "\n".join(parts)
+    return "\n".join([*parts, NOTE])
 
 
 def _page_of(name: str) -> Reader:
@@ -416,17 +413,18 @@ def _page_of(name: str) -> Reader:
 
 def _frechet(title: str, folder: Path) -> tuple[str, str]:
     table = pd.read_csv(folder / "frechet.csv")
-    lines = [
-        "| sets | clips | Frechet distance | extrapolated |",
-        "|--- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row.first}, {row.second} | {row.first_clips}, {row.second_clips} | "
-        f"{row.distance:.4f} | {row.extrapolated:.4f} |"
+    rows = [
+        [
+            f"{row.first}, {row.second}",
+            f"{row.first_clips}, {row.second_clips}",
+            f"{row.distance:.4f}",
+            f"{row.extrapolated:.4f}",
+        ]
         for row in table.itertuples()
     ]
-    text = "\n".join(lines) + (
-        "\n\nOf CLAP embeddings (recipes/frechet.py). Distances of few clips are too "
+    header = ["sets", "clips", "Frechet distance", "extrapolated"]
+    text = markdown.table(header, rows) + (
+        "\nOf CLAP embeddings (recipes/frechet.py). Distances of few clips are too "
         "large; the last column extrapolates to sets of unlimited size.\n"
     )
     return title or "Frechet audio distances", text
@@ -434,9 +432,8 @@ def _frechet(title: str, folder: Path) -> tuple[str, str]:
 
 def _quality(title: str, folder: Path) -> tuple[str, str]:
     figures = json.loads((folder / "quality.json").read_text("utf-8"))
-    lines = ["| measurement | |", "|--- | --- |"]
-    lines += [f"| {name} | {value:.3f} |" for name, value in figures.items()]
-    text = "\n".join(lines) + (
-        "\n\nBy recipes/quality.py; `lmaczs.evaluation.sanity_checks` explains them.\n"
+    rows = [[name, f"{value:.3f}"] for name, value in figures.items()]
+    text = markdown.table(["measurement", "value"], rows) + (
+        "\nBy recipes/quality.py; `lmaczs.evaluation.sanity_checks` explains them.\n"
     )
     return title or "Sanity checks of the decoder", text

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from lmaczs.evaluation.explainers import KEEP_ALL
 from lmaczs.evaluation.robustness import FIRST, LEAST_SCORE, TRANSFORMS
-from lmaczs.evaluation.tables import ARROW, printed
+from lmaczs.evaluation.tables import heading, printed
 from lmaczs.metrics.faithfulness import METRICS
+from lmaczs.report import markdown
 
 HELD = ("AI", "AD", "FF", "Fid-In")
 PARTS = ("input", "kept", "left")
@@ -88,8 +87,8 @@ def transforms_table(scores: pd.DataFrame) -> str:
                 " · ".join(printed(value, METRICS[name].digits) for value in values)
             )
         rows.append(cells)
-    header = [name + ARROW[METRICS[name].better] for name in HELD]
-    return markdown(["method", "n", "MM", *header], rows)
+    header = [heading(METRICS[name]) for name in HELD]
+    return markdown.table(["method", "n", "MM", *header], rows)
 
 
 def tagger_markdown(tagged: pd.DataFrame) -> str:
@@ -107,7 +106,7 @@ def tagger_markdown(tagged: pd.DataFrame) -> str:
         rows.append(cells)
     header = ["recognised", "kept ↑", "left ↓", "kept, not left ↑"]
     scores = ["score: input", "kept ↑", "left ↓"]
-    return markdown(["method", *header, *scores], rows)
+    return markdown.table(["method", *header, *scores], rows)
 
 
 def recognised(tagged: pd.DataFrame, part: str) -> pd.Series:
@@ -128,10 +127,4 @@ def randomised_markdown(table: pd.DataFrame) -> str:
         cells[-1] += f" ({printed(float(every['empty']), 2)})"
         rows.append([str(method), str(own.id.nunique()), *cells])
     header = ["overlap: top stage ↓", "all ↓", "SSIM: top stage ↓", "all ↓"]
-    return markdown(["method", "n", *header], rows)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Table of cells."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return markdown.table(["method", "n", *header], rows)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lmaczs.metrics.metric import Column
+from lmaczs.report import markdown
 
 SEEDED = re.compile(r"(?P<method>.*\S) #(?P<seed>\S+)")
 
@@ -54,16 +55,13 @@ def seeds_page(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     parts = []
     names = [column.name for column in columns]
     for condition, rows in table.groupby("condition", sort=False):
-        lines = [
-            f"| {condition} | seeds | " + " | ".join(names),
-            "|---" + " | ---" * (len(names) + 1),
-        ]
+        lines = []
         for row in rows.to_dict("records"):
             cells = [
                 f"{row[c.name]:.{c.digits}f} ± {row[f'{c.name}_sd']:.{c.digits}f}"
                 for c in columns
             ]
-            lines.append(f"| {row['method']} | {row['seeds']} | " + " | ".join(cells))
-        parts.append("\n".join(line + " |" for line in lines) + "\n")
+            lines.append([row["method"], str(row["seeds"]), *cells])
+        parts.append(markdown.table([str(condition), "seeds", *names], lines))
     parts.append("Mean over seeds ± sample standard deviation over seeds.\n")
     return "\n".join(parts)

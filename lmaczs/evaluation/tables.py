@@ -13,6 +13,7 @@ from lmaczs.evaluation.scoring import UNSCALED, unscaled
 from lmaczs.evaluation.statistics import AHEAD, BEHIND, TIE, best_and_tied
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.metric import Better, Column
+from lmaczs.report import markdown
 
 SECONDS = Column("seconds", better="lower", digits=4)
 ARROW = {"higher": " ↑", "lower": " ↓", None: ""}
@@ -123,9 +124,9 @@ def markdown_table(
     names = [column.name for column in columns]
     more, marks = more or {}, marks_of(tests)
     means = rows.groupby("method", sort=False)[names].mean()
-    header = [*more, *(column.name + ARROW[column.better] for column in columns)]
+    header = [*more, *map(heading, columns)]
     strong = {column.name: _bold(rows, means, column, marks) for column in columns}
-    lines = ["| method | " + " | ".join(header), "|---" + " | ---" * len(header)]
+    lines = []
     for method in means.index:
         own = rows[rows.method == method] if intervals else None
         cells = [str(some.get(method, "")) for some in more.values()]
@@ -133,8 +134,13 @@ def markdown_table(
             mark = marks.get((method, column.name), "")
             bold = method in strong[column.name]
             cells.append(_cell(means.loc[method, column.name], own, column, mark, bold))
-        lines.append(f"| {method} | " + " | ".join(cells))
-    return "\n".join(line + " |" for line in lines) + "\n"
+        lines.append([str(method), *cells])
+    return markdown.table(["method", *header], lines)
+
+
+def heading(column: Column) -> str:
+    """Name of a column and its better direction."""
+    return column.name + ARROW[column.better]
 
 
 def marks_of(tests: pd.DataFrame | None) -> dict[tuple[str, str], str]:
@@ -187,8 +193,7 @@ def joined_table(
     names = [column.name for column in columns]
     every = [rows.groupby("method", sort=False)[names].mean() for rows, _ in parts]
     marks = [marks_of(tests) for _, tests in parts]
-    header = [column.name + ARROW[column.better] for column in columns]
-    lines = ["| method | " + " | ".join(header), "|---" + " | ---" * len(columns)]
+    lines = []
     for method in dict.fromkeys(name for means in every for name in means.index):
         cells = []
         for column in columns:
@@ -200,8 +205,8 @@ def joined_table(
                 for means, own in zip(every, marks, strict=True)
             ]
             cells.append(" · ".join(texts))
-        lines.append(f"| {method} | " + " | ".join(cells))
-    return "\n".join(line + " |" for line in lines) + "\n"
+        lines.append([str(method), *cells])
+    return markdown.table(["method", *map(heading, columns)], lines)
 
 
 def printed(value: float, digits: int) -> str:

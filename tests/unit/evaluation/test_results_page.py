@@ -13,7 +13,7 @@ import pytest
 from lmaczs.evaluation.comparisons import every_test, verdicts_of
 from lmaczs.evaluation.equal_area import ALONE, SCORED, TIMES_POWER, WHOLE
 from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
-from lmaczs.evaluation.facts import machine_facts, write_facts
+from lmaczs.evaluation.facts import machine_facts, read_facts, write_facts
 from lmaczs.evaluation.results_page import (
     anchor,
     counts,
@@ -133,6 +133,22 @@ def test_page_says_when_where_and_how(folder: Path) -> None:
     assert "2 minutes in all; seed 7; domain stft; lmaczs " in page
     assert "--data_folder=ESC50 --decoders='{a: [b, c]}'\n```" in page
     assert "- tested: 40 clips" in section(page, "Trained on what is tested?")
+
+
+def test_page_says_how_maps_were_multiplied(folder: Path, tmp_path: Path) -> None:
+    """By the exponents of the runs that have one; other folders have none."""
+    (tmp_path / "randomisation.md").write_text("# Cascade\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "per_clip.csv").write_bytes(
+        (folder / "per_clip.csv").read_bytes()
+    )
+    facts = read_facts(folder)
+    write_facts(tmp_path / "other", {**facts, "power_exponent": 0.5})
+    folders = [("", tmp_path / "other"), ("", tmp_path)]
+    assert "to the exponent 0.5, since" in results_page(folders)
+    every = results_page([("", folder), *folders])
+    assert "to the exponent 0.25 and 0.5, since" in every
+    assert "to the exponent of the run, since" in results_page(folders[1:])
 
 
 def test_page_is_readable(folder: Path) -> None:
