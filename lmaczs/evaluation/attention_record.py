@@ -34,8 +34,6 @@ class BlockRecord:
         Of all heads.
     mixed : Tensor [B * W, N, C]
         Sums of the values by attention, before the output projection.
-    tokens : Tensor [B, rows * columns, C]
-        Output of the block, on the grid.
     """
 
     block: Any
@@ -44,7 +42,6 @@ class BlockRecord:
     key: Tensor = field(init=False)
     value: Tensor = field(init=False)
     mixed: Tensor = field(init=False)
-    tokens: Tensor = field(init=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,7 +90,6 @@ def attention_record(clap: FrozenClap) -> Iterator[list[BlockRecord]]:
                 "key": inner.key,
                 "value": inner.value,
                 "mixed": inner,
-                "tokens": record.block,
             }
             for name, module in parts.items():
                 handle = module.register_forward_hook(_keeper(record, name))
