@@ -56,7 +56,7 @@ def main(argv: list[str]) -> str:
     for name in ("clips", "slow_clips", "randomisation_clips", "batch_size"):
         if hparams[name] < 1:
             raise InputError(f"--{name}={hparams[name]}: give one or more")
-    rest = chosen([name for name in hparams["methods"] if name != MAIN])
+    rest = chosen([name for name in hparams["methods"] if name != MAIN], "methods")
     tagger = open_tagger(hparams["tagger_model"], hparams["tagger_class_map"])
     clips, labels = hparams["test_clips"]()
     if tagger is None:

@@ -4,7 +4,7 @@ Decoders come first, then the entries of `EXPLAINERS`. All masks are on the same
 and are scored by the same code.
 
 LMAC-ZS+ is LMAC-ZS with an objective and a decoder of ours, see `Objective` and
-`MaskDecoder`; a row of the paper's own objective would be called LMAC-ZS.
+`MaskDecoder`; LMAC-ZS is a decoder of the paper's own objective.
 """
 
 from __future__ import annotations
@@ -270,10 +270,10 @@ EXPLAINERS: dict[str, Method] = {
 """The one place where an explainer is added: evaluation, tables and figures follow."""
 
 
-def chosen(names: Sequence[str]) -> dict[str, Method]:
+def chosen(names: Sequence[str], option: str = "explainers") -> dict[str, Method]:
     """Entries of `EXPLAINERS`; InputError names one that does not exist."""
     for name in names:
-        require_name(name, EXPLAINERS, "explainers")
+        require_name(name, EXPLAINERS, option)
     return {name: EXPLAINERS[name] for name in names}
 
 

@@ -65,7 +65,7 @@ def test_options_are_checked_first(recipe: Recipe, tmp_path: Path) -> None:
         main([YAML, "--clips=0", f"--data_folder={tmp_path}"])
     with pytest.raises(ValueError, match="give both --tagger_model and"):
         main([YAML, "--tagger_model=x.tflite", f"--data_folder={tmp_path}"])
-    with pytest.raises(ValueError, match="explainers names 'RISEN': did you mean"):
+    with pytest.raises(ValueError, match="methods names 'RISEN': did you mean"):
         main([YAML, "--methods=[RISEN]", f"--data_folder={tmp_path}"])
     with pytest.raises(FileNotFoundError, match="x.tflite"):
         tagger = ["--tagger_model=x.tflite", "--tagger_class_map=x.csv"]

@@ -140,6 +140,8 @@ def test_explainers_are_all_there_or_as_chosen(tiny_clap: FrozenClap) -> None:
         ValueError, match="^explainers names 'GradCAM': did you mean 'Grad-CAM'"
     ):
         chosen(["energy", "GradCAM"])
+    with pytest.raises(InputError, match="methods names 'GradCAM'"):
+        chosen(["GradCAM"], "methods")
 
 
 def test_methods_are_chosen_by_name() -> None:
