@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,31 @@ def test_what_one_table_lacks_is_not_added_to_the_others(
     evaluation(tiny_clap, clips, tmp_path, explain).run()
     assert explain.calls == [2, 1]
     assert same(tmp_path, whole)
+
+
+def test_tables_may_lack_other_clips(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, whole: Path, tmp_path: Path
+) -> None:
+    """Each clip's own masks are scored, whichever of a batch a table lacks."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    for name, lost in (("per_clip", "001"), ("equal_area_per_clip", "000")):
+        table = pd.read_csv(tmp_path / f"{name}.csv", dtype=str)
+        here = (table.condition == "clean") & (table.method == "drawn")
+        table[~(here & (table.id == lost))].to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    explain = Stop()
+    found = evaluation(tiny_clap, clips, tmp_path, explain).run()
+    assert explain.calls == [2]
+    for name in ("per_clip", "equal_area_per_clip"):
+        text = {"id": str, "area": str}
+        expected = pd.read_csv(whole / f"{name}.csv", dtype=text)
+        assert (
+            scores(found[name])
+            .index.sort_values()
+            .equals(scores(expected).index.sort_values())
+        )
+        agree(found[name], expected)
 
 
 def test_curves_are_of_clean_clips(
