@@ -165,6 +165,18 @@ def test_refinement_pays(tiny_clap: FrozenClap) -> None:
     assert (case.judged(case.refine().masks)[0] < before).all()
 
 
+def test_masks_become_small_and_smooth(case: Case) -> None:
+    """Their mean falls where it alone counts, and with a weight their variation."""
+    front_end = case.clap.front_end
+    start, alone = case.start(), {"faithfulness": 0.0, "steps": 3, "headroom": 9.0}
+    sound = MaskedSound.of(front_end, case.spectrum, case.samples, case.domain)
+    bands = sound.bands_of(start)
+    small = sound.bands_of(case.refine(start, variation=0.0, **alone).masks)
+    assert (small.mean((1, 2)) < bands.mean((1, 2)) - 0.01).all()
+    smooth = sound.bands_of(case.refine(start, variation=50.0, **alone).masks)
+    assert (total_variation(smooth) < total_variation(small)).all()
+
+
 def test_no_step_leaves_the_start(case: Case) -> None:
     """Bit by bit, as it was given."""
     found = case.refine(case.start(), steps=0)
