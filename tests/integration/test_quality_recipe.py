@@ -85,3 +85,24 @@ def test_the_seed_decides_on_what_is_drawn(
     first = pd.read_csv(folder / "known_sources.csv").other
     assert first.equals(pd.read_csv(tmp_path / "same" / "known_sources.csv").other)
     assert not all(other.equals(first) for other in others)
+
+
+@pytest.mark.slow
+def test_verdicts_of_the_same_clips(
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """recipes/verdicts.py takes the same YAML; what it prints is made of its rows."""
+    places = [f"--data_folder={data}", f"--output_folder={tmp_path}"]
+    module = recipe("verdicts")
+    tables = module.main([str(ROOT / "hparams/quality.yaml"), *places])
+    assert {path.stem for path in tmp_path.glob("*.csv")} == set(tables)
+    written = pd.read_csv(tmp_path / "verdicts.csv")
+    assert set(written.id) == {"5-5-A-0", "5-105-A-1", "5-205-A-2"}
+    shares = tables["rates"][["kept", "partly kept", "not kept", "not heard"]]
+    shares = shares.sum(axis=1)
+    assert shares.tolist() == pytest.approx([100] * len(shares))
+    module.show(tables)
+    assert "ranked first" in capsys.readouterr().out
