@@ -83,8 +83,7 @@ class Objective:
                 f"loss_weights has none for {name}: give one of its terms "
                 f"({', '.join(OBJECTIVES[name])}) a weight"
             )
-        needs = (TERMS[term].needs for term in self.weights)
-        self.needs = frozenset(one for one in needs if one is not None)
+        self.needs = frozenset(n for term in self.weights for n in TERMS[term].needs)
 
     @property
     def explains_prediction(self) -> bool:

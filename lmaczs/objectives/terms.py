@@ -128,14 +128,14 @@ class Term:
     """A term of an objective.
 
     `function` gives one value per clip, [B]; `source` is the equation of a paper, or
-    "ours"; `meaning` is what it penalises, in one line; `needs` is the optional field
+    "ours"; `meaning` is what it penalises, in one line; `needs` are the optional fields
     of `MaskedPairs` that it reads.
     """
 
     function: Callable[[MaskedPairs, TermOptions], Tensor]
     source: str
     meaning: str
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
 
 
 def _similarity(pairs: MaskedPairs, options: TermOptions) -> Tensor:
@@ -281,7 +281,7 @@ TERMS = {
         _masked_out,
         f"{LMAC}, eq. 2",
         "masked-out signal classified as the input",
-        needs="masked_out",
+        needs=("masked_out",),
     ),
     "total_variation": Term(
         _total_variation, f"{SPEECHBRAIN} of {LMAC}", "masks that are not smooth"
@@ -290,19 +290,19 @@ TERMS = {
         _unguided_sparsity,
         f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
         "area of the masks that are not guided",
-        needs="magnitude",
+        needs=("magnitude",),
     ),
     "unguided_total_variation": Term(
         _unguided_variation,
         f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
         "masks that are neither guided nor smooth",
-        needs="magnitude",
+        needs=("magnitude",),
     ),
     "guidance": Term(
         _guidance,
         f"{SPEECHBRAIN} of {LMAC}: fine-tuning",
         "masks unlike the loud cells, where they are similar enough already",
-        needs="magnitude",
+        needs=("magnitude",),
     ),
     "mask_diversity": Term(
         _mask_diversity, "ours", "masks more alike than their prompts"
@@ -311,23 +311,29 @@ TERMS = {
         _masked_out_similarity,
         "ours",
         "masked-out signal similar to the prompt",
-        needs="masked_out",
+        needs=("masked_out",),
     ),
     "masked_out_contrast": Term(
         _masked_out_contrast,
         "ours, after L-MAC, eq. 2",
         "masked-out signal classified as the prompt",
-        needs="masked_out",
+        needs=("masked_out",),
     ),
     "absent": Term(
-        _absent, "ours", "area and power kept for absent prompts", needs="power"
+        _absent,
+        "ours",
+        "area and power kept for absent prompts",
+        needs=("power", "presence"),
     ),
     "leakage": Term(_leakage, "ours", "one source in the mask of another"),
     "interference": Term(
-        _interference, "ours", "power of other sources that is kept", needs="sources"
+        _interference, "ours", "power of other sources that is kept", needs=("sources",)
     ),
     "omission": Term(
-        _omission, "ours", "power of the own source that is left out", needs="sources"
+        _omission,
+        "ours",
+        "power of the own source that is left out",
+        needs=("sources",),
     ),
     "masked_in_contrast": Term(
         _masked_in_contrast,

@@ -174,6 +174,10 @@ class TrainingOptions:
             raise OptionError(
                 f"checkpoint_mode is {self.checkpoint_mode!r}: give min or max"
             )
+        if self.choices_prob and self.choices < 1:
+            raise OptionError(
+                f"choices is {self.choices}: give 1 or more, or choices_prob 0"
+            )
 
     @classmethod
     def from_hparams(cls, hparams: Mapping[str, Any]) -> TrainingOptions:
@@ -335,8 +339,9 @@ class InterpreterBrain(AveragedBrain):
             found["magnitude"] = LogMagnitude(
                 *(log_magnitude(front_end, one, domain) for one in both_spectra)
             )
-        if "power" in needs:  # of the term `absent`, which reads both
+        if "power" in needs:
             found["power"] = relative_power(cell_power(front_end, spectrum, domain))
+        if "presence" in needs:
             cosines = pair_similarity(text, embedding)
             found["presence"] = presence(cosines, embedding @ self.reference.T)
         if "sources" in needs and known.any():

@@ -190,7 +190,7 @@ def test_gradients_reach_masks_and_masked_sounds(pairs: MaskedPairs, name: str) 
     ("weights", "needs"),
     [
         ({"similarity": 1, "sparsity": 1, "absent": 0}, set()),
-        ({"sparsity": 1, "absent": 1}, {"power"}),
+        ({"sparsity": 1, "absent": 1}, {"power", "presence"}),
         ({"omission": 1, "interference": 2}, {"sources"}),
         ({"masked_out_contrast": 1, "masked_out_similarity": 1}, {"masked_out"}),
     ],
@@ -201,7 +201,9 @@ def test_terms_without_weight_are_not_computed(
     """What they alone would read need not be there, and they are not logged."""
     objective = make("lmaczs", loss_weights={"lmaczs": weights})
     assert objective.needs == needs
-    fields_left_out = dict.fromkeys({"power", "sources", "masked_out"} - needs)
+    fields_left_out = dict.fromkeys(
+        {"power", "presence", "sources", "masked_out"} - needs
+    )
     terms = objective(replace(pairs, **fields_left_out))
     assert terms.keys() == {name for name, w in weights.items() if w} | {"loss"}
 

@@ -16,7 +16,7 @@ from lmaczs.objectives.terms import TERMS, MaskedPairs, TermOptions
 
 COSINES = {"absent_presence": 0.9, "same_prompt_cosine": 0.8}
 OPTIONS = TermOptions(**COSINES, crosscor_threshold=0.83, binarise_level=0.35)
-OPTIONAL = {"masked_out", "power", "sources", "magnitude"}
+OPTIONAL = {"masked_out", "power", "sources", "magnitude", "presence"}
 
 
 def without(pairs: MaskedPairs, names: set[str]) -> MaskedPairs:
@@ -45,13 +45,13 @@ def test_a_term_is_one_cost_a_clip(pairs: MaskedPairs, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_a_term_reads_no_optional_field_but_the_stated_one(
+def test_a_term_reads_no_optional_field_but_the_stated_ones(
     pairs: MaskedPairs, name: str
 ) -> None:
     """It is the same without every other one: a Brain need not compute them."""
     term = TERMS[name]
     expected = term.function(pairs, OPTIONS)
-    spared = without(pairs, OPTIONAL - {term.needs or ""})
+    spared = without(pairs, OPTIONAL - set(term.needs))
     torch.testing.assert_close(term.function(spared, OPTIONS), expected)
 
 
@@ -74,7 +74,7 @@ def test_a_clip_pays_for_itself(pairs: MaskedPairs, name: str) -> None:
         torch.testing.assert_close(found, whole[part])
 
 
-@pytest.mark.parametrize("name", [n for n, t in TERMS.items() if t.needs == "sources"])
+@pytest.mark.parametrize("name", [n for n, t in TERMS.items() if "sources" in t.needs])
 def test_clips_of_unknown_sources_pay_nothing(pairs: MaskedPairs, name: str) -> None:
     """Zeros, so that a batch without a mixture trains like any other."""
     found = TERMS[name].function(without(pairs, {"sources"}), OPTIONS)
@@ -85,7 +85,7 @@ def test_every_term_is_used_and_states_where_it_is_from() -> None:
     """No entry is left over; each has a source and a meaning for the model card."""
     assert set(TERMS) == {name for names in OBJECTIVES.values() for name in names}
     assert all(term.source and term.meaning for term in TERMS.values())
-    assert {term.needs for term in TERMS.values()} == {*OPTIONAL, None}
+    assert {name for term in TERMS.values() for name in term.needs} == OPTIONAL
 
 
 def test_similarities_and_logits_are_loops(pairs: MaskedPairs) -> None:

@@ -570,7 +570,7 @@ def test_a_step_computes_what_its_objective_needs(
     )
     pairs = brain.compute_forward(batch, TRAIN)
     assert encoded == [2 * 3]
-    assert pairs.masked_out is pairs.power is pairs.sources is None
+    assert pairs.masked_out is pairs.power is pairs.sources is pairs.presence is None
     assert brain.compute_objectives(pairs, batch, TRAIN).isfinite()
     pairs = brain.compute_forward(batch, VALID)
     brain.compute_objectives(pairs, batch, VALID)
@@ -746,6 +746,14 @@ def test_a_mode_that_chooses_nothing_is_refused(make_brain: MakeBrain) -> None:
     """The sentence names the option."""
     with pytest.raises(ValueError, match="checkpoint_mode is 'best': give min or max"):
         make_brain(checkpoint_mode="best")
+
+
+def test_choices_of_nothing_are_refused(make_brain: MakeBrain) -> None:
+    """A part of the batches has to choose from something."""
+    with pytest.raises(
+        ValueError, match="choices is 0: give 1 or more, or choices_pro"
+    ):
+        make_brain(choices_prob=0.5, choices=0)
 
 
 # --- the part of a process ----------------------------------------------------------
