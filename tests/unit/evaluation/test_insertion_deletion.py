@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.evaluation.explainer import ExplainerInput
-from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, Method, chosen
+from lmaczs.evaluation.explainers import MAIN, Explained, ExplainerSuite, Method, chosen
 from lmaczs.evaluation.insertion_deletion import area, areas, insertion_deletion
 from lmaczs.evaluation.scoring import predict
 from lmaczs.evaluation.top_cells import top_cells
@@ -229,3 +229,18 @@ def test_curves_between_are_of_the_first_cells(
             assert rows[column].tolist() == pytest.approx(expected, abs=1e-4)
             values.update(round(value, 2) for value in expected)
     assert len(values) > 3
+
+
+def test_cells_come_in_the_order_of_the_mask(
+    tiny_clap: FrozenClap, class_text: Tensor, batch: dict[str, Any]
+) -> None:
+    """Not in that of the map that it was made of: what is applied is measured."""
+    prompts = dict(zip(LABELS, class_text, strict=True))
+    predicted = predict(tiny_clap, prompts, batch, "mel", SEED)
+    masks = draw(*predicted.batch.cells.shape, levels=5)
+    one, other, turned = (
+        insertion_deletion(predicted, "own", Explained(mask, ranking, 0.1), SHARES)
+        for mask, ranking in ((masks, masks), (masks, 1 - masks), (1 - masks, masks))
+    )
+    pd.testing.assert_frame_equal(one, other)
+    assert not one.equals(turned)

@@ -24,6 +24,7 @@ from lmaczs.evaluation.randomisation import (
     verdict,
 )
 from lmaczs.metrics.similarity import soft_iou, ssim
+from lmaczs.presence import reference_text
 
 STAGES = ["stage 3", "stage 2", "stage 1", "patch embedding"]
 ENCODER = "model.audio_model.audio_encoder"
@@ -312,3 +313,10 @@ def test_the_claim_is_stated_beside_what_was_found() -> None:
     agrees = verdict(cascaded(ours=0.2, cam=0.34), "ours")
     assert agrees.endswith("the claim holds.")
     assert "contradicts" not in agrees
+
+
+def test_random_models_share_the_reference_prompts(tiny_clap: FrozenClap) -> None:
+    """Their text tower is the model's: nothing is embedded again."""
+    text = reference_text(tiny_clap)
+    for _, model in cascade(tiny_clap):
+        assert reference_text(model) is text

@@ -442,7 +442,7 @@ def test_what_explainers_get(
     prompts: dict[str, Tensor],
     arrangement: str,
 ) -> None:
-    """The mixture of both sources, and the prompt of the target."""
+    """The mixture of both sources, the prompt of the target, and all classes."""
     pairs, seen = low_beside_high(clips, tiny_clap.front_end, arrangement), []
 
     def watch(batch: ExplainerInput) -> Tensor:
@@ -461,6 +461,9 @@ def test_what_explainers_get(
     assert torch.equal(batch.text, torch.stack([prompts["dog"], prompts["siren"]]))
     assert batch.samples.tolist() == [SIZE, SIZE]
     assert batch.seed == 5
+    assert list(batch.ids) == pairs["id"]
+    assert batch.classes is not None
+    assert torch.equal(batch.classes, torch.stack(list(prompts.values())))
 
 
 def test_some_pairs_of_a_batch(
