@@ -9,7 +9,7 @@ Other clips than ESC-50's: --urbansound8k_folder=DIR (--test_folds="[1, 2]": fol
 than 10), --manifest=FILE.csv, or --data_folder=DIR --dataset=folder, with a subfolder
 of recordings for each label. Inputs are checked before anything is computed.
 
-Needs the extra eval: pip install -e ".[eval]".
+Needs the extra eval: pip install -e ".[eval]". --device=cuda runs on a GPU.
 Writes results.csv, results_unscaled.csv (without the logit scale), equal_area.csv,
 localisation.csv and areas.csv (a row a method and condition), a CSV with a row a clip
 for each, tests.csv (every method against LMAC-ZS+ in every table), seeds.csv where a
@@ -63,7 +63,7 @@ from lmaczs.utils.options import load_hparams, parse_options
 def main(argv: list[str]) -> pd.DataFrame:
     """Evaluate, write the tables and return results.csv."""
     start = time.monotonic()
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
     sources = further_sources(hparams)
@@ -81,7 +81,9 @@ def main(argv: list[str]) -> pd.DataFrame:
     plan = plan_of(hparams)
     if plan.localisation or "mixture" in plan.conditions:
         require_two_labels(clips, "localisation and condition mixture")
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    interpreter = ZeroShotInterpreter.from_hparams(
+        hparams["source"], run_opts={"device": run_opts.device}
+    )
     left_out = labels_left_out(interpreter, hparams["left_out"], labels)
     decoders = load_decoders(interpreter, sources)
     rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}

@@ -49,7 +49,7 @@ WITHOUT = f"{MAIN} without diversity"
 
 def main(argv: list[str]) -> list[Path]:
     """Draw, write and return the pictures' paths."""
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
     if hparams["evaluation"] is not None:
@@ -60,7 +60,9 @@ def main(argv: list[str]) -> list[Path]:
     folder = Path(hparams["output_folder"])
     return [
         save_figure(figure, folder / f"{name}.{suffix}", dpi=150)
-        for name, figure in figures(hparams, (clips, labels), explainers, folder)
+        for name, figure in figures(
+            hparams, (clips, labels), explainers, folder, run_opts.device
+        )
         for suffix in FORMATS
     ]
 
@@ -98,6 +100,7 @@ def figures(
     test_clips: tuple[pd.DataFrame, list[str]],
     compared: Mapping[str, Explainer],
     folder: Path,
+    device: str | None = None,
 ) -> Iterator[tuple[str, Figure]]:
     """Compute and draw, one figure after the other.
 
@@ -111,6 +114,8 @@ def figures(
         Explainers beside the decoder.
     folder : Path
         Where the tables of the figures are written.
+    device : str, optional
+        On which the models run; default: the CPU.
 
     Yields
     ------
@@ -119,7 +124,8 @@ def figures(
     Figure
         The figure.
     """
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    run_opts = {"device": device}
+    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"], run_opts=run_opts)
     clap, template = interpreter.clap, interpreter.hparams.template
     grid = clap.front_end.sample_rate, clap.front_end.hop_length
     clips = LabelledClips(
@@ -137,7 +143,9 @@ def figures(
     methods[MAIN] = decoded_masks(clap, interpreter.mods["decoder"])
     other = None
     if hparams["no_diversity_source"] is not None:
-        loaded = ZeroShotInterpreter.from_hparams(hparams["no_diversity_source"])
+        loaded = ZeroShotInterpreter.from_hparams(
+            hparams["no_diversity_source"], run_opts=run_opts
+        )
         other = loaded.mods["decoder"]
         methods[WITHOUT] = decoded_masks(clap, other)
     table = similarity_table(

@@ -28,10 +28,11 @@ from lmaczs.utils.options import load_hparams, parse_options
 
 def main(argv: list[str]) -> pd.DataFrame:
     """Embed all sets, write the table of their distances and return it."""
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     tables = read_sets(hparams["sets"], hparams["max_clips"], hparams["seed"])
     clap = FrozenClap.from_pretrained(hparams["clap_source"])
+    clap.to(run_opts.device or "cpu")
     embedded = {
         name: embed_clips(clap, clips, hparams["batch_size"])
         for name, clips in tables.items()

@@ -30,11 +30,13 @@ from lmaczs.utils.options import load_hparams, parse_options
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Measure, write and return what quality.json holds."""
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
     require_two_labels(clips, "known sources")
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    interpreter = ZeroShotInterpreter.from_hparams(
+        hparams["source"], run_opts={"device": run_opts.device}
+    )
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template
     suite = ExplainerSuite(clap, {MAIN: decoder}, decoder.domain, explainers={})

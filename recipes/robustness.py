@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> str:
     """Measure, write the tables and return robustness.md."""
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     require_packages(EVALUATION, "eval")
     hparams = load_hparams(hparams_file, overrides)
     for name in ("clips", "slow_clips", "randomisation_clips", "batch_size"):
@@ -64,7 +64,9 @@ def main(argv: list[str]) -> str:
             "No other model judges the masks: give --tagger_model and "
             "--tagger_class_map"
         )
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    interpreter = ZeroShotInterpreter.from_hparams(
+        hparams["source"], run_opts={"device": run_opts.device}
+    )
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     suite = ExplainerSuite(clap, {MAIN: decoder}, hparams["domain"], rest)
     prompts = prompts_of(clap, labels, interpreter.hparams.template)

@@ -23,10 +23,12 @@ from lmaczs.utils.options import load_hparams, parse_options
 
 def main(argv: list[str]) -> dict[str, pd.DataFrame]:
     """Measure, write and return the tables."""
-    hparams_file, _, overrides = parse_options(argv)
+    hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"])
+    interpreter = ZeroShotInterpreter.from_hparams(
+        hparams["source"], run_opts={"device": run_opts.device}
+    )
     presences, verdicts = verdict_rates.verdicts(
         interpreter, clips, labels, seed=hparams["seed"]
     )

@@ -85,5 +85,5 @@ def load_decoders(
                 f"{name} ({source}) explains another CLAP than source does: give a "
                 "decoder of the same one"
             )
-        decoders[name] = other.mods["decoder"]
+        decoders[name] = other.mods["decoder"].to(interpreter.clap.device)
     return decoders

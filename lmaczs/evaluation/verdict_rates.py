@@ -42,7 +42,9 @@ def verdicts(
     labels : sequence of str
         All classes; prompts are made of them by the interpreter's template.
     others : int
-        Labels of other classes that are explained for each clip; `seed` draws them.
+        Labels of other classes that are explained for each clip.
+    seed : int
+        Of their draw.
 
     Returns
     -------

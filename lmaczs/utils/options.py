@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -86,6 +87,8 @@ def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
     _check_words(argv)
     hparams_file, run_opts, overrides = RunOptions.from_command_line_args(list(argv))
     check_options(hparams_file, overrides)
+    if run_opts.device is not None:
+        require_device(run_opts.device)
     if run_opts.max_grad_norm < 0:
         raise OptionError(
             "--max_grad_norm must not be negative, which would train away from the "
@@ -95,6 +98,18 @@ def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
         limit = int(run_opts.optimizer_step_limit)
         run_opts = replace(run_opts, optimizer_step_limit=limit)
     return hparams_file, run_opts, overrides
+
+
+def require_device(name: str) -> None:
+    """Raise OptionError if torch has no such device here, or cannot use it."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"--device={name} cannot be used here: {reason}; leave --device out for "
+            "the CPU, `lmaczs doctor` lists what there is"
+        ) from error
 
 
 def check_options(hparams_file: str | Path, overrides: str = "") -> None:

@@ -110,6 +110,16 @@ def test_bad_yaml_files_are_named(tmp_path: Path, content: bytes | None) -> None
         check_options(path)
 
 
+@pytest.mark.parametrize("name", ["cuda:97", "nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(hparams: str, name: str) -> None:
+    """Before anything is loaded."""
+    given = [hparams, "--data_folder=DIR"]
+    with pytest.raises(OptionError, match=f"--device={name} .*doctor") as caught:
+        parse_options([*given, f"--device={name}"])
+    assert "\n" not in str(caught.value)
+    assert parse_options([*given, "--device=cpu"])[1].device == "cpu"
+
+
 def test_step_limit_is_a_number(hparams: str) -> None:
     """SpeechBrain's step limit arrives as a number that steps can be compared with."""
     words = ["--data_folder=x", "--optimizer_step_limit=3"]
