@@ -6,6 +6,7 @@ waveform raises :class:`AudioError`.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 from numbers import Real
@@ -222,6 +223,70 @@ def _as_float(samples: np.ndarray) -> np.ndarray:
 # --- files --------------------------------------------------------------------------
 
 
+class MonoFile:
+    """A sound file, mixed to mono, that is read a block of frames at a time.
+
+    Parameters
+    ----------
+    path : str | Path
+        What libsndfile reads.
+
+    Attributes
+    ----------
+    path : Path
+        As given.
+    rate : int
+        Of the file, Hz.
+    frames : int
+        Its length; 0 if the file does not state it.
+    seeks : bool
+        Whether reading may begin anywhere without decoding what comes before.
+
+    Raises
+    ------
+    AudioError
+        If the file is missing, a directory, empty, truncated or not audio.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _file_errors(self.path):
+            contents = _inspected(self.path)
+            with _open(self.path) as stream:
+                self.rate: int = stream.samplerate
+                self.frames: int = stream.frames if stream.frames < UNKNOWN else 0
+                exact = stream.subtype.startswith(EXACT_SEEKS)
+                self.seeks = exact and self.frames > 0
+                self._least_frames = _least_frames(stream, contents)
+
+    def blocks(self, begin: int = 0, end: int = UNKNOWN) -> Iterator[np.ndarray]:
+        """Yield the mean over the channels of the frames from begin to end.
+
+        Blocks are float32, of at most `BLOCK_FRAMES`. `AudioError` if the file holds
+        less than it states.
+        """
+        reached = 0
+        with _file_errors(self.path), _open(self.path) as stream:
+            if begin and self.seeks:
+                reached = stream.seek(min(begin, self.frames))
+            while reached < end:
+                size = min(BLOCK_FRAMES, end - reached)
+                block = stream.read(size, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                wanted = block[max(0, begin - reached) :]
+                reached += len(block)
+                if len(wanted):
+                    yield wanted.mean(1)
+        expected = self._least_frames
+        if reached < min(expected, end):
+            raise AudioError(
+                f"{self.path}: it is truncated or damaged: only "
+                f"{reached / self.rate:.2f} of {expected / self.rate:.2f} s can be "
+                "read; convert it to WAV or FLAC"
+            )
+
+
 class _Stream(soundfile.SoundFile):
     """A sound file read front to back: FLAC of no stated length cannot be sought."""
 
@@ -243,44 +308,24 @@ class _Read(NamedTuple):
 
 def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:
     """Return the part of a file that the result's samples first to last depend on."""
+    file = MonoFile(path)
+    begin, end, offset = input_span(first, last, file.rate, rate)
+    if not file.frames:  # nothing to seek in, and a begin beyond the end shows late
+        begin = offset = 0
+    wav = np.concatenate([np.zeros(0, np.float32), *file.blocks(begin, end)])
+    return _Read(torch.from_numpy(wav), file.rate, file.frames or len(wav), offset)
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    """Raise what reading a file raises as an `AudioError`."""
     try:
-        contents = _inspected(path)
-        with _open(path) as stream:
-            own_rate = stream.samplerate
-            stated = stream.frames if stream.frames < UNKNOWN else 0
-            begin, end, offset = input_span(first, last, own_rate, rate)
-            if not stated:  # nothing to seek in, and a begin beyond the end shows late
-                begin = offset = 0
-            skip = begin
-            if begin and stream.subtype.startswith(EXACT_SEEKS):
-                skip -= stream.seek(min(begin, stated))
-            blocks = _mixed_blocks(stream, skip, end - begin)
-            wav = np.concatenate([np.zeros(0, np.float32), *blocks])
+        yield
     except OSError as error:
         raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" :.")
         raise AudioError(f"{path}: it is truncated or damaged ({reason})") from error
-    expected, reached = _least_frames(stream, contents), begin + len(wav)
-    if reached < min(expected, end):
-        raise AudioError(
-            f"{path}: it is truncated or damaged: only {reached / own_rate:.2f} of "
-            f"{expected / own_rate:.2f} s can be read; convert it to WAV or FLAC"
-        )
-    return _Read(torch.from_numpy(wav), own_rate, stated or len(wav), offset)
-
-
-def _mixed_blocks(
-    stream: soundfile.SoundFile, skip: int, size: int
-) -> Iterator[np.ndarray]:
-    """Yield the mean over the channels of `size` frames after `skip` frames."""
-    left = skip + size
-    while left > 0:
-        block = stream.read(min(BLOCK_FRAMES, left), dtype="float32", always_2d=True)
-        if not len(block):
-            return
-        yield block[skip:].mean(1)
-        skip, left = max(0, skip - len(block)), left - len(block)
 
 
 def _open(path: Path) -> soundfile.SoundFile:

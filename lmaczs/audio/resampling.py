@@ -67,6 +67,53 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return result.view(*wav.shape[:-1], periods * up)[..., :samples]
 
 
+class StreamResampler:
+    """`resample`, a block at a time: what it gives, joined, is that of the whole.
+
+    Parameters
+    ----------
+    from_rate : int
+        Rate of the blocks in Hz.
+    to_rate : int
+        Rate of the result in Hz.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self.rates = from_rate, to_rate
+        self._kept = torch.zeros(0)  # the end of the input, from `_begin` on
+        self._begin = self._given = 0
+
+    def push(self, block: Tensor) -> Tensor:
+        """Take the next samples, and return those of the result that are final.
+
+        Floating point [samples]; [0] where more of the input is needed.
+        """
+        self._kept = torch.cat([self._kept.to(block), block])
+        up, down = _ratio(*self.rates)
+        received = self._begin + len(self._kept)
+        # the last output whose filter lies within what has been received
+        final = max(self._given, (received - _reach(up, down) - 1) * up // down)
+        return self._take(final)
+
+    def flush(self) -> Tensor:
+        """Return the rest [samples], at the end of the input."""
+        up, down = _ratio(*self.rates)
+        return self._take(-(-(self._begin + len(self._kept)) * up // down))
+
+    def _take(self, last: int) -> Tensor:
+        """Return the result up to sample `last`; drop the input that is done with."""
+        up, down = _ratio(*self.rates)
+        offset = self._begin // down * up
+        if last <= self._given:
+            return self._kept[:0]
+        found = resample(self._kept, *self.rates)[self._given - offset : last - offset]
+        self._given = last
+        begin, _, _ = input_span(last, last, *self.rates)
+        self._kept = self._kept[begin - self._begin :].clone()
+        self._begin = begin
+        return found
+
+
 def input_span(
     first: int, last: int, from_rate: int, to_rate: int
 ) -> tuple[int, int, int]:

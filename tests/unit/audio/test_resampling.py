@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lmaczs.audio import resampling
-from lmaczs.audio.resampling import resample
+from lmaczs.audio.resampling import StreamResampler, resample
 
 
 def sine(hertz: float, rate: int, samples: int) -> Tensor:
@@ -132,3 +132,24 @@ def test_rates_must_be_positive(rates: tuple[int, int]) -> None:
     """A rate that is not positive is refused."""
     with pytest.raises(ValueError, match="positive"):
         resample(torch.zeros(4), *rates)
+
+
+@given(
+    rates=st.sampled_from([(44100, 32000), (8000, 32000), (9973, 8009), (7, 7)]),
+    sizes=st.lists(st.integers(0, 700), max_size=6),
+)
+def test_a_stream_is_resampled_as_the_whole(
+    rates: tuple[int, int], sizes: list[int]
+) -> None:
+    """Whatever the blocks, short and empty ones included."""
+    wav = torch.randn(sum(sizes), generator=torch.Generator().manual_seed(0))
+    stream = StreamResampler(*rates)
+    parts = [stream.push(block) for block in wav.split(sizes)] if sizes else []
+    joined = torch.cat([*parts, stream.flush()])
+    torch.testing.assert_close(joined, resample(wav, *rates), atol=1e-5, rtol=0)
+
+
+def test_a_stream_holds_little_back() -> None:
+    """All but the reach of the filter is given at once."""
+    stream = StreamResampler(44100, 32000)
+    assert len(stream.push(torch.zeros(44100))) > 31900
