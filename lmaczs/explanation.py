@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ from lmaczs.refinement import RefinementOptions, refine
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
 from lmaczs.verdict import Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+Part = Literal["input", "mask", "explanation", "residual"]
 
 SILENCE = 1e-6
 """Highest peak of what counts as digital silence: -120 dB re full scale, a thirtieth
@@ -114,6 +121,33 @@ class Interpretation:
             "lmaczs_version": __version__,
         }
 
+    def plot(self, axes: Axes, part: Part = "explanation") -> AxesImage:
+        """Draw a part into axes of your own, in seconds and Hz.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes
+            Of any figure; its style and title stay yours. Frequency is spaced in mel,
+            and what else you draw is given in Hz.
+        part : {"input", "mask", "explanation", "residual"}
+            Sounds are in dB below the input's loudest point, a mask in [0, 1].
+
+        Returns
+        -------
+        matplotlib.image.AxesImage
+            For a colour bar.
+
+        Raises
+        ------
+        InputError
+            If there is no such part.
+        """
+        from lmaczs.report.figures import bands_of, draw_bands
+
+        values = bands_of(part, self.stft, self.mask, self.sample_rate)
+        seconds = len(self.waveform) / self.sample_rate
+        return draw_bands(axes, values, seconds, self.sample_rate, part == "mask")
+
     def save(self, folder: str | Path) -> dict[str, Path]:
         """Write sounds, picture and numbers.
 
@@ -129,7 +163,8 @@ class Interpretation:
             explanation.wav and residual.wav (float WAV, no clipping),
             explanation.png, explanation.json, by name.
         """
-        from lmaczs.report.figures import explanation_figure, save_figure, title_of
+        from lmaczs.report.figures import title_of
+        from lmaczs.report.picture import save_png
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,12 +174,14 @@ class Interpretation:
             part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
         save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
         save_audio(paths["residual.wav"], self.residual, self.sample_rate)
-        seconds = len(self.waveform) / self.sample_rate
-        title = title_of(self.to_dict())
-        figure = explanation_figure(
-            self.stft, self.mask, self.sample_rate, seconds, title
+        save_png(
+            paths["explanation.png"],
+            self.stft,
+            self.mask,
+            self.sample_rate,
+            len(self.waveform) / self.sample_rate,
+            title_of(self.to_dict()),
         )
-        save_figure(figure, paths["explanation.png"])
         return paths
 
 

@@ -15,12 +15,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lmaczs.report.figures import decibel, draw_bands, to_bands
+from lmaczs.report.figures import decibel, draw_bands, own_style, to_bands
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKS = ("o", "s", "^", "D")
 
 
+@own_style()
 def similarity_figure(
     pairs: Mapping[str, pd.DataFrame], masked: bool = False
 ) -> Figure:
@@ -47,6 +48,7 @@ def similarity_figure(
     return figure
 
 
+@own_style()
 def prompts_figure(
     power: Tensor,
     masks: Mapping[str, Tensor],
@@ -96,6 +98,7 @@ def prompts_figure(
     return _finished(figure, axes)
 
 
+@own_style()
 def cascade_figure(
     masks: Mapping[tuple[str, str], Tensor],
     ssim: pd.DataFrame,
@@ -134,6 +137,7 @@ def cascade_figure(
     return _finished(figure, axes)
 
 
+@own_style()
 def ssim_figure(ssim: pd.DataFrame, caption: str = "") -> Figure:
     """SSIM of masks before and after randomisation, by stage (figure 3, right).
 
@@ -159,6 +163,7 @@ def ssim_figure(ssim: pd.DataFrame, caption: str = "") -> Figure:
     return figure
 
 
+@own_style()
 def curves_figure(curves: pd.DataFrame) -> Figure:
     """Insertion and deletion curves, mean over clips.
 

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from transformers import ClapFeatureExtractor
 
@@ -20,6 +21,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import (
     Interpretation,
+    Part,
     explain,
     explain_batch,
     masks_of_clip,
@@ -27,6 +29,8 @@ from lmaczs.explanation import (
     window_starts,
 )
 from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.report.figures import to_bands
+from lmaczs.utils.errors import InputError
 from lmaczs.verdict import verdict_of
 
 RATE, SIZE, HOP = 32000, 160000, 640  # of the tiny CLAP
@@ -652,3 +656,36 @@ def test_failing_to_write_leaves_nothing_partial(tmp_path: Path, name: str) -> N
     }
     for path in tmp_path.glob("*.wav"):
         assert path.is_dir() or soundfile.info(path).frames == 8000
+
+
+@pytest.mark.parametrize("part", ["input", "mask", "explanation", "residual"])
+def test_parts_are_drawn_into_axes_of_the_user(part: Part) -> None:
+    """In seconds and Hz, one scale for all sounds, and nothing else is touched."""
+    one = interpretation()
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    axes[0].set_title("mine")
+    image = one.plot(axes[0], part)
+    assert image in axes[0].images and not axes[1].images
+    assert axes[0].get_title() == "mine" and axes[0].get_xlim() == (0, 0.5)
+    assert axes[0].get_ylim() == (0, one.sample_rate / 2)
+    assert image.get_clim() == ((0, 1) if part == "mask" else (-70, 0))
+    shown = {
+        "input": one.stft,
+        "explanation": one.masked_stft,
+        "residual": (1 - one.mask) * one.stft,
+    }
+    values = torch.as_tensor(image.get_array().data)
+    expected = to_bands(one.mask, one.sample_rate)
+    if part != "mask":
+        power = to_bands(shown[part].abs().square(), one.sample_rate)
+        loudest = to_bands(one.stft.abs().square(), one.sample_rate).max()
+        expected = (10 * (power / loudest).log10()).clamp(-70, 0)
+    torch.testing.assert_close(values, expected)
+
+
+def test_a_part_that_does_not_exist_is_named() -> None:
+    """The message says which there are."""
+    message = "part is 'masks': give input, mask, explanation or residual"
+    with pytest.raises(InputError, match=message):
+        interpretation().plot(Figure().subplots(), "masks")  # type: ignore[arg-type]

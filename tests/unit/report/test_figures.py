@@ -6,9 +6,11 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from lmaczs.report.figures import (
     COLUMNS,
     RANGE_DB,
     ROWS,
+    draw_bands,
     explanation_figure,
     format_number,
     mel_bands,
@@ -63,7 +66,7 @@ def panels(figure: Figure) -> dict[str, np.ndarray]:
     return {
         ax.get_title(loc="left"): ax.images[0].get_array().data
         for ax in figure.axes
-        if ax.images
+        if ax.get_title(loc="left")
     }
 
 
@@ -102,15 +105,67 @@ def test_input_and_explanation_share_their_scale() -> None:
 
 
 def test_axes_are_in_seconds_and_hertz() -> None:
-    """Ticks stand where their frequency is, and time ends with the recording."""
+    """A tick, and what a user draws, stand where the picture has that frequency."""
     wav = tones(2.5)
-    one = interpretation(wav, lowpass_mask(wav, 2000))
-    ax = draw(one).axes[0]
+    figure = draw(interpretation(wav, lowpass_mask(wav, 2000)))
+    ax = figure.axes[0]
     ticks = dict(
         zip((t.get_text() for t in ax.get_yticklabels()), ax.get_yticks(), strict=True)
     )
-    assert int(ticks["1k"]) == row_of(1000) and int(ticks["4k"]) == row_of(4000)
-    assert ax.images[0].get_extent()[:2] == [0.0, 2.5]
+    assert ticks["1k"] == 1000 and ticks["16k"] == 16000
+    assert ax.get_xlim() == (0, 2.5) and ax.get_ylim() == (0, RATE / 2)
+    image, bottom = ax.images[0], ax.transAxes.transform((0, 0))[1]
+    height = ax.transAxes.transform((0, 1))[1] - bottom
+    for hertz in (500, 1000, 4000, 15000):
+        place = (ax.transData.transform((1, hertz))[1] - bottom) / height
+        assert int(place * image.get_array().shape[0]) == row_of(hertz)
+
+
+def test_the_picture_moves_with_the_axes() -> None:
+    """The bands of a zoomed axes are those between its limits."""
+    bands = torch.zeros(ROWS, 10)
+    bands[row_of(1000) :] = 1
+    figure = Figure(figsize=(1, 1), dpi=100)
+    ax = figure.add_axes((0, 0, 1, 1))
+    draw_bands(ax, bands, 1.0, RATE, is_mask=True)
+    ax.set_ylim(500, 1000)
+    ax.axis("off")
+    assert len(np.unique(pixels(figure)[10:-10], axis=0)) == 1
+    ax.set_ylim(500, 2000)
+    column = pixels(figure)[:, 50].astype(int)
+    mel = [1127 * np.log1p(f / 700) for f in (500, 1000, 2000)]
+    edge = np.abs(np.diff(column, axis=0)).sum(1).argmax()
+    below = (mel[1] - mel[0]) / (mel[2] - mel[0])
+    assert edge == pytest.approx(100 * (1 - below), abs=3)
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """Pixels [rows, columns, 3] of a figure as it is drawn."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def test_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
+    """Neither rc parameters, LaTeX nor a font reach a picture, and they stay."""
+    wav = tones()
+    one = interpretation(wav, lowpass_mask(wav, 2000))
+    expected = save_figure(draw(one), tmp_path / "a.png").read_bytes()
+    settings = {
+        "text.usetex": True,
+        "figure.dpi": 33,
+        "figure.autolayout": True,
+        "image.origin": "upper",
+        "axes.facecolor": "red",
+        "axes.grid": True,
+        "font.family": "no such font",
+        "font.size": 30,
+        "savefig.bbox": "tight",
+    }
+    with matplotlib.rc_context(settings):
+        shown = save_figure(draw(one), tmp_path / "b.png").read_bytes()
+        assert matplotlib.rcParams["font.size"] == 30
+    assert shown == expected
 
 
 def test_titles_hold_prompt_and_numbers() -> None:
@@ -163,7 +218,7 @@ def test_figures_are_saved_whole(tmp_path: Path) -> None:
     path = save_figure(figure, tmp_path / "new" / "a.png", dpi=50)
     data = path.read_bytes()
     width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-    assert data[:8] == b"\x89PNG\r\n\x1a\n" and (width, height) == (375, 375)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and (width, height) == (375, 360)
     assert list(path.parent.iterdir()) == [path]
 
 
