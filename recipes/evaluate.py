@@ -105,10 +105,11 @@ def main(argv: list[str]) -> pd.DataFrame:
         "slow_every": plan.slow_every,
         "passes": {name: method.passes for name, method in suite.methods.items()},
         "training": section,
-        "options": shown_options(argv[1:]),
+        "options": shown_options(w for w in argv[1:] if not w.startswith("--join=")),
         "seconds": time.monotonic() - start,
     }
-    write_facts(folder, {**machine_facts(), **facts})
+    here = machine_facts(interpreter.clap.device)
+    write_facts(folder, {**here, **facts}, plan.join)
     return results
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -21,13 +21,15 @@ FACTS = "facts.json"
 PACKAGES = ("torch", "transformers", "speechbrain", "numpy", "scipy", "captum")
 
 
-def machine_facts() -> dict[str, Any]:
-    """Date, machine, threads and versions."""
+def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Date, machine with the device that models run on, and versions."""
+    system = f"{platform.system()} {platform.machine()}"
+    words = [system, f"{os.cpu_count()} cores, {torch.get_num_threads()} used at once"]
+    if torch.device(device).type == "cuda":
+        words.append(torch.cuda.get_device_name(device))
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "machines": [", ".join(words)],
         "versions": {
             "lmaczs": __version__,
             "python": platform.python_version(),
@@ -36,7 +38,7 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def shown_options(argv: Sequence[str]) -> list[str]:
+def shown_options(argv: Iterable[str]) -> list[str]:
     """Options of a command line, with the last part of absolute paths alone."""
     return [re.sub(r"(?<![\w.])/(?:[^\s,\[\]{}\"']+/)*", "", word) for word in argv]
 
@@ -50,17 +52,26 @@ def tested_set(hparams: Mapping[str, Any]) -> str:
     return str(hparams["dataset"])
 
 
-def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write facts.json; seconds and passes of earlier calls are added to.
+def write_facts(
+    folder: str | Path,
+    facts: Mapping[str, Any],
+    others: Sequence[str | Path] = (),
+) -> None:
+    """Write facts.json; seconds, passes and machines of earlier calls are added to.
 
-    `facts` has seconds (of this call) and passes (encoder passes a clip, by method), in
-    addition to what the caller wants.
+    `facts` has seconds (of this call), machines and passes (encoder passes a clip, by
+    method), in addition to what the caller wants. `others` are folders whose rows were
+    taken over.
     """
-    earlier = read_facts(folder)
+    every = [read_facts(one) for one in (folder, *others)]
+    every = [one for one in every if one]
+    machines = [name for one in (*every, facts) for name in one["machines"]]
+    passes = [one["passes"] for one in (*every, facts)]
     joined = {
         **facts,
-        "seconds": facts["seconds"] + earlier.get("seconds", 0.0),
-        "passes": {**earlier.get("passes", {}), **facts["passes"]},
+        "seconds": sum(one["seconds"] for one in (*every, facts)),
+        "machines": list(dict.fromkeys(machines)),
+        "passes": {name: value for one in passes for name, value in one.items()},
     }
     with atomic_write(Path(folder) / FACTS) as part:
         part.write_text(

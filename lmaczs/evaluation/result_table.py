@@ -44,7 +44,7 @@ class ResumableTable:
         text_columns: Sequence[str] = ("id",),
         needed: Sequence[str] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path, self._text_columns = Path(path), tuple(text_columns)
         self._parts: list[pd.DataFrame] = []
         self._journal = self.path.with_suffix(".part")
         self._complete()
@@ -53,13 +53,7 @@ class ResumableTable:
         if self.path.exists():
             found = json.loads(note.read_text()) if note.exists() else {}
             _require_same(found, wanted)
-            rows = pd.read_csv(
-                self.path,
-                dtype=dict.fromkeys(text_columns, str),
-                keep_default_na=False,
-                na_values=[""],
-            )
-            self._parts.append(rows)
+            self._parts.append(_read(self.path, text_columns))
             self._require(needed)
             wanted = {name: _joined(found[name], v) for name, v in wanted.items()}
             if wanted == found:
@@ -79,6 +73,24 @@ class ResumableTable:
         if self.rows.empty:
             return set()
         return set(self.rows[list(columns)].itertuples(index=False, name=None))
+
+    def rows_of(self, path: Path) -> pd.DataFrame:
+        """Rows of another table of the same settings, which is not written to.
+
+        Empty where there is no such file. InputError for other settings or columns.
+        """
+        if not path.exists():
+            return pd.DataFrame()
+        notes = (p.with_suffix(".json") for p in (path, self.path))
+        found, wanted = (json.loads(note.read_text()) for note in notes)
+        _require_same(found, wanted, f"{path.parent}, which is to be joined,")
+        rows = _read(path, self._text_columns)
+        if not self.rows.empty and set(rows) != set(self.rows):
+            raise InputError(
+                f"{path} has the columns {list(rows)}, not {list(self.rows)}: it is of "
+                "another version; evaluate anew"
+            )
+        return rows
 
     def drop(self, column: str, values: Collection[str]) -> None:
         """Remove the rows that have one of these values in a column."""
@@ -121,18 +133,29 @@ class ResumableTable:
         if missing:
             raise InputError(
                 f"{self.path.name} in output_folder has no column {missing[0]}, which "
-                "was added since: choose another output_folder, or remove that one"
+                "was added since: choose another folder, or remove that one"
             )
 
 
-def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _read(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(text_columns, str),
+        keep_default_na=False,
+        na_values=[""],
+    )
+
+
+def _require_same(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "output_folder"
+) -> None:
     names = sorted(set(found) | set(wanted))
     other = [n for n in names if not _agree(n, found, wanted)]
     if other:
         raise InputError(
-            f"output_folder holds figures for another setting of {other[0]} "
+            f"{where} holds figures for another setting of {other[0]} "
             f"({found.get(other[0])}, now {wanted.get(other[0])}): choose another "
-            "output_folder, or remove that one"
+            "folder, or remove that one"
         )
 
 

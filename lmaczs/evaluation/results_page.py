@@ -157,11 +157,18 @@ def facts_text(facts: Mapping[str, Any], per_clip: pd.DataFrame) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items())
     options = " ".join(_quoted(word) for word in facts["options"])
     return (
-        f"{text}\n\n{facts['date']}; {facts['machine']}, {facts['cores']} cores, "
-        f"{facts['threads']} threads; {facts['seconds'] / 60:.0f} minutes in all; seed "
+        f"{text}\n\n{facts['date']}; {machines_text(facts['machines'])}; "
+        f"{facts['seconds'] / 60:.0f} minutes in all; seed "
         f"{facts['seed']}; domain {facts['domain']}; {versions}.\n\n"
         f"```\npython recipes/evaluate.py hparams/evaluate.yaml {options}\n```\n"
     )
+
+
+def machines_text(machines: Sequence[str]) -> str:
+    """What computed the rows; on the first of several, seconds were taken."""
+    if len(machines) == 1:
+        return machines[0]
+    return f"{machines[0]} (seconds are of it alone) and {'; '.join(machines[1:])}"
 
 
 def _quoted(word: str) -> str:
@@ -182,7 +189,7 @@ def _own_table(
     more = {
         "n": counts,
         "passes": {name: passes.get(name, _passes(name)) for name in counts},
-        "s": {name: f"{value:.3f}" for name, value in seconds.items()},
+        "s": {n: "–" if pd.isna(x) else f"{x:.3f}" for n, x in seconds.items()},
     }
     columns = [*compared_metrics(), METRICS["MM"]]
     own = verdicts_of(tests, condition)

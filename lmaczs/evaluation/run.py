@@ -44,6 +44,7 @@ from lmaczs.evaluation.explainers import (
     ExplainerSuite,
     require_name,
 )
+from lmaczs.evaluation.facts import FACTS, machine_facts, read_facts
 from lmaczs.evaluation.insertion_deletion import AREAS, areas, insertion_deletion
 from lmaczs.evaluation.result_table import ResumableTable
 from lmaczs.evaluation.scoring import PredictedClips, predict, score
@@ -91,6 +92,7 @@ class EvaluationPlan:
     and deletion curves; empty for none. Methods of more than `slow_passes` encoder
     passes are computed on every `slow_every`-th clip. `ids` are the clips to score;
     default: all. `recompute` names methods of which existing rows are computed again.
+    `join` are output folders of the same settings, whose rows are not computed again.
     `seed` is that of every random draw.
     """
 
@@ -106,6 +108,7 @@ class EvaluationPlan:
     slow_every: int = 1
     ids: Sequence[str] | None = None
     recompute: Sequence[str] = ()
+    join: Sequence[str | Path] = ()
     batch_size: int = 16
     seed: int = 1234
 
@@ -117,6 +120,12 @@ class EvaluationPlan:
                 raise InputError(
                     f"conditions names {name!r}{nearest(name, CONDITIONS)}; there are "
                     f"{', '.join(CONDITIONS)}"
+                )
+        for folder in self.join:
+            if not (Path(folder) / FACTS).is_file():
+                raise InputError(
+                    f"join names {folder}, which is no finished output folder of "
+                    "recipes/evaluate.py"
                 )
         if self.speech_folder is None and set(self.conditions) <= {"speech"}:
             raise InputError(
@@ -181,6 +190,8 @@ class Evaluation:
         """
         self._wanted = self._conditions_of_tables()
         self._tables = {name: self._table(name) for name in self._wanted}
+        for folder in self.plan.join:
+            self._join(Path(folder))
         self._done = {name: table.keys(*ROW) for name, table in self._tables.items()}
         self._score_conditions()
         self._score_mixtures()
@@ -205,6 +216,26 @@ class Evaluation:
         )
         table.drop("method", plan.recompute)
         return table
+
+    def _join(self, folder: Path) -> None:
+        """Take over the rows of another folder that the tables lack.
+
+        Without their seconds, if they are of another machine or device.
+        """
+        here = machine_facts(self.suite.clap.device)["machines"]
+        timed = read_facts(folder).get("machines") == here
+        for name, table in self._tables.items():
+            rows = table.rows_of(folder / f"{name}.csv")
+            if rows.empty:
+                continue
+            done, methods = table.keys(*ROW), self.suite.names
+            keys = rows[list(ROW)].itertuples(index=False, name=None)
+            new = [key not in done and key[2] in methods for key in keys]
+            if any(new):
+                taken = rows[new].copy()
+                if "seconds" in taken and not timed:
+                    taken["seconds"] = float("nan")
+                table.add(taken)
 
     def _chosen(self, name: str) -> pd.DataFrame:
         """Rows of a table that the plan has, by condition and method in its order."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from pathlib import Path
+
+import torch
 
 from lmaczs import __version__
 from lmaczs.evaluation.facts import (
@@ -19,10 +23,10 @@ from lmaczs.evaluation.facts import (
 
 
 def test_machine_facts_are_json() -> None:
-    """Date, cores, threads, and versions of what figures depend on."""
+    """Date, machine, and versions of what figures depend on."""
     found = json.loads(json.dumps(machine_facts()))
-    assert found["cores"] >= 1
-    assert found["threads"] >= 1
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} used at once"
+    assert found["machines"] == [f"{platform.system()} {platform.machine()}, {cores}"]
     assert found["versions"]["lmaczs"] == __version__
     assert {"python", "torch", "transformers"} <= set(found["versions"])
     assert len(found["date"].split("-")) == 3
@@ -47,13 +51,16 @@ def test_absolute_paths_lose_their_folders() -> None:
 def test_calls_add_up(tmp_path: Path) -> None:
     """A folder that was filled in two calls has the time and methods of both."""
     assert read_facts(tmp_path) == {}
-    write_facts(tmp_path, {"seconds": 2.0, "passes": {"a": 1}, "seed": 1})
-    write_facts(tmp_path, {"seconds": 3.0, "passes": {"b": 2}, "seed": 1})
-    assert read_facts(tmp_path) == {
-        "seconds": 5.0,
-        "passes": {"a": 1, "b": 2},
-        "seed": 1,
-    }
+    one = {"seconds": 2.0, "passes": {"a": 1}, "machines": ["x"], "seed": 1}
+    write_facts(tmp_path, one)
+    write_facts(tmp_path, {**one, "seconds": 3.0, "passes": {"b": 2}})
+    both = {**one, "seconds": 5.0, "passes": {"a": 1, "b": 2}}
+    assert read_facts(tmp_path) == both
+    more = {**one, "passes": {"c": 3}, "machines": ["y"]}
+    write_facts(tmp_path / "joined", more, [tmp_path])
+    every = {"a": 1, "b": 2, "c": 3}
+    expected = {**both, "seconds": 7.0, "passes": every, "machines": ["x", "y"]}
+    assert read_facts(tmp_path / "joined") == expected
     assert (tmp_path / FACTS).read_text().endswith("}\n")
 
 

@@ -175,7 +175,7 @@ def test_rows_without_a_column_are_refused(path: Path) -> None:
     assert len(ResumableTable(path, SETTINGS, needed=["AI", "seconds"]).rows) == 2
     message = (
         "^per_clip.csv in output_folder has no column toy, which was added since: "
-        "choose another output_folder, or remove that one$"
+        "choose another folder, or remove that one$"
     )
     with pytest.raises(ValueError, match=message):
         ResumableTable(path, SETTINGS, needed=["AI", "toy"])
@@ -218,7 +218,7 @@ def test_other_settings_are_refused(path: Path, name: str, now: Any, told: str) 
     before = {file: (path.parent / file).read_bytes() for file in files(path)}
     message = (
         f"^output_folder holds figures for another setting of {name} {told}: "
-        "choose another output_folder, or remove that one$"
+        "choose another folder, or remove that one$"
     )
     with pytest.raises(ValueError, match=message):
         ResumableTable(path, {**SETTINGS, name: now})

@@ -19,6 +19,7 @@ from lmaczs.evaluation.results_page import (
     counts,
     differences,
     listed,
+    machines_text,
     results_page,
     rivals,
     sentences,
@@ -95,6 +96,13 @@ def folder(
     }
     write_facts(path, {**machine_facts(), **facts})
     return path
+
+
+def test_seconds_are_of_one_machine() -> None:
+    """The page says of which."""
+    assert machines_text(["here"]) == "here"
+    text = machines_text(["here", "there", "yonder"])
+    assert text == "here (seconds are of it alone) and there; yonder"
 
 
 def section(page: str, heading: str) -> str:

@@ -24,6 +24,7 @@ from lmaczs.evaluation.explainers import (
     ExplainerSuite,
     Method,
 )
+from lmaczs.evaluation.facts import machine_facts, write_facts
 from lmaczs.evaluation.run import Evaluation, EvaluationPlan, write_results
 from lmaczs.utils.errors import InputError
 
@@ -356,6 +357,36 @@ def test_a_method_may_be_added_or_computed_again(
         evaluation(
             tiny_clap, clips, tmp_path, first, replace(PLAN, recompute=["drwan"])
         )
+
+
+def test_parts_of_a_run_are_joined(
+    tiny_clap: FrozenClap, clips: pd.DataFrame, whole: Path, tmp_path: Path
+) -> None:
+    """Rows of other folders are not computed again, and those folders stay."""
+    here = machine_facts()
+    parts = {"clean": here, "white noise": {**here, "machines": ["another"]}}
+    for condition, facts in parts.items():
+        folder = tmp_path / condition
+        plan = replace(PLAN, conditions=(condition,))
+        evaluation(tiny_clap, clips, folder, Stop(), plan).run()
+        write_facts(folder, {**facts, "seconds": 1.0, "passes": {}})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    plan, explain = replace(PLAN, join=[tmp_path / name for name in parts]), Stop()
+    found = evaluation(tiny_clap, clips, tmp_path / "all", explain, plan).run()
+    assert explain.calls == []
+    assert before == {path: path.read_bytes() for path in before}
+    for name, table in found.items():
+        text = dict.fromkeys(("id", "other", "area"), str)
+        expected = pd.read_csv(whole / f"{name}.csv", dtype=text)
+        agree(table, expected)
+        assert len(table) == len(expected)
+    timed = found["per_clip"].groupby("condition").seconds.count()
+    assert timed["clean"] == len(clips) * 3 and timed["white noise"] == 0
+    with pytest.raises(InputError, match="join names .*, which is no finished"):
+        replace(PLAN, join=[tmp_path / "nowhere"])
+    noisier = replace(plan, contamination_snr_db={"white noise": 6})
+    with pytest.raises(InputError, match="clean, which is to be joined, holds figures"):
+        evaluation(tiny_clap, clips, tmp_path / "other", Stop(), noisier).run()
 
 
 def test_a_cell_alone_is_what_it_is_among_all(
