@@ -1,0 +1,90 @@
+"""What runs on a GPU gives what the CPU gives. Left out where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmaczs import ZeroShotInterpreter
+from lmaczs.evaluation.explainer import ExplainerInput
+from lmaczs.evaluation.explainers import EXPLAINERS, MAIN, decoder_method
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no CUDA device"
+)
+PROMPTS = ["dog", "siren"]
+# Draws and thresholds: a cell that is nearly tied may fall on the other side.
+SHARE = 0.99
+
+
+@pytest.fixture(scope="module")
+def on_cpu() -> ZeroShotInterpreter:
+    """The embedded default."""
+    torch.backends.cudnn.allow_tf32 = False
+    return ZeroShotInterpreter.from_hparams()
+
+
+@pytest.fixture(scope="module")
+def on_gpu(on_cpu: ZeroShotInterpreter) -> ZeroShotInterpreter:
+    """The same on the GPU."""
+    return ZeroShotInterpreter.from_hparams(run_opts={"device": "cuda"})
+
+
+@pytest.fixture(scope="module")
+def wav(on_cpu: ZeroShotInterpreter) -> Tensor:
+    """A tone that swells in noise, as long as a window: [samples]."""
+    rate, samples = on_cpu.sample_rate, on_cpu.clap.front_end.max_samples
+    time = torch.arange(samples) / rate
+    noise = torch.randn(samples, generator=torch.Generator().manual_seed(0))
+    swell = torch.sin(torch.pi * time / time[-1])
+    return 0.3 * swell * torch.sin(2 * torch.pi * 900 * time) + 0.02 * noise
+
+
+def agree(one: Tensor, other: Tensor, tolerance: float = 1e-3) -> None:
+    """Assert that nearly all values of two tensors agree."""
+    near = (one.detach().cpu() - other.detach().cpu()).abs() <= tolerance
+    assert near.float().mean() >= SHARE
+
+
+@pytest.mark.parametrize("refine", [0, 4, "auto"])
+def test_interpretations(
+    on_cpu: ZeroShotInterpreter,
+    on_gpu: ZeroShotInterpreter,
+    wav: Tensor,
+    refine: int | str,
+) -> None:
+    """Masks, similarities and sounds."""
+    rate = on_cpu.sample_rate
+    every = [
+        i.interpret_waveform(wav, rate, PROMPTS, refine=refine)
+        for i in (on_cpu, on_gpu)
+    ]
+    for one, other in zip(*every, strict=True):
+        assert other.similarity == pytest.approx(one.similarity, abs=1e-4)
+        assert other.verdict == one.verdict
+        agree(torch.as_tensor(one.mask), torch.as_tensor(other.mask), 2e-2)
+        agree(torch.as_tensor(one.waveform), torch.as_tensor(other.waveform), 2e-3)
+
+
+@pytest.mark.parametrize("name", [MAIN, *EXPLAINERS])
+def test_explainers(
+    on_cpu: ZeroShotInterpreter, on_gpu: ZeroShotInterpreter, wav: Tensor, name: str
+) -> None:
+    """Every method of evaluate.py has the map that it has on the CPU."""
+    found = []
+    for interpreter in (on_cpu, on_gpu):
+        clap = interpreter.clap
+        spectrum = clap.front_end.stft(wav[None].to(clap.device))
+        spectrum = spectrum[..., : clap.front_end.n_frames]
+        log_mel = clap.front_end.stft_to_log_mel(spectrum)
+        text = clap.encode_text(PROMPTS).to(clap.device)
+        samples = torch.tensor([len(wav)])
+        batch = ExplainerInput(clap, spectrum, log_mel, text[:1], samples, classes=text)
+        main = decoder_method(MAIN, interpreter.mods["decoder"])
+        batch = replace(batch, reference=main(batch))
+        method = main if name == MAIN else EXPLAINERS[name]
+        found.append(method.explained(batch).masks)
+    agree(*found, 2e-2)
