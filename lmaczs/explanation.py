@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ class Interpretation:
     refine_steps : int
         Steps of test-time refinement that the mask took, see `lmaczs.refinement`; of
         the windows of a long input, the most.
+    warnings : tuple of str
+        What is doubtful about prompt or input, a sentence each.
     """
 
     prompt: str
@@ -93,6 +95,7 @@ class Interpretation:
     residual_presence: float | None = None
     verdict: Verdict | None = None
     refine_steps: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def masked_stft(self) -> Tensor:
@@ -109,12 +112,13 @@ class Interpretation:
         """Whether the explanation is digital silence."""
         return is_silent(self.waveform)
 
-    def to_dict(self) -> dict[str, str | float | int | None]:
-        """Every scalar field, empty, mask_mean, seconds (length) and lmaczs_version."""
+    def to_dict(self) -> dict[str, Any]:
+        """Every field but tensors, empty, mask_mean, seconds and lmaczs_version."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
             **scalars,
+            "warnings": list(self.warnings),
             "empty": self.empty,
             "mask_mean": float(self.mask.mean()),
             "seconds": len(self.waveform) / self.sample_rate,
@@ -434,6 +438,27 @@ def similarities(
         embedding = clap.audio_embedding(log_mel)
         best = torch.maximum(best, (embedding @ text.T).amax(0))
     return best
+
+
+def scores(
+    clap: FrozenClap,
+    wav: Tensor,
+    text: Tensor,
+    references: Tensor,
+    windows_at_once: int = 8,
+) -> tuple[Tensor, Tensor]:
+    """Similarities and presences [P] of a clip [samples] and prompts [P, D].
+
+    Of the window where a prompt is most similar; presences are NaN if the clip is
+    silence to the model. `references` [R, D] are the reference prompts.
+    """
+    best = _BestWindow(text, references)
+    for _, log_mel in _windows(clap.front_end, [wav], windows_at_once):
+        reaches = _audible(clap.front_end, log_mel)
+        for one, reached in zip(clap.audio_embedding(log_mel), reaches, strict=True):
+            best.add(one, reached)
+    silent = best.audible == -math.inf
+    return best.similarity, best.presence.masked_fill(silent, math.nan)
 
 
 def is_silent(wav: Tensor) -> bool:

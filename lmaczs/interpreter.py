@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -16,12 +17,14 @@ from torch import Tensor
 from lmaczs.audio.io import convert_audio, load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
-from lmaczs.explanation import Interpretation, explain_batch, similarities
+from lmaczs.explanation import Interpretation, explain_batch, scores, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
+from lmaczs.vocabulary import prompt_warnings, read_prompt
+from lmaczs.wordings import labelled_table, reading_table, single_table
 
 Refine = Literal["auto"] | int
 """Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
@@ -247,6 +250,82 @@ class ZeroShotInterpreter(Pretrained):
         """
         return self._classify(self.load_audio(path), labels, template)
 
+    # ---------------------------------------------------------------- prompts
+
+    def prompt_warnings(self, prompt: str) -> tuple[str, ...]:
+        """What is doubtful about a prompt, a sentence each: see `lmaczs.vocabulary`."""
+        return prompt_warnings(self.clap, prompt, self.hparams.template)
+
+    def rank_prompts(
+        self,
+        recordings: Iterable[str | Path | Tensor],
+        prompts: Sequence[str],
+        present: Sequence[bool] | None = None,
+    ) -> pd.DataFrame:
+        """Compare wordings of one idea: which does the model understand best?
+
+        Parameters
+        ----------
+        recordings : iterable of str, Path or Tensor
+            Files, or waveforms [samples] at `sample_rate`.
+        prompts : sequence of str
+            The wordings, as the prompts of `interpret_file`.
+        present : sequence of bool, optional
+            Whether the sound is in each of the recordings.
+
+        Returns
+        -------
+        DataFrame
+            Without `present` a row for each recording and wording, the highest presence
+            first, see `lmaczs.wordings.single_table`. With it a row for each wording,
+            the one that tells the recordings apart best first, see `labelled_table`.
+            Then what the text tower makes of it, see `reading_table`.
+
+        Raises
+        ------
+        AudioError
+            If a recording cannot be read.
+        InputError
+            If there is no recording or no wording, or not one value of `present` for
+            each recording, or they are all the same.
+        """
+        if isinstance(prompts, str) or not prompts:
+            raise InputError(f"prompts is a list of wordings, not {prompts!r}")
+        several = list(dict.fromkeys(prompts))
+        template = self.hparams.template
+        readings = [read_prompt(self.clap, one, template) for one in several]
+        text = self.clap.encode_text([one.sentence for one in readings])
+        names, similarity, presence = self._scores(recordings, text)
+        if present is None:
+            table = single_table(names, several, similarity, presence)
+        else:
+            if len(present) != len(names) or len(set(map(bool, present))) < 2:
+                raise InputError(
+                    f"present has {len(present)} values for {len(names)} recordings: "
+                    "give one for each, both true and false ones"
+                )
+            there = torch.tensor([bool(one) for one in present])
+            table = labelled_table(several, similarity, presence, there)
+        return table.merge(reading_table(readings, text.cpu()), on="prompt")
+
+    @torch.no_grad()
+    def _scores(
+        self, recordings: Iterable[str | Path | Tensor], text: Tensor
+    ) -> tuple[list[str], Tensor, Tensor]:
+        """Names, similarities and presences [N, P] of recordings."""
+        references = reference_text(self.clap, self.hparams.template)
+        names, found = [], []
+        for number, one in enumerate(recordings):
+            given = isinstance(one, Tensor)
+            wav = one if isinstance(one, Tensor) else self.load_audio(one)
+            names.append(f"recording {number + 1}" if given else str(one))
+            wav = wav.to(self.clap.device)
+            found.append(torch.stack(scores(self.clap, wav, text, references)).cpu())
+        if not found:
+            raise InputError("there is no recording to try the wordings on")
+        similarity, presence = torch.stack(found, 1)
+        return names, similarity, presence
+
     # -------------------------------------------------------------- waveforms
 
     @overload
@@ -443,7 +522,7 @@ class ZeroShotInterpreter(Pretrained):
             return [[] for _ in wavs]
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
-        return explain_batch(
+        explained = explain_batch(
             self.clap,
             self.decoder,
             wavs,
@@ -454,6 +533,11 @@ class ZeroShotInterpreter(Pretrained):
             refinement=refinement,
             references=reference_text(self.clap, template),
         )
+        return [[self._warned(one) for one in own] for own in explained]
+
+    def _warned(self, one: Interpretation) -> Interpretation:
+        found = self.prompt_warnings(one.prompt)
+        return replace(one, warnings=(*found, *one.warnings)) if found else one
 
 
 def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:

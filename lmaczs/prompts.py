@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from pathlib import Path
 
 from lmaczs.utils.errors import InputError
 
@@ -14,8 +16,53 @@ OPENERS = frozenset(
 )
 
 
+ZERO_WIDTH_SPACE = "\u200b"
+
+
+def clean_prompt(prompt: str) -> str:
+    """Words of a prompt, single blanks between them.
+
+    Underscores and control characters are read as blanks; invisible characters, such as
+    marks of the writing direction, are left out. InputError where nothing is left, or
+    for bytes that are no text.
+    """
+    if any(unicodedata.category(one) == "Cs" for one in prompt):
+        shown = ascii(prompt)
+        raise InputError(f"the prompt {shown} is not UTF-8: type it again, as text")
+    words = " ".join("".join(map(_visible, prompt)).split())
+    if not words:
+        raise InputError("a prompt is empty; say what to listen for, e.g. 'a dog'")
+    return words
+
+
+def _visible(character: str) -> str:
+    """The character; a blank, or nothing, for one that is not to be read."""
+    kind = unicodedata.category(character)
+    if character in ("_", ZERO_WIDTH_SPACE) or kind == "Cc":
+        return " "
+    return "" if kind == "Cf" else character
+
+
+def read_prompts(path: str | Path) -> list[str]:
+    """Prompts of a UTF-8 text file, one a line, each once; blank lines do not count.
+
+    InputError if there is no such file, or no prompt in it, or it is not UTF-8.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: it is not UTF-8; save it so") from error
+    lines = [line.strip() for line in text.splitlines()]
+    if not any(lines):
+        raise InputError(f"{path} holds no prompt: write one a line")
+    return list(dict.fromkeys(filter(None, lines)))
+
+
 def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
-    """Text-tower input for a prompt.
+    """Text-tower input for a prompt, see `clean_prompt`.
 
     A prompt of at most three words without punctuation and without an opening article,
     pronoun or determiner is a label ("dog", "sea waves"), which is put into the
@@ -36,11 +83,10 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
     Raises
     ------
     InputError
-        If `prompt` is empty, or `template` has no ``{}``.
+        If `prompt` is empty or no text, or `template` has no ``{}``.
     """
+    prompt = clean_prompt(prompt)
     words = prompt.split()
-    if not words:
-        raise InputError("a prompt is empty; say what to listen for, e.g. 'a dog'")
     if "{}" not in template:
         raise InputError(f"the template {template!r} has no {{}} for the label")
     sentence = (
@@ -48,4 +94,4 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
         or words[0].lower() in OPENERS
         or re.search(r"[.,;:!?]", prompt) is not None
     )
-    return " ".join(words) if sentence else template.format(" ".join(words))
+    return prompt if sentence else template.format(prompt)

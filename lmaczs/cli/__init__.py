@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
+from lmaczs.cli import prompts as prompts_command
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.naming import (
     INPUT_COPY,
@@ -31,6 +32,8 @@ from lmaczs.utils.naming import (
 )
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from lmaczs.explanation import Interpretation
     from lmaczs.interpreter import Refine, ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
@@ -102,6 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_files(one)
     _add_texts(one, "--label", "one of the classes; repeat the option for each")
+    _add_model(one)
+
+    one = add(
+        "prompts", rank_prompts, "rank wordings of one idea by recordings, as CSV"
+    )
+    prompts_command.add_options(one)
     _add_model(one)
 
     one = add("demo", demo, "interpret synthetic scenes")
@@ -200,6 +209,7 @@ def interpret(args: argparse.Namespace) -> int:
     _make_folder(args.out)
     interpreter = _load(args)
     prompts = list(dict.fromkeys(args.prompts))
+    _warn_of_prompts(interpreter, prompts)
     folders = _folders(args.out, dict.fromkeys(args.files, prompts))
     names = short_names(folders)
     entries: list[PageEntry] = []
@@ -221,6 +231,7 @@ def classify(args: argparse.Namespace) -> int:
     """Print similarity and probability of every label for every file."""
     interpreter = _load(args)
     labels = list(dict.fromkeys(args.labels))
+    _warn_of_prompts(interpreter, labels)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "label", "similarity", "probability"])
 
@@ -235,6 +246,37 @@ def classify(args: argparse.Namespace) -> int:
         return list(columns.itertuples(index=False, name=None))
 
     return _each(dict.fromkeys(args.files), work, show)
+
+
+def rank_prompts(args: argparse.Namespace) -> int:
+    """Print how well the model understands each wording of an idea."""
+    from lmaczs.prompts import read_prompts
+    from lmaczs.vocabulary import vocabulary_line
+
+    try:
+        prompts = read_prompts(args.prompts)
+        manifest = prompts_command.manifest_of(args.files, args.label)
+    except LmaczsError as error:
+        raise CommandError(_one_line(error)) from error
+    interpreter = _load(args)
+    _warn_of_prompts(interpreter, prompts)
+    header = True
+
+    def show(_: Path, table: DataFrame) -> None:
+        nonlocal header
+        text = table.to_csv(index=False, header=header, float_format="%.6f")
+        print(text, end="", flush=True)
+        header = False
+
+    def work(path: Path) -> DataFrame:
+        if path == manifest:
+            rank = prompts_command.rank_on_manifest
+            return rank(interpreter, path, args.label, prompts)
+        return interpreter.rank_prompts([path], prompts)
+
+    status = _each(dict.fromkeys(args.files), work, show)
+    _note(f"text tower: {vocabulary_line(interpreter.clap)}")
+    return status
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -349,6 +391,17 @@ def _explain(
     return results
 
 
+def _warn_of_prompts(interpreter: ZeroShotInterpreter, prompts: list[str]) -> None:
+    """Print what is doubtful about prompts; refuse those that cannot be used."""
+    for prompt in prompts:
+        try:
+            found = interpreter.prompt_warnings(prompt)
+        except LmaczsError as error:
+            raise CommandError(_one_line(error)) from error
+        for text in found:
+            _note(f"{prompt!r}: {text}")
+
+
 def _entries(
     name: str, folder: Path, results: Sequence[Interpretation]
 ) -> Iterator[PageEntry]:
@@ -445,6 +498,11 @@ def _one_line(error: Exception, path: Path | None = None) -> str:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _note(message: str) -> None:
+    """Print what is no error on stderr."""
+    print(f"lmaczs: note: {message}", file=sys.stderr, flush=True)
 
 
 def _complain(message: str, error: Exception) -> None:

@@ -586,6 +586,7 @@ def test_to_dict_holds_every_scalar() -> None:
         "masked_presence": 0.875,
         "residual_presence": 0.25,
         "verdict": "not heard",
+        "warnings": [],
         "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "seconds": 0.5,

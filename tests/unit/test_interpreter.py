@@ -677,3 +677,57 @@ def test_a_clap_that_cannot_be_listened_to(
         ZeroShotInterpreter.from_clap(folder)
     with pytest.raises(FileNotFoundError, match="holds no CLAP checkpoint"):
         ZeroShotInterpreter.from_clap(tmp_path)
+
+
+# --- prompts -------------------------------------------------------------------------
+
+
+def test_doubtful_prompts_are_warned_of(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """In the interpretation and in explanation.json; the prompt stays as given."""
+    wav = torch.randn(RATE)
+    one, plain = interpreter.interpret_waveform(
+        wav, RATE, ["clock_tick", "clock tick"], verify=False
+    )
+    assert one.prompt == "clock_tick" and one.similarity == plain.similarity
+    assert one.warnings == ("underscores are read as blanks",)
+    assert one.warnings == interpreter.prompt_warnings("clock_tick")
+    assert plain.warnings == ()
+    written = json.loads(one.save(tmp_path)["explanation.json"].read_text())
+    assert written["warnings"] == list(one.warnings)
+
+
+def test_wordings_have_the_numbers_of_interpretations(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """Of files and waveforms, short and long; silence has no presence."""
+    sounds = [torch.randn(n) / 10 for n in (RATE, 7 * RATE)] + [torch.zeros(RATE)]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sounds[0].numpy(), RATE, subtype="FLOAT")
+    prompts = ["dog", "a cat"]
+    table = interpreter.rank_prompts([path, *sounds[1:]], prompts)
+    names = [str(path), "recording 2", "recording 3"]
+    assert table.file.tolist() == [name for name in names for _ in prompts]
+    for name, wav in zip(names, sounds, strict=True):
+        own = table[table.file == name].set_index("prompt")
+        for one in interpreter.interpret_waveform(wav, RATE, prompts, verify=False):
+            assert own.similarity[one.prompt] == pytest.approx(one.similarity, abs=1e-5)
+            rank = np.nan if one.presence is None else one.presence
+            assert own.presence[one.prompt] == pytest.approx(
+                rank, abs=1e-5, nan_ok=True
+            )
+
+
+def test_wordings_that_cannot_be_ranked(interpreter: ZeroShotInterpreter) -> None:
+    """One sentence for each."""
+    wavs = [torch.randn(RATE), torch.randn(RATE)]
+    for recordings, prompts, present, message in (
+        (wavs, "dog", None, "list of wordings"),
+        (wavs, [], None, "list of wordings"),
+        ([], ["dog"], None, "no recording"),
+        (wavs, ["dog"], [True], "1 values for 2 recordings"),
+        (wavs, ["dog"], [True, True], "both true and false"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            interpreter.rank_prompts(recordings, prompts, present)

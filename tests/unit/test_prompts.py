@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lmaczs.prompts import to_sentence
+from lmaczs.prompts import clean_prompt, read_prompts, to_sentence
 
 BARE = {
     "dog": "This is a sound of dog.",
@@ -74,3 +76,59 @@ def test_template_without_a_place_is_refused(prompt: str) -> None:
     """A template that would swallow the label is refused, whatever the prompt is."""
     with pytest.raises(ValueError, match="has no {} for the label"):
         to_sentence(prompt, "This is a sound.")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("clock_tick", "clock tick"),
+        ("__dog__", "dog"),
+        ("a\x00dog", "a dog"),
+        ("\x1bdog\x7f", "dog"),
+        ("a\u200bdog", "a dog"),
+        ("\u202ebar\u00adking", "barking"),
+        ("\ufeffdog", "dog"),
+        ("car-horn", "car-horn"),
+        ("犬 🐕", "犬 🐕"),
+    ],
+)
+def test_what_is_no_text_is_not_read(given: str, read: str) -> None:
+    """Underscores and control characters are blanks, invisible marks are nothing."""
+    assert clean_prompt(given) == read
+    assert to_sentence(given) == to_sentence(read)
+
+
+@pytest.mark.parametrize("prompt", ["_", "\x00", "\u200b\u202e"])
+def test_prompt_of_nothing_visible_is_refused(prompt: str) -> None:
+    """As an empty one."""
+    with pytest.raises(ValueError, match="prompt is empty"):
+        to_sentence(prompt)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """As a command line hands them over."""
+    with pytest.raises(ValueError, match=r"'a\\udcff' is not UTF-8"):
+        to_sentence(b"a\xff".decode("utf-8", "surrogateescape"))
+
+
+def test_prompts_of_a_file(tmp_path: Path) -> None:
+    """One a line, each once, whatever the line ends."""
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffdog\r\n\n a dog, barking \ndog\n犬".encode())
+    assert read_prompts(path) == ["dog", "a dog, barking", "犬"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\n \n", "no prompt"), (b"dog\n\xff\n", "line 2: it is not UTF-8")],
+)
+def test_file_without_prompts_is_refused(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    """In one sentence that names it."""
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
+        read_prompts(path)
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        read_prompts(tmp_path / "none.txt")

@@ -111,6 +111,13 @@ def test_numbers_stand_in_the_table(tmp_path: Path) -> None:
     assert "kept, ahead of 97.5 % of the reference prompts" in page.texts
 
 
+def test_warnings_stand_by_their_prompt(tmp_path: Path) -> None:
+    """Escaped, as all texts."""
+    one = entry(tmp_path / "a" / "dog", "dog")
+    one = replace(one, record={**one.record, "warnings": ["<b>what</b>"]})
+    assert "Note: <b>what</b>" in Page(write_page(tmp_path, [one])).texts
+
+
 def test_numbers_that_were_not_computed_are_dashes(tmp_path: Path) -> None:
     """Without verification two numbers are missing, and the page says so."""
     one = entry(tmp_path / "a" / "dog", "dog")

@@ -1,0 +1,109 @@
+"""`lmaczs prompts`: what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from lmaczs.audio.io import load_audio, save_audio
+from lmaczs.cli import main
+from lmaczs.interpreter import ZeroShotInterpreter
+
+Capture = pytest.CaptureFixture[str]
+WORDINGS = ["dog", "a dog barking", "clock_tick", "犬"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four recordings, a manifest of them with two labels, and a file of wordings."""
+    folder = tmp_path_factory.mktemp("wordings")
+    torch.manual_seed(0)
+    rows = ["path,label"]
+    for number in range(4):
+        save_audio(folder / f"{number}.wav", torch.randn(8000) / 10, 16000)
+        rows.append(f"{number}.wav,{'dog' if number % 2 else 'rain'}")
+    (folder / "clips.csv").write_text("\n".join([*rows, "0.wav,dog"]))
+    (folder / "wordings.txt").write_text("\n".join(WORDINGS), "utf-8")
+    return folder
+
+
+def run(folder: Path, clap: Path, *words: str) -> int:
+    """Run the command with the file of wordings."""
+    options = ["--prompts", str(folder / "wordings.txt"), "--clap", str(clap)]
+    return main(["prompts", *words, *options])
+
+
+def test_recordings_have_a_row_a_wording(
+    folder: Path, tiny_clap_folder: Path, capsys: Capture
+) -> None:
+    """With the numbers of `interpret`; what is doubtful is noted on stderr."""
+    files = [str(folder / f"{number}.wav") for number in (2, 0)]
+    assert run(folder, tiny_clap_folder, *files) == 0
+    captured = capsys.readouterr()
+    table = pd.read_csv(io.StringIO(captured.out))
+    assert table.file.unique().tolist() == files and len(table) == 8
+    assert table["rank"].tolist() == [1, 2, 3, 4] * 2
+    interpreter = ZeroShotInterpreter.from_clap(tiny_clap_folder)
+    found = interpreter.interpret_file(files[0], WORDINGS, verify=False, refine=0)
+    rows = table[table.file == files[0]].set_index("prompt")
+    for one in found:
+        row = rows.loc[one.prompt]
+        assert row.similarity == pytest.approx(one.similarity, abs=2e-6)
+        assert row.presence == pytest.approx(one.presence, abs=2e-6)
+    for text in ("'clock_tick': underscores", "lacks '犬'", "text tower: 342 tokens"):
+        assert text in captured.err
+
+
+def test_manifest_ranks_by_its_label(
+    folder: Path, tiny_clap_folder: Path, capsys: Capture
+) -> None:
+    """A clip of two rows is one clip with both labels."""
+    manifest = str(folder / "clips.csv")
+    assert run(folder, tiny_clap_folder, manifest, "--label", "dog") == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert set(table.prompt) == set(WORDINGS)
+    assert set(table.clips) == {3} and set(table.others) == {1}
+    interpreter = ZeroShotInterpreter.from_clap(tiny_clap_folder)
+    wavs = [load_audio(folder / f"{n}.wav", interpreter.sample_rate) for n in range(4)]
+    expected = interpreter.rank_prompts(wavs, WORDINGS, [True, True, False, True])
+    assert table.prompt.tolist() == expected.prompt.tolist()
+    assert table.auc.tolist() == pytest.approx(expected.auc.tolist(), abs=1e-6)
+
+
+def test_file_that_cannot_be_read_is_one_line(
+    folder: Path, tiny_clap_folder: Path, capsys: Capture
+) -> None:
+    """The others are done."""
+    files = [str(folder / "none.wav"), str(folder / "1.wav")]
+    assert run(folder, tiny_clap_folder, *files) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 5 and "none.wav" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "status"),
+    [
+        (["clips.csv"], "clips.csv is a manifest: give the label", 2),
+        (["clips.csv", "0.wav", "--label", "dog"], "give it alone", 2),
+        (["0.wav", "--label", "dog"], "--label dog is one of a manifest", 2),
+        (["clips.csv", "--label", "dgo"], "--label dgo: did you mean 'dog'", 1),
+    ],
+)
+def test_wrong_command_line_is_one_sentence(
+    words: list[str],
+    message: str,
+    status: int,
+    folder: Path,
+    tiny_clap_folder: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That names the option."""
+    monkeypatch.chdir(folder)
+    assert run(folder, tiny_clap_folder, *words) == status
+    captured = capsys.readouterr()
+    assert message in captured.err and not captured.out
