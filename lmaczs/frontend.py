@@ -14,6 +14,11 @@ input grid
     STFT of the clip after `fit_length`, always ``n_frames`` frames: that of the
     encoder. Under ``repeatpad`` a short clip is repeated on it, and `tile_mask`
     repeats the clip's mask in the same places.
+
+Bins of the STFT that no mel band covers, below and above all of them, are silence to
+the model. Masks are 0 there, in every domain: what the model cannot hear is no part of
+an explanation. Kept with the nearest band, a loud tone below the bands is switched on
+and off by the mask, and the clicks are heard.
 """
 
 from __future__ import annotations
@@ -60,6 +65,8 @@ class FrontEnd(nn.Module):
         Length of the encoder's input, in samples and in frames.
     n_channels : int
         4 for a fused checkpoint, else 1.
+    visible : Tensor [F], bool
+        Bins that reach the encoder: those in a mel band.
 
     Raises
     ------
@@ -70,6 +77,7 @@ class FrontEnd(nn.Module):
 
     mel_filters: Tensor
     mel_to_freq: Tensor
+    visible: Tensor
     mask_terms: Tensor
 
     def __init__(self, feature_extractor: ClapFeatureExtractor) -> None:
@@ -95,8 +103,10 @@ class FrontEnd(nn.Module):
         self.fused = fe.truncation == "fusion"
         self.n_channels = 4 if self.fused else 1
         filters = fe.mel_filters if self.fused else fe.mel_filters_slaney
-        bridge = mel_bridge(fe, "htk" if self.fused else "slaney")
+        visible = np.any(filters > 0, axis=1)
+        bridge = mel_bridge(fe, "htk" if self.fused else "slaney") * visible[:, None]
         self.register_buffer("mel_filters", _float(filters), persistent=False)
+        self.register_buffer("visible", torch.from_numpy(visible), persistent=False)
         self.register_buffer("mel_to_freq", _float(bridge), persistent=False)
         terms = _float(mask_terms(filters, bridge))
         self.register_buffer("mask_terms", terms, persistent=False)
@@ -344,8 +354,8 @@ class FrontEnd(nn.Module):
         """Carry a mask from mel bands to STFT bins.
 
         Linear interpolation, on the mel scale, between the two bands beside each bin.
-        Bins beyond the lowest or highest band, which CLAP does not see, take the mask
-        of the nearest band.
+        Bins beyond the centre of the lowest or highest band take its mask, and those
+        that are not `visible`, 0.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ from lmaczs.vocabulary import prompt_warnings, read_prompt
 from lmaczs.wordings import labelled_table, reading_table, single_table
 
 Refine = Literal["auto"] | int
-"""Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
+"""Argument of `ZeroShotInterpreter.interpret_file`: as is usual, or how many steps."""
 
 
 class ZeroShotInterpreter(Pretrained):
@@ -204,9 +204,9 @@ class ZeroShotInterpreter(Pretrained):
             Whether explanation and residual are encoded again; else their similarities
             are None.
         refine : "auto" or int
-            Test-time refinement of the masks, see `lmaczs.refinement`. "auto": of those
-            that are not faithful, until they are, in at most eight steps; with
-            ``verify=False``, of none. 0: of none. N: of all, in N steps.
+            Test-time refinement of the masks, see `lmaczs.refinement`: until they are
+            faithful, and then smaller. "auto": in eight steps; with ``verify=False``,
+            of none. 0: of none. N: in N steps.
 
         Returns
         -------
@@ -562,7 +562,7 @@ def refinement_of(
             f'refine is {refine!r}: give "auto", 0 for no refinement, or a number of '
             "steps"
         )
-    steps = RefinementOptions(steps=refine, until_met=False)
+    steps = RefinementOptions(steps=refine)
     return steps if refine or fitted else None
 
 

@@ -47,13 +47,18 @@ def normalise_attribution(
 def carry(attribution: Tensor, front_end: FrontEnd, mel: bool = False) -> Tensor:
     """Bring an attribution [B, f, t] to the grid of masks, as `normalise_attribution`.
 
-    Signs and scale stay: [B, F, T], or [B, n_mels, T] for `mel`. One that is on that
-    grid is returned as it is.
+    Signs and scale stay: [B, F, T], or [B, n_mels, T] for `mel`. Bins that the model
+    does not hear come last: they have the clip's minimum. One that is on that grid is
+    returned as it is.
     """
     if not mel and attribution.shape[1:] == (front_end.n_freqs, front_end.n_frames):
         return attribution
     bands = _on_mel_bands(attribution, front_end)
-    return bands if mel else front_end.expand_mask(bands)
+    if mel:
+        return bands
+    lowest = bands.amin((1, 2), keepdim=True)
+    bins: Tensor = front_end.expand_mask(bands)
+    return bins.where(front_end.visible[:, None], lowest)
 
 
 def _on_mel_bands(attribution: Tensor, front_end: FrontEnd) -> Tensor:

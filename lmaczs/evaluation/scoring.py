@@ -103,7 +103,10 @@ class PredictedClips:
         cosines = batch.clap.audio_embedding(torch.cat(both)) @ classes.T
         masked_in, masked_out = cosines.chunk(2)
         # the sums round otherwise in another batch, and AI would count it
-        whole = (masks == 1).all(2).all(1, keepdim=True)
+        heard = (
+            masks[:, batch.clap.front_end.visible] if batch.domain != "mel" else masks
+        )
+        whole = (heard == 1).all(2).all(1, keepdim=True)
         return torch.where(whole, self.cosines, masked_in), masked_out
 
     def _predictions(

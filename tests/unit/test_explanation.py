@@ -263,20 +263,39 @@ def test_mask_where_there_is_no_sound_is_empty() -> None:
     assert silent.to_dict()["empty"]
 
 
-def test_mask_of_everything_leaves_nothing(tiny_clap: FrozenClap) -> None:
-    """The residual is silence, which has no similarity."""
-    decoder = constant_decoder(tiny_clap, 0.999)
+def test_mask_of_everything_leaves_what_the_model_does_not_hear(
+    tiny_clap: FrozenClap,
+) -> None:
+    """The residual has nothing in the bins that a mel band covers."""
+    front_end, decoder = tiny_clap.front_end, constant_decoder(tiny_clap, 0.999)
     (one,) = explain_all(tiny_clap, decoder, noise(SIZE), ["a dog"])
     assert not one.empty
-    assert one.residual_similarity is None
-    assert one.masked_similarity == pytest.approx(one.similarity, abs=1e-4)
+    assert (one.mask[front_end.visible] == 1).all()
+    assert (one.mask[~front_end.visible] == 0).all()
+    level = front_end.stft(one.residual)[front_end.visible].abs().square().mean()
+    assert level < 1e-3 * one.stft.abs().square().mean()
+    assert one.masked_similarity == pytest.approx(one.similarity, abs=1e-2)
+
+
+def test_a_loud_tone_below_the_band_is_left_out(tiny_clap: FrozenClap) -> None:
+    """It would be switched on and off by a mask that changes in time."""
+    front_end = tiny_clap.front_end
+    lowest = int(front_end.visible.nonzero()[0]) * RATE / front_end.n_fft
+    time = torch.arange(SIZE) / RATE
+    tone = torch.sin(2 * torch.pi * 0.2 * lowest * time)
+    (one,) = explain_all(
+        tiny_clap, random_decoder(tiny_clap), noise(SIZE) + tone, ["a dog"]
+    )
+    (quiet,) = explain_all(tiny_clap, random_decoder(tiny_clap), noise(SIZE), ["a dog"])
+    assert (one.mask[~front_end.visible] == 0).all()
+    assert one.waveform.square().mean() < 1.1 * quiet.waveform.square().mean()
 
 
 def test_sound_beyond_the_models_band_has_no_similarity(tiny_clap: FrozenClap) -> None:
-    """To the model a constant, which no mel band holds, is silence; yet not empty."""
+    """To the model a constant, which no mel band holds, is silence; none is kept."""
     decoder = constant_decoder(tiny_clap, 0.999)
     (one,) = explain_all(tiny_clap, decoder, torch.full((SIZE,), 0.1), ["a dog"])
-    assert not one.empty
+    assert one.empty
     assert one.masked_similarity is None
 
 
@@ -420,6 +439,7 @@ def test_cross_fade_is_a_partition(
     decoder = constant_decoder(tiny_clap, value)
     (one,) = explain_all(tiny_clap, decoder, noise(samples), ["a dog"])
     expected = torch.full_like(one.mask, value)
+    expected[~tiny_clap.front_end.visible] = 0
     torch.testing.assert_close(one.mask, expected, atol=1e-5, rtol=0)
 
 
@@ -471,7 +491,9 @@ def test_hop_that_does_not_divide_the_length(
     wav = noise(samples)
     (one,) = explain_all(clap, constant_decoder(clap, 0.25), wav, ["a dog"])
     assert one.mask.shape == clap.front_end.stft(wav).shape
-    torch.testing.assert_close(one.mask, torch.full_like(one.mask, 0.25))
+    expected = torch.full_like(one.mask, 0.25)
+    expected[~clap.front_end.visible] = 0
+    torch.testing.assert_close(one.mask, expected)
     torch.testing.assert_close(one.waveform + one.residual, wav, atol=1e-5, rtol=0)
 
 
