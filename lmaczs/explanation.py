@@ -356,7 +356,7 @@ def _masks(
             masks, domain = decoder(text, encoding.features, log_mel), decoder.domain
             if domain == "mel":
                 masks, domain = front_end.expand_mask(masks), "stft"
-        audible = _audible(front_end, log_mel)
+        audible = audible_windows(front_end, log_mel)
         if refinement is not None:
             counts = [len(texts[clip]) for clip, _ in places]
             cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
@@ -479,13 +479,13 @@ def _verified(
     audible = [sounds[number] for number in found]
     for places, log_mel in _windows(clap.front_end, audible, windows_at_once):
         embedding = clap.audio_embedding(log_mel)
-        reaches = _audible(clap.front_end, log_mel)
+        reaches = audible_windows(clap.front_end, log_mel)
         for (place, _), one, reached in zip(places, embedding, reaches, strict=True):
             best[found[place]].add(one, reached)
     return [one.score(0) for one in best]
 
 
-def _audible(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
+def audible_windows(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
     """Whether windows [n, C, T, n_mels] are anything but silence to the model.
 
     Sound outside its band is silence.

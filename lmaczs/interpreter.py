@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -14,11 +14,15 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
+from lmaczs.audio.blocks import AudioBlocks
 from lmaczs.audio.io import convert_audio, load_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
+from lmaczs.event_search import FoundEvent, find
+from lmaczs.events import EventRule, event_table
 from lmaczs.explanation import Interpretation, explain_batch, scores, similarities
 from lmaczs.hub import default_source, local_folder, snapshot
+from lmaczs.long_recording import Query, scan
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
 from lmaczs.refinement import RefinementOptions
@@ -325,6 +329,109 @@ class ZeroShotInterpreter(Pretrained):
             raise InputError("there is no recording to try the wordings on")
         similarity, presence = torch.stack(found, 1)
         return names, similarity, presence
+
+    # ------------------------------------------------------- long recordings
+
+    def scan_file(
+        self, path: str | Path, prompts: str | Sequence[str], progress: bool = False
+    ) -> pd.DataFrame:
+        """Classify every window of a recording, whose length memory does not depend on.
+
+        Parameters
+        ----------
+        path : str or Path
+            A recording of any length, rate and channel count.
+        prompts : str or sequence of str
+            Labels or sentences.
+        progress : bool
+            Whether to show progress where stderr is a terminal.
+
+        Returns
+        -------
+        DataFrame
+            start, stop (seconds), prompt, similarity (in [-1, 1]), presence (in [0, 1],
+            see `lmaczs.presence`): a row for each window and prompt. Windows are as
+            long as the model's input and overlap by half; one that is silence to the
+            model has NaN.
+
+        Raises
+        ------
+        AudioError
+            If the recording cannot be read.
+        InputError
+            If there is no prompt.
+        """
+        audio = AudioBlocks(path, self.sample_rate)
+        return scan(self._query(prompts), audio, progress)
+
+    def find_events(
+        self,
+        path: str | Path,
+        prompts: str | Sequence[str],
+        refine: Refine = "auto",
+        rule: EventRule | None = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Find when, and in which band, prompts are present in a recording.
+
+        Parameters
+        ----------
+        path : str or Path
+            A recording of any length, rate and channel count.
+        prompts : str or sequence of str
+            Labels or sentences.
+        refine : "auto" or int
+            Refinement of the events' masks, see `interpret_file`.
+        rule : EventRule, optional
+            Options of the rule, see `lmaczs.events`; default: `EventRule()`.
+        progress : bool
+            Whether to show progress where stderr is a terminal.
+
+        Returns
+        -------
+        DataFrame
+            start, stop (seconds), low_hz, high_hz, prompt, similarity, presence, mass:
+            a row for each event, as `lmaczs.events.Event` defines them.
+
+        Raises
+        ------
+        AudioError
+            If the recording cannot be read.
+        InputError
+            If there is no prompt.
+        """
+        found = self.explain_events(path, prompts, refine, rule, progress)
+        return event_table(one.event for one in found)
+
+    def explain_events(
+        self,
+        path: str | Path,
+        prompts: str | Sequence[str],
+        refine: Refine = "auto",
+        rule: EventRule | None = None,
+        progress: bool = False,
+    ) -> Iterator[FoundEvent]:
+        """As `find_events`: yield each event with the explanation of its window."""
+        refinement = refinement_of(refine, True, self.decoder is None)
+        audio = AudioBlocks(path, self.sample_rate)
+        options = rule or EventRule(), refinement, progress
+        return find(self._query(prompts), audio, *options)
+
+    def _query(self, prompts: str | Sequence[str]) -> Query:
+        """Model and prompts; each prompt once."""
+        listed = [prompts] if isinstance(prompts, str) else prompts
+        several = tuple(dict.fromkeys(listed))
+        if not several:
+            raise InputError("prompts is empty: give one label or sentence at least")
+        template = self.hparams.template
+        return Query(
+            self.clap,
+            self.decoder,
+            several,
+            self.clap.encode_text([to_sentence(one, template) for one in several]),
+            reference_text(self.clap, template),
+            self.hparams.model_name,
+        )
 
     # -------------------------------------------------------------- waveforms
 

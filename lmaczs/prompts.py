@@ -86,12 +86,16 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
         If `prompt` is empty or no text, or `template` has no ``{}``.
     """
     prompt = clean_prompt(prompt)
-    words = prompt.split()
     if "{}" not in template:
         raise InputError(f"the template {template!r} has no {{}} for the label")
-    sentence = (
-        len(words) > BARE_WORDS
-        or words[0].lower() in OPENERS
-        or re.search(r"[.,;:!?]", prompt) is not None
+    return template.format(prompt) if is_label(prompt) else prompt
+
+
+def is_label(prompt: str) -> bool:
+    """Whether a prompt is a label by the rule of `to_sentence`, not a sentence."""
+    words = prompt.split()
+    return (
+        0 < len(words) <= BARE_WORDS
+        and words[0].lower() not in OPENERS
+        and re.search(r"[.,;:!?]", prompt) is None
     )
-    return prompt if sentence else template.format(prompt)

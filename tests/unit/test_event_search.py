@@ -1,0 +1,114 @@
+"""event_search.py: known events are found, wherever windows fall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from lmaczs import ZeroShotInterpreter
+from lmaczs.audio.io import save_audio
+from lmaczs.demo.scenes import render
+from lmaczs.events import EventRule
+
+RATE = 32000
+PROMPTS = ["dog", "siren", "church bells"]
+TRUTH = {"dog": 12.0, "siren": 23.4}  # where their five seconds begin
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> ZeroShotInterpreter:
+    """The embedded default."""
+    return ZeroShotInterpreter.from_hparams(run_opts={"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def recording() -> Tensor:
+    """Forty seconds of faint noise with a dog and a siren."""
+    wav = 0.001 * torch.randn(40 * RATE, generator=torch.Generator().manual_seed(0))
+    for name, start in TRUTH.items():
+        sound = render(name, RATE, 5.0, seed=0).float()
+        wav[round(start * RATE) :][: len(sound)] += sound
+    return wav
+
+
+def found_in(
+    wav: Tensor, folder: Path, interpreter: ZeroShotInterpreter, **options: object
+) -> pd.DataFrame:
+    """Events of a recording, without refinement."""
+    path = save_audio(folder / "a.wav", wav, RATE)
+    rule = EventRule(**options)  # type: ignore[arg-type]
+    return interpreter.find_events(path, PROMPTS, refine=0, rule=rule)
+
+
+def test_known_events_are_found(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """Each once, within .7 s, in the band of the sound; nothing else is."""
+    found = found_in(recording, tmp_path, interpreter)
+    assert found.prompt.tolist() == ["dog", "siren"]
+    for event, (name, start) in zip(found.itertuples(), TRUTH.items(), strict=True):
+        sound = render(name, RATE, 5.0, seed=0)
+        loud = (sound.abs() > 0.02).nonzero()[[0, -1], 0] / RATE + start
+        assert [event.start, event.stop] == pytest.approx(loud.tolist(), abs=0.7)
+        assert 200 < event.low_hz < event.high_hz < 5000
+        assert event.similarity > 0.5 and event.presence >= 0.99
+        assert 0 < event.mass < 1
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 2.2])
+def test_events_do_not_depend_on_where_windows_fall(
+    recording: Tensor, shift: float, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """A recording that begins later has the same events, within .1 s."""
+    found = found_in(recording, tmp_path, interpreter)
+    later = found_in(recording[round(shift * RATE) :], tmp_path, interpreter)
+    assert later.prompt.tolist() == found.prompt.tolist()
+    for name in ("start", "stop"):
+        values = (later[name] + shift).tolist()
+        assert values == pytest.approx(found[name].tolist(), abs=0.1)
+    cosines = later.similarity.tolist()
+    assert cosines == pytest.approx(found.similarity.tolist(), abs=0.05)
+
+
+def test_options_of_the_rule_count(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """An impossible presence or length leaves nothing."""
+    assert found_in(recording, tmp_path, interpreter, min_length=9).empty
+    assert found_in(torch.zeros(7 * RATE), tmp_path, interpreter).empty
+
+
+def test_explanations_come_with_their_events(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """The sound of an event is that of the window around it, refined where needed."""
+    path = save_audio(tmp_path / "a.wav", recording, RATE)
+    found = list(interpreter.explain_events(path, PROMPTS))
+    assert [one.event.prompt for one in found] == ["dog", "siren"]
+    for one in found:
+        first = round(one.window_start * RATE)
+        sound = one.explanation.input
+        own = recording[first : first + len(sound)]
+        torch.testing.assert_close(sound, own, atol=1e-5, rtol=0)
+        middle = (one.event.start + one.event.stop) / 2
+        assert abs(middle - one.window_start - len(sound) / RATE / 2) < 0.5
+        assert one.explanation.verdict == "kept"
+
+
+def test_masks_are_fitted_without_a_decoder(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """A CLAP alone finds the events, too."""
+    from lmaczs.hub import default_source
+
+    fitted = ZeroShotInterpreter.from_clap(
+        default_source().with_name("clap_small"), run_opts={"device": "cpu"}
+    )
+    path = save_audio(tmp_path / "a.wav", recording[20 * RATE : 32 * RATE], RATE)
+    found = fitted.find_events(path, "siren")
+    assert len(found) == 1
+    assert found.start[0] == pytest.approx(3.4, abs=1.0)
