@@ -454,7 +454,7 @@ def scores(
     """
     best = _BestWindow(text, references)
     for _, log_mel in _windows(clap.front_end, [wav], windows_at_once):
-        reaches = _audible(clap.front_end, log_mel)
+        reaches = audible_windows(clap.front_end, log_mel)
         for one, reached in zip(clap.audio_embedding(log_mel), reaches, strict=True):
             best.add(one, reached)
     silent = best.audible == -math.inf
