@@ -179,6 +179,8 @@ def _refine(value: str) -> Refine:
 def _add_out(parser: argparse.ArgumentParser) -> None:
     text = "folder for the results and their page (default: %(default)s)"
     parser.add_argument("--out", type=Path, default=Path("out"), help=text)
+    text = "put pictures and sounds into the page itself, which can then be sent alone"
+    parser.add_argument("--single-file", action="store_true", help=text)
 
 
 def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
@@ -224,7 +226,7 @@ def interpret(args: argparse.Namespace) -> int:
     try:
         return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
     finally:
-        _write_page(args.out, entries)
+        _write_page(args.out, entries, args.single_file)
 
 
 def classify(args: argparse.Namespace) -> int:
@@ -307,7 +309,7 @@ def demo(args: argparse.Namespace) -> int:
     head = "scene", "prompt", "presence", "similarity", "masked", "mean mask", "verdict"
     _say(row(*head))
     status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
-    if page := _write_page(args.out, entries):
+    if page := _write_page(args.out, entries, args.single_file):
         _say(f"\nOpen this page to see and play them: {page}")
     return status
 
@@ -381,13 +383,20 @@ def _explain(
     folder: Path,
     refine: Refine,
 ) -> list[Interpretation]:
-    """Explain a recording and save the results and a copy of the input."""
+    """Explain a recording; save results, a copy of the input and the page's data."""
     from lmaczs.audio.io import save_audio
+    from lmaczs.report.page_data import Parts, write_page_data
 
     results = interpreter.interpret_file(path, prompts, refine=refine)
-    for one, slug in zip(results, unique_slugs(prompts), strict=True):
+    slugs = unique_slugs(prompts)
+    for one, slug in zip(results, slugs, strict=True):
         one.save(folder / slug)
     save_audio(folder / INPUT_COPY, results[0].input, interpreter.sample_rate)
+    shown = {
+        slug: Parts(one.mask, one.waveform, one.residual, one.empty)
+        for one, slug in zip(results, slugs, strict=True)
+    }
+    write_page_data(folder, results[0].stft, interpreter.sample_rate, shown)
     return results
 
 
@@ -479,13 +488,13 @@ def _make_folder(out: Path) -> None:
         ) from error
 
 
-def _write_page(out: Path, entries: list[PageEntry]) -> Path | None:
+def _write_page(out: Path, entries: list[PageEntry], single_file: bool) -> Path | None:
     """Write index.html, unless nothing was explained."""
     if not entries:
         return None
     from lmaczs.report.html import write_page
 
-    return write_page(out, entries)
+    return write_page(out, entries, single_file)
 
 
 def _one_line(error: Exception, path: Path | None = None) -> str:

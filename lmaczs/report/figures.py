@@ -203,11 +203,14 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
     return Path(path)
 
 
-def to_bands(values: Tensor, sample_rate: int) -> Tensor:
-    """Average a spectrogram or mask [F, T] over mel bands and time: [256, <= 1000]."""
-    steps = min(COLUMNS, values.shape[1])
-    columns = torch.nn.functional.adaptive_avg_pool1d(values[None], steps)[0]
-    return mel_bands(values.shape[0], sample_rate) @ columns
+def to_bands(values: Tensor, sample_rate: int, columns: int = COLUMNS) -> Tensor:
+    """Average a spectrogram or mask [F, T] over mel bands and time.
+
+    To 256 bands and at most `columns` time steps.
+    """
+    steps = min(columns, values.shape[1])
+    shorter = torch.nn.functional.adaptive_avg_pool1d(values[None], steps)[0]
+    return mel_bands(values.shape[0], sample_rate) @ shorter
 
 
 @lru_cache(maxsize=4)

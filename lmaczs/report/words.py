@@ -7,6 +7,15 @@ from typing import Any
 
 SILENT = "silence to the model"
 
+MEANINGS = {
+    "kept": "the explanation has the prompt, and the residual has lost it",
+    "partly kept": "the explanation has less of the prompt than the input, or the "
+    "residual still has it",
+    "not kept": "the explanation does not show what the model listened to",
+    "not heard": "the model does not recognise the prompt in the input",
+}
+"""What each verdict says of an explanation."""
+
 
 def percent(presence: float | None) -> str:
     """Write a presence with one decimal; a dash for None."""

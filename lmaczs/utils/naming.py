@@ -14,8 +14,14 @@ from pathlib import Path
 PAGE = "index.html"
 GENERATOR = '<meta name="generator" content="lmaczs">'
 INPUT_COPY = "input.wav"
+INPUT_FLAC = "input.flac"
+PAGE_DATA = "page_data.js"
+OF_RECORDING = (INPUT_COPY, INPUT_FLAC, PAGE_DATA)
+"""Files that a recording's prompts share."""
 SLUG_LENGTH = 60
 SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json")
+LISTENED = ("explanation.flac", "residual.flac")
+"""Written for the page, beside what is saved of an explanation."""
 
 
 class Recordings:
@@ -66,22 +72,22 @@ def recording_folders(
 def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
     """Yield every file and folder that one recording's results consist of."""
     yield folder
-    yield folder / INPUT_COPY
+    yield from (folder / name for name in OF_RECORDING)
     for prompt in prompts:
         yield folder / prompt
-        yield from (folder / prompt / name for name in SAVED)
+        yield from (folder / prompt / name for name in (*SAVED, *LISTENED))
 
 
 def _holds_other_files(folder: Path, prompts: Sequence[str]) -> bool:
     """Whether writing would replace a file that is no result of an earlier run."""
     results = {path.parent for path in folder.glob("*/explanation.json") if _ours(path)}
-    if (folder / INPUT_COPY).exists() and not results:
+    if not results and any((folder / name).exists() for name in OF_RECORDING):
         return True
     return any(
         (folder / prompt / name).exists()
         for prompt in prompts
         if folder / prompt not in results
-        for name in SAVED
+        for name in (*SAVED, *LISTENED)
     )
 
 

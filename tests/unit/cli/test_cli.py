@@ -32,6 +32,7 @@ from lmaczs.training.export import inference_yaml, write_run_card
 
 TEMPLATE = "This is a sound of {}."
 SAVED = {"explanation.wav", "residual.wav", "explanation.png", "explanation.json"}
+LISTENED = {"explanation.flac", "residual.flac"}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -170,11 +171,13 @@ def test_interpret_writes_every_prompt_of_every_file(
             "a-dog-barking",
             "rain",
             "input.wav",
+            "input.flac",
+            "page_data.js",
         }
         for folder, one in zip(
             parts, interpreter.interpret_file(path, prompts, refine=0), strict=True
         ):
-            assert {p.name for p in folder.iterdir()} == SAVED
+            assert {p.name for p in folder.iterdir()} == SAVED | LISTENED
             assert numbers(folder) == pytest.approx(scalars(one.to_dict()), abs=1e-5)
         values = (
             f"{prompt}: {found['verdict']}, ahead of {100 * found['presence']:.1f} % "
@@ -190,6 +193,21 @@ def test_interpret_writes_every_prompt_of_every_file(
     page = (out / "index.html").read_text()
     for link in ("a/rain/explanation.wav", "b/a-dog-barking/explanation.png"):
         assert link in page
+
+
+def test_single_file_is_a_page_that_can_be_sent(source: Path, tmp_path: Path) -> None:
+    """It refers to no other file; the others are written all the same."""
+    path, out = recording(tmp_path / "a.wav"), tmp_path / "out"
+    command = ["interpret", str(path), "--prompt", "rain", "--source", str(source)]
+    command += ["--refine", "off", "--out", str(out)]
+    assert main([*command, "--single-file"]) == 0
+    page = (out / "index.html").read_text()
+    assert 'id="data-1"' in page and "/page_data.js" not in page
+    assert 'src="' not in page and 'href="' not in page
+    assert (out / "a" / "rain" / "explanation.wav").is_file()
+    assert main(command) == 0
+    page = (out / "index.html").read_text()
+    assert 'id="data-1"' not in page and "a/page_data.js" in page
 
 
 def test_files_of_one_stem_do_not_overwrite_each_other(
@@ -259,7 +277,7 @@ def test_no_recording_is_ever_replaced(
     assert {path for path in before if path.is_symlink()} == links
     out = Path(command[-1])
     page = (out / "index.html").read_text()
-    assert page.count("<h2>") == len(files)
+    assert page.count("<h2 ") == len(files)
     assert len({p.parent.parent for p in out.glob("*/dog/explanation.json")}) == len(
         files
     )
@@ -348,7 +366,7 @@ def test_page_shows_no_private_folders(source: Path, tmp_path: Path) -> None:
     assert main([*command, "--source", str(source), "--out", str(out)]) == 0
     page = (out / "index.html").read_text()
     for name in ("a.wav", "x/b.wav", "y/b.wav"):
-        assert f"<h2>{name}</h2>" in page
+        assert f">{name}</h2>" in page
     assert str(tmp_path) not in page
 
 
@@ -376,7 +394,7 @@ def test_file_that_cannot_be_read_is_one_line_and_the_others_go_on(
     page = (out / "index.html").read_text()
     assert "a/rain/explanation.wav" in page
     assert "z/rain/explanation.wav" in page
-    assert "missing" not in page
+    assert "missing.wav" not in page and page.count("<h2 ") == 2
 
 
 def test_name_that_no_terminal_can_show_is_complained_about(
@@ -421,7 +439,7 @@ def test_prompt_given_twice_counts_once(
     assert main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     folders = {p.name for p in (tmp_path / "out" / "a").iterdir()}
-    assert folders == {"rain", "input.wav"}
+    assert folders == {"rain", "input.wav", "input.flac", "page_data.js"}
 
 
 @pytest.mark.parametrize(
@@ -621,7 +639,7 @@ def test_demo_interprets_every_scene(
     ]
     for row, (scene, prompt) in zip(rows, wanted, strict=True):
         folder = tmp_path / scene.name / prompt.replace(" ", "-")
-        assert {path.name for path in folder.iterdir()} == SAVED
+        assert {path.name for path in folder.iterdir()} == SAVED | LISTENED
         keys = ("similarity", "masked_similarity", "mask_mean")
         found = numbers(folder)
         cells = [f"{found[key]:.3f}" for key in keys]

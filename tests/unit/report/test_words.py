@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from lmaczs.report.words import percent, presence_words, verdict_words
+from lmaczs.report.words import MEANINGS, percent, presence_words, verdict_words
+from lmaczs.verdict import Verdict
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,8 @@ def test_verdict_comes_first() -> None:
     assert verdict_words(record) == "kept, ahead of 50.0 % of the reference prompts"
     record = {"verdict": None, "presence": 0.5}
     assert verdict_words(record) == "ahead of 50.0 % of the reference prompts"
+
+
+def test_every_verdict_has_a_meaning() -> None:
+    """None is left out, and none is made up."""
+    assert set(MEANINGS) == set(get_args(Verdict))

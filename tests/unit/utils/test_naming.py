@@ -21,8 +21,12 @@ from lmaczs.utils.naming import (
 
 WRITTEN = (
     "input.wav",
+    "input.flac",
+    "page_data.js",
     "dog/explanation.wav",
     "dog/residual.wav",
+    "dog/explanation.flac",
+    "dog/residual.flac",
     "dog/explanation.png",
     "dog/explanation.json",
 )

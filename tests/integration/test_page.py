@@ -1,0 +1,386 @@
+"""The page in a browser: it draws, plays, seeks and switches, from disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+from torch import Tensor
+
+from lmaczs.audio.io import save_audio
+from lmaczs.explanation import Interpretation
+from lmaczs.report.html import PageEntry, write_page
+from lmaczs.report.page_data import Parts, write_page_data
+
+RATE, N_FFT, HOP, SECONDS = 16000, 512, 160, 4.0
+LOW, HIGH = 500, 3000  # Hz, of the tone that is kept and of the one that is left
+CHROMIUM = os.environ.get("LMACZS_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="no Chromium: install one, or name it in LMACZS_CHROMIUM",
+    ),
+]
+LISTEN = """
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (to, ...rest) {
+  if (!(to instanceof AudioDestinationNode)) return connect.call(this, to, ...rest);
+  if (!window.ear) {
+    const exact = { fftSize: 4096, smoothingTimeConstant: 0 };
+    window.ear = new AnalyserNode(to.context, exact);
+    connect.call(window.ear, to);
+  }
+  return connect.call(this, window.ear);
+};
+window.levelAt = (hertz) => {
+  const bins = new Float32Array(window.ear.frequencyBinCount);
+  window.ear.getFloatFrequencyData(bins);
+  const bin = Math.round(hertz / window.ear.context.sampleRate * 4096);
+  return Math.max(...bins.slice(bin - 2, bin + 3));
+};
+"""
+DIGEST = "(canvas) => canvas.toDataURL()"
+
+
+def tone(hertz: float, peak: float, seconds: float = SECONDS) -> Tensor:
+    """A sine."""
+    time = torch.arange(int(RATE * seconds)) / RATE
+    return peak * torch.sin(2 * torch.pi * hertz * time)
+
+
+def interpretation(prompt: str, kept: Tensor, left: Tensor) -> Interpretation:
+    """What a mask of the lower half makes of two tones."""
+    window = torch.hann_window(N_FFT)
+    stft = torch.stft(kept + left, N_FFT, HOP, window=window, return_complex=True)
+    mask = torch.zeros(stft.shape)
+    mask[: 48 if left.any() else None] = float(kept.any())
+    scores = {"presence": 0.99, "masked_presence": 0.99, "residual_presence": 0.1}
+    return Interpretation(
+        *(prompt, stft, kept, left, mask, RATE, 0.5, 0.6, 0.1, HOP),
+        model="tiny",
+        verdict="kept",
+        **scores,
+    )
+
+
+def recording(home: Path, seconds: float = SECONDS) -> list[PageEntry]:
+    """Two tones, of which one prompt keeps the lower, one both, and one none."""
+    low, high = tone(LOW, 0.05, seconds), tone(HIGH, 0.4, seconds)
+    results = {
+        "low": interpretation("the low tone", low, high),
+        "all": interpretation("both", low + high, 0 * high),
+        "none": interpretation("a siren", 0 * low, low + high),
+    }
+    for name, one in results.items():
+        one.save(home / name)
+    save_audio(home / "input.wav", low + high, RATE)
+    parts = {
+        name: Parts(one.mask, one.waveform, one.residual, one.empty)
+        for name, one in results.items()
+    }
+    write_page_data(home, results["low"].stft, RATE, parts)
+    band = {"low_hz": 400, "high_hz": 600, "similarity": 0.5, "presence": 0.99}
+    events = [
+        {"start": 1.0, "stop": 1.4, **band},
+        {"start": 3.0, "stop": 3.5, **band},
+    ]
+    return [
+        PageEntry(f"{home.name}.wav", home / name, one.to_dict(), events * (not number))
+        for number, (name, one) in enumerate(results.items())
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two recordings, and the same as a single file elsewhere."""
+    out = tmp_path_factory.mktemp("out é #1")
+    entries = [*recording(out / "one"), *recording(out / "two")]
+    mailed = write_page(out, entries, single_file=True)
+    (out.parent / "mailed").mkdir()
+    mailed.rename(out.parent / "mailed" / "page.html")
+    write_page(out, entries)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as tools:
+        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+        launched = tools.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield launched
+        launched.close()
+
+
+def opened(
+    browser: Browser, path: Path, width: int = 1400, theme: str = "light"
+) -> Page:
+    """Open a page in a new profile; what goes wrong in it is in `page.problems`."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=theme,  # type: ignore[arg-type]
+        offline=True,
+    )
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            problems.append(message.text)
+            if message.type in ("error", "warning")
+            else None
+        ),
+    )
+    page.problems = problems  # type: ignore[attr-defined]
+    page.add_init_script(LISTEN)
+    page.goto(path.as_uri())
+    page.wait_for_selector("#r1[data-ready]")
+    return page
+
+
+@pytest.fixture(params=["folder", "mailed"])
+def page(
+    request: pytest.FixtureRequest, browser: Browser, folder: Path
+) -> Iterator[Page]:
+    """The page with its folder, and the single file without; neither complains."""
+    paths = {
+        "folder": folder / "index.html",
+        "mailed": folder.parent / "mailed" / "page.html",
+    }
+    one = opened(browser, paths[request.param])
+    yield one
+    assert one.problems == []  # type: ignore[attr-defined]
+    assert not one.locator(".problem").first.is_visible()
+    one.context.close()
+
+
+def position(page: Page) -> float:
+    """Seconds, as the first recording's seek bar has them."""
+    return float(page.locator("#r1 .seek").input_value())
+
+
+def play(page: Page) -> None:
+    """Play, until the position moves."""
+    page.locator("#r1 .play").click()
+    page.wait_for_function("document.querySelector('#r1 .seek').value > 0.3")
+
+
+def heard(page: Page) -> tuple[bool, bool]:
+    """Whether the low and the high tone are in what is played now."""
+    page.wait_for_timeout(400)  # longer than the ear's window
+    return tuple(page.evaluate(f"[levelAt({LOW}) > -60, levelAt({HIGH}) > -60]"))
+
+
+def test_sounds_are_played_in_step(page: Page) -> None:
+    """Input, explanation and residual, switched while playing, are what they should."""
+    play(page)
+    assert heard(page) == (True, True)
+    page.get_by_role("radio", name="Explanation").first.check()
+    assert heard(page) == (True, False)
+    page.keyboard.press("3")
+    assert heard(page) == (False, True)
+    before = position(page)
+    page.keyboard.press("1")
+    assert heard(page) == (True, True)
+    assert position(page) > before
+    page.keyboard.press(" ")
+    stopped = position(page)
+    page.wait_for_timeout(200)
+    assert position(page) == stopped
+
+
+def test_the_end_is_the_end(page: Page) -> None:
+    """Playing stops there, and starts from the beginning again."""
+    page.locator("#r1 .seek").fill("3.8")
+    page.locator("#r1 .play").click()
+    page.wait_for_selector("#r1 .play[aria-label=Pause]")
+    page.wait_for_selector("#r1 .play[aria-label=Play]")
+    assert position(page) == SECONDS
+    page.locator("#r1 .play").click()
+    page.wait_for_timeout(300)
+    assert 0 < position(page) < 2
+
+
+def test_seeking_moves_sound_and_cursor(page: Page) -> None:
+    """By the bar, by a click in the picture and by the arrow keys."""
+    page.locator("#r1 .seek").fill("2")
+    cursor = "parseFloat(document.querySelector('#r1 .cursor').style.left)"
+    assert page.evaluate(cursor) == 50
+    box = page.locator("#r1 .plot").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + box["height"] - 20)
+    assert position(page) == pytest.approx(1, abs=0.02)
+    page.keyboard.press("ArrowRight")
+    assert position(page) == pytest.approx(1.5, abs=0.02)
+
+
+def test_one_recording_plays_at_a_time(page: Page) -> None:
+    """Playing another one pauses the first."""
+    play(page)
+    page.locator("#r2").scroll_into_view_if_needed()
+    page.wait_for_selector("#r2[data-ready]")
+    page.locator("#r2 .play").click()
+    page.wait_for_function("document.querySelector('#r2 .seek').value > 0.2")
+    assert page.locator("#r1 .play").get_attribute("aria-label") == "Play"
+
+
+def test_picture_follows_slider_axis_and_zoom(page: Page) -> None:
+    """Each changes what is drawn; undone, it is as before."""
+    canvas = page.locator("#r1 .plot canvas")
+    first = canvas.evaluate(DIGEST)
+    page.locator("#r1 .fade").fill("0")
+    assert canvas.evaluate(DIGEST) != first
+    page.locator("#r1 .fade").fill("0.75")
+    assert canvas.evaluate(DIGEST) == first
+    for act, undo in (("a", "a"), ("+", "-")):
+        page.keyboard.press(act)
+        assert canvas.evaluate(DIGEST) != first
+        page.keyboard.press(undo)
+        assert canvas.evaluate(DIGEST) == first
+
+
+def test_tabs_choose_the_prompt(page: Page) -> None:
+    """Panel, picture and sounds change; an empty one can only be heard as the input."""
+    canvas = page.locator("#r1 .plot canvas")
+    first = canvas.evaluate(DIGEST)
+    tabs = page.locator("#r1 [role=tab]")
+    tabs.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    assert page.locator("#r1 .panel").nth(1).is_visible()
+    assert not page.locator("#r1 .panel").nth(0).is_visible()
+    assert canvas.evaluate(DIGEST) != first
+    page.get_by_role("radio", name="Residual").first.check()
+    assert "silence" in page.locator("#r1 [data-sound=residual]").inner_text()
+    tabs.nth(2).click()
+    assert page.get_by_role("radio", name="Explanation").first.is_disabled()
+    assert page.get_by_role("radio", name="Input").first.is_checked()
+    page.keyboard.press("[")
+    page.keyboard.press("[")
+    assert canvas.evaluate(DIGEST) == first
+
+
+def test_levels_are_true_unless_they_are_raised(page: Page) -> None:
+    """The meter has the peak; raised, a quiet sound is louder by what is written."""
+    label = page.locator("#r1 [data-sound=explanation] .level")
+    assert label.inner_text() == "peak −26.0 dB"
+    page.locator("#r1 [data-sound=explanation] input").check()
+    play(page)
+    page.wait_for_timeout(400)
+    quiet = page.evaluate(f"levelAt({LOW})")
+    page.keyboard.press("r")
+    assert label.inner_text() == "peak −1.0 dB (+25.0)"
+    page.wait_for_timeout(400)
+    assert page.evaluate(f"levelAt({LOW})") - quiet == pytest.approx(25, abs=1)
+    page.keyboard.press("r")
+    assert label.inner_text() == "peak −26.0 dB"
+
+
+def test_events_are_played_from_box_and_table(page: Page) -> None:
+    """Each stretch ends where the event ends; the box lies where the event is."""
+    box = page.locator("#r1 .box").first.bounding_box()
+    plot = page.locator("#r1 .plot").bounding_box()
+    assert box is not None and plot is not None
+    left = (box["x"] - plot["x"]) / plot["width"]
+    assert left == pytest.approx(1.0 / SECONDS, abs=0.01)
+    page.locator("#r1 .events tbody tr").nth(1).click()
+    page.wait_for_selector("#r1 .events tr.playing")
+    assert page.locator("#r1 .box.playing").count() == 1
+    page.wait_for_selector("#r1 .events tr.playing", state="detached")
+    assert position(page) == pytest.approx(3.5, abs=0.05)
+    page.locator("#r1 .box").first.click()
+    page.wait_for_selector("#r1 .box.playing")
+    page.wait_for_selector("#r1 .box.playing", state="detached")
+    assert position(page) == pytest.approx(1.4, abs=0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_nothing_runs_over_the_edge(
+    browser: Browser, folder: Path, width: int, theme: str
+) -> None:
+    """No width of a screen is exceeded, nor do words break into letters."""
+    page = opened(browser, folder / "index.html", width, theme)
+    wide = "document.documentElement.scrollWidth"
+    assert page.evaluate(wide) <= width
+    for cell in page.locator("#r1 .numbers th[scope=row]").all():
+        box = cell.bounding_box()
+        assert box is not None and box["height"] < 90
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(paper)
+    assert (sum(map(int, dark[4:-1].split(","))) < 300) == (theme == "dark")
+    page.keyboard.press("t")
+    assert page.evaluate(paper) != dark
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
+
+
+def test_pictures_are_described(browser: Browser, folder: Path) -> None:
+    """The alternative text says where most of what a mask keeps lies."""
+    page = opened(browser, folder / "index.html")
+    text = page.locator("#r1 .plot canvas").get_attribute("aria-label")
+    assert text is not None
+    assert "Spectrogram of one.wav, 4.0 seconds, up to 8 kHz" in text
+    assert (
+        "mask of “the low tone”: most of what it keeps lies from 0.2 to 3.8 s" in text
+    )
+    page.context.close()
+
+
+def test_a_page_without_its_folder_says_so(
+    browser: Browser, folder: Path, tmp_path: Path
+) -> None:
+    """One sentence with the file and how to fix it."""
+    page = browser.new_page()
+    alone = shutil.copy(folder / "index.html", tmp_path)
+    page.goto(Path(alone).as_uri())
+    problem = page.locator("#r1 .problem")
+    problem.wait_for()
+    assert problem.inner_text() == (
+        "The file one/page_data.js is missing: keep the page with its folder, "
+        "or write it with --single-file."
+    )
+    page.close()
+
+
+def test_a_page_without_scripts_has_pictures_and_players(
+    browser: Browser, folder: Path
+) -> None:
+    """The sounds are files that the browser plays."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((folder / "index.html").as_uri())
+    assert page.locator("#r1 audio").count() == 1 + 2 * 2
+    assert page.locator("#r1 img").count() == 2
+    context.close()
+
+
+def test_long_recordings_are_played_from_their_files(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Above ten minutes: it plays and seeks, but cannot be raised, nor be sent."""
+    entries = recording(tmp_path / "long", seconds=601)
+    page = opened(browser, write_page(tmp_path, entries))
+    page.locator("#r1 .seek").fill("300")
+    page.locator("#r1 .play").click()
+    page.wait_for_function("document.querySelector('#r1 .seek').value > 300.3")
+    page.keyboard.press("2")
+    page.wait_for_function("document.querySelector('#r1 .seek').value > 300.8")
+    assert position(page) < 305
+    assert page.locator("#r1 .raise").is_disabled()
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
+    page = opened(browser, write_page(tmp_path, entries, single_file=True))
+    assert "too long for a single file" in page.locator("#r1 .problem").inner_text()
+    assert page.locator("#r1 .play").is_disabled()
+    page.context.close()

@@ -1,0 +1,187 @@
+"""page_data.py: what the page draws and plays is what was explained."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from lmaczs.report.figures import decibel, to_bands
+from lmaczs.report.page_data import (
+    Parts,
+    extent,
+    levels,
+    read_page_data,
+    to_flac,
+    write_page_data,
+)
+
+RATE, N_FFT, HOP = 8000, 256, 64
+
+
+def noise(seconds: float = 1.0, seed: int = 0) -> Tensor:
+    """Noise with a peak below full scale."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(int(seconds * RATE), generator=generator) - 0.5
+
+
+def spectrum(wav: Tensor) -> Tensor:
+    """STFT [129, T]."""
+    window = torch.hann_window(N_FFT)
+    return torch.stft(wav, N_FFT, HOP, window=window, return_complex=True)
+
+
+def parts(wav: Tensor, kept: float) -> Parts:
+    """What a mask of one value makes of a waveform."""
+    mask = torch.full(spectrum(wav).shape, kept)
+    return Parts(mask, kept * wav, (1 - kept) * wav, kept == 0)
+
+
+def decoded(flac: bytes | str) -> np.ndarray:
+    """Samples of a FLAC, or of the base64 of one, in [-1, 1)."""
+    data = base64.b64decode(flac) if isinstance(flac, str) else flac
+    samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate == RATE
+    return samples
+
+
+def unpacked(text: str, rows: int) -> np.ndarray:
+    """Values [rows, columns] of a picture, lowest band first."""
+    data = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return data.reshape(rows, -1)[::-1]
+
+
+def written(folder: Path, wav: Tensor, **kept: float) -> dict:
+    """Write the data of a recording and read them again."""
+    shown = {name: parts(wav, value) for name, value in kept.items()}
+    path = write_page_data(folder, spectrum(wav), RATE, shown)
+    assert path == folder / "page_data.js"
+    assert path.read_text().startswith("lmaczsAdd({") and ");" in path.read_text()
+    return json.loads(read_page_data(path))
+
+
+def test_golden_structure(tmp_path: Path) -> None:
+    """What the script of the page reads: these keys, and no others."""
+    data = written(tmp_path, noise(), dog=0.25, siren=0.0)
+    assert list(data) == [
+        *("seconds", "sampleRate", "rows", "columns", "picture", "scale", "sound"),
+        *("levels", "prompts"),
+    ]
+    assert data["seconds"] == 1 and data["sampleRate"] == RATE
+    assert (data["rows"], data["columns"]) == (256, 126)
+    assert list(data["prompts"]["dog"]) == [
+        *("empty", "mask", "sound", "explanation", "residual", "where"),
+    ]
+    assert data["prompts"]["siren"] == {"empty": True}
+    assert list(data["levels"]) == ["step", "peakDb", "rms", "peak"]
+
+
+def test_pictures_are_in_steps_of_one_decibel(tmp_path: Path) -> None:
+    """The spectrogram to half a dB, the mask to half a 63rd."""
+    wav = noise()
+    data = written(tmp_path, wav, dog=0.25)
+    power = to_bands(spectrum(wav).abs().square(), RATE)
+    expected = decibel(power, power.max()).numpy() + 70
+    shown = unpacked(data["picture"], 256)
+    np.testing.assert_allclose(shown, expected, atol=0.501)
+    mask = unpacked(data["prompts"]["dog"]["mask"], 256) / 63
+    np.testing.assert_allclose(mask, 0.25, atol=0.5 / 63)
+
+
+def test_sounds_are_those_that_were_explained(tmp_path: Path) -> None:
+    """In the script and beside it, to half a step of 16 bits."""
+    wav = noise()
+    data = written(tmp_path, wav, dog=0.25)
+    assert data["scale"] == 1
+    for flac, expected in (
+        (data["sound"], wav),
+        ((tmp_path / "input.flac").read_bytes(), wav),
+        (data["prompts"]["dog"]["sound"], 0.25 * wav),
+        ((tmp_path / "dog" / "explanation.flac").read_bytes(), 0.25 * wav),
+        ((tmp_path / "dog" / "residual.flac").read_bytes(), 0.75 * wav),
+    ):
+        error = np.abs(decoded(flac) - expected.numpy()).max()
+        assert error <= 0.5001 / 32768
+
+
+def test_sounds_above_full_scale_are_lowered_alike(tmp_path: Path) -> None:
+    """Nothing clips, and the page multiplies by the scale again."""
+    wav = 4 * noise()
+    data = written(tmp_path, wav, dog=0.25, rain=1.0)
+    assert data["scale"] == pytest.approx(float(wav.abs().max()), rel=1e-3)
+    for flac, expected in (
+        (data["sound"], wav),
+        (data["prompts"]["dog"]["sound"], 0.25 * wav),
+    ):
+        sound = decoded(flac) * data["scale"]
+        np.testing.assert_allclose(sound, expected.numpy(), atol=2e-5 * data["scale"])
+    assert data["levels"]["peakDb"] == pytest.approx(
+        20 * np.log10(float(wav.abs().max()))
+    )
+
+
+def test_empty_explanations_have_no_sound(tmp_path: Path) -> None:
+    """Those of an earlier run are removed."""
+    written(tmp_path, noise(), dog=0.5)
+    assert (tmp_path / "dog" / "explanation.flac").is_file()
+    written(tmp_path, noise(), dog=0.0)
+    assert not list((tmp_path / "dog").iterdir())
+    assert (tmp_path / "input.flac").is_file()
+
+
+@pytest.mark.slow
+def test_sounds_of_long_recordings_are_not_in_the_script(tmp_path: Path) -> None:
+    """Above ten minutes they are played from their files; pictures stay small."""
+    wav = torch.zeros(601 * RATE)
+    wav[::RATE] = 0.5
+    data = written(tmp_path, wav, dog=0.5)
+    assert data["sound"] is None and data["prompts"]["dog"]["sound"] is None
+    assert data["columns"] == 2000
+    assert len(decoded((tmp_path / "input.flac").read_bytes())) == len(wav)
+    assert len(base64.b64decode(data["levels"]["rms"])) <= 6000
+
+
+@pytest.mark.parametrize("samples", [1, 399, 400, 401, 8000])
+def test_levels_are_those_of_each_step(samples: int) -> None:
+    """RMS and peak of every 50 ms in half dB, against a loop; of silence 0."""
+    wav = noise()[:samples] * torch.linspace(0, 1, samples)
+    found = levels(wav, RATE)
+    assert found["step"] == 0.05
+    rms, peak = (
+        np.frombuffer(base64.b64decode(found[name]), np.uint8)
+        for name in ("rms", "peak")
+    )
+    assert len(rms) == len(peak) == -(-samples // 400)
+    for number in range(len(rms)):
+        cut = wav[400 * number : 400 * (number + 1)].numpy()
+        loudest = np.abs(cut).max()
+        mean = np.sqrt((cut.astype(float) ** 2).sum() / 400)
+        for byte, value in ((peak[number], loudest), (rms[number], mean)):
+            expected = max(0.0, 2 * (20 * np.log10(max(value, 1e-9)) + 96))
+            assert byte == pytest.approx(expected, abs=0.51)
+    assert levels(0 * wav, RATE)["peakDb"] is None
+
+
+def test_extent_is_where_most_of_the_power_is() -> None:
+    """A square in the middle of noise that is 60 dB lower."""
+    power = torch.full((100, 200), 1e-6)
+    power[20:40, 50:150] = 1
+    start, stop, low, high = extent(power, RATE)
+    assert start == pytest.approx(0.275, abs=0.01)
+    assert stop == pytest.approx(0.725, abs=0.01)
+    assert low == pytest.approx(0.21 * RATE / 2, abs=RATE / 200)
+    assert high == pytest.approx(0.39 * RATE / 2, abs=RATE / 200)
+
+
+def test_flac_does_not_wrap_around() -> None:
+    """What is at full scale stays there."""
+    samples = decoded(to_flac(torch.tensor([1.0, -1.0, 1.5, -1.5]), RATE))
+    assert list(samples) == [32767 / 32768, -1, 32767 / 32768, -1]
