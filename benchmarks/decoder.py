@@ -8,7 +8,6 @@ do not depend on them. The decoder should cost at most a quarter of the encoder.
 
 from __future__ import annotations
 
-import logging
 import resource
 import statistics
 import sys
@@ -16,15 +15,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from common.models import full_size_clap
 from torch import Tensor
-from transformers import (
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    PreTrainedTokenizerFast,
-)
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
@@ -32,26 +24,8 @@ from lmaczs.decoder import MaskDecoder
 REPEATS, THREADS = 9, 1
 
 
-def full_size_clap() -> FrozenClap:
-    """Build a random CLAP of LAION's size; every word is unknown to its tokenizer.
-
-    Returns
-    -------
-    FrozenClap
-        153 million parameters.
-    """
-    words = Tokenizer(WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}, "<unk>"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
-    )
-    extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
-    return FrozenClap(ClapModel(ClapConfig()), extractor, tokenizer)
-
-
 def main() -> None:
     """Time both towers for one clip and prompt, then run one step both ways."""
-    # a random text tower is collapsed: loading warns, rightly
-    logging.getLogger("lmaczs").setLevel(logging.ERROR)
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
     clap = full_size_clap()

@@ -29,14 +29,8 @@ import pandas as pd
 import soundfile
 import speechbrain as sb
 import torch
+from common.models import WORDS, full_size_clap
 from speechbrain.utils.run_opts import RunOptions
-from tokenizers import ByteLevelBPETokenizer, Tokenizer
-from transformers import (
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    PreTrainedTokenizerFast,
-)
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.clip_reader import FileReader
@@ -59,7 +53,6 @@ TERMS = [
 ]
 WEIGHTS = dict.fromkeys(TERMS, 1.0)
 TEMPLATES = ["This is a sound of {}.", "{}"]
-LABELS = ["cat", "dog", "rain", "siren", "wind"]
 FILES, RATE, SECONDS = 20, 44100, 5
 WARM_UP = 5  # more than two workers have ready before the first step
 BATCHES = {"small": 8, "full": 2}
@@ -124,25 +117,6 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def full_size_clap() -> FrozenClap:
-    """CLAP of the public checkpoints' size with random weights.
-
-    Returns
-    -------
-    FrozenClap
-    """
-    bpe = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(LABELS, vocab_size=300, special_tokens=special)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(bpe.to_str()),
-        pad_token="<pad>",
-        model_max_length=77,
-    )
-    extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
-    return FrozenClap(ClapModel(ClapConfig()), extractor, tokenizer)
-
-
 def write_clips(folder: Path, clips: int) -> pd.DataFrame:
     """Write a few recordings and name them as many clips.
 
@@ -167,7 +141,7 @@ def write_clips(folder: Path, clips: int) -> pd.DataFrame:
         {
             "id": [f"clip{row}" for row in rows],
             "path": [str(folder / f"{row % FILES}.wav") for row in rows],
-            "label": [LABELS[row % len(LABELS)] for row in rows],
+            "label": [WORDS[row % len(WORDS)] for row in rows],
         }
     )
 

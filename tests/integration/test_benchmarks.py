@@ -1,0 +1,66 @@
+"""Benchmarks: their ratios, and that a short run measures what it lists."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of that name, as a script beside it imports it."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from common import timing
+
+    return timing
+
+
+def test_turns_and_ratios(timing: ModuleType) -> None:
+    """Each case once a turn; ratios of one clip's time, per turn, to the first case."""
+    ticks = iter([0, 9, 0, 90, 0, 1, 0, 8, 0, 2, 0, 16, 0, 4, 0, 16])
+    order: list[str] = []
+    cases = [
+        timing.Case(name, lambda name=name: order.append(name), clips)
+        for name, clips in (("a", 1), ("b", 4))
+    ]
+    times = timing.in_turns(cases, 3, 60, lambda: next(ticks))
+    assert order == ["a", "b"] * 4
+    assert times == {"a": [1, 2, 4], "b": [8, 16, 16]}  # without the first turn
+    a, b = timing.rows_of("g", cases, times, {"b": 5.0})
+    assert (a.ms, a.ratio, a.spread, a.peak_mib) == (2000, 1, 0, None)
+    # of 2, 2 and 1; half of the distance of their quartiles 1.5 and 2
+    assert (b.ms, b.ratio, b.spread, b.peak_mib) == (4000, 2, 0.25, 5.0)
+    assert timing.markdown([b]).splitlines()[-1].startswith("| g | b | 4 | 4000.00 |")
+
+
+def test_time_is_limited(timing: ModuleType) -> None:
+    """Without time for a second turn the first one counts."""
+    cases = [timing.Case("a", list)]
+    ticks = count()
+    assert timing.in_turns(cases, 9, 0, lambda: next(ticks)) == {"a": [1]}
+
+
+@pytest.mark.slow
+def test_a_short_run(tmp_path: Path) -> None:
+    """Every case of the groups has a time, and the ratios are among the results."""
+    path = tmp_path / "cost.json"
+    argv = ["--clap", "small", "--quick", "--repeats", "1", "--seconds", "0"]
+    chosen = ["--groups", "stages, 1", "files", "calls", "--json", str(path)]
+    command = [sys.executable, str(BENCHMARKS / "cost.py"), *argv, *chosen]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(path.read_text())
+    (model,) = found["models"]
+    names = {row["name"] for row in model["rows"]}
+    assert {"audio encoder", "picture", "fitted", "HF pipeline, 1 label"} <= names
+    assert all(row["ms"] > 0 and row["ratio"] > 0 for row in model["rows"])
+    assert model["targets"]["explained / classified"] > 0
+    assert found["machine"]["threads"] == 1
+    assert "| calls | classify |" in printed.stdout
