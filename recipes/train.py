@@ -15,189 +15,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import speechbrain as sb
-import torch
-from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import run_on_main
 
-from lmaczs.data.prompted_dataset import collate
-from lmaczs.data.splits import SPLITS, Splits
-from lmaczs.objectives.objective import Objective, make_objective
-from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import join_group, run_together
-from lmaczs.training.export import write_run_card
 from lmaczs.training.finetuning import comparison
-from lmaczs.training.run_identity import (
-    begin_run,
-    clap_digest,
-    settings_of,
-    start_digest,
-)
-from lmaczs.utils.digests import clips_digest, fingerprint
-from lmaczs.utils.errors import InputError, run_recipe
-from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import load_part, parse_options
-
-OBJECTIVE = (
-    *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
-    *("absent_presence", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
-)
-CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
+from lmaczs.training.run import make_brain, train
+from lmaczs.utils.errors import run_recipe
+from lmaczs.utils.options import parse_options
 
 
 def main(argv: list[str]) -> dict[str, float]:
     """Train, test the best checkpoint and return the metrics of the test split."""
     hparams_file, run_opts, overrides = parse_options(argv)
-    run_opts = join_group(run_opts)
-    objective_of(load_part(hparams_file, overrides, OBJECTIVE))  # before models load
-    splits = read_data(hparams_file, overrides)
-    with open(hparams_file) as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    data = hparams["build_datasets"](splits)
-    hparams |= {f"{split}_data": data[split] for split in SPLITS}
-    require_a_batch(hparams)
-    begin_run(
-        hparams["output_folder"],
-        hparams["save_folder"],
-        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
-        debug=run_opts.debug,
-        stale=["before.json"],
-    )
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    if hparams["num_threads"] is not None:
-        torch.set_num_threads(hparams["num_threads"])
-    brain = make_brain(hparams, run_opts, splits)
-    loader = {**hparams["valid_dataloader_opts"], "collate_fn": collate}
-    before = measure_before(brain, hparams, loader)
-    brain.fit(
-        brain.epoch_counter,
-        hparams["train_data"],
-        hparams["valid_data"],
-        train_loader_kwargs={**hparams["train_dataloader_opts"], "collate_fn": collate},
-        valid_loader_kwargs=dict(loader),
-    )
-    after = test(brain, hparams, loader)
-    if before and sb.utils.distributed.if_main_process():
-        print(comparison(before, after, len(hparams["test_data"])))
-    return after
-
-
-def read_data(hparams_file: str, overrides: str) -> Splits:
-    """Prepare the data set that a training YAML names, in one process, and read it."""
-    data = load_part(hparams_file, overrides, ["prepare_data", "read_splits"])
-    if "prepare_data" in data:
-        run_on_main(data["prepare_data"])
-    return data["read_splits"]()
-
-
-def require_a_batch(hparams: dict[str, Any]) -> None:
-    """Raise an InputError if an epoch would have no step."""
-    clips, batch_size = len(hparams["train_data"]), hparams["batch_size"]
-    if clips < batch_size:
-        raise InputError(
-            f"batch_size is {batch_size}, but there are {clips} clips to train on: "
-            "give a lower --batch_size or more clips"
-        )
-
-
-def digests(hparams: dict[str, Any]) -> dict[str, str]:
-    """What a training depends on: its CLAP, the decoder it starts from, its clips."""
-    found = {"CLAP": clap_digest(hparams["clap"])}
-    if "start" in hparams:
-        found["starting decoder"] = start_digest(hparams["start"])
-    if hparams.get("decoder_source") is not None:  # nothing is trained yet
-        found["starting decoder"] = fingerprint(hparams["decoder"])
-    for split in SPLITS:
-        found[f"{split} clips"] = clips_digest(hparams[f"{split}_data"].table)
-    return found
-
-
-def objective_of(hparams: Mapping[str, Any]) -> Objective:
-    """Make the objective of a training YAML."""
-    return make_objective(**{k: hparams[k] for k in OBJECTIVE if k in hparams})
-
-
-def make_brain(
-    hparams: dict[str, Any], run_opts: Any, splits: Splits
-) -> InterpreterBrain:
-    """Brain and run card of a training YAML."""
-    card = {
-        **{key: hparams[key] for key in CARD},
-        "clap_source": hparams["clap_source"],
-        "template": hparams["templates"][0],
-        "split": splits.split_by,
-        "decoder": import_path(type(hparams["decoder"])),
-        "clips": {split: len(hparams[f"{split}_data"].table) for split in SPLITS},
-    }
-    run_on_main(write_run_card, [hparams["save_folder"]], card)
-    return InterpreterBrain(
-        hparams["clap"],
-        hparams["decoder"],
-        objective_of(hparams),
-        {split: hparams[f"{split}_data"] for split in SPLITS},
-        TrainingOptions.from_hparams(hparams),
-        hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-        train_logger=hparams["train_logger"],
-        tensorboard=hparams["tensorboard"],
-        start_loader_opts=hparams["valid_dataloader_opts"]
-        if is_fine_tuning(hparams)
-        else None,
-    )
-
-
-def import_path(kind: type) -> str:
-    """Where a class is imported from."""
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def is_fine_tuning(hparams: Mapping[str, Any]) -> bool:
-    """Whether the decoder before the training is measured, too."""
-    return hparams.get("measure_before", False)
-
-
-def measure_before(
-    brain: InterpreterBrain, hparams: dict[str, Any], loader: dict[str, Any]
-) -> dict[str, float]:
-    """Test a fine-tuning's starting point, once in all of a run.
-
-    Its metrics go to <output_folder>/before.json; they are empty where the YAML does
-    not ask for them.
-    """
-    if not is_fine_tuning(hparams):
-        return {}
-    path = Path(hparams["output_folder"], "before.json")
-    if path.is_file():
-        return json.loads(path.read_text())
-    # the checkpoints are those of the training, should there be any
-    checkpointer, brain.checkpointer = brain.checkpointer, None
-    brain.evaluate(hparams["test_data"], test_loader_kwargs=dict(loader))
-    brain.checkpointer = checkpointer
-    write_metrics(brain, path)
-    return brain.test_stats
-
-
-def write_metrics(brain: InterpreterBrain, path: Path) -> None:
-    """Write what was tested, from one process and not with --debug."""
-    if not brain.debug and sb.utils.distributed.if_main_process():
-        with atomic_write(path) as part:
-            part.write_text(json.dumps(brain.test_stats, indent=1) + "\n")
-
-
-def test(
-    brain: InterpreterBrain, hparams: dict[str, Any], loader: dict[str, Any]
-) -> dict[str, float]:
-    """Test the best checkpoint; its metrics go to <output_folder>/test.json, too."""
-    key = {f"{hparams['checkpoint_mode']}_key": hparams["checkpoint_metric"]}
-    brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
-    write_metrics(brain, Path(hparams["output_folder"], "test.json"))
-    return brain.test_stats
+    done = train(hparams_file, join_group(run_opts), overrides, make_brain)
+    if done.before and sb.utils.distributed.if_main_process():
+        print(comparison(done.before, done.after, len(done.data["test"])))
+    return done.after
 
 
 def show(metrics: dict[str, float]) -> None:
