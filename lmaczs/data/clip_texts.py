@@ -138,6 +138,18 @@ class PromptSampler:
             return np.delete(np.arange(len(self.texts)), sorted(own))
         return np.array([other for other in rows if other not in own], dtype=int)
 
+    def label(self, row: int) -> str:
+        """Words of a clip's first text, its class; empty if it has none."""
+        return self.texts[row][0].words
+
+    def draw_absent(
+        self, row: int, partner: int | None, count: int, rng: np.random.Generator
+    ) -> list[ClipText]:
+        """Draw texts that neither a clip nor the one it is mixed with has."""
+        others = () if partner is None else self.texts[partner]
+        absent = self.pool.outside([*self.texts[row], *others])
+        return self.pool.draw(count, absent, rng)
+
     def draw(
         self, row: int, partner: int | None, rng: np.random.Generator, training: bool
     ) -> tuple[list[str], list[bool]]:
@@ -147,16 +159,16 @@ class PromptSampler:
         """
         own = self.texts[row]
         others = () if partner is None else self.texts[partner]
-        absent = self.pool.outside([*own, *others])
         # every clip has as many prompts: where labels are few, the partner's is one
         with_partner = partner is not None and self.negatives_per_clip > 0
         with_partner = with_partner and (
-            rng.random() < 0.5 or len(absent) < self.negatives_per_clip
+            rng.random() < 0.5
+            or len(self.pool.outside([*own, *others])) < self.negatives_per_clip
         )
         sounding = [own, others] if with_partner else [own]
         present = [_pick(texts, rng, training) for texts in sounding]
         count = 1 + self.negatives_per_clip - len(present)
-        drawn = self.pool.draw(count, absent, rng)
+        drawn = self.draw_absent(row, partner, count, rng)
         prompts = [
             text.prompt(_pick(self.templates, rng, training))
             for text in [*present, *drawn]

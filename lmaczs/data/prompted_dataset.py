@@ -130,7 +130,7 @@ class PromptedDataset(Dataset):
             "wav": sources.sum(0),
             "sources": sources[:2],
             "samples": samples,
-            "label": self.prompts.texts[index][0].words,
+            "label": self.prompts.label(index),
             "prompts": prompts,
             "present": present,
             "use_predicted": self.training and predicted,

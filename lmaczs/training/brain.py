@@ -424,13 +424,16 @@ class InterpreterBrain(AveragedBrain):
             return class_probabilities(embedding, pairs.classes, pairs.logit_scale)
 
         assert pairs.masked_out is not None
-        target = [labels.index(label) for label in batch["label"]]
+        target = None
+        if all(batch["label"]):  # else the model's own ranks are all that is known
+            places = [labels.index(label) for label in batch["label"]]
+            target = torch.tensor(places, device=self.device)
         table = faithfulness_table(
             probabilities(pairs.embedding),
             probabilities(pairs.masked_in[:, 0]),
             probabilities(pairs.masked_out),
             pairs.masks[:, 0],
-            torch.tensor(target, device=self.device),
+            target,
         )
         return {**table, "MM_absent": pairs.masks[:, 1].mean((1, 2))}
 

@@ -552,6 +552,19 @@ def test_metrics(make_brain: MakeBrain) -> None:
     assert_close(table["MM_absent"], pairs.masks[:, 1].mean((1, 2)))
 
 
+def test_clips_without_a_label_have_no_accuracy(make_brain: MakeBrain) -> None:
+    """Of them the model's own ranks are all that is known; the rest is measured."""
+    brain, batch = make_brain(), batch_of(3)
+    pairs = brain.compute_forward(batch, VALID)
+    brain.compute_objectives(pairs, batch, VALID)
+    labelled = {k: torch.cat(v) for k, v in brain.kept.items() if k != "accuracy"}
+    brain.kept = {}
+    brain.compute_objectives(pairs, {**batch, "label": ["", "", ""]}, VALID)
+    assert brain.kept.keys() == labelled.keys()
+    for name, values in brain.kept.items():
+        assert_close(torch.cat(values), labelled[name])
+
+
 def test_training_measures_nothing_but_the_terms(make_brain: MakeBrain) -> None:
     """The metrics need not be paid for in training."""
     brain, batch = make_brain(), batch_of(2)
