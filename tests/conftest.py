@@ -100,6 +100,23 @@ FULL = {
         "num_attention_heads": [2, 4, 8, 16],
     },
 }
+# Of neither: 3 s at 16 kHz, 32 mel bands, 121 frames, two stages.
+OTHER = {
+    "front_end": {
+        "sampling_rate": 16000,
+        "fft_window_size": 1024,
+        "hop_length": 400,
+        "max_length_s": 3,
+        "feature_size": 32,
+        "frequency_max": 7000,
+    },
+    "audio": {
+        "spec_size": 64,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 4],
+        "num_mel_bins": 32,
+    },
+}
 
 
 def _tokenizer() -> RobertaTokenizerFast:
@@ -127,8 +144,8 @@ def _random_model(audio: dict, fused: bool, vocabulary: int) -> ClapModel:
         "max_position_embeddings": 26,
     }
     audio_config = {
-        **audio,
         "num_mel_bins": 64,
+        **audio,
         "patch_embeds_hidden_size": width,
         "hidden_size": width * 2 ** (stages - 1),
         "enable_fusion": fused,
@@ -182,21 +199,19 @@ def make_clap_folder(
 ) -> Callable[..., Path]:
     """Function that writes a random CLAP with one block per stage, of a geometry.
 
-    Arguments: ``geometry``, "small" (5 s at 32 kHz, as the embedded default) or
-    "full" (10 s at 48 kHz, as LAION's checkpoints), and ``fused``.
+    Arguments: ``geometry``, "small" (5 s at 32 kHz, as the embedded default), "full"
+    (10 s at 48 kHz, as LAION's checkpoints) or "other" (3 s at 16 kHz), and ``fused``.
     """
 
     def make(geometry: str = "small", fused: bool = False) -> Path:
         folder = tmp_path_factory.mktemp(f"clap_{geometry}{'_fused' * fused}")
-        numbers = {"small": SMALL, "full": FULL}[geometry]
+        numbers = {"small": SMALL, "full": FULL, "other": OTHER}[geometry]
         tokenizer = _tokenizer()
+        common = {"feature_size": 64, "frequency_min": 50, "frequency_max": 14000}
         extractor = ClapFeatureExtractor(
-            feature_size=64,
-            frequency_min=50,
-            frequency_max=14000,
             truncation="fusion" if fused else "rand_trunc",
             padding="repeatpad",
-            **numbers["front_end"],
+            **{**common, **numbers["front_end"]},
         )
         processor = ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer)
         processor.save_pretrained(folder)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
+from lmaczs.cli import adapt as adapt_command
 from lmaczs.cli import prompts as prompts_command
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.naming import (
@@ -128,6 +129,9 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("dest", type=Path, metavar="DEST")
     text = "replace DEST where it is an export of another run"
     one.add_argument("--force", action="store_true", help=text)
+
+    one = add("adapt", adapt, "train a decoder for any CLAP, without labels")
+    adapt_command.add_options(one)
     return parser
 
 
@@ -335,6 +339,12 @@ def export(args: argparse.Namespace) -> int:
     except (ExportError, OSError) as error:
         raise CommandError(_one_line(error)) from error
     _say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
+    return 0
+
+
+def adapt(args: argparse.Namespace) -> int:
+    """Train a decoder for a CLAP and print how it does on held-out clips."""
+    _say(adapt_command.run(args))
     return 0
 
 

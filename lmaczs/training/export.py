@@ -278,8 +278,20 @@ def _copy_clap(source: Path, dest: Path) -> None:
 # --- the folder that is written -----------------------------------------------------
 
 
-def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
-    """Refuse a destination where more than an earlier export would be lost."""
+def require_free(dest: Path, force: bool) -> None:
+    """Raise `ExportError` unless a folder is missing or empty, or may be replaced.
+
+    With `force`, an earlier export may be.
+    """
+    if _is_export(dest) and not force:
+        raise ExportError(
+            f"{dest}: it holds a decoder already: name another folder, or add --force "
+            "to replace it"
+        )
+
+
+def _is_export(dest: Path) -> bool:
+    """Whether a folder holds an export; another content is an `ExportError`."""
     if dest.exists() and not dest.is_dir():
         raise ExportError(f"{dest}: it is a file: name a folder")
     content = {path.name for path in dest.iterdir()} if dest.is_dir() else set()
@@ -288,7 +300,12 @@ def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
             f"{dest}: it holds something else than an earlier export: name an empty "
             "or a new folder"
         )
-    if content and not force and _origin_of(dest) != origin:
+    return bool(content)
+
+
+def _check_dest(dest: Path, origin: dict[str, str], force: bool) -> None:
+    """Refuse a destination where more than an earlier export would be lost."""
+    if _is_export(dest) and not force and _origin_of(dest) != origin:
         raise ExportError(
             f"{dest}: it holds an export of another run: name another folder, or add "
             "--force to replace it"

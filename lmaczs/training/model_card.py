@@ -14,6 +14,7 @@ from lmaczs import __version__
 from lmaczs.metrics.faithfulness import MEANINGS
 from lmaczs.metrics.metric import legend
 from lmaczs.objectives.terms import TERMS
+from lmaczs.training.held_out import HELD_OUT_FILE, held_out_table
 
 FOLDS = {"train_folds": "training", "valid_folds": "validation", "test_folds": "test"}
 NO_METRIC = {"unixtime", "end-of-epoch", "epoch"}
@@ -45,10 +46,10 @@ model: read that file before you load somebody else's folder.
 Of {{ chosen }}{{ folds }}:
 
 {{ metrics }}
-
+{{ held_out }}
 ## Training
 
-Trained with `recipes/train.py` of lmaczs {{ version }}{{ recipe }}.{{ clips }}
+Trained with `{{ command }}` of lmaczs {{ version }}{{ recipe }}.{{ clips }}
 Values, without paths:
 
 ```yaml
@@ -113,7 +114,8 @@ def model_card(
     run_folder = Path(run_folder)
     recipe, values = _training_values(run_folder / "hyperparams.yaml")
     values = _as_split(values, run_card.get("split", ""))
-    test = _test_metrics(run_folder, meta)
+    test = _metrics_of(run_folder / "test.json", meta)
+    held_out = _metrics_of(run_folder / HELD_OUT_FILE, meta)
     data = ModelCardData(
         library_name="lmaczs",
         tags=TAGS,
@@ -130,10 +132,12 @@ def model_card(
             run_card["checkpoint_metric"], run_card["checkpoint_mode"]
         ),
         folds=_which_folds(values),
+        held_out=_held_out(held_out),
+        command="lmaczs adapt" if held_out else "recipes/train.py",
         metrics=_metric_table(meta, test, run_card.get("clips", {})),
         version=__version__,
         recipe=recipe,
-        clips=_which_clips(values),
+        clips=_which_clips(values) + _which_sounds(held_out),
         hyperparameters=yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
         licence=f"{COPIED_CLAP if clap_is_copied else HUB_CLAP}\n{DECODER_LICENCE}",
     )
@@ -214,13 +218,31 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _test_metrics(run_folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics that the run measured with this checkpoint on its test split."""
-    path = run_folder / "test.json"
+def _metrics_of(path: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run measured with this checkpoint and wrote to a file; else empty."""
     # a file older than the checkpoint is of another one
     if not path.is_file() or path.stat().st_mtime < meta.get("unixtime", 0):
         return {}
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _held_out(found: Mapping[str, Any]) -> str:
+    """Section with the decoder beside masks that are fitted without one."""
+    if not found:
+        return ""
+    table = held_out_table(found["rows"], found["clips"], found["classes"])
+    return f"\n## Beside masks fitted without a decoder\n\n{table}\n"
+
+
+def _which_sounds(found: Mapping[str, Any]) -> str:
+    """State what a decoder was trained on that `lmaczs adapt` made."""
+    if not found:
+        return ""
+    sounds = "sounds that were made by lmaczs" if found["made"] else "recordings"
+    return (
+        f"\nTrained on {sounds}, without labels: prompts are what the CLAP itself "
+        "ranks high and low."
+    )
 
 
 class _PlainLoader(yaml.SafeLoader):

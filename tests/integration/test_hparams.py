@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("hparams/*.yaml"), *ROOT.glob("pretrained/**/*.yaml")])
-DECODERS = ("esc50", "urbansound8k", "captions", "finetune")
+DECODERS = ("esc50", "urbansound8k", "captions", "finetune", "adapt")
 PAPER = ("esc50_paper", "paper")
 # What a YAML has of its own; every other key has one value in all that have it.
 OWN = {

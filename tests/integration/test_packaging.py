@@ -17,7 +17,11 @@ import lmaczs
 
 ROOT = Path(__file__).parents[2]
 # In the checkout, and where it lies in a wheel.
-FOLDERS = {"lmaczs": "lmaczs", "pretrained": "lmaczs/pretrained"}
+FOLDERS = {
+    "lmaczs": "lmaczs",
+    "pretrained": "lmaczs/pretrained",
+    "hparams": "lmaczs/hparams",
+}
 
 # What `lmaczs` on the command line does; see the entry point's own test.
 COMMAND = "import sys; from lmaczs.cli import main; sys.exit(main(['--help']))"
@@ -165,7 +169,7 @@ def test_installed_wheel_interprets(installed: Path, tmp_path: Path) -> None:
 def test_installed_command_prints_its_help(installed: Path, tmp_path: Path) -> None:
     """From an empty folder, the command names what it can do."""
     found = run_installed(COMMAND, installed, cwd=tmp_path)
-    for command in ["interpret", "classify", "demo", "doctor", "export"]:
+    for command in ["interpret", "classify", "demo", "doctor", "export", "adapt"]:
         assert command in found
 
 

@@ -19,6 +19,7 @@ from lmaczs.training.export import (
     ExportError,
     export_run,
     inference_yaml,
+    require_free,
     write_run_card,
 )
 
@@ -220,6 +221,24 @@ def test_export_of_another_run_is_replaced_by_force_alone(
     assert same(weights(dest), second.state_dict())
     with pytest.raises(ExportError, match="another run"):
         export_run(run_folder, dest)
+
+
+def test_a_place_is_free_until_a_decoder_lies_there(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """Missing and empty folders are; an export is by force alone; nothing else is."""
+    dest = tmp_path / "dest"
+    require_free(dest, force=False)
+    dest.mkdir()
+    require_free(dest, force=False)
+    save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    export_run(run_folder, dest)
+    with pytest.raises(ExportError, match="holds a decoder already"):
+        require_free(dest, force=False)
+    require_free(dest, force=True)
+    (dest / "thesis.txt").touch()
+    with pytest.raises(ExportError, match="something else than an earlier export"):
+        require_free(dest, force=True)
 
 
 def test_export_that_does_not_tell_its_run_is_that_of_another(

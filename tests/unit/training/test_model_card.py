@@ -205,3 +205,27 @@ def test_card_says_whose_clap_it_is(tmp_path: Path) -> None:
     hub = model_card(tmp_path, {**CARD, "clap_source": "owner/clap"}, META, False)
     assert "CLAP model `owner/clap`" in hub
     assert "is a copy" not in hub
+
+
+def test_what_an_adaptation_measured_is_a_section(run_folder: Path) -> None:
+    """The decoder beside fitted masks, and what it was trained on; else neither."""
+    assert "fitted" not in model_card(run_folder, CARD, META, True)
+    row = {name: 0.5 for name in ("AI", "AD", "AG", "FF", "Fid-In", "MM", "s a clip")}
+    found = {
+        "made": True,
+        "clips": 9,
+        "classes": 40,
+        "rows": {"decoder": row, "fitted": {**row, "AI": 77.7}},
+    }
+    path = run_folder / "held_out.json"
+    path.write_text(json.dumps(found))
+    card = model_card(run_folder, CARD, META, True)
+    section = card.split("## Beside masks fitted without a decoder")[1]
+    assert "| fitted | 77.7 | 0.5 |" in section.split("## Training")[0]
+    assert "9 held-out clips" in section
+    assert "Trained with `lmaczs adapt`" in section
+    assert "sounds that were made by lmaczs, without labels" in section
+    path.write_text(json.dumps({**found, "made": False}))
+    assert "Trained on recordings" in model_card(run_folder, CARD, META, True)
+    os.utime(path, (1, 1))  # older than the checkpoint: of another one
+    assert "fitted" not in model_card(run_folder, CARD, META, True)
