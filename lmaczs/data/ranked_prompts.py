@@ -24,7 +24,7 @@ from lmaczs.data.clip_texts import ClipText, PromptSampler
 from lmaczs.data.prompted_dataset import Mixing, PromptedDataset
 from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.presence import ABSENT, PRESENT, presence, reference_names, reference_text
-from lmaczs.prompts import to_sentence
+from lmaczs.prompts import clean_prompt, read_prompts, to_sentence
 from lmaczs.utils.cache import cached
 from lmaczs.utils.digests import clips_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError
@@ -40,7 +40,7 @@ class Ranked(NamedTuple):
     low: list[int]
 
 
-def rank_prompts(
+def choose_prompts(
     similarity: Tensor, references: Tensor, most: int = 3, least: int = 2
 ) -> list[Ranked]:
     """Choose the prompts of clips by the model's own ranks.
@@ -134,23 +134,14 @@ class RankedPrompts(PromptSampler):
 def read_vocabulary(path: str | Path | None = None) -> list[ClipText]:
     """Prompts of a text file, one a line; without one the names of AudioSet's classes.
 
-    Labels and sentences, as `lmaczs.prompts.to_sentence` tells them apart; a line that
-    begins with # is a comment. InputError if the file cannot be used.
+    Labels and sentences, as `lmaczs.prompts.to_sentence` tells them apart. InputError
+    if the file cannot be used.
     """
     if path is None:
         return [ClipText(name) for name in reference_names()]
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise InputError(
-            f"--prompts {path}: {reason}; give a text file with a prompt a line"
-        ) from error
-    words = [" ".join(line.split()) for line in lines]
-    words = [line for line in words if line and not line.startswith("#")]
     texts: dict[str, ClipText] = {}
-    for text in words:
-        one = ClipText(text, is_label=to_sentence(text, "{}.") != text)
+    for words in map(clean_prompt, read_prompts(path)):
+        one = ClipText(words, is_label=to_sentence(words, "{}.") != words)
         texts.setdefault(one.key, one)
     if len(texts) < FEWEST:
         raise InputError(
@@ -271,6 +262,6 @@ def _ranks(
         batch = torch.stack(wavs).to(device)
         embedding = clap.audio_embedding(front_end.log_mel(batch))
         cosines = (embedding @ text.T).cpu(), (embedding @ references.T).cpu()
-        for ranked, wav in zip(rank_prompts(*cosines), wavs, strict=True):
+        for ranked, wav in zip(choose_prompts(*cosines), wavs, strict=True):
             found.append([*ranked] if wav.any() else [[], []])
     return found

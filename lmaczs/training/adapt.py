@@ -38,7 +38,7 @@ from lmaczs.training.held_out import HELD_OUT_FILE, Rows, compare
 from lmaczs.training.run import Trained, train
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.options import plain_values
+from lmaczs.utils.options import plain_values, require_device
 
 SOUNDS = "sounds"  # folder of a run with the sounds that are made
 MADE_SECONDS = (3.0, 5.0)  # shortest and longest of them
@@ -133,6 +133,8 @@ def adapt(
         If an option or the CLAP cannot be used, or folders contain one another.
     ExportError
         If `dest` exists, without `force`; or is something else than a decoder.
+    OptionError
+        If there is no such device.
     OtherRunError
         If the run folder is that of another training.
     FileNotFoundError
@@ -143,7 +145,8 @@ def adapt(
     options, dest = options or AdaptOptions(), Path(dest)
     run = Path(options.run_folder or f"{os.path.normpath(dest)}-run")
     _require_places(clap_source, dest, run, options)
-    device = _usable(options.device)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_device(device)
     read_vocabulary(options.prompts)
     source = resolve(clap_source)
     values = _values(source, dest, run, device, options)
@@ -249,18 +252,6 @@ def _load_clap(source: str) -> FrozenClap:
         return FrozenClap.from_pretrained(source)
     except InputError as error:
         raise InputError(f"{source} cannot be explained: {error}") from error
-
-
-def _usable(device: str | None) -> str:
-    """Name of a device that can be used; default: cuda where there is one."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return str(torch.zeros(1, device=device).device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"--device {device}: {reason}; `lmaczs doctor` lists devices"
-        ) from error
 
 
 def _require_places(

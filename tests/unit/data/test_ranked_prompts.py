@@ -19,7 +19,7 @@ from lmaczs.data.ranked_prompts import (
     Ranked,
     RankedPrompts,
     build_ranked_datasets,
-    rank_prompts,
+    choose_prompts,
     read_vocabulary,
 )
 from lmaczs.data.splits import Splits
@@ -80,7 +80,7 @@ def test_the_choice_is_that_of_an_obvious_loop(
     rng = np.random.default_rng(seed)
     similarity = np.round(rng.normal(shift, 1, (3, 9)), 1)
     others = np.round(rng.normal(0, 1, (3, references)), 1)
-    found = rank_prompts(
+    found = choose_prompts(
         torch.from_numpy(similarity), torch.from_numpy(others), most, least=2
     )
     for clip, one in enumerate(found):
@@ -140,9 +140,9 @@ def test_classes_are_those_that_were_chosen_and_clips_have_no_label() -> None:
 
 
 def test_a_vocabulary_is_a_prompt_a_line(tmp_path: Path) -> None:
-    """Labels and sentences; comments, empty lines and repetitions do not count."""
+    """Labels and sentences; empty lines and repetitions do not count."""
     path = tmp_path / "words.txt"
-    path.write_text("# mine\n" + "\n\n".join(WORDS) + "\nDog\n  big   bell \n")
+    path.write_text("\n\n".join(WORDS) + "\nDog\n  big   bell \n")
     found = read_vocabulary(path)
     assert found == [*VOCABULARY, ClipText("big bell")]
     names = [one.words for one in read_vocabulary()]
@@ -151,11 +151,11 @@ def test_a_vocabulary_is_a_prompt_a_line(tmp_path: Path) -> None:
 
 def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     """Missing, no text, or too short: a sentence that names the option."""
-    with pytest.raises(InputError, match="--prompts .*none.txt: No such file"):
+    with pytest.raises(InputError, match="none.txt cannot be read: No such file"):
         read_vocabulary(tmp_path / "none.txt")
     path = tmp_path / "words.txt"
     path.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(InputError, match="it is not UTF-8; give a text file"):
+    with pytest.raises(InputError, match="it is not UTF-8; save it so"):
         read_vocabulary(path)
     path.write_text("dog\nrain\n")
     with pytest.raises(InputError, match="has 2 prompts: give 8 or more"):
