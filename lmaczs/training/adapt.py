@@ -190,7 +190,7 @@ def _values(
     vocabulary = options.prompts and str(Path(options.prompts).resolve())
     return {
         "clap_source": source,
-        "data": str(Path(data).resolve()),
+        "recordings": str(Path(data).resolve()),
         "clip_seconds": seconds,
         "most_clips": options.clips,
         "vocabulary": vocabulary,

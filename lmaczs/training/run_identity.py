@@ -31,7 +31,7 @@ RUN_FILE = "run.json"
 PLACES = {"output_folder", "save_folder", "clap_folder", "tower_folder"}
 DIGESTED = {
     *("data_folder", "manifest", "unlabelled_folder", "class_names", "wordnet_folder"),
-    *("data", "vocabulary"),
+    *("recordings", "vocabulary"),
     *("archive_url", "archive_sha256", "archive_clips"),
     *("clap_source", "source", "decoder_source", "text_tower", "teacher"),
     *("tagger_model", "tagger_class_map"),
