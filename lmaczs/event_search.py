@@ -26,7 +26,7 @@ from lmaczs.events import (
 from lmaczs.explanation import Interpretation, explain_batch
 from lmaczs.frontend import power
 from lmaczs.long_recording import Query, scores_of, windows_of
-from lmaczs.refinement import RefinementOptions
+from lmaczs.refinement import PromptLead, RefinementOptions, agreement_logits
 
 WHOLE = 0.8
 """Fraction of a window beyond which an event keeps the limits that the scan gave it."""
@@ -237,21 +237,28 @@ def _masks(
     if not len(sounds):
         return text.new_zeros(*text.shape[:2], front_end.n_mels, 0)
     if query.decoder is None:
-        found = explain_batch(
-            query.clap,
-            None,
-            list(sounds),
-            [[""] * text.shape[1]] * len(sounds),
-            list(text),
-            verify=False,
-            references=query.references,
-        )
-        masks = torch.stack([torch.stack([one.mask for one in own]) for own in found])
-        return to_bands(query, masks.to(text.device))
+        masks = _agreement(query, encoding.features[-1], text)
+        return front_end.crop_mask(masks, sounds.shape[1])
     masks = query.decoder(text, encoding.features, log_mel)
     if query.decoder.domain != "mel":
         masks = to_bands(query, masks)
     return front_end.crop_mask(masks, sounds.shape[1])
+
+
+def _agreement(query: Query, places: Tensor, text: Tensor) -> Tensor:
+    """Maps [n, P, n_mels, n_frames] of where windows agree with prompts [n, P, D].
+
+    Of the embeddings of places [n, D, f, t]; coarser than a decoder's masks. Fitted
+    masks would be the smallest that are faithful: they need not hold a whole event.
+    """
+    front_end, options = query.clap.front_end, RefinementOptions()
+    scale, alike = query.clap.logit_scale, options.alike
+    lead = PromptLead.of(text.flatten(0, 1), query.references, scale, alike)
+    maps = agreement_logits(lead, places.repeat_interleave(text.shape[1], 0)).sigmoid()
+    size = front_end.n_mels, front_end.n_frames
+    fine = torch.nn.functional.interpolate(maps[:, None], size, mode="bilinear")
+    found: Tensor = fine[:, 0].unflatten(0, text.shape[:2])
+    return found
 
 
 def to_bands(query: Query, masks: Tensor) -> Tensor:
