@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
 from lmaczs.cli import prompts as prompts_command
+from lmaczs.cli import scan as scan_command
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.naming import (
     INPUT_COPY,
@@ -113,6 +114,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     prompts_command.add_options(one)
     _add_model(one)
+
+    one = add("scan", scan, "find when prompts are present in recordings of any length")
+    _add_files(one)
+    _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
+    _add_model(one)
+    _add_refine(one)
+    _add_out(one)
+    scan_command.add_options(one)
 
     one = add("demo", demo, "interpret synthetic scenes")
     _add_model(one)
@@ -283,6 +292,37 @@ def rank_prompts(args: argparse.Namespace) -> int:
     status = _each(dict.fromkeys(args.files), work, show)
     _note(f"text tower: {vocabulary_line(interpreter.clap)}")
     return status
+
+
+def scan(args: argparse.Namespace) -> int:
+    """Find events: print a line for each recording, write tables and a page."""
+    _make_folder(args.out)
+    interpreter = _load(args)
+    prompts = list(dict.fromkeys(args.prompts))
+    _warn_of_prompts(interpreter, prompts)
+    try:
+        rule = scan_command.rule_of(args)
+    except LmaczsError as error:
+        raise CommandError(_one_line(error)) from error
+    files = list(dict.fromkeys(args.files))
+    _check_page(args.out, files)
+    folders = scan_command.event_folders(args.out, files)
+    entries: list[PageEntry] = []
+
+    def work(path: Path) -> str:
+        begin = time.perf_counter()
+        found = interpreter.explain_events(path, prompts, args.refine, rule, True)
+        table, shown = scan_command.write_events(
+            interpreter, path, found, folders[path], not args.tables_only
+        )
+        entries.extend(shown)
+        counts = "; ".join(scan_command.counts_of(table, prompts))
+        return f"{counts} ({time.perf_counter() - begin:.1f} s) -> {folders[path]}"
+
+    try:
+        return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
+    finally:
+        _write_page(args.out, entries, args.single_file)
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -475,7 +515,14 @@ def _each(
 
 def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
     """Result folder of each recording; none, nor `out`, may overwrite a recording."""
-    if out / PAGE in Recordings(prompts):
+    _check_page(out, prompts)
+    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
+    return recording_folders(out, slugs)
+
+
+def _check_page(out: Path, files: Iterable[Path]) -> None:
+    """Raise a CommandError where the page would replace a file that is not ours."""
+    if out / PAGE in Recordings(files):
         raise CommandError(
             f"--out {out}: its {PAGE} is one of the recordings, and the page would "
             "replace it; name another folder"
@@ -485,8 +532,6 @@ def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
             f"--out {out}: its {PAGE} was not written by lmaczs, and the page would "
             "replace it; name another folder"
         )
-    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
-    return recording_folders(out, slugs)
 
 
 def _make_folder(out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from lmaczs.data import caption_sets, class_folders, esc50, urbansound8k
+from lmaczs.data.annotations import audacity_rows, raven_rows
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
@@ -55,6 +56,16 @@ DATASETS: dict[str, DataSet] = {
         class_folders.read_class_folders,
         "a subfolder for each label, with its recordings",
         "your own recordings",
+    ),
+    "raven": DataSet(
+        raven_rows,
+        "Raven selection tables (*.selections.txt), beside their recordings or not",
+        "your own annotations",
+    ),
+    "audacity": DataSet(
+        audacity_rows,
+        "Audacity label files (*.txt), beside their recordings or not",
+        "your own annotations",
     ),
     "clotho": DataSet(
         caption_sets.read_clotho,

@@ -1,0 +1,137 @@
+"""`lmaczs scan`: what is written, where, and by which rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from lmaczs.audio.io import load_audio, save_audio
+from lmaczs.cli import build_parser, main
+from lmaczs.cli.scan import clock, event_folders, rule_of
+from lmaczs.data.annotations import from_audacity, from_raven
+from lmaczs.demo.scenes import render
+from lmaczs.events import EventRule
+
+RATE = 32000
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def meadow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds of faint noise with a siren from 3 s on."""
+    wav = 0.001 * torch.randn(12 * RATE, generator=torch.Generator().manual_seed(0))
+    sound = render("siren", RATE, 5.0, seed=0).float()
+    wav[3 * RATE :][: len(sound)] += sound
+    return save_audio(tmp_path_factory.mktemp("sounds") / "meadow.wav", wav, RATE)
+
+
+def run(path: Path, out: Path, *options: str) -> int:
+    """Scan a recording for a siren and a dog, without refinement."""
+    words = ["scan", str(path), "--prompt", "siren", "--prompt", "dog"]
+    words += ["--refine", "off", "--device", "cpu", "--out", str(out)]
+    return main([*words, *options])
+
+
+def test_tables_sounds_and_a_page_are_written(
+    meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """All three tables have the same events; each event has a sound and a picture."""
+    assert run(meadow, tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{meadow}: siren: 1; dog: 0 (")
+    assert "%" not in err  # no bar in a pipe
+    folder = tmp_path / "meadow.events"
+    table = pd.read_csv(folder / "events.csv")
+    assert table.prompt.tolist() == ["siren"]
+    assert table.path.tolist() == [str(meadow)]
+    raven = from_raven(folder / "meadow.selections.txt")
+    audacity = from_audacity(folder / "meadow.labels.txt")
+    for other in (raven, audacity):
+        assert other.start.tolist() == pytest.approx(table.start.tolist())
+        assert other.high_hz.tolist() == pytest.approx(table.high_hz.tolist(), abs=0.1)
+    assert raven.begin_path.tolist() == [str(meadow)]
+    one = folder / "0001" / "siren"
+    assert json.loads((one / "explanation.json").read_text())["prompt"] == "siren"
+    assert (one / "explanation.png").is_file()
+    sound = load_audio(folder / "0001" / "input.wav", RATE)
+    assert len(sound) <= 5 * RATE
+    page = (tmp_path / "index.html").read_text()
+    assert "meadow.wav, 00:0" in page and "0001" in page
+
+
+def test_tables_alone(meadow: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Without sounds there is no page; a second scan takes the place of the first."""
+    for _ in range(2):
+        assert run(meadow, tmp_path, "--tables-only") == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["meadow.events"]
+    names = {one.name for one in (tmp_path / "meadow.events").iterdir()}
+    assert names == {"events.csv", "meadow.labels.txt", "meadow.selections.txt"}
+
+
+def test_a_rule_that_cannot_be_is_refused(
+    meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Status 2, one line, nothing written."""
+    assert run(meadow, tmp_path, "--presence", "95") == 2
+    assert "presence is 95.0: give 0 to 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_read_leaves_the_others(
+    meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """It gets a line on stderr, and no folder."""
+    broken = tmp_path / "broken.wav"
+    broken.write_text("no sound")
+    words = ["scan", str(broken), str(meadow), "--prompt", "siren", "--tables-only"]
+    words += ["--refine", "off", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert "siren: 1" in out and str(broken) in err
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["meadow.events"]
+
+
+def test_options_are_those_of_the_rule() -> None:
+    """Without one the rule's own default holds."""
+    parse = build_parser().parse_args
+    words = ["scan", "a.wav", "--prompt", "dog"]
+    assert rule_of(parse(words)) == EventRule()
+    given = ["--presence", "0.97", "--candidate", "0.8", "--on", "0.5", "--off", "0.4"]
+    given += ["--min-length", "0.2", "--max-gap", "1", "--shared"]
+    expected = EventRule(0.97, 0.8, 0.5, 0.4, 0.2, 1.0, exclusive=False)
+    assert rule_of(parse([*words, *given])) == expected
+
+
+def test_folders_replace_nothing_but_scans(tmp_path: Path) -> None:
+    """A folder of the user's, a file, or a recording inside make the next name."""
+    sounds = [tmp_path / "a/x.wav", tmp_path / "b/X.flac", tmp_path / "y.wav"]
+    out = tmp_path / "out"
+    names = [one.name for one in event_folders(out, sounds).values()]
+    assert names == ["x.events", "X-2.events", "y.events"]
+    (out / "x.events").mkdir(parents=True)
+    (out / "x.events/thesis.txt").touch()
+    (out / "y.events").touch()
+    (out / "z.events").mkdir()
+    (out / "z.events/events.csv").touch()
+    (out / "w.events").mkdir()
+    (out / "w.events/events.csv").touch()
+    (out / "w.events/w.wav").touch()
+    (out / "v.events").mkdir()
+    (out / "v.events/events.csv").touch()
+    (out / "v.events/notes.txt").touch()
+    files = [*sounds[::2], tmp_path / "z.wav", out / "w.events/w.wav"]
+    files.append(tmp_path / "v.wav")
+    names = [one.name for one in event_folders(out, files).values()]
+    assert names == ["x-2.events", "y-2.events", "z.events", "w-2.events", "v-2.events"]
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "00:00.0"), (65.26, "01:05.3"), (3723.96, "1:02:04.0")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    """Minutes always, hours where there are any; rounding carries."""
+    assert clock(seconds) == text
