@@ -1,4 +1,6 @@
 "use strict";
+// Plain JavaScript: libraries that draw and play sound in a page take one sound and draw its
+// waveform, or compute its spectrogram; here are three sounds on one clock, and masks.
 (() => {
 const settings = JSON.parse(document.getElementById("settings").textContent);
 const views = new Map();
@@ -27,6 +29,27 @@ async function inflate(text) {
 
 const soundColours = bytes(settings.soundColours);
 const maskColours = bytes(settings.maskColours);
+
+// --- colours, as pixels are stored: alpha, blue, green, red --------------------------------
+
+const pixel = (r, g, b) => ((255 << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
+
+const maskTable = Uint32Array.from({ length: settings.maskSteps + 1 }, (_, step) => pixel(...maskColours.subarray(3 * step, 3 * step + 3)));
+
+function fadedColours(fade) {  // of each level at each step of the mask: what is left out is grey and dark
+  const steps = settings.maskSteps + 1;
+  const table = new Uint32Array((soundColours.length / 3) * steps);
+  for (let level = 0; level < soundColours.length / 3; level++) {
+    const [r, g, b] = soundColours.subarray(3 * level, 3 * level + 3);
+    const light = 0.3 * r + 0.59 * g + 0.11 * b;
+    for (let step = 0; step < steps; step++) {
+      const left = fade * (1 - step / settings.maskSteps);
+      const grey = 0.45 * light * (1 - 0.8 * left);
+      table[level * steps + step] = pixel(r + left * (grey - r), g + left * (grey - g), b + left * (grey - b));
+    }
+  }
+  return table;
+}
 
 // --- frequency axes: place in [0, 1] from the lowest to the highest frequency ---------
 
@@ -418,13 +441,21 @@ class View {
     const chosen = this.data.prompts[this.prompt];
     const fade = chosen.empty ? 0 : Number(this.find(".fade").value);
     this.paint(this.find(".plot canvas"), this.colour(scale, chosen.cells, fade));
-    for (const strip of this.all(".strip")) {
-      this.paint(strip.querySelector("canvas"), this.colourMask(scale, this.data.prompts[strip.dataset.prompt].cells));
-    }
+    this.drawStrips(scale);
     this.find(".fade").disabled = chosen.empty;
     this.showAxes(scale);
     this.showBoxes(scale);
     this.showPosition();
+  }
+
+  drawStrips(scale) {  // they stay as they are while the slider moves
+    const wide = this.find(".plot").clientWidth;
+    const state = [this.find(".axis").value, wide, window.devicePixelRatio, ...this.span].join();
+    if (state === this.drawn) return;
+    this.drawn = state;
+    for (const strip of this.all(".strip")) {
+      this.paint(strip.querySelector("canvas"), this.colourMask(scale, this.data.prompts[strip.dataset.prompt].cells));
+    }
   }
 
   rowAt(scale, row) {  // row of the data at a row of the picture, both from above
@@ -436,37 +467,24 @@ class View {
   pixels(scale, colourOf) {
     const { rows, columns } = this.data;
     const image = new ImageData(columns, rows);
-    const out = image.data;
+    const out = new Uint32Array(image.data.buffer);
     for (let row = 0, to = 0; row < rows; row++) {
       let from = this.rowAt(scale, row) * columns;
-      for (let column = 0; column < columns; column++, from++, to += 4) {
-        colourOf(from, out, to);
-        out[to + 3] = 255;
-      }
+      for (let column = 0; column < columns; column++) out[to++] = colourOf(from++);
     }
     return image;
   }
 
-  colour(scale, mask, fade) {  // what is left out is grey and dark
+  colour(scale, mask, fade) {
     const { picture } = this;
-    return this.pixels(scale, (from, out, to) => {
-      const c = 3 * picture[from];
-      const [r, g, b] = [soundColours[c], soundColours[c + 1], soundColours[c + 2]];
-      const left = mask ? fade * (1 - mask[from] / settings.maskSteps) : 0;
-      const grey = 0.45 * (0.3 * r + 0.59 * g + 0.11 * b) * (1 - 0.8 * left);
-      out[to] = r + left * (grey - r);
-      out[to + 1] = g + left * (grey - g);
-      out[to + 2] = b + left * (grey - b);
-    });
+    const table = fadedColours(mask ? fade : 0);
+    const steps = settings.maskSteps + 1;
+    if (!mask) return this.pixels(scale, (cell) => table[picture[cell] * steps]);
+    return this.pixels(scale, (cell) => table[picture[cell] * steps + mask[cell]]);
   }
 
   colourMask(scale, mask) {
-    return this.pixels(scale, (from, out, to) => {
-      const c = 3 * mask[from];
-      out[to] = maskColours[c];
-      out[to + 1] = maskColours[c + 1];
-      out[to + 2] = maskColours[c + 2];
-    });
+    return this.pixels(scale, (cell) => maskTable[mask[cell]]);
   }
 
   paint(canvas, image) {

@@ -204,7 +204,7 @@ def _level_bytes(amplitude: Tensor) -> str:
 
 def _packed(values: Tensor) -> str:
     """Values in [0, 255], highest band first, as base64 of deflated bytes."""
-    return _base64(zlib.compress(_bytes(values.flip(0)).tobytes(), 9))
+    return _base64(zlib.compress(_bytes(values.flip(0)).tobytes()))
 
 
 def _bytes(values: Tensor) -> npt.NDArray[np.uint8]:

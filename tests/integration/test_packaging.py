@@ -121,6 +121,12 @@ def test_wheel_installs_nothing_but_the_package(installed: Path) -> None:
     assert {path.name for path in installed.iterdir()} == {"lmaczs", dist_info.name}
 
 
+def test_wheel_has_the_parts_of_the_page(installed: Path) -> None:
+    """Template, style and script lie beside the code that fills them in."""
+    for name in ("page.html.j2", "page.css", "page.js"):
+        assert (installed / "lmaczs" / "report" / name).is_file()
+
+
 def test_wheel_names_the_console_script(installed: Path) -> None:
     """`lmaczs` is a command, and it is cli.main."""
     (path,) = installed.glob("lmaczs-*.dist-info/entry_points.txt")

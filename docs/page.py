@@ -1,0 +1,42 @@
+"""The picture of the page: one of the demo's recordings, as Chromium shows it.
+
+    lmaczs demo --out out
+    python docs/page.py out/index.html docs/page.jpg
+
+Needs playwright (in the extra `test`) and Chromium on the path, or its file in
+LMACZS_CHROMIUM.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+RECORDING, PROMPT, SECONDS = "dog_at_the_church.wav", "dog", 1.08
+
+
+def main(page: str, path: str) -> None:
+    """Open the page, choose and listen into the prompt, and photograph it."""
+    with sync_playwright() as tools:
+        executable = os.environ.get("LMACZS_CHROMIUM") or shutil.which("chromium")
+        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+        browser = tools.chromium.launch(executable_path=executable, args=arguments)
+        window = browser.new_page(viewport={"width": 1000, "height": 800})
+        window.goto(Path(page).resolve().as_uri())
+        shown = window.locator(f'.recording[data-file="{RECORDING}"]')
+        shown.scroll_into_view_if_needed()
+        window.wait_for_selector(f'[data-ready][data-file="{RECORDING}"]')
+        shown.get_by_role("tab", name=PROMPT).click()
+        shown.locator(".seek").fill(str(SECONDS))
+        shown.get_by_role("radio", name="Explanation").check()
+        window.evaluate("document.activeElement.blur()")
+        shown.screenshot(path=path, type="jpeg", quality=82)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
