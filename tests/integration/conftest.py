@@ -13,16 +13,38 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lmaczs.clap import FrozenClap
+from lmaczs.decoder import MaskDecoder
+from lmaczs.objectives.objective import make_objective
+from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 
 ROOT = Path(__file__).parents[2]
 RATE = 44100  # Hz, as ESC-50 has it
 KILL_AFTER = 120  # seconds until the point at which a command is to be killed
+
+TERMS = dict.fromkeys(
+    [
+        "similarity",
+        "sparsity",
+        "masked_out_similarity",
+        "masked_out_contrast",
+        "interference",
+        "omission",
+        "masked_in_contrast",
+    ],
+    1.0,
+)
+LABELS = ["dog", "siren"]
 
 Write = Callable[..., Path]
 Recipe = Callable[[str], ModuleType]
@@ -135,3 +157,74 @@ def kill_when() -> Kill:
         assert process.returncode == -signal.SIGKILL, errors[-2000:]
 
     return kill
+
+
+class Labelled(Dataset):
+    """What a brain needs of a split."""
+
+    classes = {label: f"This is a sound of {label}." for label in LABELS}
+    epoch = None
+
+
+def batch_of(wav: Tensor) -> dict[str, Any]:
+    """Two clips with a present prompt and an absent one, as a loader gives them."""
+    wav = torch.stack([wav, 0.5 * wav.roll(5000)])
+    return {
+        "id": ["a", "b"],
+        "label": LABELS,
+        "prompts": [["This is a sound of dog.", "siren"], ["siren", "dog"]],
+        "wav": wav,
+        "sources": torch.stack([wav, torch.zeros_like(wav)], 1),
+        "samples": torch.full((2,), wav.shape[1]),
+        "present": torch.tensor([[True, False], [True, False]]),
+        "use_predicted": torch.zeros(2, dtype=torch.bool),
+    }
+
+
+def brain_on(clap: FrozenClap, run_opts: dict[str, str]) -> InterpreterBrain:
+    """A brain with a new decoder, which has all terms of our objective."""
+    torch.manual_seed(0)
+    decoder = MaskDecoder(clap, initial_logit=0.0)
+    options = TrainingOptions(
+        output_folder="",
+        model_name="",
+        domain="stft",
+        number_of_epochs=1,
+        lr=0.01,
+        lr_decay_epochs=1,
+        ema_decay=0.9,
+        checkpoint_metric="loss",
+        checkpoint_mode="min",
+        examples_every=2,
+        example_clips=[],
+    )
+    brain = InterpreterBrain(
+        clap,
+        decoder,
+        make_objective("lmaczs", TERMS, absent_presence=0.9, same_prompt_cosine=0.8),
+        dict.fromkeys(("train", "valid", "test"), Labelled()),
+        options,
+        torch.optim.AdamW,
+        run_opts=run_opts,
+    )
+    brain.on_fit_start()
+    brain.modules.train()
+    return brain
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., tuple[list[float], Tensor]]:
+    """Function that trains a new decoder for two steps on one clip and its like.
+
+    Of a CLAP, a clip as long as a window, and SpeechBrain's run options: its losses,
+    and the weights of the decoder's last layer.
+    """
+
+    def steps(
+        clap: FrozenClap, wav: Tensor, run_opts: dict[str, str]
+    ) -> tuple[list[float], Tensor]:
+        brain = brain_on(clap, run_opts)
+        losses = [float(brain.fit_batch(batch_of(wav))) for _ in range(2)]
+        return losses, brain.decoder.draw.weight.detach()
+
+    return steps

@@ -7,7 +7,7 @@ them, and what is moved from it is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -17,33 +17,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import Dataset
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.clap import FrozenClap
-from lmaczs.decoder import MaskDecoder
 from lmaczs.demo.scenes import SCENES, render_scene
-from lmaczs.objectives.objective import make_objective
 from lmaczs.presence import reference_text
-from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 
 # A device that torch knows everywhere, has no kernels of its own for, and does not
 # initialise. What is made on it here has values.
 APART = torch.device("meta")
 LARGE = 2000  # elements: more than any vector of cosines or flags
-LABELS = ["dog", "siren"]
-TERMS = dict.fromkeys(
-    [
-        "similarity",
-        "sparsity",
-        "masked_out_similarity",
-        "masked_out_contrast",
-        "interference",
-        "omission",
-        "masked_in_contrast",
-    ],
-    1.0,
-)
 aten = torch.ops.aten
 
 
@@ -120,13 +102,6 @@ def with_tensors(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(map(with_tensors, index))
     return torch.tensor(index) if isinstance(index, list) else index
-
-
-class Labelled(Dataset):
-    """What a brain needs of a split."""
-
-    classes = {label: f"This is a sound of {label}." for label in LABELS}
-    epoch = None
 
 
 class Moves(TorchDispatchMode):
@@ -287,69 +262,19 @@ def test_interpretations(
         assert one.waveform.device.type == one.stft.device.type == "cpu"
 
 
-def batch_of(wav: Tensor) -> dict[str, Any]:
-    """Two clips with a present prompt and an absent one, as a loader gives them."""
-    wav = torch.stack([wav, 0.5 * wav.roll(5000)])
-    return {
-        "id": ["a", "b"],
-        "label": LABELS,
-        "prompts": [["This is a sound of dog.", "siren"], ["siren", "dog"]],
-        "wav": wav,
-        "sources": torch.stack([wav, torch.zeros_like(wav)], 1),
-        "samples": torch.full((2,), wav.shape[1]),
-        "present": torch.tensor([[True, False], [True, False]]),
-        "use_predicted": torch.zeros(2, dtype=torch.bool),
-    }
-
-
-def brain_on(clap: FrozenClap, device: str) -> InterpreterBrain:
-    """A brain with a new decoder, which has all terms of our objective."""
-    torch.manual_seed(0)
-    decoder = MaskDecoder(clap, initial_logit=0.0)
-    options = TrainingOptions(
-        output_folder="",
-        model_name="",
-        domain="stft",
-        number_of_epochs=1,
-        lr=0.01,
-        lr_decay_epochs=1,
-        ema_decay=0.9,
-        checkpoint_metric="loss",
-        checkpoint_mode="min",
-        examples_every=2,
-        example_clips=[],
-    )
-    brain = InterpreterBrain(
-        clap,
-        decoder,
-        make_objective("lmaczs", TERMS, absent_presence=0.9, same_prompt_cosine=0.8),
-        dict.fromkeys(("train", "valid", "test"), Labelled()),
-        options,
-        torch.optim.AdamW,
-        run_opts={"device": device},
-    )
-    brain.on_fit_start()
-    brain.modules.train()
-    return brain
-
-
 def test_a_training_step(
     moves: Moves,
     interpreter: ZeroShotInterpreter,
     on_cpu: ZeroShotInterpreter,
     wav: Tensor,
+    train: Callable[..., tuple[list[float], Tensor]],
 ) -> None:
     """Nothing large leaves the device; loss and new weights are the CPU's."""
-    found = []
-    for clap, device in ((on_cpu.clap, "cpu"), (interpreter.clap, str(APART))):
-        brain = brain_on(clap, device)
-        moves.off.clear()
-        losses = [float(brain.fit_batch(batch_of(wav))) for _ in range(2)]
-        assert moves.large == []
-        weight = brain.decoder.draw.weight
-        assert weight.device.type == torch.device(device).type
-        found.append((losses, weight.detach().cpu()))
-    (losses, weight), (others, other) = found
-    assert losses == pytest.approx(others, rel=1e-3)
+    expected, weight = train(on_cpu.clap, wav, {"device": "cpu"})
+    moves.off.clear()
+    losses, other = train(interpreter.clap, wav, {"device": str(APART)})
+    assert moves.large == []
+    assert other.device == APART
+    assert losses == pytest.approx(expected, rel=1e-3)
     assert losses[0] != losses[1]
-    assert torch.allclose(weight, other, atol=1e-3)
+    assert torch.allclose(other.cpu(), weight, atol=1e-3)
