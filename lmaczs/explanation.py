@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lmaczs import __version__
 from lmaczs.audio.io import save_audio
+from lmaczs.audio.scales import hz_to_mel
 from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.decoder import Decoder
 from lmaczs.frontend import Domain, FrontEnd
@@ -112,8 +113,19 @@ class Interpretation:
         """Whether the explanation is digital silence."""
         return is_silent(self.waveform)
 
+    @property
+    def mel_area(self) -> float:
+        """Mean of the mask with frequency spaced in mel, as it is drawn, in [0, 1]."""
+        edges = torch.linspace(0, self.sample_rate / 2, 2 * len(self.mask) - 1)
+        ends = hz_to_mel(torch.cat([edges[:1], edges[1::2], edges[-1:]]))
+        width = ends.diff()
+        return float((width / width.sum()) @ self.mask.mean(1))
+
     def to_dict(self) -> dict[str, Any]:
-        """Every field but tensors, empty, mask_mean, seconds and lmaczs_version."""
+        """Every field but tensors, and what is derived from tensors, by name.
+
+        empty, mask_mean, mel_area, seconds (length); and lmaczs_version.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
@@ -121,6 +133,7 @@ class Interpretation:
             "warnings": list(self.warnings),
             "empty": self.empty,
             "mask_mean": float(self.mask.mean()),
+            "mel_area": self.mel_area,
             "seconds": len(self.waveform) / self.sample_rate,
             "lmaczs_version": __version__,
         }
@@ -356,7 +369,8 @@ def _masks(
             masks, domain = decoder(text, encoding.features, log_mel), decoder.domain
             if domain == "mel":
                 masks, domain = front_end.expand_mask(masks), "stft"
-        audible = audible_windows(front_end, log_mel)
+        heard = _heard(front_end, log_mel)
+        audible = heard.any(1).tolist()
         if refinement is not None:
             counts = [len(texts[clip]) for clip, _ in places]
             cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
@@ -368,7 +382,7 @@ def _masks(
                 scores[clip].add_steps(taken)
         assert masks is not None  # there is a decoder, or refinement
         for number, (clip, start) in enumerate(places):
-            mask = masks[number, : len(texts[clip])]
+            mask = masks[number, : len(texts[clip])] * heard[number]
             mask = front_end.crop_mask(mask, len(wavs[clip]))
             fades[clip].add(start // front_end.hop_length, mask)
             scores[clip].add(encoding.embedding[number], audible[number])
@@ -486,14 +500,19 @@ def _verified(
 
 
 def audible_windows(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
-    """Whether windows [n, C, T, n_mels] are anything but silence to the model.
+    """Whether windows [n, C, T, n_mels] are anything but silence to the model."""
+    reaches: list[bool] = _heard(front_end, log_mel).any(1).tolist()
+    return reaches
+
+
+def _heard(front_end: FrontEnd, log_mel: Tensor) -> Tensor:
+    """Frames [n, T] of windows [n, C, T, n_mels] that are no silence to the model.
 
     Sound outside its band is silence.
     """
     nothing = torch.zeros(1, front_end.n_mels, 1, device=log_mel.device)
     silence = front_end.to_log_mel(nothing).max()
-    reaches: list[bool] = (log_mel > silence).flatten(1).any(1).tolist()
-    return reaches
+    return (log_mel > silence).any(3).any(1)
 
 
 @dataclass(frozen=True)

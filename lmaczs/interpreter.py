@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
 from lmaczs.audio.io import convert_audio, load_audio
+from lmaczs.band import band_warnings, file_power
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
 from lmaczs.event_search import FoundEvent, find
@@ -222,7 +223,8 @@ class ZeroShotInterpreter(Pretrained):
         AudioError
             If the recording cannot be read.
         """
-        return self._interpret(self.load_audio(path), prompts, verify, refine)
+        total = file_power(path, self.sample_rate)
+        return self._interpret(self.load_audio(path), prompts, verify, refine, total)
 
     def classify_file(
         self, path: str | Path, labels: Sequence[str], template: str | None = None
@@ -489,7 +491,11 @@ class ZeroShotInterpreter(Pretrained):
             If it is empty or not finite, or its shape, dtype or rate cannot be right.
         """
         wav = convert_audio(waveform, sample_rate, self.sample_rate)
-        return self._interpret(wav, prompts, verify, refine)
+        total = None
+        if sample_rate > self.sample_rate:
+            own = convert_audio(waveform, sample_rate, sample_rate)
+            total = float(own.square().mean())
+        return self._interpret(wav, prompts, verify, refine, total)
 
     def classify_waveform(
         self,
@@ -593,10 +599,15 @@ class ZeroShotInterpreter(Pretrained):
         return self.clap.front_end.sample_rate
 
     def _interpret(
-        self, wav: Tensor, prompts: str | Sequence[str], verify: bool, refine: Refine
+        self,
+        wav: Tensor,
+        prompts: str | Sequence[str],
+        verify: bool,
+        refine: Refine,
+        total: float | None,
     ) -> Interpretation | list[Interpretation]:
         several = [prompts] if isinstance(prompts, str) else list(prompts)
-        (results,) = self._explain([wav], [several], verify, refine)
+        (results,) = self._explain([wav], [several], verify, refine, total)
         return results[0] if isinstance(prompts, str) else results
 
     def _classify(
@@ -623,6 +634,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Sequence[Sequence[str]],
         verify: bool,
         refine: Refine,
+        total: float | None = None,
     ) -> list[list[Interpretation]]:
         refinement = refinement_of(refine, verify, self.decoder is None)
         if not any(prompts):
@@ -640,10 +652,15 @@ class ZeroShotInterpreter(Pretrained):
             refinement=refinement,
             references=reference_text(self.clap, template),
         )
-        return [[self._warned(one) for one in own] for own in explained]
+        front_end = self.clap.front_end
+        results = []
+        for own, wav in zip(explained, wavs, strict=True):
+            heard = own and band_warnings(front_end, own[0].stft, wav, total) or ()
+            results.append([self._warned(one, heard) for one in own])
+        return results
 
-    def _warned(self, one: Interpretation) -> Interpretation:
-        found = self.prompt_warnings(one.prompt)
+    def _warned(self, one: Interpretation, heard: tuple[str, ...]) -> Interpretation:
+        found = (*self.prompt_warnings(one.prompt), *heard)
         return replace(one, warnings=(*found, *one.warnings)) if found else one
 
 

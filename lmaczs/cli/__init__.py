@@ -338,7 +338,7 @@ def demo(args: argparse.Namespace) -> int:
     }
     folders = _folders(args.out, prompts)
     entries: list[PageEntry] = []
-    row = "{:24} {:24} {:>9} {:>10} {:>10} {:>10}  {}".format
+    row = "{:24} {:24} {:>9} {:>10} {:>10} {:>10} {:>9}  {}".format
 
     def work(path: Path) -> list[str]:
         scene = scenes[path]
@@ -350,8 +350,8 @@ def demo(args: argparse.Namespace) -> int:
             for name, one in zip(shown, results, strict=True)
         ]
 
-    head = "scene", "prompt", "presence", "similarity", "masked", "mean mask", "verdict"
-    _say(row(*head))
+    head = "scene", "prompt", "presence", "similarity", "masked"
+    _say(row(*head, "mean mask", "mel area", "verdict"))
     status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
     if page := _write_page(args.out, entries, args.single_file):
         _say(f"\nOpen this page to see and play them: {page}")
@@ -447,6 +447,9 @@ def _explain(
         for one, slug in zip(results, slugs, strict=True)
     }
     write_page_data(folder, results[0].stft, interpreter.sample_rate, shown)
+    own = results[0].warnings[len(interpreter.prompt_warnings(prompts[0])) :]
+    for text in own:  # those of prompts are said once, not for every file
+        _note(f"{path}: {text}")
     return results
 
 
@@ -482,12 +485,13 @@ def _finding(one: Interpretation) -> str:
 
 
 def _cells(one: Interpretation) -> tuple[str, ...]:
-    """Presence, similarities, mean mask and verdict, as `demo` prints them."""
+    """Presence, similarities, mask sizes and verdict, as `demo` prints them."""
     from lmaczs.report.words import percent
 
     masked = "empty" if one.empty else _number(one.masked_similarity)
-    numbers = _number(one.similarity), masked, _number(float(one.mask.mean()))
-    return percent(one.presence), *numbers, one.verdict or ""
+    sizes = _number(float(one.mask.mean())), _number(one.mel_area)
+    similarities = _number(one.similarity), masked
+    return percent(one.presence), *similarities, *sizes, one.verdict or ""
 
 
 def _number(value: float | None) -> str:

@@ -188,6 +188,7 @@ def title_of(record: Mapping[str, Any]) -> str:
         "explanation": format_number(record["masked_similarity"]),
         "residual": format_number(record["residual_similarity"]),
         "mean mask": format_number(record["mask_mean"]),
+        "mel area": format_number(record["mel_area"]),
     }
     if record["empty"]:
         numbers["explanation"] = EMPTY

@@ -74,3 +74,22 @@ def test_refined_masks_explain_what_is_present(
         assert one.residual_similarity < 0.2 * one.similarity + 0.05
         assert one.refine_steps <= 8
     assert before[-1].presence < 0.9
+
+
+@pytest.mark.parametrize("name", ["dog_by_the_fire", "clock_in_the_rain"])
+def test_quiet_recordings_are_explained_as_loud_ones(
+    interpreter: ZeroShotInterpreter, recordings: dict[str, Path], name: str
+) -> None:
+    """At -60 dB, where the model hears a prompt as well: mask and verdict."""
+    wav, prompt = interpreter.load_audio(recordings[name]), list(EXPECTED[name])[0]
+    rate, refined = interpreter.sample_rate, []
+    for refine in (0, "auto"):
+        loud, quiet = (
+            interpreter.interpret_waveform(gain * wav, rate, prompt, refine=refine)
+            for gain in (1.0, 1e-3)
+        )
+        if refine == 0:
+            assert (loud.mask - quiet.mask).abs().mean() < 0.05
+        refined = [loud.verdict, quiet.verdict]
+        assert quiet.warnings == ()
+    assert refined == ["kept", "kept"]

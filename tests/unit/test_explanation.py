@@ -69,6 +69,7 @@ def noise(samples: int, seed: int = 0) -> Tensor:
     """Noise bursts, so that no two windows are alike."""
     rng = torch.Generator().manual_seed(seed)
     level = torch.rand(samples // 4000 + 1, generator=rng).repeat_interleave(4000)
+    level = level.clamp(min=0.05)  # anything less is silence to the model
     return 0.3 * torch.randn(samples, generator=rng) * level[:samples].square()
 
 
@@ -275,6 +276,33 @@ def test_mask_of_everything_leaves_what_the_model_does_not_hear(
     level = front_end.stft(one.residual)[front_end.visible].abs().square().mean()
     assert level < 1e-3 * one.stft.abs().square().mean()
     assert one.masked_similarity == pytest.approx(one.similarity, abs=1e-2)
+
+
+def test_silent_gaps_have_an_empty_mask(tiny_clap: FrozenClap) -> None:
+    """Frames without a sound in them, also where the decoder keeps everything."""
+    wav = noise(SIZE)
+    wav[40000:80000] = 0
+    (one,) = explain_all(tiny_clap, constant_decoder(tiny_clap, 0.999), wav, ["a dog"])
+    column = torch.arange(one.mask.shape[1]) * HOP
+    reach = tiny_clap.front_end.n_fft // 2
+    silent = (column >= 40000 + reach) & (column <= 80000 - reach)
+    assert silent.sum() > 50
+    assert (one.mask[:, silent] == 0).all()
+    visible = one.mask[tiny_clap.front_end.visible]
+    assert (visible[:, (column < 40000) | (column > 80000)] == 1).all()
+
+
+def test_mel_area_is_the_mean_of_what_is_drawn(tiny_clap: FrozenClap) -> None:
+    """All of it is 1; a mask of the low bins has more area than cells."""
+    one = interpretation()
+    ones = dataclasses.replace(one, mask=torch.ones_like(one.mask))
+    assert ones.mel_area == pytest.approx(1)
+    (real,) = explain_all(tiny_clap, random_decoder(tiny_clap), noise(SIZE), ["a dog"])
+    drawn = to_bands(real.mask, real.sample_rate).mean()
+    assert real.mel_area == pytest.approx(float(drawn), abs=0.01)
+    low = torch.zeros_like(real.mask)
+    low[:100] = 1
+    assert dataclasses.replace(real, mask=low).mel_area > 3 * float(low.mean())
 
 
 def test_a_loud_tone_below_the_band_is_left_out(tiny_clap: FrozenClap) -> None:
@@ -611,6 +639,7 @@ def test_to_dict_holds_every_scalar() -> None:
         "warnings": [],
         "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
+        "mel_area": one.mel_area,
         "seconds": 0.5,
         "lmaczs_version": __version__,
     }

@@ -732,3 +732,25 @@ def test_wordings_that_cannot_be_ranked(interpreter: ZeroShotInterpreter) -> Non
     ):
         with pytest.raises(ValueError, match=message):
             interpreter.rank_prompts(recordings, prompts, present)
+
+
+def test_a_recording_beyond_the_band_says_so(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """In a file and in memory, for every prompt; clips without a prompt are none."""
+    rate = 8 * RATE
+    call = 0.5 * np.sin(2 * np.pi * 60000 * np.arange(rate) / rate)
+    call = (call + 1e-3 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)).astype("f")
+    path = tmp_path / "bat.wav"
+    soundfile.write(path, call, rate, subtype="FLOAT")
+    for found in (
+        interpreter.interpret_file(path, ["dog", "rain"]),
+        interpreter.interpret_waveform(call, rate, ["dog", "rain"]),
+    ):
+        for one in found:
+            assert len(one.warnings) == 1
+            assert one.warnings[0].startswith("less than 1 % of the recording's power")
+    none, silent = interpreter.interpret_batch(np.zeros((2, RATE), "f"), [[], ["dog"]])
+    assert none == []
+    assert silent[0].warnings == ("the recording is digital silence",)
+    assert silent[0].presence is None and silent[0].verdict == "not heard"

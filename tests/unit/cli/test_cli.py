@@ -640,7 +640,7 @@ def test_demo_interprets_every_scene(
     for row, (scene, prompt) in zip(rows, wanted, strict=True):
         folder = tmp_path / scene.name / prompt.replace(" ", "-")
         assert {path.name for path in folder.iterdir()} == SAVED | LISTENED
-        keys = ("similarity", "masked_similarity", "mask_mean")
+        keys = ("similarity", "masked_similarity", "mask_mean", "mel_area")
         found = numbers(folder)
         cells = [f"{found[key]:.3f}" for key in keys]
         presence = f"{100 * found['presence']:.1f} %"
@@ -677,7 +677,9 @@ def test_demo_says_which_masks_are_empty(
     assert main(["demo", "--out", str(tmp_path), "--source", str(deaf_source)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-2]
     assert len(rows) == len(SCENES[0].prompts) + 1
-    assert all(re.search(r" empty +0\.000  not (heard|kept)$", row) for row in rows)
+    assert all(
+        re.search(r" empty +0\.000 +0\.000  not (heard|kept)$", row) for row in rows
+    )
 
 
 @pytest.mark.slow
