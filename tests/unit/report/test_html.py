@@ -211,8 +211,8 @@ def test_numbers_stand_in_the_table(tmp_path: Path) -> None:
     """Every prompt has a row with its verdict and its numbers."""
     path = write_page(tmp_path, entries_of(tmp_path / "a", "dog"))
     assert Page(path).cells() == [
-        ["Prompt", "Input", "Explan\u00adation", "Residual", "Mean mask"],
-        ["dog kept", "97.5 % 0.500", "99.6 % 0.125", "50.0 % −0.250", "0.250"],
+        ["Prompt", "Input", "Explan\u00adation", "Residual", "Mean mask", "Mel area"],
+        ["dog kept", "97.5 % 0.500", "99.6 % 0.125", "50.0 % −0.250", *2 * ["0.250"]],
     ]
     text = " ".join(Page(path).texts)
     assert "“dog”: kept, ahead of 97.5 % of the reference prompts." in text
@@ -251,6 +251,7 @@ def test_empty_explanations_are_not_played(tmp_path: Path) -> None:
     assert "“siren”: nothing in this recording (empty mask)" in page.texts
     assert page.cells()[1] == [
         *("siren not kept", "97.5 % 0.500", "nothing", "50.0 % −0.250", "0.000"),
+        "0.000",
     ]
     assert "strip" not in [given.get("class") for _, given in page.attributes]
     assert page.tags.count("audio") == 1 and "img" not in page.tags
