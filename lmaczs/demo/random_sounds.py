@@ -7,12 +7,13 @@ spectra, pitches and rhythms are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lmaczs.audio.effects import Curve
@@ -133,25 +134,50 @@ def random_sound(name: str, sample_rate: int, seconds: float, seed: int) -> np.n
 
 
 def write_random_sounds(
-    folder: str | Path, count: int, sample_rate: int, seconds: float, seed: int
+    folder: str | Path,
+    count: int,
+    sample_rate: int,
+    seconds: float,
+    seed: int,
+    workers: int = 0,
 ) -> Path:
     """Write sounds, as many of each family, as mono FLAC: <folder>/<family>-<i>.flac.
 
-    The folder appears whole or not at all; one that is there is left as it is.
+    The folder appears whole or not at all; one that is there is left as it is. So many
+    `workers`, processes, share the work; none change a sound.
     """
     folder = Path(folder)
     if folder.is_dir():
         return folder
-    names = [*FAMILIES, *SOURCES]
     with atomic_folder(folder) as part:
-        numbers: Iterable[int] = tqdm(range(count), "sounds", disable=None, leave=False)
-        for i in numbers:
-            name = names[i % len(names)]
-            own = int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
-            samples = random_sound(name, sample_rate, seconds, own)
-            path = part / f"{name}-{i:04d}.flac"
-            soundfile.write(path, samples, sample_rate, subtype="PCM_16")
+        sounds = _RandomSounds(part, count, sample_rate, seconds, seed)
+        loader = DataLoader(sounds, batch_size=None, num_workers=workers)
+        for _ in tqdm(loader, "sounds", disable=None, leave=False):
+            pass
     return folder
+
+
+@dataclass(frozen=True)
+class _RandomSounds(Dataset):
+    """Writes a sound when it is asked for it: workers are those of a DataLoader."""
+
+    folder: Path
+    count: int
+    sample_rate: int
+    seconds: float
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        names = [*FAMILIES, *SOURCES]
+        name = names[index % len(names)]
+        own = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+        samples = random_sound(name, self.sample_rate, self.seconds, own)
+        path = self.folder / f"{name}-{index:04d}.flac"
+        soundfile.write(path, samples, self.sample_rate, subtype="PCM_16")
+        return index
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:

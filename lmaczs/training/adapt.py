@@ -36,6 +36,7 @@ from lmaczs.presence import reference_text
 from lmaczs.training.export import export_run, require_free
 from lmaczs.training.held_out import HELD_OUT_FILE, Rows, compare
 from lmaczs.training.run import Trained, train
+from lmaczs.training.run_identity import OtherRunError
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import plain_values, require_device
@@ -150,7 +151,7 @@ def adapt(
     read_vocabulary(options.prompts)
     source = resolve(clap_source)
     values = _values(source, dest, run, device, options)
-    with _logged_in(run) as config:
+    with _logged_in(run) as config, _own_options(run):
         done = train(
             str(recipe()),
             _run_options(device),
@@ -177,6 +178,7 @@ def _values(
     clap = _load_clap(source).to(device)
     front_end, on_gpu = clap.front_end, torch.device(device).type != "cpu"
     seconds = front_end.max_samples / front_end.sample_rate
+    cores = min(8, os.cpu_count() or 1)
     data = options.data
     if data is None:
         shortest, longest = MADE_SECONDS
@@ -186,6 +188,7 @@ def _values(
             front_end.sample_rate,
             min(max(seconds, shortest), longest),
             options.seed,
+            workers=cores if cores > 1 else 0,
         )
     vocabulary = options.prompts and str(Path(options.prompts).resolve())
     return {
@@ -201,7 +204,7 @@ def _values(
         "width": options.width,
         "seed": options.seed,
         # beside a GPU the loading of clips would take most of the time
-        "num_workers": min(8, (os.cpu_count() or 1) - 1) if on_gpu else 0,
+        "num_workers": cores if on_gpu else 0,
         "keep_in_memory": not on_gpu,
         **objective_values(clap),
     }
@@ -293,6 +296,25 @@ def _run_options(device: str) -> RunOptions:
     quiet = not sys.stderr.isatty()
     given = {"device", "noprogressbar"}
     return RunOptions(device=device, noprogressbar=quiet, overridden_args=given)
+
+
+@contextmanager
+def _own_options(run: Path) -> Iterator[None]:
+    """Errors that name options of a YAML name those of `lmaczs adapt` instead."""
+    names = {
+        "output_folder " + str(run.resolve()): f"--run {run}",
+        "--output_folder": "--run",
+        "batch_size": "batch-size",
+        "most_clips": "clips",
+    }
+    try:
+        yield
+    except (OtherRunError, InputError) as error:
+        text = str(error)
+        for old, new in names.items():
+            text = text.replace(old, new)
+        kind = OtherRunError if isinstance(error, OtherRunError) else InputError
+        raise kind(text) from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import FrozenClap
 from lmaczs.cli import main
 from lmaczs.training.adapt import AdaptOptions, adapt
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.training.run_identity import OtherRunError
 
 pytestmark = pytest.mark.slow
 
@@ -108,10 +108,24 @@ def test_a_run_folder_is_of_one_decoder(made: Path, clap_folder: Path) -> None:
         device="cpu", batch_size=4, clips=24, epochs=2, seed=5, run_folder=made / "run"
     )
     (made / "dest-run").rename(made / "run")
-    with pytest.raises(LmaczsError, match="was begun with .*seed 1234, now 5"):
+    words = "^--run .*/run was begun with .*seed 1234, now 5.*: choose another --run$"
+    with pytest.raises(OtherRunError, match=words):
         adapt(clap_folder, made / "other", options)
     assert not (made / "other").exists()
     (made / "run").rename(made / "dest-run")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_makes_a_decoder_too(clap_folder: Path, tmp_path: Path) -> None:
+    """Of the same kind, which the CPU loads."""
+    options = AdaptOptions(device="cuda", batch_size=4, width=8, clips=24, epochs=1)
+    found = adapt(clap_folder, tmp_path / "dest", options)
+    assert all(set(row) == SHOWN for row in found.rows.values())
+    interpreter = ZeroShotInterpreter.from_hparams(
+        found.dest, run_opts={"device": "cpu"}
+    )
+    sound = sorted(found.run_folder.glob("sounds-*/*.flac"))[0]
+    assert interpreter.interpret_file(sound, "rain", refine=0).mask.isfinite().all()
 
 
 def test_a_killed_run_resumes_to_the_same_decoder(
