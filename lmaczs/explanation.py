@@ -17,13 +17,20 @@ from lmaczs import __version__
 from lmaczs.audio.io import save_audio
 from lmaczs.audio.scales import hz_to_mel
 from lmaczs.clap import AudioEncoding, FrozenClap
+from lmaczs.contrast import (
+    ContrastOptions,
+    contrast_masks,
+    margins,
+    relative_masks,
+    rivals_of,
+)
 from lmaczs.decoder import Decoder
 from lmaczs.frontend import Domain, FrontEnd
-from lmaczs.presence import TIE, asked_of, presence, reference_text
+from lmaczs.presence import asked_of, presence_in, reference_text
 from lmaczs.refinement import RefinementOptions, refine
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
-from lmaczs.verdict import Verdict, verdict_of
+from lmaczs.verdict import Verdict, verdict_of, verdict_of_contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +85,15 @@ class Interpretation:
         the windows of a long input, the most.
     warnings : tuple of str
         What is doubtful about prompt or input, a sentence each.
+    prompt_audio : str or None
+        The recording that is the prompt, whose name `prompt` then is.
+    contrast : tuple of str
+        The prompts that this one is explained against.
+    margin : float or None
+        Similarity less that of the most similar contrast, both in the window where the
+        prompt is most similar; None without a contrast, or for silence to the model.
+    masked_margin, residual_margin : float or None
+        The same for `waveform` and `residual`.
     """
 
     prompt: str
@@ -97,6 +113,11 @@ class Interpretation:
     verdict: Verdict | None = None
     refine_steps: int = 0
     warnings: tuple[str, ...] = ()
+    prompt_audio: str | None = None
+    contrast: tuple[str, ...] = ()
+    margin: float | None = None
+    masked_margin: float | None = None
+    residual_margin: float | None = None
 
     @property
     def masked_stft(self) -> Tensor:
@@ -121,16 +142,25 @@ class Interpretation:
         width = ends.diff()
         return float((width / width.sum()) @ self.mask.mean(1))
 
+    @property
+    def margin_kept(self) -> float | None:
+        """Masked margin over margin, above 1 where it grows; None for no lead."""
+        if self.masked_margin is None or self.margin is None or self.margin <= 0:
+            return None
+        return self.masked_margin / self.margin
+
     def to_dict(self) -> dict[str, Any]:
         """Every field but tensors, and what is derived from tensors, by name.
 
-        empty, mask_mean, mel_area, seconds (length); and lmaczs_version.
+        margin_kept, empty, mask_mean, mel_area, seconds (length); and lmaczs_version.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
         return {
             **scalars,
             "warnings": list(self.warnings),
+            "contrast": list(self.contrast),
+            "margin_kept": self.margin_kept,
             "empty": self.empty,
             "mask_mean": float(self.mask.mean()),
             "mel_area": self.mel_area,
@@ -214,9 +244,11 @@ def explain(
     windows_at_once: int = 8,
     references: Tensor | None = None,
     refinement: RefinementOptions | None = None,
+    contrast: Tensor | None = None,
+    recorded: bool = False,
 ) -> list[Interpretation]:
     """Explain one clip for one or more prompts; see `explain_batch`."""
-    options = verify, model, windows_at_once, references, refinement
+    options = verify, model, windows_at_once, references, refinement, contrast, recorded
     (explained,) = explain_batch(clap, decoder, [wav], [prompts], [text], *options)
     return explained
 
@@ -233,6 +265,8 @@ def explain_batch(
     windows_at_once: int = 8,
     references: Tensor | None = None,
     refinement: RefinementOptions | None = None,
+    contrast: Tensor | None = None,
+    recorded: bool = False,
 ) -> list[list[Interpretation]]:
     """Explain clips, each for its own prompts; every clip is encoded once.
 
@@ -262,6 +296,11 @@ def explain_batch(
         verdicts. Refinement needs them.
     refinement : RefinementOptions, optional
         How masks are refined; not at all without it, if there is a decoder.
+    contrast : Tensor [K, D], optional
+        Embeddings of prompts that these are explained against, see `lmaczs.contrast`;
+        each prompt has to differ from one of them.
+    recorded : bool
+        Whether the prompts are recordings, see `lmaczs.presence.presence_in`.
 
     Returns
     -------
@@ -271,20 +310,19 @@ def explain_batch(
     front_end = clap.front_end
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = [front_end.stft(wav[None])[0] for wav in wavs]
-    inputs = [_BestWindow(text, references) for text in texts]
+    inputs = [_BestWindow(text, references, contrast, recorded) for text in texts]
     masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra, refinement)
     drafts = list(_drafts(front_end, wavs, spectra, masks))
     scores = [_Score() for _ in range(2 * len(drafts))]
     if verify:
         sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
-        rows = [texts[n][row] for n, row, _ in drafts for _ in range(2)]
-        scores = _verified(clap, sounds_of_all, rows, windows_at_once, references)
+        rows = [inputs[n].alone(row) for n, row, _ in drafts for _ in range(2)]
+        scores = _verified(clap, sounds_of_all, rows, windows_at_once)
     shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
         number, row, (waveform, residual) = draft
         score = inputs[number].score(row)
-        ranks = score.presence, masked.presence, left.presence
         results[number].append(
             Interpretation(
                 prompt=prompts[number][row],
@@ -301,17 +339,25 @@ def explain_batch(
                 presence=score.presence,
                 masked_presence=masked.presence,
                 residual_presence=left.presence,
-                verdict=_verdict(ranks, references) if verify else None,
+                verdict=_verdict(score, masked, left, references) if verify else None,
                 refine_steps=int(inputs[number].steps[row]),
+                margin=score.margin,
+                masked_margin=masked.margin,
+                residual_margin=left.margin,
             )
         )
     return results
 
 
 def _verdict(
-    ranks: tuple[float | None, float | None, float | None], references: Tensor | None
+    score: _Score, masked: _Score, left: _Score, references: Tensor | None
 ) -> Verdict | None:
-    return None if references is None else verdict_of(*ranks, len(references))
+    if references is None:
+        return None
+    ranks = score.presence, masked.presence
+    if score.margin is None:
+        return verdict_of(*ranks, left.presence, len(references))
+    return verdict_of_contrast(*ranks, masked.margin, left.margin)
 
 
 def _drafts(
@@ -365,8 +411,10 @@ def _masks(
         text = padded[[clip for clip, _ in places]]
         masks: Tensor | None = None
         domain: Domain = "stft"
+        contrast = scores[0].contrast
         if decoder is not None:
-            masks, domain = decoder(text, encoding.features, log_mel), decoder.domain
+            masks = _decoded(decoder, text, contrast, encoding, log_mel)
+            domain = decoder.domain
             if domain == "mel":
                 masks, domain = front_end.expand_mask(masks), "stft"
         heard = _heard(front_end, log_mel)
@@ -375,9 +423,7 @@ def _masks(
             counts = [len(texts[clip]) for clip, _ in places]
             cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
             windows = _Windows(cut, encoding, text, counts, audible)
-            masks, steps = _refined(
-                clap, windows, masks, scores[0].references, domain, refinement
-            )
+            masks, steps = _refined(clap, windows, masks, scores[0], domain, refinement)
             for (clip, _), taken in zip(places, steps, strict=True):
                 scores[clip].add_steps(taken)
         assert masks is not None  # there is a decoder, or refinement
@@ -387,6 +433,23 @@ def _masks(
             fades[clip].add(start // front_end.hop_length, mask)
             scores[clip].add(encoding.embedding[number], audible[number])
     return [fade.mean() for fade in fades]
+
+
+def _decoded(
+    decoder: Decoder,
+    text: Tensor,
+    contrast: Tensor | None,
+    encoding: AudioEncoding,
+    log_mel: Tensor,
+) -> Tensor:
+    """A decoder's masks for prompts [n, P, D], relative to those of a contrast."""
+    of_all, count = text, text.shape[1]
+    if contrast is not None:
+        of_all = torch.cat([text, contrast.expand(len(text), -1, -1)], 1)
+    masks: Tensor = decoder(of_all, encoding.features, log_mel)
+    if contrast is None:
+        return masks
+    return relative_masks(masks[:, :count], masks[:, count:], rivals_of(text, contrast))
 
 
 @dataclass(frozen=True)
@@ -404,7 +467,7 @@ def _refined(
     clap: FrozenClap,
     windows: _Windows,
     masks: Tensor | None,
-    references: Tensor | None,
+    aim: _BestWindow,
     domain: Domain,
     options: RefinementOptions,
 ) -> tuple[Tensor, Tensor]:
@@ -413,33 +476,34 @@ def _refined(
     Of absent prompts, and of silence, they are empty.
     """
     front_end, text, encoding = clap.front_end, windows.text, windows.encoding
-    references = reference_text(clap) if references is None else references
-    ranks = presence(
-        (text @ encoding.embedding[..., None])[..., 0] - TIE,
-        encoding.embedding @ references.T,
-    )
+    references = reference_text(clap) if aim.references is None else aim.references
+    ranks = presence_in(text, encoding.embedding, references, aim.recorded)
     asked = asked_of(ranks) * ranks.new_tensor(windows.audible)[:, None]
     counts = torch.tensor(windows.counts, device=text.device)
     column = torch.arange(text.shape[1], device=text.device)
     row, prompt = (column < counts[:, None]).nonzero(as_tuple=True)
     fitted = [front_end.fit_length(sound[None]) for sound in windows.sounds]
-    found = refine(
+    against = references if aim.contrast is None else aim.contrast
+    given = (
         clap,
         front_end.stft(torch.cat(fitted))[..., : front_end.n_frames],
         encoding,
         text[row, prompt],
-        references,
+        against,
         torch.tensor([len(sound) for sound in windows.sounds]),
         None if masks is None else masks[row, prompt],
         asked[row, prompt],
         domain,
-        options,
-        row,
     )
-    refined = text.new_zeros(*text.shape[:2], *found.masks.shape[1:])
-    refined[row, prompt] = found.masks
     steps = torch.zeros_like(asked, dtype=torch.int64)
-    steps[row, prompt] = found.steps
+    if aim.contrast is None:
+        result = refine(*given, options, row)
+        found, steps[row, prompt] = result.masks, result.steps
+    else:
+        found = contrast_masks(*given, ContrastOptions(steps=options.steps), row)
+        steps[row, prompt] = options.steps * (asked[row, prompt] > 0)
+    refined = text.new_zeros(*text.shape[:2], *found.shape[1:])
+    refined[row, prompt] = found
     return refined, steps
 
 
@@ -452,6 +516,23 @@ def similarities(
         embedding = clap.audio_embedding(log_mel)
         best = torch.maximum(best, (embedding @ text.T).amax(0))
     return best
+
+
+@torch.no_grad()
+def embedding_of(
+    clap: FrozenClap, wav: Tensor, windows_at_once: int = 8
+) -> Tensor | None:
+    """Embedding [D] of a clip [samples] of any length, unit norm.
+
+    The mean over its windows that are not silence to the model; None without one.
+    """
+    total = torch.zeros(clap.embedding_dim, device=clap.device)
+    for _, log_mel in _windows(clap.front_end, [wav.to(clap.device)], windows_at_once):
+        heard = torch.tensor(
+            audible_windows(clap.front_end, log_mel), device=clap.device
+        )
+        total += clap.audio_embedding(log_mel[heard]).sum(0) if heard.any() else 0
+    return torch.nn.functional.normalize(total, dim=0) if total.any() else None
 
 
 def scores(
@@ -483,13 +564,11 @@ def is_silent(wav: Tensor) -> bool:
 def _verified(
     clap: FrozenClap,
     sounds: Sequence[Tensor],
-    texts: Sequence[Tensor],
+    best: Sequence[_BestWindow],
     windows_at_once: int,
-    references: Tensor | None,
 ) -> list[_Score]:
-    """Score each sound for its prompt [D]."""
+    """Score each sound for its prompt."""
     found = [number for number, sound in enumerate(sounds) if not is_silent(sound)]
-    best = [_BestWindow(text[None], references) for text in texts]
     audible = [sounds[number] for number in found]
     for places, log_mel in _windows(clap.front_end, audible, windows_at_once):
         embedding = clap.audio_embedding(log_mel)
@@ -521,17 +600,34 @@ class _Score:
 
     similarity: float | None = None
     presence: float | None = None
+    margin: float | None = None
 
 
 class _BestWindow:
-    """Similarity and presence of prompts [P, D] in a sound's most similar window."""
+    """Scores of prompts [P, D] in a sound's most similar window.
 
-    def __init__(self, text: Tensor, references: Tensor | None = None) -> None:
+    Presence needs `references` [R, D], a margin a `contrast` [K, D].
+    """
+
+    def __init__(
+        self,
+        text: Tensor,
+        references: Tensor | None = None,
+        contrast: Tensor | None = None,
+        recorded: bool = False,
+    ) -> None:
         self.text, self.references = text, references
+        self.contrast, self.recorded = contrast, recorded
         self.similarity = text.new_full((len(text),), -1.0)
         self.audible = torch.full_like(self.similarity, -math.inf)
         self.presence = torch.zeros_like(self.similarity)
+        self.margin = torch.zeros_like(self.similarity)
         self.steps = torch.zeros_like(self.similarity, dtype=torch.int64)
+
+    def alone(self, row: int) -> _BestWindow:
+        """The same for one prompt, of no sound yet."""
+        text = self.text[row : row + 1]
+        return _BestWindow(text, self.references, self.contrast, self.recorded)
 
     def add_steps(self, steps: Tensor) -> None:
         """Add the steps of refinement that the masks of a window took, [P] or more."""
@@ -543,9 +639,13 @@ class _BestWindow:
         self.similarity = torch.maximum(self.similarity, cosines)
         if not audible:
             return
+        best = cosines > self.audible
         if self.references is not None:
-            ranks = presence(cosines - TIE, self.references @ embedding)
-            self.presence = torch.where(cosines > self.audible, ranks, self.presence)
+            given = self.text, embedding, self.references, self.recorded
+            self.presence = torch.where(best, presence_in(*given), self.presence)
+        if self.contrast is not None:
+            ahead = margins(self.text, self.contrast, embedding)
+            self.margin = torch.where(best, ahead, self.margin)
         self.audible = torch.maximum(self.audible, cosines)
 
     def score(self, row: int) -> _Score:
@@ -553,7 +653,8 @@ class _BestWindow:
         if float(self.audible[row]) == -math.inf:
             return _Score()
         rank = None if self.references is None else float(self.presence[row])
-        return _Score(float(self.similarity[row]), rank)
+        margin = None if self.contrast is None else float(self.margin[row])
+        return _Score(float(self.similarity[row]), rank, margin)
 
 
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:

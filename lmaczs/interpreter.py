@@ -15,13 +15,20 @@ from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
-from lmaczs.audio.io import convert_audio, load_audio
+from lmaczs.audio.io import AudioError, convert_audio, load_audio
 from lmaczs.band import band_warnings, file_power
 from lmaczs.clap import FrozenClap
+from lmaczs.contrast import rivals_of
 from lmaczs.decoder import Decoder
 from lmaczs.event_search import FoundEvent, find
 from lmaczs.events import EventRule, event_table
-from lmaczs.explanation import Interpretation, explain_batch, scores, similarities
+from lmaczs.explanation import (
+    Interpretation,
+    embedding_of,
+    explain_batch,
+    scores,
+    similarities,
+)
 from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.long_recording import Query, scan
 from lmaczs.presence import reference_text
@@ -179,6 +186,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: str,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> Interpretation: ...
 
     @overload
@@ -188,14 +196,28 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Sequence[str],
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> list[Interpretation]: ...
+
+    @overload
+    def interpret_file(
+        self,
+        path: str | Path,
+        prompts: None = None,
+        verify: bool = True,
+        refine: Refine = "auto",
+        *,
+        prompt_audio: str | Path,
+    ) -> Interpretation: ...
 
     def interpret_file(
         self,
         path: str | Path,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] | None = None,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
+        prompt_audio: str | Path | None = None,
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
 
@@ -204,7 +226,8 @@ class ZeroShotInterpreter(Pretrained):
         path : str or Path
             A recording of any length, rate and channel count.
         prompts : str or sequence of str
-            Labels or sentences, see `lmaczs.prompts.to_sentence`.
+            Labels or sentences, see `lmaczs.prompts.to_sentence`; None with
+            `prompt_audio`.
         verify : bool
             Whether explanation and residual are encoded again; else their similarities
             are None.
@@ -212,6 +235,13 @@ class ZeroShotInterpreter(Pretrained):
             Test-time refinement of the masks, see `lmaczs.refinement`: until they are
             faithful, and then smaller. "auto": in eight steps; with ``verify=False``,
             of none. 0: of none. N: in N steps.
+        contrast : str or sequence of str, optional
+            Prompts to explain against: the mask keeps what raises each of `prompts`
+            above these, see `lmaczs.contrast`. One of them may be the prompt itself,
+            and does not count then. With "auto", masks take eight steps.
+        prompt_audio : str or Path, optional
+            A recording that is the prompt, instead of `prompts`: what sounds like it is
+            looked for. It is named after the file.
 
         Returns
         -------
@@ -221,10 +251,14 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         AudioError
-            If the recording cannot be read.
+            If a recording cannot be read, or the prompt is silence to the model.
+        InputError
+            If there is not one of `prompts` and `prompt_audio`, or a contrast for a
+            recording, or one that is the same as a prompt to the model.
         """
         total = file_power(path, self.sample_rate)
-        return self._interpret(self.load_audio(path), prompts, verify, refine, total)
+        wav, like = self.load_audio(path), prompt_audio
+        return self._interpret(wav, prompts, verify, refine, contrast, like, total)
 
     def classify_file(
         self, path: str | Path, labels: Sequence[str], template: str | None = None
@@ -445,6 +479,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: str,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> Interpretation: ...
 
     @overload
@@ -455,15 +490,30 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Sequence[str],
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> list[Interpretation]: ...
+
+    @overload
+    def interpret_waveform(
+        self,
+        waveform: Tensor | npt.NDArray[Any],
+        sample_rate: int,
+        prompts: None = None,
+        verify: bool = True,
+        refine: Refine = "auto",
+        *,
+        prompt_audio: str | Path,
+    ) -> Interpretation: ...
 
     def interpret_waveform(
         self,
         waveform: Tensor | npt.NDArray[Any],
         sample_rate: int,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] | None = None,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
+        prompt_audio: str | Path | None = None,
     ) -> Interpretation | list[Interpretation]:
         """Interpret samples in memory as `interpret_file` does a file of them.
 
@@ -479,6 +529,10 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         refine : "auto" or int
             See `interpret_file`.
+        contrast : str or sequence of str, optional
+            See `interpret_file`.
+        prompt_audio : str or Path, optional
+            See `interpret_file`.
 
         Returns
         -------
@@ -489,13 +543,16 @@ class ZeroShotInterpreter(Pretrained):
         ------
         AudioError
             If it is empty or not finite, or its shape, dtype or rate cannot be right.
+        InputError
+            See `interpret_file`.
         """
         wav = convert_audio(waveform, sample_rate, self.sample_rate)
         total = None
         if sample_rate > self.sample_rate:
             own = convert_audio(waveform, sample_rate, sample_rate)
             total = float(own.square().mean())
-        return self._interpret(wav, prompts, verify, refine, total)
+        like = prompt_audio
+        return self._interpret(wav, prompts, verify, refine, contrast, like, total)
 
     def classify_waveform(
         self,
@@ -518,6 +575,7 @@ class ZeroShotInterpreter(Pretrained):
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> list[Interpretation]: ...
 
     @overload
@@ -528,6 +586,7 @@ class ZeroShotInterpreter(Pretrained):
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> list[list[Interpretation]]: ...
 
     def interpret_batch(
@@ -537,6 +596,7 @@ class ZeroShotInterpreter(Pretrained):
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
+        contrast: str | Sequence[str] | None = None,
     ) -> list[Interpretation] | list[list[Interpretation]]:
         """Interpret each clip of a batch for its prompt, or for several.
 
@@ -552,6 +612,8 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         refine : "auto" or int
             See `interpret_file`.
+        contrast : str or sequence of str, optional
+            See `interpret_file`; the same for all clips.
 
         Returns
         -------
@@ -575,7 +637,7 @@ class ZeroShotInterpreter(Pretrained):
             for wav, length in zip(wavs, _lengths(wavs, wav_lens), strict=True)
         ]
         several = [[one] if isinstance(one, str) else list(one) for one in each]
-        results = self._explain(clips, several, verify, refine)
+        results = self._explain(clips, several, verify, refine, contrast)
         pairs = zip(each, results, strict=True)
         return [one[0] if isinstance(given, str) else one for given, one in pairs]  # type: ignore[return-value]
 
@@ -601,14 +663,59 @@ class ZeroShotInterpreter(Pretrained):
     def _interpret(
         self,
         wav: Tensor,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] | None,
+        verify: bool,
+        refine: Refine,
+        contrast: str | Sequence[str] | None,
+        prompt_audio: str | Path | None,
+        total: float | None,
+    ) -> Interpretation | list[Interpretation]:
+        if (prompts is None) == (prompt_audio is None):
+            raise InputError("give either prompts or prompt_audio")
+        if prompt_audio is not None:
+            if contrast is not None:
+                raise InputError(
+                    "contrast is for prompts in words: how similar two recordings are "
+                    "cannot be compared with how similar one is to a text"
+                )
+            return self._explain_like(wav, prompt_audio, verify, refine, total)
+        several = [prompts] if isinstance(prompts, str) else list(prompts or ())
+        (results,) = self._explain([wav], [several], verify, refine, contrast, total)
+        return results[0] if isinstance(prompts, str) else results
+
+    def _explain_like(
+        self,
+        wav: Tensor,
+        prompt_audio: str | Path,
         verify: bool,
         refine: Refine,
         total: float | None,
-    ) -> Interpretation | list[Interpretation]:
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        (results,) = self._explain([wav], [several], verify, refine, total)
-        return results[0] if isinstance(prompts, str) else results
+    ) -> Interpretation:
+        """Explain a clip for a recording as the prompt."""
+        like = embedding_of(self.clap, self.load_audio(prompt_audio))
+        if like is None:
+            raise AudioError(f"{prompt_audio}: silence to the model, no prompt")
+        (explained,) = explain_batch(
+            self.clap,
+            self.decoder,
+            [wav],
+            [[Path(prompt_audio).name]],
+            [like[None]],
+            verify=verify,
+            model=self.hparams.model_name,
+            refinement=refinement_of(refine, verify, self.decoder is None),
+            references=reference_text(self.clap, self.hparams.template),
+            recorded=True,
+        )
+        warnings = self._band_warnings(explained, wav, total)
+        return replace(explained[0], prompt_audio=str(prompt_audio), warnings=warnings)
+
+    def _contrast(self, names: Sequence[str]) -> Tensor:
+        """Embeddings [K, D] of the prompts of a contrast."""
+        if not names:
+            raise InputError("contrast is empty: name what to explain against")
+        template = self.hparams.template
+        return self.clap.encode_text([to_sentence(one, template) for one in names])
 
     def _classify(
         self, wav: Tensor, labels: Sequence[str], template: str | None
@@ -634,6 +741,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Sequence[Sequence[str]],
         verify: bool,
         refine: Refine,
+        contrast: str | Sequence[str] | None = None,
         total: float | None = None,
     ) -> list[list[Interpretation]]:
         refinement = refinement_of(refine, verify, self.decoder is None)
@@ -641,27 +749,51 @@ class ZeroShotInterpreter(Pretrained):
             return [[] for _ in wavs]
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
+        text = self.clap.encode_text(flat)
+        names = [contrast] if isinstance(contrast, str) else contrast
+        against = None if names is None else self._contrast(names)
+        if against is not None and not rivals_of(text, against).any(1).all():
+            raise InputError(
+                f"contrast: to the model a prompt is the same as {names}: name another"
+            )
         explained = explain_batch(
             self.clap,
             self.decoder,
             wavs,
             prompts,
-            self.clap.encode_text(flat).split([len(own) for own in prompts]),
+            text.split([len(own) for own in prompts]),
             verify=verify,
             model=self.hparams.model_name,
             refinement=refinement,
             references=reference_text(self.clap, template),
+            contrast=against,
         )
-        front_end = self.clap.front_end
         results = []
         for own, wav in zip(explained, wavs, strict=True):
-            heard = own and band_warnings(front_end, own[0].stft, wav, total) or ()
-            results.append([self._warned(one, heard) for one in own])
+            of_wav = self._band_warnings(own, wav, total)
+            results.append([self._completed(one, names or (), of_wav) for one in own])
         return results
 
-    def _warned(self, one: Interpretation, heard: tuple[str, ...]) -> Interpretation:
-        found = (*self.prompt_warnings(one.prompt), *heard)
-        return replace(one, warnings=(*found, *one.warnings)) if found else one
+    def _band_warnings(
+        self, own: Sequence[Interpretation], wav: Tensor, total: float | None
+    ) -> tuple[str, ...]:
+        """What is doubtful about the recording of interpretations."""
+        if not own:
+            return ()
+        return band_warnings(self.clap.front_end, own[0].stft, wav, total)
+
+    def _completed(
+        self, one: Interpretation, contrast: Sequence[str], of_wav: tuple[str, ...]
+    ) -> Interpretation:
+        """With all warnings, and the names of its contrast, without itself."""
+        found = self.prompt_warnings(one.prompt)
+        template = self.hparams.template
+        own = to_sentence(one.prompt, template)
+        others = tuple(x for x in contrast if to_sentence(x, template) != own)
+        for name in others:
+            found += tuple(f"{name!r}: {text}" for text in self.prompt_warnings(name))
+        warnings = (*found, *of_wav, *one.warnings)
+        return replace(one, warnings=warnings, contrast=others)
 
 
 def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:

@@ -35,6 +35,9 @@ reference prompts themselves, one in ten and one in twenty are above."""
 TIE = 1e-5
 """Cosines that differ by less are equal: those of one prompt, encoded twice."""
 
+NEAREST = 3
+"""Reference prompts that stand for a prompt that is a recording."""
+
 _known: WeakKeyDictionary[FrozenClap, dict[str, Tensor]] = WeakKeyDictionary()
 
 
@@ -114,6 +117,40 @@ def presence(similarity: Tensor, reference: Tensor) -> Tensor:
     ordered = reference.sort(-1).values.contiguous()
     below = torch.searchsorted(ordered, similarity.contiguous())
     return below.to(similarity.dtype) / reference.shape[-1]
+
+
+def presence_in(
+    text: Tensor, embedding: Tensor, references: Tensor, recorded: bool = False
+) -> Tensor:
+    """Presence of prompts [P, D] in sounds, by embeddings.
+
+    The presence of a prompt that is a recording is the mean presence of the `NEAREST`
+    reference prompts that it is most similar to: similarities of sounds with each other
+    are not comparable with those of sounds and texts.
+
+    Parameters
+    ----------
+    text : Tensor [..., P, D]
+        Of prompts.
+    embedding : Tensor [..., D]
+        Of sounds.
+    references : Tensor [R, D]
+        Of the reference prompts.
+    recorded : bool
+        Whether the prompts are recordings.
+
+    Returns
+    -------
+    Tensor [..., P]
+        In [0, 1].
+    """
+    reference = embedding @ references.T
+    if not recorded:
+        return presence((text @ embedding[..., None])[..., 0] - TIE, reference)
+    nearest = (text @ references.T).topk(min(NEAREST, len(references))).indices
+    found = reference.gather(-1, nearest.flatten(-2)) - TIE
+    ranks = presence(found, reference).unflatten(-1, nearest.shape[-2:])
+    return torch.mean(ranks, -1)
 
 
 def asked_of(presence: Tensor) -> Tensor:

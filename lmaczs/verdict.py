@@ -62,6 +62,48 @@ def verdict_of(
     return "kept" if masked >= PRESENT and lost else "partly kept"
 
 
+def verdict_of_contrast(
+    presence: float | None,
+    masked: float | None,
+    masked_margin: float | None,
+    residual_margin: float | None,
+) -> Verdict:
+    """Judge an explanation of what raises a prompt above others.
+
+    In this order:
+
+    - "not heard": in the input, the presence is below `PRESENT`.
+    - "not kept": in what the mask keeps, another is ahead of the prompt, or the
+      presence is at most `ABSENT`, or that is silence.
+    - "kept": in what the mask keeps, the presence is at least `PRESENT`; and in what it
+      leaves out the prompt is ahead of none of the others, or that is silence.
+    - "partly kept": all else.
+
+    Parameters
+    ----------
+    presence : float or None
+        Of the prompt in the input, in [0, 1]; None if that is silence to the model.
+    masked : float or None
+        The same in what the mask keeps.
+    masked_margin : float or None
+        The prompt's similarity less the highest of the others in what the mask keeps.
+    residual_margin : float or None
+        The same in what the mask leaves out.
+
+    Returns
+    -------
+    {"kept", "partly kept", "not kept", "not heard"}
+    """
+    if presence is None or presence < PRESENT:
+        return "not heard"
+    if masked is None or masked_margin is None:
+        return "not kept"
+    if masked <= ABSENT or masked_margin <= 0:
+        return "not kept"
+    lost = residual_margin is None or residual_margin <= 0
+    return "kept" if masked >= PRESENT and lost else "partly kept"
+
+
 def _place(presence: float, references: int) -> int:
     """1 for a prompt that is ahead of all reference prompts."""
     return 1 + round((1 - presence) * references)

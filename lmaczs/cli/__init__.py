@@ -97,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         "interpret", interpret, "save the part of a recording that matches a prompt"
     )
     _add_files(one)
-    _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
+    prompts_command.add_prompts(one, _text)
     _add_model(one)
     _add_refine(one)
     _add_out(one)
@@ -221,17 +221,24 @@ def _text(value: str) -> str:
 
 def interpret(args: argparse.Namespace) -> int:
     """Explain recordings: print a line for each and write a page of all."""
+    try:
+        prompts = prompts_command.prompts_of(args)
+    except LmaczsError as error:
+        raise CommandError(_one_line(error)) from error
     _make_folder(args.out)
     interpreter = _load(args)
-    prompts = list(dict.fromkeys(args.prompts))
-    _warn_of_prompts(interpreter, prompts)
-    folders = _folders(args.out, dict.fromkeys(args.files, prompts))
+    _warn_of_prompts(interpreter, [*prompts.texts, *prompts.contrast])
+    folders = _folders(
+        args.out, dict.fromkeys(args.files, prompts.names), prompts.recordings
+    )
     names = short_names(folders)
     entries: list[PageEntry] = []
 
     def work(path: Path) -> str:
         start = time.perf_counter()
-        results = _explain(interpreter, path, prompts, folders[path], args.refine)
+        results = prompts_command.explain(interpreter, path, prompts, args.refine)
+        _save(results, folders[path])
+        _note_warnings(interpreter, path, results[0])
         entries.extend(_entries(names[path], folders[path], results))
         found = "; ".join(map(_finding, results))
         return f"{found} ({time.perf_counter() - start:.1f} s)"
@@ -342,7 +349,9 @@ def demo(args: argparse.Namespace) -> int:
 
     def work(path: Path) -> list[str]:
         scene = scenes[path]
-        results = _explain(interpreter, path, prompts[path], folders[path], args.refine)
+        results = interpreter.interpret_file(path, prompts[path], refine=args.refine)
+        _save(results, folders[path])
+        _note_warnings(interpreter, path, results[0])
         entries.extend(_entries(path.name, folders[path], results))
         shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
@@ -426,31 +435,32 @@ def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
         raise CommandError(reason) from error
 
 
-def _explain(
-    interpreter: ZeroShotInterpreter,
-    path: Path,
-    prompts: list[str],
-    folder: Path,
-    refine: Refine,
-) -> list[Interpretation]:
-    """Explain a recording; save results, a copy of the input and the page's data."""
+def _save(results: Sequence[Interpretation], folder: Path) -> None:
+    """Save a recording's results, a copy of the input and the page's data."""
     from lmaczs.audio.io import save_audio
     from lmaczs.report.page_data import Parts, write_page_data
 
-    results = interpreter.interpret_file(path, prompts, refine=refine)
-    slugs = unique_slugs(prompts)
+    slugs = unique_slugs([one.prompt for one in results])
     for one, slug in zip(results, slugs, strict=True):
         one.save(folder / slug)
-    save_audio(folder / INPUT_COPY, results[0].input, interpreter.sample_rate)
+    save_audio(folder / INPUT_COPY, results[0].input, results[0].sample_rate)
     shown = {
         slug: Parts(one.mask, one.waveform, one.residual, one.empty)
         for one, slug in zip(results, slugs, strict=True)
     }
-    write_page_data(folder, results[0].stft, interpreter.sample_rate, shown)
-    own = results[0].warnings[len(interpreter.prompt_warnings(prompts[0])) :]
-    for text in own:  # those of prompts are said once, not for every file
+    write_page_data(folder, results[0].stft, results[0].sample_rate, shown)
+
+
+def _note_warnings(
+    interpreter: ZeroShotInterpreter, path: Path, one: Interpretation
+) -> None:
+    """Print what is doubtful about a recording; of prompts it was printed before."""
+    own = () if one.prompt_audio else interpreter.prompt_warnings(one.prompt)
+    others = [
+        text for name in one.contrast for text in interpreter.prompt_warnings(name)
+    ]
+    for text in one.warnings[len(own) + len(others) :]:
         _note(f"{path}: {text}")
-    return results
 
 
 def _warn_of_prompts(interpreter: ZeroShotInterpreter, prompts: list[str]) -> None:
@@ -517,11 +527,13 @@ def _each(
     return status
 
 
-def _folders(out: Path, prompts: Mapping[Path, list[str]]) -> dict[Path, Path]:
-    """Result folder of each recording; none, nor `out`, may overwrite a recording."""
-    _check_page(out, prompts)
+def _folders(
+    out: Path, prompts: Mapping[Path, list[str]], inputs: Iterable[Path] = ()
+) -> dict[Path, Path]:
+    """Result folder of each recording; none, nor `out`, may overwrite what is read."""
+    _check_page(out, [*prompts, *inputs])
     slugs = {path: unique_slugs(names) for path, names in prompts.items()}
-    return recording_folders(out, slugs)
+    return recording_folders(out, slugs, inputs)
 
 
 def _check_page(out: Path, files: Iterable[Path]) -> None:

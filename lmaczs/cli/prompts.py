@@ -1,9 +1,10 @@
-"""The command `lmaczs prompts`: its options, and what it reads of a manifest."""
+"""Prompts on the command line, and the command `lmaczs prompts`."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,75 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.explanation import Interpretation
+    from lmaczs.interpreter import Refine, ZeroShotInterpreter
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What `interpret` explains each recording for."""
+
+    texts: list[str]
+    recordings: list[Path]
+    contrast: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all prompts, in the order of their results."""
+        return [*self.texts, *(path.name for path in self.recordings)]
+
+
+def add_prompts(
+    parser: argparse.ArgumentParser, text_type: Callable[[str], str]
+) -> None:
+    """Add the prompts of `interpret` to its parser; at least one has to be given."""
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="text file, one prompt a line"
+    )
+    for option, kind, name, text in (
+        ("--prompt", text_type, "PROMPT", "label or sentence"),
+        ("--prompt-audio", Path, "FILE", "a recording as prompt: what sounds like it"),
+        ("--contrast", text_type, "PROMPT", "what raises the prompts above this one"),
+    ):
+        text += "; repeat the option for more"
+        parser.add_argument(
+            option, action="append", default=[], type=kind, metavar=name, help=text
+        )
+
+
+def prompts_of(args: argparse.Namespace) -> Prompts:
+    """Prompts of a command line, each once."""
+    from lmaczs.prompts import read_prompts
+
+    texts = [*args.prompt, *(read_prompts(args.prompts) if args.prompts else ())]
+    recordings = list(dict.fromkeys(args.prompt_audio))
+    if not texts and not recordings:
+        raise InputError(
+            "give a prompt: --prompt TEXT, --prompts or --prompt-audio FILE"
+        )
+    if missing := [path for path in recordings if not path.is_file()]:
+        raise InputError(f"--prompt-audio {missing[0]}: there is no such file")
+    if args.contrast and recordings:
+        raise InputError("--contrast is for prompts in words, not for --prompt-audio")
+    texts, contrast = (list(dict.fromkeys(given)) for given in (texts, args.contrast))
+    return Prompts(texts, recordings, contrast)
+
+
+def explain(
+    interpreter: ZeroShotInterpreter, path: Path, prompts: Prompts, refine: Refine
+) -> list[Interpretation]:
+    """Explain a recording for all prompts."""
+    results: list[Interpretation] = []
+    if prompts.texts:
+        given, contrast = prompts.texts, prompts.contrast or None
+        results = interpreter.interpret_file(
+            path, given, refine=refine, contrast=contrast
+        )
+    for recording in prompts.recordings:
+        results.append(
+            interpreter.interpret_file(path, refine=refine, prompt_audio=recording)
+        )
+    return results
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

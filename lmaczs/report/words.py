@@ -30,7 +30,25 @@ def presence_words(presence: float | None) -> str:
     return f"ahead of {ahead} reference prompts"
 
 
+def margin_words(record: Mapping[str, Any]) -> str:
+    """Say how far a prompt is ahead of its contrast; empty without one.
+
+    In the recording, and in explanation and residual if they were verified.
+    """
+    if not record.get("contrast") or record["margin"] is None:
+        return ""
+    names = " and ".join(f"“{name}”" for name in record["contrast"])
+    margin = record["margin"]
+    found = f"{'above' if margin > 0 else 'below'} {names} by {abs(margin):.3f}"
+    parts = {"explanation": "masked_margin", "residual": "residual_margin"}
+    known = {name: record[key] for name, key in parts.items()}
+    shown = [f"{name} {v:.3f}" for name, v in known.items() if v is not None]
+    return f"{found} ({', '.join(shown)})" if shown else found
+
+
 def verdict_words(record: Mapping[str, Any]) -> str:
     """Verdict and presence, from what explanation.json holds."""
     words = presence_words(record["presence"])
+    if margin := margin_words(record):
+        words = f"{words}, {margin}"
     return f"{record['verdict']}, {words}" if record["verdict"] else words

@@ -42,15 +42,16 @@ class Recordings:
 
 
 def recording_folders(
-    out: Path, prompts: Mapping[Path, Sequence[str]]
+    out: Path, prompts: Mapping[Path, Sequence[str]], inputs: Iterable[Path] = ()
 ) -> dict[Path, Path]:
     """Give each recording a separate folder below `out`, named after its stem.
 
     A number is appended where the name is taken, also by a name that differs in case
     alone, or where writing would replace a recording, or a file that no earlier run
-    wrote. `prompts` has the names of the folders of each recording's prompts.
+    wrote. `prompts` has the names of the folders of each recording's prompts; `inputs`
+    are other files that are read.
     """
-    recordings = Recordings(prompts)
+    recordings = Recordings([*prompts, *inputs])
     folders: dict[Path, Path] = {}
     taken = {PAGE.casefold()}
     for path, names in prompts.items():

@@ -691,7 +691,8 @@ def test_doubtful_prompts_are_warned_of(
     one, plain = interpreter.interpret_waveform(
         wav, RATE, ["clock_tick", "clock tick"], verify=False
     )
-    assert one.prompt == "clock_tick" and one.similarity == plain.similarity
+    assert one.prompt == "clock_tick"
+    assert one.similarity == pytest.approx(plain.similarity, abs=1e-6)
     assert one.warnings == ("underscores are read as blanks",)
     assert one.warnings == interpreter.prompt_warnings("clock_tick")
     assert plain.warnings == ()
@@ -754,3 +755,143 @@ def test_a_recording_beyond_the_band_says_so(
     assert none == []
     assert silent[0].warnings == ("the recording is digital silence",)
     assert silent[0].presence is None and silent[0].verdict == "not heard"
+
+
+# --- contrast, and recordings as prompts ---------------------------------------------
+
+
+def sounds(seconds: float = 2) -> Tensor:
+    """A tone in noise, alike in every test."""
+    time = torch.arange(int(seconds * RATE)) / RATE
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    return 0.02 * noise + 0.3 * torch.sin(2 * torch.pi * 900 * time) * (time % 1 < 0.4)
+
+
+def present_pair(interpreter: ZeroShotInterpreter, wav: Tensor) -> tuple[str, str]:
+    """The two reference names that are most present in a sound, as sentences."""
+    names = [interpreter.hparams.template.format(one) for one in reference_names()]
+    table = interpreter.classify_waveform(wav, RATE, names)
+    return table.label[0], table.label[1]
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("refine", [0, "auto", 2])
+def test_contrast_scores_margins(
+    interpreter: ZeroShotInterpreter, tiny_clap_folder: Path, fitted: bool, refine: Any
+) -> None:
+    """In input, explanation and residual, as an encoding of each gives them."""
+    if fitted:
+        interpreter = ZeroShotInterpreter.from_clap(tiny_clap_folder, template=TEMPLATE)
+    wav, clap = sounds(), interpreter.clap
+    pair = present_pair(interpreter, wav)
+    for one, other in zip(
+        interpreter.interpret_waveform(wav, RATE, pair, refine=refine, contrast=pair),
+        pair[::-1],
+        strict=True,
+    ):
+        assert one.contrast == (other,)
+        text = clap.encode_text([one.prompt, other])
+        parts = (one.input, one.waveform, one.residual)
+        found = (one.margin, one.masked_margin, one.residual_margin)
+        for sound, margin in zip(parts, found, strict=True):
+            embedding = clap.audio_embedding(clap.front_end.log_mel(sound[None]))[0]
+            first, second = (text @ embedding).tolist()
+            assert margin == pytest.approx(first - second, abs=1e-4)
+        if one.margin > 0:
+            assert one.margin_kept == pytest.approx(one.masked_margin / one.margin)
+        else:
+            assert one.margin_kept is None
+        steps = {0: 0, "auto": 8, 2: 2}[refine]
+        assert one.refine_steps == steps
+        if refine == "auto":
+            assert one.masked_margin > one.margin > one.residual_margin
+
+
+def test_contrast_of_long_and_silent_windows(interpreter: ZeroShotInterpreter) -> None:
+    """A long recording in windows; absent prompts and silence get nothing."""
+    wav = torch.cat([sounds(4), torch.zeros(6 * RATE)])
+    first, second = present_pair(interpreter, wav)
+    one = interpreter.interpret_waveform(wav, RATE, first, refine=1, contrast=second)
+    assert one.mask.shape[1] > 251 and one.masked_margin is not None
+    assert float(one.mask[:, 400:].max()) < 1e-6
+    silent = interpreter.interpret_waveform(0 * wav, RATE, first, contrast=second)
+    assert silent.margin is None and silent.empty and silent.verdict == "not heard"
+    assert silent.margin_kept is None
+
+
+def test_contrast_of_a_batch(interpreter: ZeroShotInterpreter) -> None:
+    """One for all clips, as for each alone."""
+    wavs = torch.stack([sounds(1), sounds(1).flip(0)])
+    pair = present_pair(interpreter, wavs[0])
+    batch = interpreter.interpret_batch(wavs, pair[0], refine=1, contrast=pair[1])
+    for wav, one in zip(wavs, batch, strict=True):
+        alone = interpreter.interpret_waveform(
+            wav, RATE, pair[0], refine=1, contrast=pair[1]
+        )
+        assert one.margin == pytest.approx(alone.margin, abs=1e-5)
+        assert torch.allclose(one.mask, alone.mask, atol=1e-3)
+
+
+def test_contrasts_that_are_refused(interpreter: ZeroShotInterpreter) -> None:
+    """None, and one that is the prompt itself, in other words or not."""
+    wav = sounds(1)
+    for contrast, message in (
+        ([], "contrast is empty"),
+        ("dog", "the same as"),
+        (["dog", "I hear dog."], "the same as"),
+        ([" "], "prompt is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            interpreter.interpret_waveform(wav, RATE, "dog", contrast=contrast)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_recording_is_a_prompt(
+    interpreter: ZeroShotInterpreter,
+    tiny_clap_folder: Path,
+    tmp_path: Path,
+    fitted: bool,
+) -> None:
+    """Its embedding stands for a text's; presence is that of the nearest references."""
+    if fitted:
+        interpreter = ZeroShotInterpreter.from_clap(tiny_clap_folder, template=TEMPLATE)
+    clap, wav = interpreter.clap, sounds()
+    path = tmp_path / "my prompt.wav"
+    like = sounds(7)  # two windows
+    soundfile.write(path, like.numpy(), RATE, subtype="FLOAT")
+    one = interpreter.interpret_waveform(wav, RATE, prompt_audio=path)
+    assert one.prompt == "my prompt.wav" and one.prompt_audio == str(path)
+    parts = clap.front_end.log_mel(torch.stack([like[: 5 * RATE], like[-5 * RATE :]]))
+    prompt = clap.audio_embedding(parts).mean(0)
+    prompt = prompt / prompt.norm()
+    references = reference_text(clap, TEMPLATE)
+    near = (references @ prompt).topk(3).indices
+    for sound, similarity, rank in (
+        (wav, one.similarity, one.presence),
+        (one.waveform, one.masked_similarity, one.masked_presence),
+        (one.residual, one.residual_similarity, one.residual_presence),
+    ):
+        embedding = clap.audio_embedding(clap.front_end.log_mel(sound[None]))[0]
+        assert similarity == pytest.approx(float(embedding @ prompt), abs=2e-3)
+        cosines = references @ embedding
+        ranks = [(cosines < cosines[k]).double().mean().item() for k in near]
+        assert rank == pytest.approx(sum(ranks) / 3, abs=2e-2)
+
+
+def test_recordings_that_are_no_prompts(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """Silence, a missing file; and arguments that exclude each other."""
+    soundfile.write(tmp_path / "none.wav", np.zeros(RATE), RATE)
+    soundfile.write(tmp_path / "a.wav", np.random.randn(RATE) / 9, RATE)
+    wav = sounds(1)
+    for path, message in (("none.wav", "silence to the model"), ("b.wav", "b.wav")):
+        with pytest.raises(AudioError, match=message):
+            interpreter.interpret_waveform(wav, RATE, prompt_audio=tmp_path / path)
+    options: dict[str, Any] = {"prompt_audio": tmp_path / "a.wav"}
+    with pytest.raises(ValueError, match="either prompts or prompt_audio"):
+        interpreter.interpret_waveform(wav, RATE, "dog", **options)
+    with pytest.raises(ValueError, match="either prompts or prompt_audio"):
+        interpreter.interpret_waveform(wav, RATE)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="contrast is for prompts in words"):
+        interpreter.interpret_waveform(wav, RATE, contrast="dog", **options)

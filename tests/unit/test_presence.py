@@ -18,6 +18,7 @@ from lmaczs.presence import (
     PRESENT,
     asked_of,
     presence,
+    presence_in,
     reference_names,
     reference_text,
     share_reference_text,
@@ -122,3 +123,29 @@ def test_references_of_the_embedded_clap_are_shipped() -> None:
     torch.testing.assert_close(
         found[some], clap.encode_text(sentences), atol=1e-5, rtol=0
     )
+
+
+@given(st.integers(0, 9999), st.integers(3, 8))
+def test_presences_of_embeddings(seed: int, count: int) -> None:
+    """Of texts, and of recordings by the three reference prompts nearest to each."""
+    rng = torch.Generator().manual_seed(seed)
+    text, sounds, references = (
+        torch.nn.functional.normalize(torch.randn(n, 5, generator=rng), dim=1)
+        for n in (2, 3, count)
+    )
+    prompts = text.expand(3, -1, -1)
+    found = presence_in(prompts, sounds, references)
+    recorded = presence_in(prompts, sounds, references, recorded=True)
+    for place, sound in enumerate(sounds):
+        cosines = [float(sound @ one) for one in references]
+        for number, prompt in enumerate(text):
+            own = float(sound @ prompt)
+            below = sum(cosine < own - 1e-5 for cosine in cosines)
+            assert found[place, number].item() == pytest.approx(below / count)
+            near = sorted(range(count), key=lambda k: -float(prompt @ references[k]))[
+                :3
+            ]
+            ranks = [sum(c < cosines[k] - 1e-5 for c in cosines) / count for k in near]
+            mean = sum(ranks) / 3
+            assert recorded[place, number].item() == pytest.approx(mean, abs=1e-5)
+        assert torch.allclose(presence_in(text, sound, references), found[place])

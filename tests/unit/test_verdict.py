@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaczs.verdict import verdict_of
+from lmaczs.verdict import verdict_of, verdict_of_contrast
 
 RANKS = st.integers(0, 521).map(lambda below: below / 521)
 SOUNDS = st.none() | RANKS
@@ -65,3 +65,30 @@ def test_leaving_less_is_never_worse(
     verdicts = [verdict_of(presence, masked, left) for left in (high, low, None)]
     places = [ORDER.index(one) for one in verdicts]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("presence", "masked", "masked_margin", "residual_margin", "verdict"),
+    [
+        (0.998, 0.998, 0.5, -0.5, "kept"),
+        (0.998, 0.998, 0.01, 0.0, "kept"),
+        (0.998, 0.998, 0.5, None, "kept"),  # a mask of everything
+        (0.998, 0.998, 0.5, 0.01, "partly kept"),  # ahead in the residual, too
+        (0.998, 0.93, 0.5, -0.5, "partly kept"),
+        (0.998, 0.998, 0.0, -0.5, "not kept"),  # another is as similar
+        (0.998, 0.5, 0.5, -0.5, "not kept"),
+        (0.998, None, None, 0.1, "not kept"),
+        (0.9, 0.998, 0.5, -0.5, "not heard"),
+        (None, None, None, None, "not heard"),
+    ],
+)
+def test_cases_of_a_contrast(
+    presence: float | None,
+    masked: float | None,
+    masked_margin: float | None,
+    residual_margin: float | None,
+    verdict: str,
+) -> None:
+    """The prompt is recognised in what is kept and ahead there, and not in the rest."""
+    given_ranks = presence, masked
+    assert verdict_of_contrast(*given_ranks, masked_margin, residual_margin) == verdict

@@ -491,7 +491,6 @@ def test_clap_without_all_of_its_weights_is_one_line(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["interpret", "a.wav"], "--prompt"),
         (["interpret", "a.wav", "--prompt", " "], "--prompt: it is empty"),
         (["interpret", "--prompt", "rain"], "FILE"),
         (["classify", "a.wav"], "--label"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -107,3 +108,74 @@ def test_wrong_command_line_is_one_sentence(
     assert run(folder, tiny_clap_folder, *words) == status
     captured = capsys.readouterr()
     assert message in captured.err and not captured.out
+
+
+def test_interpret_takes_prompts_of_all_kinds(
+    folder: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Words, a file of them, recordings: each has its folder and its part of a line."""
+    words = ["interpret", str(folder / "0.wav"), "--clap", str(tiny_clap_folder)]
+    words += ["--prompt", "rain", "--prompts", str(folder / "wordings.txt")]
+    words += ["--prompt-audio", str(folder / "1.wav"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--refine", "1"]) == 0
+    line = capsys.readouterr().out
+    assert all(f"{prompt}: " in line for prompt in ["rain", *WORDINGS, "1.wav"])
+    record = tmp_path / "out" / "0" / "1-wav" / "explanation.json"
+    found = json.loads(record.read_text())
+    assert found["prompt"] == "1.wav"
+    assert found["prompt_audio"] == str(folder / "1.wav")
+
+
+def test_interpret_takes_a_contrast(
+    folder: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Two prompts against each other; line, page and explanation.json have margins."""
+    words = ["interpret", str(folder / "0.wav"), "--clap", str(tiny_clap_folder)]
+    for prompt in ("dog", "rain"):
+        words += ["--prompt", prompt, "--contrast", prompt]
+    out = tmp_path / "out"
+    assert main([*words, "--refine", "1", "--out", str(out)]) == 0
+    line, page = capsys.readouterr().out, (out / "index.html").read_text("utf-8")
+    for prompt, other in (("dog", "rain"), ("rain", "dog")):
+        found = json.loads((out / "0" / prompt / "explanation.json").read_text())
+        assert found["contrast"] == [other]
+        kind = "above" if found["margin"] > 0 else "below"
+        shown = f"{kind} “{other}” by {abs(found['margin']):.3f}"
+        assert shown in line and shown in page
+
+
+def test_recording_that_is_the_prompt_is_never_replaced(
+    folder: Path, tiny_clap_folder: Path, tmp_path: Path
+) -> None:
+    """Though its place is that of a result of an earlier run."""
+    out = tmp_path / "out"
+    words = ["interpret", str(folder / "0.wav"), "--clap", str(tiny_clap_folder)]
+    words += ["--refine", "0", "--out", str(out)]
+    assert main([*words, "--prompt", "dog"]) == 0
+    copy = out / "0" / "input.wav"
+    before = copy.read_bytes()
+    assert main([*words, "--prompt-audio", str(copy)]) == 0
+    assert copy.read_bytes() == before
+    assert (out / "0-2" / "input-wav" / "explanation.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give a prompt: --prompt"),
+        (["--prompts", "none.txt"], "none.txt cannot be read"),
+        (["--prompt-audio", "none.wav"], "--prompt-audio none.wav: there is no such"),
+        (["--prompt-audio", "0.wav", "--contrast", "dog"], "--contrast is for prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_used_end_at_once(
+    options: list[str],
+    message: str,
+    folder: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one line with status 2, before a model is loaded or a folder made."""
+    monkeypatch.chdir(folder)
+    assert main(["interpret", "0.wav", "--clap", "none", *options]) == 2
+    assert message in capsys.readouterr().err and not (folder / "out").exists()

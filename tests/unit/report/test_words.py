@@ -6,7 +6,13 @@ from typing import get_args
 
 import pytest
 
-from lmaczs.report.words import MEANINGS, percent, presence_words, verdict_words
+from lmaczs.report.words import (
+    MEANINGS,
+    margin_words,
+    percent,
+    presence_words,
+    verdict_words,
+)
 from lmaczs.verdict import Verdict
 
 
@@ -36,3 +42,23 @@ def test_verdict_comes_first() -> None:
 def test_every_verdict_has_a_meaning() -> None:
     """None is left out, and none is made up."""
     assert set(MEANINGS) == set(get_args(Verdict))
+
+
+def test_margin_comes_last() -> None:
+    """Of the recording, and of its parts if they were verified."""
+    record = {
+        "verdict": "kept",
+        "presence": 1.0,
+        "contrast": ["rain", "a cat"],
+        "margin": 0.1234,
+        "masked_margin": 0.5,
+        "residual_margin": -0.25,
+    }
+    words = "kept, ahead of all reference prompts, above “rain” and “a cat” by 0.123"
+    assert verdict_words(record) == f"{words} (explanation 0.500, residual -0.250)"
+    unverified = {"masked_margin": None, "residual_margin": None}
+    assert verdict_words({**record, **unverified}) == words
+    below = margin_words({**record, **unverified, "margin": -0.5})
+    assert below == "below “rain” and “a cat” by 0.500"
+    assert margin_words({**record, "margin": None}) == ""
+    assert margin_words({"verdict": "kept"}) == ""

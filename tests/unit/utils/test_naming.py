@@ -241,3 +241,12 @@ def test_folders_of_any_recordings_differ_without_regard_to_case(
     folders = recording_folders(Path("out"), dict.fromkeys(paths, ["dog"]))
     assert len({str(folder).casefold() for folder in folders.values()}) == len(paths)
     assert all(folder.parent == Path("out") for folder in folders.values())
+
+
+def test_other_inputs_are_not_overwritten(tmp_path: Path) -> None:
+    """Such as the recording that is the prompt."""
+    prompt = tmp_path / "out" / "a" / "input.wav"
+    prompts = {tmp_path / "a.wav": ["dog"]}
+    assert recording_folders(tmp_path / "out", prompts, [prompt]) == {
+        tmp_path / "a.wav": tmp_path / "out" / "a-2"
+    }
