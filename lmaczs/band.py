@@ -54,7 +54,7 @@ def band_warnings(
     whole = own if total is None else max(total, own)
     if whole == 0:
         return ("the recording is digital silence",)
-    rows = power(stft).double().sum(1)
+    rows = power(stft).sum(1, dtype=torch.float64)
     rows[1:-1] *= 2  # the bins of negative frequencies
     visible = front_end.visible.to(rows.device)
     share = float(rows[visible].sum() / rows.sum().clamp_min(1e-300)) * own / whole

@@ -418,7 +418,7 @@ def _masks(
             if domain == "mel":
                 masks, domain = front_end.expand_mask(masks), "stft"
         heard = _heard(front_end, log_mel)
-        audible = heard.any(1).tolist()
+        audible, whole = torch.stack([heard.any(1), heard.all(1)]).tolist()
         if refinement is not None:
             counts = [len(texts[clip]) for clip, _ in places]
             cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
@@ -428,7 +428,9 @@ def _masks(
                 scores[clip].add_steps(taken)
         assert masks is not None  # there is a decoder, or refinement
         for number, (clip, start) in enumerate(places):
-            mask = masks[number, : len(texts[clip])] * heard[number]
+            mask = masks[number, : len(texts[clip])]
+            if not whole[number]:
+                mask = mask * heard[number]
             mask = front_end.crop_mask(mask, len(wavs[clip]))
             fades[clip].add(start // front_end.hop_length, mask)
             scores[clip].add(encoding.embedding[number], audible[number])
@@ -703,22 +705,37 @@ def _windows(
 
 
 class _CrossFade:
-    """Mean of the masks of a clip's windows, weighted with triangular windows."""
+    """Mean of the masks of a clip's windows, weighted with triangular windows.
+
+    Of a single window it is the window's.
+    """
 
     def __init__(self, prompts: int, n_freqs: int, frames: int, like: Tensor) -> None:
-        self.total = like.new_zeros(prompts, n_freqs, frames)
-        self.weight = like.new_zeros(frames)
+        self.size, self.like = (prompts, n_freqs, frames), like
+        self.sums: tuple[Tensor, Tensor] | None = None  # of masks, and of weights
+        self.only: Tensor | None = None
 
     def add(self, first: int, masks: Tensor) -> None:
         """Add masks [P, F, T] of a window that starts at the clip's column `first`."""
+        frames = self.size[-1]
+        if masks.shape[-1] == frames:  # a clip of one window
+            self.only = masks
+            return
+        if self.sums is None:
+            self.sums = self.like.new_zeros(self.size), self.like.new_zeros(frames)
+        total, weight = self.sums
         ramp = torch.arange(1, masks.shape[-1] + 1, device=masks.device)
         # positive everywhere: windows at half overlap sum to a constant
         fade = torch.minimum(ramp, ramp.flip(0)).to(masks.dtype)
         # where the hop does not divide the length, the last window has one more
-        inside = min(masks.shape[-1], len(self.weight) - first)
-        self.total[..., first : first + inside] += masks[..., :inside] * fade[:inside]
-        self.weight[first : first + inside] += fade[:inside]
+        inside = min(masks.shape[-1], frames - first)
+        total[..., first : first + inside] += masks[..., :inside] * fade[:inside]
+        weight[first : first + inside] += fade[:inside]
 
     def mean(self) -> Tensor:
-        """Masks [P, F, T], clamped: rounding may lift a mean of ones above 1."""
-        return (self.total / self.weight).clamp_(0, 1)
+        """Masks [P, F, T], clamped: rounding may lift one of ones above 1."""
+        if self.only is not None:
+            return self.only.clamp(0, 1)
+        assert self.sums is not None  # every clip has a window
+        total, weight = self.sums
+        return (total / weight).clamp_(0, 1)

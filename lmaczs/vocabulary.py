@@ -24,7 +24,12 @@ FRAGMENT = "\ufffd"
 LATIN_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 SHOWN = 8  # characters or words that a sentence lists
 
+MOST_KNOWN = 16384  # prompts whose warnings are kept
+
 _known: WeakKeyDictionary[FrozenClap, bool] = WeakKeyDictionary()
+_warned: WeakKeyDictionary[FrozenClap, dict[tuple[str, str], tuple[str, ...]]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,19 @@ def read_prompt(clap: FrozenClap, prompt: str, template: str) -> Reading:
 
 
 def prompt_warnings(clap: FrozenClap, prompt: str, template: str) -> tuple[str, ...]:
-    """What is doubtful about a prompt, a sentence each; empty for most prompts."""
+    """What is doubtful about a prompt, a sentence each; empty for most prompts.
+
+    Found once for a prompt: beside an explanation by the embedded CLAP it counts.
+    """
+    known, key = _warned.setdefault(clap, {}), (prompt, template)
+    if key not in known:
+        if len(known) >= MOST_KNOWN:
+            known.clear()
+        known[key] = _warnings(clap, prompt, template)
+    return known[key]
+
+
+def _warnings(clap: FrozenClap, prompt: str, template: str) -> tuple[str, ...]:
     reading = read_prompt(clap, prompt, template)
     found = []
     if "_" in prompt:
