@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
+from lmaczs.audio.io import save_audio
 from lmaczs.report.figures import explanation_figure, save_figure
-from lmaczs.report.page_data import Parts, write_page_data
+from lmaczs.report.page_data import write_page_data
 from lmaczs.report.picture import save_png
 
 RATE, SECONDS, N_FFT, HOP = 32000, 5, 1024, 320
@@ -49,13 +50,15 @@ def main() -> None:
     kept = torch.istft(mask * stft, N_FFT, HOP, window=window, length=len(wav))
     title = "“noise”\nkept, ahead of all reference prompts\nsimilarity: input 0.5"
     shown = stft, mask, RATE, float(SECONDS), title
-    parts = {"noise": Parts(mask, kept, wav - kept, False)}
     with tempfile.TemporaryDirectory() as folder:
         png = Path(folder, "a.png")
+        sounds = {"input": wav, "noise/explanation": kept, "noise/residual": wav - kept}
+        for name, sound in sounds.items():
+            save_audio(Path(folder, f"{name}.wav"), sound, RATE)
         work: dict[str, Callable[[], Path]] = {
             "picture": lambda: save_png(png, *shown),
             "figure": lambda: save_figure(explanation_figure(*shown), png),
-            "page data": lambda: write_page_data(folder, stft, RATE, parts),
+            "page data": lambda: write_page_data(folder, stft, {"noise": mask}),
         }
         for name, one in work.items():
             wall, processor = milliseconds(one)

@@ -438,17 +438,17 @@ def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
 def _save(results: Sequence[Interpretation], folder: Path) -> None:
     """Save a recording's results, a copy of the input and the page's data."""
     from lmaczs.audio.io import save_audio
-    from lmaczs.report.page_data import Parts, write_page_data
+    from lmaczs.report.page_data import write_page_data
 
     slugs = unique_slugs([one.prompt for one in results])
     for one, slug in zip(results, slugs, strict=True):
         one.save(folder / slug)
     save_audio(folder / INPUT_COPY, results[0].input, results[0].sample_rate)
-    shown = {
-        slug: Parts(one.mask, one.waveform, one.residual, one.empty)
+    masks = {
+        slug: None if one.empty else one.mask
         for one, slug in zip(results, slugs, strict=True)
     }
-    write_page_data(folder, results[0].stft, results[0].sample_rate, shown)
+    write_page_data(folder, results[0].stft, masks)
 
 
 def _note_warnings(

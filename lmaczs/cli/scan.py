@@ -139,13 +139,13 @@ def _write_sound(
 ) -> None:
     """Write the explanation of an event's window, and the page's data."""
     from lmaczs.audio.io import save_audio
-    from lmaczs.report.page_data import Parts, write_page_data
+    from lmaczs.report.page_data import write_page_data
 
     result, slug = one.explanation, slugify(one.event.prompt)
     result.save(folder / slug)
     save_audio(folder / INPUT_COPY, result.input, interpreter.sample_rate)
-    parts = Parts(result.mask, result.waveform, result.residual, result.empty)
-    write_page_data(folder, result.stft, interpreter.sample_rate, {slug: parts})
+    mask = None if result.empty else result.mask
+    write_page_data(folder, result.stft, {slug: mask})
 
 
 def _entry(name: str, one: FoundEvent, folder: Path) -> PageEntry:

@@ -7,12 +7,11 @@ sound file, which gain and switching between sounds in step need.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,10 @@ import soundfile
 import torch
 from torch import Tensor
 
+from lmaczs.audio.scales import hz_to_mel, mel_to_hz
 from lmaczs.report.figures import RANGE_DB, decibel, to_bands
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.naming import INPUT_FLAC, PAGE_DATA
+from lmaczs.utils.naming import INPUT_COPY, LISTENED, PAGE_DATA
 
 CALL = "lmaczsAdd"
 """Function of the page that a script calls with its data."""
@@ -44,37 +44,26 @@ LEVEL_FLOOR_DB, LEVELS_PER_DB = -96.0, 2
 
 FULL_SCALE = 1 << 15
 
-
-class Parts(NamedTuple):
-    """What the page shows of one explanation."""
-
-    mask: Tensor
-    """[F, T], in [0, 1]."""
-    waveform: Tensor
-    """The explanation, [samples]; silence if the mask is empty."""
-    residual: Tensor
-    """[samples]."""
-    empty: bool
-    """Whether the explanation is silence: it is neither drawn nor played."""
+BLOCK_SAMPLES = 1 << 20
+"""About as many are read at a time."""
 
 
 def write_page_data(
-    folder: str | Path, stft: Tensor, sample_rate: int, parts: Mapping[str, Parts]
+    folder: str | Path, stft: Tensor, masks: Mapping[str, Tensor | None]
 ) -> Path:
     """Write page_data.js for a recording, and its sounds as 16-bit FLAC.
 
     Parameters
     ----------
     folder : str or Path
-        Of the recording: input.flac goes there, and explanation.flac and residual.flac
-        into the folder of each prompt. Where a sound is louder than full scale, all are
-        lowered alike.
+        Of the recording, with input.wav, and a folder for each prompt with
+        explanation.wav and residual.wav. A FLAC is written beside each of them; where
+        one is louder than full scale, all are lowered alike.
     stft : Tensor [F, T], complex
         Of the input.
-    sample_rate : int
-        Hz.
-    parts : mapping of str to Parts
-        By the name of the prompt's folder; at least one.
+    masks : mapping of str to Tensor [F, T] or None
+        In [0, 1], by the name of the prompt's folder; None for an explanation that is
+        silence, which is neither drawn nor played.
 
     Returns
     -------
@@ -82,44 +71,67 @@ def write_page_data(
         Of page_data.js.
     """
     folder = Path(folder)
-    one = next(iter(parts.values()))
-    sounds = {INPUT_FLAC: one.waveform + one.residual}
-    for name, part in parts.items():
-        if not part.empty:
-            sounds[f"{name}/explanation.flac"] = part.waveform
-            sounds[f"{name}/residual.flac"] = part.residual
-    scale = max(1.0, *(_peak(wav) * FULL_SCALE / 32767 for wav in sounds.values()))
-    seconds = len(sounds[INPUT_FLAC]) / sample_rate
-    embedded: dict[str, str] = {}
-    for name, wav in sounds.items():
-        flac = to_flac(wav / scale, sample_rate)
-        with atomic_write(folder / name) as file:
-            file.write_bytes(flac)
-        if seconds <= DECODED_SECONDS:
-            embedded[name] = _base64(flac)
-    for name, part in parts.items():
-        if part.empty:  # what an earlier run heard there
-            for sound in ("explanation.flac", "residual.flac"):
-                (folder / name / sound).unlink(missing_ok=True)
-    power = to_bands(stft.abs().square(), sample_rate, COLUMNS)
-    data = {
+    rate = soundfile.info(folder / INPUT_COPY).samplerate
+    bands = {
+        name: None if mask is None else to_bands(mask, rate, COLUMNS)
+        for name, mask in masks.items()
+    }
+    power = to_bands(stft.abs().square(), rate, COLUMNS)
+    return write_bands(folder, power, bands)
+
+
+def write_bands(
+    folder: Path, power: Tensor, masks: Mapping[str, Tensor | None]
+) -> Path:
+    """As `write_page_data`, from power and masks in bands of `to_bands`, [256, T].
+
+    T is at most 2000. Sounds are read block by block: memory does not grow with the
+    recording.
+    """
+    sounds = [folder / INPUT_COPY]
+    for name, mask in masks.items():
+        for flac in LISTENED:
+            if mask is None:  # what an earlier run wrote
+                (folder / name / flac).unlink(missing_ok=True)
+            else:
+                sounds.append(_wav(folder / name / flac))
+    found = {path: levels(path) for path in sounds}
+    loudest = max(
+        10 ** ((one["peakDb"] or LEVEL_FLOOR_DB) / 20) for one in found.values()
+    )
+    scale = max(1.0, loudest * FULL_SCALE / (FULL_SCALE - 1))
+    flacs = {path: to_flac(path, scale) for path in sounds}
+    about = soundfile.info(sounds[0])
+    rate, seconds = about.samplerate, about.frames / about.samplerate
+
+    def embedded(path: Path) -> str | None:
+        return _base64(flacs[path].read_bytes()) if seconds <= DECODED_SECONDS else None
+
+    data: dict[str, Any] = {
         "seconds": seconds,
-        "sampleRate": sample_rate,
+        "sampleRate": rate,
         "rows": power.shape[0],
         "columns": power.shape[1],
         "picture": _packed(decibel(power, power.max()) + RANGE_DB),
         "scale": scale,
-        "sound": embedded.get(INPUT_FLAC),
-        "levels": levels(sounds[INPUT_FLAC], sample_rate),
-        "prompts": {
-            name: _prompt_data(
-                part, stft, sample_rate, embedded.get(f"{name}/explanation.flac")
-            )
-            for name, part in parts.items()
-        },
+        "sound": embedded(sounds[0]),
+        "levels": found[sounds[0]],
+        "prompts": {},
     }
-    with atomic_write(folder / PAGE_DATA) as file:
-        file.write_text(f"{CALL}({json.dumps(data)});\n", "utf-8")
+    for name, mask in masks.items():
+        data["prompts"][name] = {"empty": mask is None}
+        if mask is not None:
+            kept, left = (_wav(folder / name / flac) for flac in LISTENED)
+            data["prompts"][name] |= {
+                "mask": _packed(MASK_STEPS * mask),
+                # the page subtracts it from the input: the residual need not be there
+                "sound": embedded(kept),
+                "explanation": found[kept],
+                "residual": found[left],
+                "where": extent(mask.square() * power, rate),
+            }
+    with atomic_write(folder / PAGE_DATA) as part:
+        part.write_text(f"{CALL}({json.dumps(data)});\n", "utf-8")
     return folder / PAGE_DATA
 
 
@@ -129,77 +141,76 @@ def read_page_data(path: Path) -> str:
     return text.removeprefix(f"{CALL}(").removesuffix(");")
 
 
-def _prompt_data(
-    part: Parts, stft: Tensor, sample_rate: int, sound: str | None
-) -> dict[str, Any]:
-    if part.empty:
-        return {"empty": True}
-    bands = to_bands(part.mask, sample_rate, COLUMNS)
-    return {
-        "empty": False,
-        "mask": _packed(MASK_STEPS * bands),
-        # the page subtracts it from the input: the residual need not be there
-        "sound": sound,
-        "explanation": levels(part.waveform, sample_rate),
-        "residual": levels(part.residual, sample_rate),
-        "where": extent((part.mask * stft).abs().square(), sample_rate)
-        + [len(part.waveform) / sample_rate],
-    }
+def to_flac(path: Path, scale: float) -> Path:
+    """Write a WAV, divided by a scale, as 16-bit FLAC beside it."""
+    rate = soundfile.info(path).samplerate
+    with (
+        atomic_write(path.with_suffix(".flac")) as part,
+        soundfile.SoundFile(part, "w", rate, 1, "PCM_16", format="FLAC") as flac,
+    ):
+        for block in _blocks(path, BLOCK_SAMPLES):
+            samples = np.round(block * (FULL_SCALE / scale))
+            flac.write(np.clip(samples, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16))
+    return path.with_suffix(".flac")
 
 
-def to_flac(wav: Tensor, sample_rate: int) -> bytes:
-    """Encode a waveform [samples] in [-1, 1] as 16-bit FLAC."""
-    samples = (wav * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
-    file = io.BytesIO()
-    soundfile.write(
-        file, samples.short().numpy(), sample_rate, format="FLAC", subtype="PCM_16"
-    )
-    return file.getvalue()
-
-
-def levels(wav: Tensor, sample_rate: int) -> dict[str, Any]:
-    """Levels of a waveform [samples] over time, in dB re full scale.
+def levels(path: Path) -> dict[str, Any]:
+    """Levels of a WAV over time, in dB re full scale.
 
     They are: step (seconds), peakDb of the whole (None for silence), and rms and peak
     of each step, base64 of bytes: 2 (dB + 96), or 0 for silence.
     """
-    size = max(round(METER_SECONDS * sample_rate), -(-len(wav) // METER_STEPS))
-    steps = -(-len(wav) // size)
-    padded = torch.nn.functional.pad(wav, (0, steps * size - len(wav)))
-    cut = padded.reshape(steps, size)
-    peak = _peak(wav)
+    about = soundfile.info(path)
+    rate, frames = about.samplerate, about.frames
+    size = max(round(METER_SECONDS * rate), -(-frames // METER_STEPS))
+    rms, peak = [], []
+    for block in _blocks(path, size * -(-BLOCK_SAMPLES // size)):
+        steps = -(-len(block) // size)
+        cut = np.pad(block, (0, steps * size - len(block))).reshape(steps, size)
+        rms.append(np.sqrt(np.square(cut, dtype=np.float64).mean(1)))
+        peak.append(np.abs(cut).max(1))
+    loudest = float(np.concatenate(peak).max())
     return {
-        "step": size / sample_rate,
-        "peakDb": float(20 * np.log10(peak)) if peak > 0 else None,
-        "rms": _level_bytes(cut.square().mean(1).sqrt()),
-        "peak": _level_bytes(cut.abs().amax(1)),
+        "step": size / rate,
+        "peakDb": float(20 * np.log10(loudest)) if loudest > 0 else None,
+        "rms": _level_bytes(np.concatenate(rms)),
+        "peak": _level_bytes(np.concatenate(peak)),
     }
 
 
 def extent(power: Tensor, sample_rate: int) -> list[float]:
-    """Where the middle 90 % of a power spectrogram [F, T] lies.
+    """Where the middle 90 % of a power spectrogram in bands [256, T] lies.
 
     Fractions of the time at which it starts and stops, then its lowest and highest
     frequency in Hz.
     """
-    ends = []
-    for axis, unit in ((1, 1.0), (0, sample_rate / 2)):
-        share = power.double().sum(1 - axis).cumsum(0)
-        share = share / share[-1].clamp_min(1e-30)
-        first = int((share < 0.05).sum())
-        last = min(int((share < 0.95).sum()), len(share) - 1) + 1
-        ends += [first / len(share) * unit, last / len(share) * unit]
-    return ends
+    start, stop = _middle(power.sum(0))
+    top = hz_to_mel(torch.tensor(sample_rate / 2))
+    low, high = (float(mel_to_hz(edge * top)) for edge in _middle(power.sum(1)))
+    return [start, stop, low, high]
 
 
-def _peak(wav: Tensor) -> float:
-    return float(wav.abs().max())
+def _middle(power: Tensor) -> tuple[float, float]:
+    """Fractions of a vector between which 90 % of its sum lie."""
+    share = power.double().cumsum(0)
+    share = share / share[-1].clamp_min(1e-30)
+    first = int((share < 0.05).sum())
+    last = min(int((share < 0.95).sum()), len(share) - 1) + 1
+    return first / len(share), last / len(share)
 
 
-def _level_bytes(amplitude: Tensor) -> str:
+def _wav(path: Path) -> Path:
+    return path.with_suffix(".wav")
+
+
+def _blocks(path: Path, size: int) -> Iterator[npt.NDArray[np.float32]]:
+    return soundfile.blocks(path, blocksize=size, dtype="float32")
+
+
+def _level_bytes(amplitude: npt.NDArray[np.floating[Any]]) -> str:
     floor = 10 ** (LEVEL_FLOOR_DB / 20)
-    decibels = 20 * amplitude.clamp_min(floor).log10() - LEVEL_FLOOR_DB
-    return _base64(_bytes(LEVELS_PER_DB * decibels).tobytes())
+    above = 20 * np.log10(np.maximum(amplitude, floor)) - LEVEL_FLOOR_DB
+    return _base64(_bytes(torch.from_numpy(LEVELS_PER_DB * above)).tobytes())
 
 
 def _packed(values: Tensor) -> str:

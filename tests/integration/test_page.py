@@ -15,7 +15,7 @@ from torch import Tensor
 from lmaczs.audio.io import save_audio
 from lmaczs.explanation import Interpretation
 from lmaczs.report.html import PageEntry, write_page
-from lmaczs.report.page_data import Parts, write_page_data
+from lmaczs.report.page_data import write_page_data
 
 RATE, N_FFT, HOP, SECONDS = 16000, 512, 160, 4.0
 LOW, HIGH = 500, 3000  # Hz, of the tone that is kept and of the one that is left
@@ -83,11 +83,8 @@ def recording(home: Path, seconds: float = SECONDS) -> list[PageEntry]:
     for name, one in results.items():
         one.save(home / name)
     save_audio(home / "input.wav", low + high, RATE)
-    parts = {
-        name: Parts(one.mask, one.waveform, one.residual, one.empty)
-        for name, one in results.items()
-    }
-    write_page_data(home, results["low"].stft, RATE, parts)
+    masks = {name: None if one.empty else one.mask for name, one in results.items()}
+    write_page_data(home, results["low"].stft, masks)
     band = {"low_hz": 400, "high_hz": 600, "similarity": 0.5, "presence": 0.99}
     events = [
         {"start": 1.0, "stop": 1.4, **band},
@@ -313,6 +310,12 @@ def test_nothing_runs_over_the_edge(
     page = opened(browser, folder / "index.html", width, theme)
     wide = "document.documentElement.scrollWidth"
     assert page.evaluate(wide) <= width
+    player = page.locator("#r1 .player").bounding_box()
+    assert player is not None
+    for table in page.locator("#r1 table").all():
+        box = table.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= player["x"] + player["width"] + 0.5
     for cell in page.locator("#r1 .numbers th[scope=row]").all():
         box = cell.bounding_box()
         assert box is not None and box["height"] < 90

@@ -15,7 +15,7 @@ import torch
 from lmaczs.audio.io import save_audio
 from lmaczs.explanation import Interpretation
 from lmaczs.report.html import PageEntry, write_page
-from lmaczs.report.page_data import Parts, write_page_data
+from lmaczs.report.page_data import write_page_data
 from lmaczs.report.words import MEANINGS
 
 RATE = 8000
@@ -108,14 +108,14 @@ def entries_of(
     for number, one in enumerate(results):
         one.save(home / f"{number} é%")
     save_audio(home / "input.wav", results[0].input, RATE)
-    parts = {
-        f"{number} é%": Parts(one.mask, one.waveform, one.residual, one.empty)
+    masks = {
+        f"{number} é%": None if one.empty else one.mask
         for number, one in enumerate(results)
     }
-    write_page_data(home, results[0].stft, RATE, parts)
+    write_page_data(home, results[0].stft, masks)
     return [
         PageEntry(file, home / name, one.to_dict())
-        for name, one in zip(parts, results, strict=True)
+        for name, one in zip(masks, results, strict=True)
     ]
 
 

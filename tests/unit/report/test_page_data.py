@@ -14,9 +14,9 @@ import soundfile
 import torch
 from torch import Tensor
 
+from lmaczs.audio.io import save_audio
 from lmaczs.report.figures import decibel, to_bands
 from lmaczs.report.page_data import (
-    Parts,
     extent,
     levels,
     read_page_data,
@@ -39,12 +39,6 @@ def spectrum(wav: Tensor) -> Tensor:
     return torch.stft(wav, N_FFT, HOP, window=window, return_complex=True)
 
 
-def parts(wav: Tensor, kept: float) -> Parts:
-    """What a mask of one value makes of a waveform."""
-    mask = torch.full(spectrum(wav).shape, kept)
-    return Parts(mask, kept * wav, (1 - kept) * wav, kept == 0)
-
-
 def decoded(flac: bytes | str) -> np.ndarray:
     """Samples of a FLAC, or of the base64 of one, in [-1, 1)."""
     data = base64.b64decode(flac) if isinstance(flac, str) else flac
@@ -60,9 +54,17 @@ def unpacked(text: str, rows: int) -> np.ndarray:
 
 
 def written(folder: Path, wav: Tensor, **kept: float) -> dict:
-    """Write the data of a recording and read them again."""
-    shown = {name: parts(wav, value) for name, value in kept.items()}
-    path = write_page_data(folder, spectrum(wav), RATE, shown)
+    """Write a recording, the part of it that each prompt keeps, and the page's data."""
+    save_audio(folder / "input.wav", wav, RATE)
+    stft = spectrum(wav)
+    for name, value in kept.items():
+        save_audio(folder / name / "explanation.wav", value * wav, RATE)
+        save_audio(folder / name / "residual.wav", (1 - value) * wav, RATE)
+    masks = {
+        name: torch.full(stft.shape, value) if value else None
+        for name, value in kept.items()
+    }
+    path = write_page_data(folder, stft, masks)
     assert path == folder / "page_data.js"
     assert path.read_text().startswith("lmaczsAdd({") and ");" in path.read_text()
     return json.loads(read_page_data(path))
@@ -133,7 +135,7 @@ def test_empty_explanations_have_no_sound(tmp_path: Path) -> None:
     written(tmp_path, noise(), dog=0.5)
     assert (tmp_path / "dog" / "explanation.flac").is_file()
     written(tmp_path, noise(), dog=0.0)
-    assert not list((tmp_path / "dog").iterdir())
+    assert not list((tmp_path / "dog").glob("*.flac"))
     assert (tmp_path / "input.flac").is_file()
 
 
@@ -149,39 +151,53 @@ def test_sounds_of_long_recordings_are_not_in_the_script(tmp_path: Path) -> None
     assert len(base64.b64decode(data["levels"]["rms"])) <= 6000
 
 
-@pytest.mark.parametrize("samples", [1, 399, 400, 401, 8000])
-def test_levels_are_those_of_each_step(samples: int) -> None:
+@pytest.mark.parametrize("samples", [1, 399, 400, 401, 8000, 3_000_000])
+def test_levels_are_those_of_each_step(tmp_path: Path, samples: int) -> None:
     """RMS and peak of every 50 ms in half dB, against a loop; of silence 0."""
-    wav = noise()[:samples] * torch.linspace(0, 1, samples)
-    found = levels(wav, RATE)
-    assert found["step"] == 0.05
+    wav = noise(samples / RATE)[:samples] * torch.linspace(0.1, 1, samples)
+    found = levels(save_audio(tmp_path / "a.wav", wav, RATE))
+    size = max(400, -(-samples // 6000))
+    assert found["step"] == size / RATE
     rms, peak = (
         np.frombuffer(base64.b64decode(found[name]), np.uint8)
         for name in ("rms", "peak")
     )
-    assert len(rms) == len(peak) == -(-samples // 400)
+    assert len(rms) == len(peak) == -(-samples // size)
     for number in range(len(rms)):
-        cut = wav[400 * number : 400 * (number + 1)].numpy()
+        cut = wav[size * number : size * (number + 1)].numpy()
         loudest = np.abs(cut).max()
-        mean = np.sqrt((cut.astype(float) ** 2).sum() / 400)
+        mean = np.sqrt((cut.astype(float) ** 2).sum() / size)
         for byte, value in ((peak[number], loudest), (rms[number], mean)):
             expected = max(0.0, 2 * (20 * np.log10(max(value, 1e-9)) + 96))
             assert byte == pytest.approx(expected, abs=0.51)
-    assert levels(0 * wav, RATE)["peakDb"] is None
+    assert found["peakDb"] == pytest.approx(20 * np.log10(float(wav.abs().max())))
+
+
+def test_silence_has_no_peak(tmp_path: Path) -> None:
+    """None, which is no number that a meter could show."""
+    found = levels(save_audio(tmp_path / "a.wav", torch.zeros(801), RATE))
+    assert found["peakDb"] is None
+    assert base64.b64decode(found["rms"]) == bytes(3)
 
 
 def test_extent_is_where_most_of_the_power_is() -> None:
     """A square in the middle of noise that is 60 dB lower."""
-    power = torch.full((100, 200), 1e-6)
+    power = torch.full((256, 200), 1e-6)
     power[20:40, 50:150] = 1
     start, stop, low, high = extent(power, RATE)
     assert start == pytest.approx(0.275, abs=0.01)
     assert stop == pytest.approx(0.725, abs=0.01)
-    assert low == pytest.approx(0.21 * RATE / 2, abs=RATE / 200)
-    assert high == pytest.approx(0.39 * RATE / 2, abs=RATE / 200)
+    top = 1127 * np.log1p(RATE / 2 / 700)
+    for hertz, row in ((low, 21), (high, 39)):
+        assert 1127 * np.log1p(hertz / 700) / top * 256 == pytest.approx(row, abs=1.1)
 
 
-def test_flac_does_not_wrap_around() -> None:
-    """What is at full scale stays there."""
-    samples = decoded(to_flac(torch.tensor([1.0, -1.0, 1.5, -1.5]), RATE))
-    assert list(samples) == [32767 / 32768, -1, 32767 / 32768, -1]
+@pytest.mark.parametrize("samples", [5, 1_100_000])
+def test_flac_does_not_wrap_around(tmp_path: Path, samples: int) -> None:
+    """What is at full scale stays there; all blocks are written."""
+    wav = torch.linspace(-1.5, 1.5, samples)
+    path = to_flac(save_audio(tmp_path / "a.wav", wav, RATE), 1.0)
+    assert path == tmp_path / "a.flac"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.flac", "a.wav"]
+    expected = wav.numpy().clip(-1, 32767 / 32768)
+    np.testing.assert_allclose(decoded(path.read_bytes()), expected, atol=1.6e-5)
