@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 
 Part = Literal["input", "mask", "explanation", "residual"]
 
+AT_ONCE = {"cpu": 8, "cuda": 32}
+"""Most windows in one batch of the encoder, by device: a GPU is hardly busy with one
+window, of which each batch starts as many kernels as of many. Masks for several prompts
+of a clip count as windows, down to the CPU's number, because of their memory."""
+
 SILENCE = 1e-6
 """Highest peak of what counts as digital silence: -120 dB re full scale, a thirtieth
 of a step of 16-bit audio. A mask's sigmoid is never quite 0."""
@@ -241,7 +246,7 @@ def explain(
     text: Tensor,
     verify: bool = True,
     model: str = "",
-    windows_at_once: int = 8,
+    windows_at_once: int | None = None,
     references: Tensor | None = None,
     refinement: RefinementOptions | None = None,
     contrast: Tensor | None = None,
@@ -262,7 +267,7 @@ def explain_batch(
     texts: Sequence[Tensor],
     verify: bool = True,
     model: str = "",
-    windows_at_once: int = 8,
+    windows_at_once: int | None = None,
     references: Tensor | None = None,
     refinement: RefinementOptions | None = None,
     contrast: Tensor | None = None,
@@ -289,8 +294,8 @@ def explain_batch(
         Whether explanations and residuals are encoded again.
     model : str
         Name of the model, for the results.
-    windows_at_once : int
-        Most windows in one batch of the encoder.
+    windows_at_once : int, optional
+        Most windows in one batch of the encoder; default: see `AT_ONCE`.
     references : Tensor [R, D], optional
         Embeddings of the reference prompts; without them there are no presences and no
         verdicts. Refinement needs them.
@@ -378,7 +383,7 @@ def masks_of_clip(
     decoder: Decoder | None,
     wav: Tensor,
     text: Tensor,
-    windows_at_once: int = 8,
+    windows_at_once: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Masks [P, F, T] on the clip grid and similarities [P], for a clip of any length.
 
@@ -394,7 +399,7 @@ def _masks(
     decoder: Decoder | None,
     wavs: Sequence[Tensor],
     scores: Sequence[_BestWindow],
-    windows_at_once: int,
+    windows_at_once: int | None,
     spectra: Sequence[Tensor] | None = None,
     refinement: RefinementOptions | None = None,
 ) -> list[Tensor]:
@@ -406,7 +411,8 @@ def _masks(
     padded = pad_sequence(texts, batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
     fades = [_CrossFade(len(t), *n, t) for t, n in zip(texts, sizes, strict=True)]
-    for places, log_mel in _windows(front_end, wavs, windows_at_once, spectra):
+    at_once = _at_once(windows_at_once, clap.device, max(map(len, texts), default=1))
+    for places, log_mel in _windows(front_end, wavs, at_once, spectra):
         encoding = clap.audio_features(log_mel)
         text = padded[[clip for clip, _ in places]]
         masks: Tensor | None = None
@@ -510,7 +516,7 @@ def _refined(
 
 
 def similarities(
-    clap: FrozenClap, wav: Tensor, text: Tensor, windows_at_once: int = 8
+    clap: FrozenClap, wav: Tensor, text: Tensor, windows_at_once: int | None = None
 ) -> Tensor:
     """Similarity [P] of a clip [samples] to prompts [P, D]: its best window's."""
     best = text.new_full((len(text),), -1.0)
@@ -522,7 +528,7 @@ def similarities(
 
 @torch.no_grad()
 def embedding_of(
-    clap: FrozenClap, wav: Tensor, windows_at_once: int = 8
+    clap: FrozenClap, wav: Tensor, windows_at_once: int | None = None
 ) -> Tensor | None:
     """Embedding [D] of a clip [samples] of any length, unit norm.
 
@@ -542,7 +548,7 @@ def scores(
     wav: Tensor,
     text: Tensor,
     references: Tensor,
-    windows_at_once: int = 8,
+    windows_at_once: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Similarities and presences [P] of a clip [samples] and prompts [P, D].
 
@@ -567,16 +573,20 @@ def _verified(
     clap: FrozenClap,
     sounds: Sequence[Tensor],
     best: Sequence[_BestWindow],
-    windows_at_once: int,
+    windows_at_once: int | None,
 ) -> list[_Score]:
     """Score each sound for its prompt."""
-    found = [number for number, sound in enumerate(sounds) if not is_silent(sound)]
+    peaks = [sound.abs().max() for sound in sounds]
+    levels = torch.stack(peaks).tolist() if peaks else []
+    found = [number for number, level in enumerate(levels) if level > SILENCE]
     audible = [sounds[number] for number in found]
     for places, log_mel in _windows(clap.front_end, audible, windows_at_once):
         embedding = clap.audio_embedding(log_mel)
         reaches = audible_windows(clap.front_end, log_mel)
-        for (place, _), one, reached in zip(places, embedding, reaches, strict=True):
-            best[found[place]].add(one, reached)
+        owners = [best[found[place]] for place, _ in places]
+        ranks = owners[0].ranks(torch.stack([one.text for one in owners]), embedding)
+        for one, *window in zip(owners, embedding, reaches, ranks, strict=True):
+            one.add(*window)
     return [one.score(0) for one in best]
 
 
@@ -635,16 +645,28 @@ class _BestWindow:
         """Add the steps of refinement that the masks of a window took, [P] or more."""
         self.steps = torch.maximum(self.steps, steps[: len(self.steps)])
 
-    def add(self, embedding: Tensor, audible: bool) -> None:
-        """Add the embedding [D] of a window; only audible ones have presences."""
+    def ranks(self, text: Tensor, embedding: Tensor) -> Sequence[Tensor | None]:
+        """Presences [P] of prompts [n, P, D] in n windows of embeddings [n, D]."""
+        if self.references is None:
+            return [None] * len(text)
+        return presence_in(text, embedding, self.references, self.recorded).unbind(0)
+
+    def add(
+        self, embedding: Tensor, audible: bool, ranks: Tensor | None = None
+    ) -> None:
+        """Add a window: its embedding [D]; only audible ones have presences, `ranks`.
+
+        Those are computed where they are not given.
+        """
         cosines = self.text @ embedding
         self.similarity = torch.maximum(self.similarity, cosines)
         if not audible:
             return
         best = cosines > self.audible
-        if self.references is not None:
-            given = self.text, embedding, self.references, self.recorded
-            self.presence = torch.where(best, presence_in(*given), self.presence)
+        if ranks is None:
+            (ranks,) = self.ranks(self.text[None], embedding[None])
+        if ranks is not None:
+            self.presence = torch.where(best, ranks, self.presence)
         if self.contrast is not None:
             ahead = margins(self.text, self.contrast, embedding)
             self.margin = torch.where(best, ahead, self.margin)
@@ -652,11 +674,15 @@ class _BestWindow:
 
     def score(self, row: int) -> _Score:
         """Score of one prompt."""
-        if float(self.audible[row]) == -math.inf:
+        every = self.audible, self.similarity, self.presence, self.margin
+        audible, similarity, rank, margin = torch.stack(every)[:, row].tolist()
+        if audible == -math.inf:
             return _Score()
-        rank = None if self.references is None else float(self.presence[row])
-        margin = None if self.contrast is None else float(self.margin[row])
-        return _Score(float(self.similarity[row]), rank, margin)
+        return _Score(
+            similarity,
+            None if self.references is None else rank,
+            None if self.contrast is None else margin,
+        )
 
 
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
@@ -679,10 +705,16 @@ def _cut(front_end: FrontEnd, wav: Tensor, start: int) -> Tensor:
     return torch.nn.functional.pad(window, (0, lacking))
 
 
+def _at_once(asked: int | None, device: torch.device, prompts: int = 1) -> int:
+    """Windows in one batch: as asked for, or by `AT_ONCE` for prompts of each."""
+    most = AT_ONCE.get(device.type, AT_ONCE["cuda"])
+    return asked or max(AT_ONCE["cpu"], most // max(1, prompts))
+
+
 def _windows(
     front_end: FrontEnd,
     wavs: Sequence[Tensor],
-    at_once: int,
+    at_once: int | None,
     spectra: Sequence[Tensor] | None = None,
 ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
     """Batches of windows: (clip, first sample) of each, log-mel [n, C, T, n_mels]."""
@@ -699,6 +731,7 @@ def _windows(
         for clip, wav in enumerate(wavs)
         for start in window_starts(len(wav), size, hop_length)
     ]
+    at_once = _at_once(at_once, front_end.mel_filters.device)
     for first in range(0, len(places), at_once):
         batch = places[first : first + at_once]
         yield batch, torch.cat([log_mel(*place) for place in batch])
