@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from lmaczs.utils.errors import LmaczsError
@@ -177,8 +178,19 @@ def load_part(
 
 def _dumped(tree: Mapping[str, Any]) -> str:
     text = io.StringIO()
+    _put_keys_on_lines(tree)
     YAML().dump(tree, text)
     return text.getvalue()
+
+
+def _put_keys_on_lines(node: Any) -> None:
+    """A key inside {...} with a blank in it may be broken, and cannot be read again."""
+    if isinstance(node, CommentedMap) and node:
+        node.fa.set_block_style()
+    inside = node.values() if isinstance(node, Mapping) else node
+    if isinstance(node, (Mapping, list)):
+        for value in inside:
+            _put_keys_on_lines(value)
 
 
 def _check_words(argv: Sequence[str]) -> None:

@@ -171,6 +171,17 @@ def test_a_mapping_replaces_a_single_value(tmp_path: Path) -> None:
     assert load_hparams(file) == {"level": 3, "again": 3, "weights": {"a": 1, "b": 2}}
 
 
+def test_names_with_blanks_are_read_whatever_their_length(tmp_path: Path) -> None:
+    """Rows of several words, as `--decoders` has them, beyond the width of a line."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text("decoders: null\nother: {a: [1, {b: 2}], c: {}}\n")
+    names = [f"a decoder of the kind number {n} of the data" for n in range(12)]
+    value = "{" + ", ".join(f"{name}: [DIR {name}, x]" for name in names) + "}"
+    found = load_hparams(path, f"decoders: {value}")
+    assert found["decoders"] == {name: [f"DIR {name}", "x"] for name in names}
+    assert found["other"] == {"a": [1, {"b": 2}], "c": {}}
+
+
 def test_a_yaml_is_built_in_its_order(tmp_path: Path) -> None:
     """As by load_hyperpyyaml, so that a seed may come before what it is for."""
     file = tmp_path / "recipe.yaml"
