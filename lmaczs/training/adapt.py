@@ -29,7 +29,7 @@ import lmaczs
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.ranked_prompts import read_vocabulary
-from lmaczs.data.unlabelled import FEWEST
+from lmaczs.data.unlabelled import FEWEST, read_unlabelled
 from lmaczs.demo.random_sounds import write_random_sounds
 from lmaczs.hub import resolve
 from lmaczs.presence import reference_text
@@ -190,6 +190,8 @@ def _values(
             options.seed,
             workers=cores if cores > 1 else 0,
         )
+    else:  # refused before anything is written
+        read_unlabelled(data, seconds, options.clips, options.seed)
     vocabulary = options.prompts and str(Path(options.prompts).resolve())
     return {
         "clap_source": source,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lmaczs.clap import FrozenClap
+from lmaczs.data.lists import MissingDataError
 from lmaczs.hub import default_source
 from lmaczs.training.adapt import (
     AdaptOptions,
@@ -123,8 +124,9 @@ def test_a_run_folder_with_something_else_is_refused(
 
 
 def test_what_is_not_there_is_named(refused: Refused, tmp_path: Path) -> None:
-    """Device, vocabulary and CLAP: before anything is written."""
+    """Device, vocabulary, sounds and CLAP: before anything is written."""
     refused("--device=nowhere cannot be used", error=OptionError, device="nowhere")
     refused("none.txt cannot be read", prompts=tmp_path / "none.txt")
+    refused("neither a folder nor a", error=MissingDataError, data=tmp_path / "none")
     missing = tmp_path / "no_clap"
     refused("there is no folder", clap=missing, error=FileNotFoundError)
