@@ -51,10 +51,18 @@ def band_warnings(
         A sentence, or none.
     """
     own = float(wav.double().square().mean())
+    rows = power(stft).sum(1, dtype=torch.float64)
+    return power_warnings(front_end, rows, own, total)
+
+
+def power_warnings(
+    front_end: FrontEnd, rows: Tensor, own: float, total: float | None
+) -> tuple[str, ...]:
+    """As `band_warnings`, from the power of each bin [F] and the mean power `own`."""
     whole = own if total is None else max(total, own)
     if whole == 0:
         return ("the recording is digital silence",)
-    rows = power(stft).sum(1, dtype=torch.float64)
+    rows = rows.clone()
     rows[1:-1] *= 2  # the bins of negative frequencies
     visible = front_end.visible.to(rows.device)
     share = float(rows[visible].sum() / rows.sum().clamp_min(1e-300)) * own / whole

@@ -142,10 +142,7 @@ class Interpretation:
     @property
     def mel_area(self) -> float:
         """Mean of the mask with frequency spaced in mel, as it is drawn, in [0, 1]."""
-        edges = torch.linspace(0, self.sample_rate / 2, 2 * len(self.mask) - 1)
-        ends = hz_to_mel(torch.cat([edges[:1], edges[1::2], edges[-1:]]))
-        width = ends.diff()
-        return float((width / width.sum()) @ self.mask.mean(1))
+        return mel_area(self.mask.mean(1), self.sample_rate)
 
     @property
     def margin_kept(self) -> float | None:
@@ -237,6 +234,13 @@ class Interpretation:
         return paths
 
 
+def mel_area(rows: Tensor, sample_rate: int) -> float:
+    """Mean over frequency, spaced in mel, of what each bin of an STFT has [F]."""
+    edges = torch.linspace(0, sample_rate / 2, 2 * len(rows) - 1)
+    width = hz_to_mel(torch.cat([edges[:1], edges[1::2], edges[-1:]])).diff()
+    return float((width / width.sum()) @ rows)
+
+
 @torch.no_grad()
 def explain(
     clap: FrozenClap,
@@ -315,10 +319,10 @@ def explain_batch(
     front_end = clap.front_end
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = [front_end.stft(wav[None])[0] for wav in wavs]
-    inputs = [_BestWindow(text, references, contrast, recorded) for text in texts]
+    inputs = [BestWindow(text, references, contrast, recorded) for text in texts]
     masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra, refinement)
     drafts = list(_drafts(front_end, wavs, spectra, masks))
-    scores = [_Score() for _ in range(2 * len(drafts))]
+    scores = [Score() for _ in range(2 * len(drafts))]
     if verify:
         sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
         rows = [inputs[n].alone(row) for n, row, _ in drafts for _ in range(2)]
@@ -344,7 +348,7 @@ def explain_batch(
                 presence=score.presence,
                 masked_presence=masked.presence,
                 residual_presence=left.presence,
-                verdict=_verdict(score, masked, left, references) if verify else None,
+                verdict=judged(score, masked, left, references) if verify else None,
                 refine_steps=int(inputs[number].steps[row]),
                 margin=score.margin,
                 masked_margin=masked.margin,
@@ -354,9 +358,10 @@ def explain_batch(
     return results
 
 
-def _verdict(
-    score: _Score, masked: _Score, left: _Score, references: Tensor | None
+def judged(
+    score: Score, masked: Score, left: Score, references: Tensor | None
 ) -> Verdict | None:
+    """Verdict by the scores of input, explanation and residual."""
     if references is None:
         return None
     ranks = score.presence, masked.presence
@@ -389,7 +394,7 @@ def masks_of_clip(
 
     From the clip's waveform [samples] and the prompts' embeddings [P, D].
     """
-    score = _BestWindow(text)
+    score = BestWindow(text)
     (masks,) = _masks(clap, decoder, [wav], [score], windows_at_once)
     return masks, score.similarity
 
@@ -398,48 +403,35 @@ def _masks(
     clap: FrozenClap,
     decoder: Decoder | None,
     wavs: Sequence[Tensor],
-    scores: Sequence[_BestWindow],
+    scores: Sequence[BestWindow],
     windows_at_once: int | None,
     spectra: Sequence[Tensor] | None = None,
     refinement: RefinementOptions | None = None,
 ) -> list[Tensor]:
     """Masks [P, F, T] of each clip for the prompts of its score, which is updated."""
     front_end = clap.front_end
-    if decoder is None and refinement is None:
-        refinement = RefinementOptions()
     texts = [score.text for score in scores]
     padded = pad_sequence(texts, batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
     fades = [_CrossFade(len(t), *n, t) for t, n in zip(texts, sizes, strict=True)]
     at_once = _at_once(windows_at_once, clap.device, max(map(len, texts), default=1))
     for places, log_mel in _windows(front_end, wavs, at_once, spectra):
-        encoding = clap.audio_features(log_mel)
-        text = padded[[clip for clip, _ in places]]
-        masks: Tensor | None = None
-        domain: Domain = "stft"
-        contrast = scores[0].contrast
-        if decoder is not None:
-            masks = _decoded(decoder, text, contrast, encoding, log_mel)
-            domain = decoder.domain
-            if domain == "mel":
-                masks, domain = front_end.expand_mask(masks), "stft"
-        heard = _heard(front_end, log_mel)
-        audible, whole = torch.stack([heard.any(1), heard.all(1)]).tolist()
-        if refinement is not None:
-            counts = [len(texts[clip]) for clip, _ in places]
-            cut = [_cut(front_end, wavs[clip], start) for clip, start in places]
-            windows = _Windows(cut, encoding, text, counts, audible)
-            masks, steps = _refined(clap, windows, masks, scores[0], domain, refinement)
-            for (clip, _), taken in zip(places, steps, strict=True):
-                scores[clip].add_steps(taken)
-        assert masks is not None  # there is a decoder, or refinement
+        windows = Windows(
+            [_cut(front_end, wavs[clip], start) for clip, start in places],
+            log_mel,
+            clap.audio_features(log_mel),
+            padded[[clip for clip, _ in places]],
+            [len(texts[clip]) for clip, _ in places],
+            audible_windows(front_end, log_mel),
+        )
+        masks, steps = masked_windows(clap, decoder, windows, scores[0], refinement)
         for number, (clip, start) in enumerate(places):
             mask = masks[number, : len(texts[clip])]
-            if not whole[number]:
-                mask = mask * heard[number]
             mask = front_end.crop_mask(mask, len(wavs[clip]))
             fades[clip].add(start // front_end.hop_length, mask)
-            scores[clip].add(encoding.embedding[number], audible[number])
+            embedding = windows.encoding.embedding[number]
+            scores[clip].add(embedding, windows.audible[number])
+            scores[clip].add_steps(steps[number])
     return [fade.mean() for fade in fades]
 
 
@@ -461,21 +453,86 @@ def _decoded(
 
 
 @dataclass(frozen=True)
-class _Windows:
-    """Windows of clips [samples], with `counts` of the padded prompts [n, P, D]."""
+class Windows:
+    """Windows of clips, and the prompts of each.
+
+    Attributes
+    ----------
+    sounds : list of Tensor [samples]
+        At most as long as the encoder's input.
+    log_mel : Tensor [n, C, T, n_mels]
+        Of the sounds.
+    encoding : AudioEncoding
+        Of the sounds.
+    text : Tensor [n, P, D]
+        Embeddings of the prompts, padded.
+    counts : list of int
+        Prompts of each window.
+    audible : list of bool
+        Whether it is anything but silence to the model.
+    """
 
     sounds: list[Tensor]
+    log_mel: Tensor
     encoding: AudioEncoding
     text: Tensor
     counts: list[int]
     audible: list[bool]
 
 
+def masked_windows(
+    clap: FrozenClap,
+    decoder: Decoder | None,
+    windows: Windows,
+    aim: BestWindow,
+    refinement: RefinementOptions | None,
+) -> tuple[Tensor, Tensor]:
+    """Masks of windows, and the steps of refinement that they took.
+
+    Parameters
+    ----------
+    clap : FrozenClap
+        The model.
+    decoder : Decoder, optional
+        Without one, masks are fitted.
+    windows : Windows
+        Encoded, and with their prompts.
+    aim : BestWindow
+        Has the reference prompts and the contrast.
+    refinement : RefinementOptions, optional
+        Not at all without it, if there is a decoder.
+
+    Returns
+    -------
+    masks : Tensor [n, P, F, n_frames]
+        On the encoder's grid; 0 in columns that are silence. Refined ones are empty
+        where a prompt is absent.
+    steps : Tensor [n, P], int64
+    """
+    front_end, text = clap.front_end, windows.text
+    masks: Tensor | None = None
+    domain: Domain = "stft"
+    steps = torch.zeros(text.shape[:2], dtype=torch.int64, device=text.device)
+    if decoder is None and refinement is None:
+        refinement = RefinementOptions()
+    if decoder is not None:
+        given = aim.contrast, windows.encoding, windows.log_mel
+        masks = _decoded(decoder, text, *given)
+        domain = decoder.domain
+        if domain == "mel":
+            masks, domain = front_end.expand_mask(masks), "stft"
+    if refinement is not None:
+        masks, steps = _refined(clap, windows, masks, aim, domain, refinement)
+    assert masks is not None  # there is a decoder, or refinement
+    heard = _heard(front_end, windows.log_mel)
+    return masks if bool(heard.all()) else masks * heard[:, None, None], steps
+
+
 def _refined(
     clap: FrozenClap,
-    windows: _Windows,
+    windows: Windows,
     masks: Tensor | None,
-    aim: _BestWindow,
+    aim: BestWindow,
     domain: Domain,
     options: RefinementOptions,
 ) -> tuple[Tensor, Tensor]:
@@ -555,7 +612,7 @@ def scores(
     Of the window where a prompt is most similar; presences are NaN if the clip is
     silence to the model. `references` [R, D] are the reference prompts.
     """
-    best = _BestWindow(text, references)
+    best = BestWindow(text, references)
     for _, log_mel in _windows(clap.front_end, [wav], windows_at_once):
         reaches = audible_windows(clap.front_end, log_mel)
         for one, reached in zip(clap.audio_embedding(log_mel), reaches, strict=True):
@@ -572,9 +629,9 @@ def is_silent(wav: Tensor) -> bool:
 def _verified(
     clap: FrozenClap,
     sounds: Sequence[Tensor],
-    best: Sequence[_BestWindow],
+    best: Sequence[BestWindow],
     windows_at_once: int | None,
-) -> list[_Score]:
+) -> list[Score]:
     """Score each sound for its prompt."""
     peaks = [sound.abs().max() for sound in sounds]
     levels = torch.stack(peaks).tolist() if peaks else []
@@ -607,7 +664,7 @@ def _heard(front_end: FrontEnd, log_mel: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Score:
+class Score:
     """Of a sound and a prompt; None for silence to the model."""
 
     similarity: float | None = None
@@ -615,7 +672,7 @@ class _Score:
     margin: float | None = None
 
 
-class _BestWindow:
+class BestWindow:
     """Scores of prompts [P, D] in a sound's most similar window.
 
     Presence needs `references` [R, D], a margin a `contrast` [K, D].
@@ -636,10 +693,10 @@ class _BestWindow:
         self.margin = torch.zeros_like(self.similarity)
         self.steps = torch.zeros_like(self.similarity, dtype=torch.int64)
 
-    def alone(self, row: int) -> _BestWindow:
+    def alone(self, row: int) -> BestWindow:
         """The same for one prompt, of no sound yet."""
         text = self.text[row : row + 1]
-        return _BestWindow(text, self.references, self.contrast, self.recorded)
+        return BestWindow(text, self.references, self.contrast, self.recorded)
 
     def add_steps(self, steps: Tensor) -> None:
         """Add the steps of refinement that the masks of a window took, [P] or more."""
@@ -672,13 +729,13 @@ class _BestWindow:
             self.margin = torch.where(best, ahead, self.margin)
         self.audible = torch.maximum(self.audible, cosines)
 
-    def score(self, row: int) -> _Score:
+    def score(self, row: int) -> Score:
         """Score of one prompt."""
         every = self.audible, self.similarity, self.presence, self.margin
         audible, similarity, rank, margin = torch.stack(every)[:, row].tolist()
         if audible == -math.inf:
-            return _Score()
-        return _Score(
+            return Score()
+        return Score(
             similarity,
             None if self.references is None else rank,
             None if self.contrast is None else margin,
@@ -737,6 +794,15 @@ def _windows(
         yield batch, torch.cat([log_mel(*place) for place in batch])
 
 
+def fade_of(columns: int, like: Tensor) -> Tensor:
+    """Weights [columns] of a window's mask: positive everywhere, and a triangle.
+
+    Windows at half overlap sum to a constant.
+    """
+    ramp = torch.arange(1, columns + 1, device=like.device)
+    return torch.minimum(ramp, ramp.flip(0)).to(like.dtype)
+
+
 class _CrossFade:
     """Mean of the masks of a clip's windows, weighted with triangular windows.
 
@@ -757,9 +823,7 @@ class _CrossFade:
         if self.sums is None:
             self.sums = self.like.new_zeros(self.size), self.like.new_zeros(frames)
         total, weight = self.sums
-        ramp = torch.arange(1, masks.shape[-1] + 1, device=masks.device)
-        # positive everywhere: windows at half overlap sum to a constant
-        fade = torch.minimum(ramp, ramp.flip(0)).to(masks.dtype)
+        fade = fade_of(masks.shape[-1], masks)
         # where the hop does not divide the length, the last window has one more
         inside = min(masks.shape[-1], frames - first)
         total[..., first : first + inside] += masks[..., :inside] * fade[:inside]

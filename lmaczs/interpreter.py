@@ -17,6 +17,7 @@ from torch import Tensor
 from lmaczs.audio.blocks import AudioBlocks
 from lmaczs.audio.io import AudioError, convert_audio, load_audio
 from lmaczs.band import band_warnings, file_power
+from lmaczs.block_explanation import BlockOptions, explain_to
 from lmaczs.clap import FrozenClap
 from lmaczs.contrast import rivals_of
 from lmaczs.decoder import Decoder
@@ -35,6 +36,7 @@ from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.naming import SAVED, unique_slugs
 from lmaczs.vocabulary import prompt_warnings, read_prompt
 from lmaczs.wordings import labelled_table, reading_table, single_table
 
@@ -453,6 +455,64 @@ class ZeroShotInterpreter(Pretrained):
         options = rule or EventRule(), refinement, progress
         return find(self._query(prompts), audio, *options)
 
+    def interpret_to(
+        self,
+        folder: str | Path,
+        path: str | Path,
+        prompts: str | Sequence[str],
+        verify: bool = True,
+        refine: Refine = "auto",
+        all_windows: bool = False,
+        progress: bool = False,
+    ) -> dict[str, Path] | list[dict[str, Path]]:
+        """Interpret a recording into files; memory does not grow with its length.
+
+        What is written is what `interpret_file` and `Interpretation.save` write.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Of one prompt's files; of several prompts, each has a folder in it, named
+            after the prompt. Files that are there are replaced.
+        path : str or Path
+            A recording of any length, rate and channel count.
+        prompts : str or sequence of str
+            Labels or sentences; each of several counts once.
+        verify : bool
+            See `interpret_file`.
+        refine : "auto" or int
+            See `interpret_file`.
+        all_windows : bool
+            Whether windows in which a prompt is absent (`lmaczs.presence`) are decoded,
+            too; else nothing of them is kept, as with refinement.
+        progress : bool
+            Whether to show progress where stderr is a terminal.
+
+        Returns
+        -------
+        dict of str to Path, or list of them
+            Paths by name, as `Interpretation.save` returns them; a list for a list of
+            prompts.
+
+        Raises
+        ------
+        AudioError
+            If the recording cannot be read; then nothing is written.
+        InputError
+            If there is no prompt.
+        """
+        query = self._query(prompts)
+        refinement = refinement_of(refine, verify, self.decoder is None)
+        options = BlockOptions(verify, refinement, all_windows, progress)
+        folders = [Path(folder)]
+        if not isinstance(prompts, str):
+            folders = [Path(folder, name) for name in unique_slugs(query.prompts)]
+        audio = AudioBlocks(path, self.sample_rate)
+        total = file_power(path, self.sample_rate)
+        explain_to(folders, query, audio, options, total)
+        paths = [{name: one / name for name in SAVED} for one in folders]
+        return paths[0] if isinstance(prompts, str) else paths
+
     def _query(self, prompts: str | Sequence[str]) -> Query:
         """Model and prompts; each prompt once."""
         listed = [prompts] if isinstance(prompts, str) else prompts
@@ -467,6 +527,7 @@ class ZeroShotInterpreter(Pretrained):
             self.clap.encode_text([to_sentence(one, template) for one in several]),
             reference_text(self.clap, template),
             self.hparams.model_name,
+            tuple(self.prompt_warnings(one) for one in several),
         )
 
     # -------------------------------------------------------------- waveforms

@@ -40,6 +40,8 @@ class Query:
         Those of the reference prompts.
     model : str
         Name of the model, for the results.
+    warnings : tuple of tuple of str
+        What is doubtful about each prompt, for the results.
     """
 
     clap: FrozenClap
@@ -48,6 +50,7 @@ class Query:
     text: Tensor
     references: Tensor
     model: str = ""
+    warnings: tuple[tuple[str, ...], ...] = ()
 
 
 class WindowCutter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import logging
 import os
 import sys
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+# A longer recording is explained block by block, and is not on the page.
+LONG_SECONDS = 300
 
 # Errors after which the next file is tried: it may be readable, or shorter.
 FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
@@ -236,11 +240,16 @@ def interpret(args: argparse.Namespace) -> int:
 
     def work(path: Path) -> str:
         start = time.perf_counter()
-        results = prompts_command.explain(interpreter, path, prompts, args.refine)
-        _save(results, folders[path])
-        _note_warnings(interpreter, path, results[0])
-        entries.extend(_entries(names[path], folders[path], results))
-        found = "; ".join(map(_finding, results))
+        if _is_long(path) and not (prompts.recordings or prompts.contrast):
+            texts = list(prompts.texts)
+            records = _explain_long(interpreter, path, texts, folders[path], args)
+        else:
+            results = prompts_command.explain(interpreter, path, prompts, args.refine)
+            _save(results, folders[path])
+            _note_warnings(interpreter, path, results[0])
+            entries.extend(_entries(names[path], folders[path], results))
+            records = [one.to_dict() for one in results]
+        found = "; ".join(map(_finding, records))
         return f"{found} ({time.perf_counter() - start:.1f} s)"
 
     try:
@@ -463,6 +472,30 @@ def _note_warnings(
         _note(f"{path}: {text}")
 
 
+def _is_long(path: Path) -> bool:
+    """Whether a recording is explained block by block, as its header states it."""
+    from lmaczs.data.lists import seconds_of
+
+    return (seconds_of(path) or 0) > LONG_SECONDS
+
+
+def _explain_long(
+    interpreter: ZeroShotInterpreter,
+    path: Path,
+    prompts: list[str],
+    folder: Path,
+    args: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Explain a long recording block by block; return what explanation.json holds."""
+    interpreter.interpret_to(folder, path, prompts, refine=args.refine, progress=True)
+    _note(
+        f"{path} is longer than {LONG_SECONDS} s: its explanations are in {folder}, "
+        "not on the page; `lmaczs scan` finds its events"
+    )
+    places = [folder / slug / "explanation.json" for slug in unique_slugs(prompts)]
+    return [json.loads(place.read_text("utf-8")) for place in places]
+
+
 def _warn_of_prompts(interpreter: ZeroShotInterpreter, prompts: list[str]) -> None:
     """Print what is doubtful about prompts; refuse those that cannot be used."""
     for prompt in prompts:
@@ -485,13 +518,14 @@ def _entries(
         yield PageEntry(name, folder / slug, one.to_dict())
 
 
-def _finding(one: Interpretation) -> str:
-    """One prompt's part of a line of `interpret`."""
+def _finding(record: Mapping[str, Any]) -> str:
+    """One prompt's part of a line of `interpret`, from what explanation.json holds."""
     from lmaczs.report.words import verdict_words
 
-    masked = f" -> {_number(one.masked_similarity)}"
-    numbers = f"{one.similarity:.3f}{', empty mask' if one.empty else masked}"
-    return f"{one.prompt}: {verdict_words(one.to_dict())} (similarity {numbers})"
+    masked = f" -> {_number(record['masked_similarity'])}"
+    numbers = f"{record['similarity']:.3f}"
+    numbers += ", empty mask" if record["empty"] else masked
+    return f"{record['prompt']}: {verdict_words(record)} (similarity {numbers})"
 
 
 def _cells(one: Interpretation) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def seconds_of(path: str | Path) -> float | None:
     """Length of a recording as its header states it, None where it is no audio."""
     try:
         return soundfile.info(path).duration
-    except (soundfile.LibsndfileError, TypeError):
+    except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):
         return None
 
 

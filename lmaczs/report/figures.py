@@ -142,11 +142,18 @@ def write_title(figure: Figure, title: str) -> None:
 
 def panels(stft: Tensor, mask: Tensor, sample_rate: int) -> dict[str, Tensor]:
     """Values in bands [256, T] of each of `PANELS`, as `bands_of` gives them."""
-    power = to_bands(stft.abs().square(), sample_rate)
-    masked = to_bands((mask * stft).abs().square(), sample_rate)
+    return panels_of(
+        to_bands(stft.abs().square(), sample_rate),
+        to_bands(mask, sample_rate),
+        to_bands((mask * stft).abs().square(), sample_rate),
+    )
+
+
+def panels_of(power: Tensor, mask: Tensor, masked: Tensor) -> dict[str, Tensor]:
+    """Values of each of `PANELS`, from power, mask and masked power [256, T]."""
     return {
         "Input": decibel(power, power.max()),
-        "Mask": to_bands(mask, sample_rate),
+        "Mask": mask,
         "Explanation": decibel(masked, power.max()),
     }
 

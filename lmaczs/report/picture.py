@@ -7,6 +7,7 @@ recordings of a rate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ def save_png(
         `path`.
     """
     shown = panels(stft, mask, sample_rate)
+    return save_panels(path, shown, sample_rate, seconds, title)
+
+
+def save_panels(
+    path: str | Path,
+    shown: Mapping[str, Tensor],
+    sample_rate: int,
+    seconds: float,
+    title: str = "",
+) -> Path:
+    """As `save_png`, from the values [256, T] of each panel, see `panels`."""
     with own_style(title):
         pixels = _frame(sample_rate).copy()
         heading, footing = _heading(title), _time_axis(seconds)

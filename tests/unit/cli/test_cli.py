@@ -740,3 +740,24 @@ def test_export_that_fails_is_one_line_and_status_2(
     printed = capsys.readouterr()
     assert printed.err.startswith(f"lmaczs: {tmp_path}: no training run")
     assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_long_recording_is_explained_block_by_block(
+    source: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Its files are those of a short one; the page lists the short one alone."""
+    noise = torch.rand(301 * 8000, generator=torch.manual_seed(0)) - 0.5
+    long = save_audio(tmp_path / "long.wav", noise, 8000)
+    short = recording(tmp_path / "short.wav")
+    out = tmp_path / "out"
+    words = ["interpret", str(long), str(short), "--prompt", "dog", "--prompt", "rain"]
+    words += ["--source", str(source), "--refine", "off", "--out", str(out)]
+    assert main(words) == 0
+    printed, noted = capsys.readouterr()
+    assert printed.startswith(f"{long}: dog: ") and "; rain: " in printed
+    assert f"{long} is longer than 300 s" in noted and "%" not in noted
+    for name in ("dog", "rain"):
+        assert {one.name for one in (out / "long" / name).iterdir()} == SAVED
+    page = (out / "index.html").read_text()
+    assert "short.wav" in page and "long.wav" not in page

@@ -1,0 +1,465 @@
+"""Explanation of a recording of any length, written as it is read.
+
+What `lmaczs.explanation` does with a whole clip is done block by block: windows and
+their cross-fade, STFT and its inverse, the two sounds and their verification. Memory
+does not depend on the length; what is written is that of the whole, within 1e-5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmaczs import __version__
+from lmaczs.audio.blocks import AudioBlocks, AudioWriter
+from lmaczs.band import power_warnings
+from lmaczs.block_stft import BlockIstft, BlockStft
+from lmaczs.clap import AudioEncoding
+from lmaczs.explanation import (
+    SILENCE,
+    BestWindow,
+    Score,
+    Windows,
+    audible_windows,
+    fade_of,
+    judged,
+    masked_windows,
+    mel_area,
+)
+from lmaczs.frontend import power
+from lmaczs.long_recording import Query, WindowCutter, scores_of, shown
+from lmaczs.presence import PRESENT
+from lmaczs.refinement import RefinementOptions
+from lmaczs.utils.files import atomic_write
+from lmaczs.utils.naming import SAVED
+
+PICTURE_COLUMNS = 2000
+"""Most time steps that are kept for the picture."""
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a recording is explained block by block.
+
+    Attributes
+    ----------
+    verify : bool
+        Whether explanation and residual are encoded again.
+    refinement : RefinementOptions, optional
+        How masks are refined.
+    all_windows : bool
+        Whether windows in which a prompt is absent are decoded, too; else they are
+        masked out.
+    progress : bool
+        Whether progress is shown where stderr is a terminal.
+    at_once : int
+        Most windows in one batch of the encoder.
+    """
+
+    verify: bool = True
+    refinement: RefinementOptions | None = None
+    all_windows: bool = False
+    progress: bool = False
+    at_once: int = 8
+
+
+@torch.no_grad()
+def explain_to(
+    folders: Sequence[Path],
+    query: Query,
+    audio: AudioBlocks,
+    options: BlockOptions,
+    total: float | None = None,
+) -> list[dict[str, Any]]:
+    """Explain a recording for each prompt into a folder, as `Interpretation.save` does.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        One for each prompt; created if missing. Files are replaced whole at the end.
+    query : Query
+        Model and prompts.
+    audio : AudioBlocks
+        The recording, at the model's rate.
+    options : BlockOptions
+        How it is explained.
+    total : float, optional
+        Mean power of the recording at its own rate, see `lmaczs.band`.
+
+    Returns
+    -------
+    list of dict
+        What each explanation.json holds.
+    """
+    with contextlib.ExitStack() as stack:
+        outputs = [
+            stack.enter_context(_Output(folder, query, row, audio, options))
+            for row, folder in enumerate(folders)
+        ]
+        stream = _Stream(query, outputs, options)
+        for block in shown(audio.read(), audio, options.progress):
+            stream.push(block)
+        stream.finish()
+        best = stream.best
+        band = stream.band_warnings(total)
+        records = [one.record(stream.samples, best, band) for one in outputs]
+        for one, record in zip(outputs, records, strict=True):
+            one.write_rest(record)  # before the sounds are moved: it marks them as ours
+    return records
+
+
+class _Stream:
+    """From blocks of samples to cross-faded masks and columns of the STFT."""
+
+    def __init__(
+        self, query: Query, outputs: Sequence[_Output], options: BlockOptions
+    ) -> None:
+        self.query, self.outputs, self.options = query, outputs, options
+        front_end = query.clap.front_end
+        self.cutter = WindowCutter(front_end.max_samples, front_end.hop_length)
+        self.stft = BlockStft(front_end)
+        self.best = BestWindow(query.text, query.references)
+        self._power, self._rows = 0.0, torch.zeros(front_end.n_freqs).double()
+        self._windows: list[tuple[int, Tensor]] = []
+        self._columns: list[Tensor] = []  # of the STFT, from `_done` on
+        self._done = 0  # columns that were handed on
+        shape = len(query.prompts), front_end.n_freqs, 0
+        self._total, self._weight = torch.zeros(shape), torch.zeros(0)
+
+    @property
+    def samples(self) -> int:
+        """Samples so far."""
+        return self.cutter.samples
+
+    def push(self, block: Tensor) -> None:
+        """Take samples [n]."""
+        self._power += float(block.double().square().sum())
+        self._columns.append(self.stft.push(block))
+        for output in self.outputs:
+            output.take_input(block)
+        self._windows += self.cutter.push(block)
+        while len(self._windows) >= self.options.at_once:
+            self._explain(self._windows[: self.options.at_once])
+            self._windows = self._windows[self.options.at_once :]
+
+    def band_warnings(self, total: float | None) -> tuple[str, ...]:
+        """What of the recording the model does not hear, see `lmaczs.band`."""
+        mean = self._power / self.samples
+        return power_warnings(self.query.clap.front_end, self._rows, mean, total)
+
+    def finish(self) -> None:
+        """Hand on all that is left, at the end of the recording."""
+        self._windows += self.cutter.flush()
+        while self._windows:
+            self._explain(self._windows[: self.options.at_once])
+            self._windows = self._windows[self.options.at_once :]
+        self._columns.append(self.stft.flush())
+        self._hand_on(self.query.clap.front_end.clip_frames(self.samples))
+        for output in self.outputs:
+            output.finish(self.samples)
+
+    def _explain(self, windows: Sequence[tuple[int, Tensor]]) -> None:
+        """Encode windows, mask those that have a prompt, and add to the cross-fade."""
+        query, front_end = self.query, self.query.clap.front_end
+        sounds = torch.stack([sound for _, sound in windows]).to(query.clap.device)
+        log_mel = front_end.log_mel(sounds)
+        encoding = query.clap.audio_features(log_mel)
+        audible = audible_windows(front_end, log_mel)
+        _, ranks = scores_of(query, encoding.embedding, log_mel)
+        wanted = torch.ones_like(ranks, dtype=torch.bool)
+        if not self.options.all_windows:
+            wanted = ranks >= PRESENT  # NaN, silence, is not
+        rows = wanted.any(1).nonzero()[:, 0]
+        masks = self._masks(sounds, log_mel, encoding, rows)
+        for number, (start, sound) in enumerate(windows):
+            first = start // front_end.hop_length
+            self._hand_on(first)
+            self.best.add(encoding.embedding[number], audible[number])
+            for output in self.outputs:
+                output.note(start, encoding.embedding[number], audible[number])
+            mask = masks.get(number)
+            if mask is not None:
+                mask = mask * wanted[number, :, None, None]
+                mask = front_end.crop_mask(mask, self.samples).cpu()
+            self._add(first, mask, front_end.clip_frames(len(sound)))
+
+    def _masks(
+        self, sounds: Tensor, log_mel: Tensor, encoding: AudioEncoding, rows: Tensor
+    ) -> dict[int, Tensor]:
+        """Masks [P, F, n_frames] of some of the windows, by their numbers."""
+        query = self.query
+        if not len(rows):
+            return {}
+        features = tuple(one[rows] for one in encoding.features)
+        part = AudioEncoding(encoding.embedding[rows], features, encoding.last[rows])
+        text = query.text.expand(len(rows), -1, -1)
+        counts = [len(query.prompts)] * len(rows)
+        mel = log_mel[rows]
+        audible = audible_windows(query.clap.front_end, mel)
+        windows = Windows(list(sounds[rows]), mel, part, text, counts, audible)
+        options = query.clap, query.decoder, windows, self.best
+        masks, steps = masked_windows(*options, self.options.refinement)
+        for taken in steps:
+            self.best.add_steps(taken)
+        return dict(zip(rows.tolist(), masks, strict=True))
+
+    def _add(self, first: int, mask: Tensor | None, columns: int) -> None:
+        """Add the mask [P, F, T] of a window; None: nothing of it is kept."""
+        columns = columns if mask is None else mask.shape[-1]
+        lacking = first - self._done + columns - len(self._weight)
+        if lacking > 0:
+            pad = torch.nn.functional.pad
+            self._total = pad(self._total, (0, lacking))
+            self._weight = pad(self._weight, (0, lacking))
+        place = slice(first - self._done, first - self._done + columns)
+        fade = fade_of(columns, self._weight)
+        self._weight[place] += fade
+        if mask is not None:
+            self._total[..., place] += mask * fade
+
+    def _hand_on(self, last: int) -> None:
+        """Hand on the columns up to `last`: no later window reaches them."""
+        count = last - self._done
+        if count <= 0:
+            return
+        columns = torch.cat(self._columns, 1)
+        weight = self._weight[:count]
+        masks = (self._total[..., :count] / weight).clamp_(0, 1)
+        self._rows += power(columns[:, :count]).double().sum(1)
+        for output, mask in zip(self.outputs, masks, strict=True):
+            output.take(columns[:, :count], mask)
+        self._columns = [columns[:, count:].clone()]
+        self._total = self._total[..., count:].clone()
+        self._weight, self._done = self._weight[count:].clone(), last
+
+
+class _Output:
+    """Sounds, numbers and picture of one prompt; a context manager."""
+
+    def __init__(
+        self,
+        folder: Path,
+        query: Query,
+        row: int,
+        audio: AudioBlocks,
+        options: BlockOptions,
+    ) -> None:
+        front_end = query.clap.front_end
+        self.folder, self.query, self.row, self.options = folder, query, row, options
+        names = "explanation.wav", "residual.wav"
+        self.writers = [
+            AudioWriter(folder / name, front_end.sample_rate, audio.samples)
+            for name in names
+        ]
+        self.istft = BlockIstft(front_end)
+        self.bands = _BandTrack(front_end.n_freqs, front_end.sample_rate)
+        self.checks = [_Verification(query, row, options.at_once) for _ in names]
+        self.mask_rows, self.columns = torch.zeros(front_end.n_freqs).double(), 0
+        self._input = torch.zeros(0)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> _Output:
+        with contextlib.ExitStack() as stack:
+            for writer in self.writers:
+                stack.enter_context(writer)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def take_input(self, block: Tensor) -> None:
+        """Take samples of the input, whose explanation comes later."""
+        self._input = torch.cat([self._input, block])
+
+    def note(self, start: int, embedding: Tensor, audible: bool) -> None:
+        """Remember the encoding of a window: the residual may be equal to it."""
+        self.checks[1].known[start] = embedding, audible
+
+    def take(self, columns: Tensor, mask: Tensor) -> None:
+        """Take columns [F, m] of the input and their mask."""
+        masked = mask * columns
+        self.mask_rows += mask.double().sum(1)
+        self.columns += mask.shape[1]
+        self.bands.add(power(columns), mask, power(masked))
+        self._write(self.istft.push(masked))
+
+    def finish(self, samples: int) -> None:
+        """Take the end of the recording."""
+        self._write(self.istft.flush(samples))
+        if self.options.verify:
+            for check in self.checks:
+                check.finish()
+
+    def _write(self, kept: Tensor) -> None:
+        own, self._input = self._input[: len(kept)], self._input[len(kept) :]
+        parts = kept, own - kept
+        for writer, check, part in zip(self.writers, self.checks, parts, strict=True):
+            writer.write(part)
+            check.see(part, equal=not bool(kept.any()))
+            if self.options.verify:
+                check.push(part)
+
+    def record(
+        self, samples: int, best: BestWindow, band: Sequence[str]
+    ) -> dict[str, Any]:
+        """What explanation.json holds."""
+        rows = (self.mask_rows / self.columns).float()
+        query, front_end = self.query, self.query.clap.front_end
+        score = best.score(self.row)
+        masked, left = (check.score() for check in self.checks)
+        if not self.options.verify:
+            masked = left = Score()
+        verdict = None
+        if self.options.verify:
+            verdict = judged(score, masked, left, query.references)
+        return {
+            "prompt": query.prompts[self.row],
+            "sample_rate": front_end.sample_rate,
+            "similarity": float(best.similarity[self.row]),
+            "masked_similarity": masked.similarity,
+            "residual_similarity": left.similarity,
+            "hop_length": front_end.hop_length,
+            "model": query.model,
+            "presence": score.presence,
+            "masked_presence": masked.presence,
+            "residual_presence": left.presence,
+            "verdict": verdict,
+            "refine_steps": int(best.steps[self.row]),
+            "warnings": [*query.warnings[self.row], *band],
+            "prompt_audio": None,
+            "contrast": [],
+            "margin": None,
+            "masked_margin": None,
+            "residual_margin": None,
+            "margin_kept": None,
+            "empty": self.checks[0].silent,
+            "mask_mean": float(rows.mean()),
+            "mel_area": mel_area(rows, front_end.sample_rate),
+            "seconds": samples / front_end.sample_rate,
+            "lmaczs_version": __version__,
+        }
+
+    def write_rest(self, record: dict[str, Any]) -> None:
+        """Write the numbers and the picture."""
+        from lmaczs.report.figures import panels_of, title_of
+        from lmaczs.report.picture import save_panels
+
+        rate = self.query.clap.front_end.sample_rate
+        with atomic_write(self.folder / SAVED[3]) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        shown_bands = panels_of(*self.bands.means())
+        path, title = self.folder / SAVED[2], title_of(record)
+        save_panels(path, shown_bands, rate, record["seconds"], title)
+
+
+class _Verification:
+    """Best window of a sound that comes in blocks, for one prompt."""
+
+    def __init__(self, query: Query, row: int, at_once: int) -> None:
+        front_end = query.clap.front_end
+        self.query, self.at_once = query, at_once
+        self.cutter = WindowCutter(front_end.max_samples, front_end.hop_length)
+        self.best = BestWindow(query.text[[row]], query.references)
+        self.silent = True
+        self.known: dict[int, tuple[Tensor, bool]] = {}
+        self._changed = 0  # the sample after the last one that differs from the input
+        self._seen = 0
+        self._silence: tuple[Tensor, bool] | None = None
+        self._batch: list[Tensor] = []
+
+    def see(self, part: Tensor, equal: bool) -> None:
+        """Note whether samples are silent, and whether they equal the input's."""
+        self.silent &= not len(part) or float(part.abs().max()) <= SILENCE
+        self._seen += len(part)
+        if not equal:
+            self._changed = self._seen
+
+    def push(self, part: Tensor) -> None:
+        """Take samples [n], after `see`."""
+        for start, sound in self.cutter.push(part):
+            self._window(start, sound)
+
+    def finish(self) -> None:
+        """Take the end of the sound."""
+        for start, sound in self.cutter.flush():
+            self._window(start, sound)
+        self._encode()
+
+    def _window(self, start: int, sound: Tensor) -> None:
+        """Add a window, encoded unless it is digital silence or equals the input's."""
+        known = self.known.get(start)
+        self.known = {one: both for one, both in self.known.items() if one > start}
+        if not bool(sound.any()):
+            if self._silence is None or len(sound) != self.cutter.size:
+                self._silence = self._encoded([sound])[0]
+            self.best.add(*self._silence)
+        elif known is not None and self._changed <= start:
+            self.best.add(*known)
+        else:
+            self._batch.append(sound)
+            if len(self._batch) == self.at_once:
+                self._encode()
+
+    def _encode(self) -> None:
+        for embedding, audible in self._encoded(self._batch):
+            self.best.add(embedding, audible)
+        self._batch = []
+
+    def _encoded(self, sounds: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
+        if not sounds:
+            return []
+        clap = self.query.clap
+        log_mel = clap.front_end.log_mel(torch.stack(list(sounds)).to(clap.device))
+        embeddings = clap.audio_embedding(log_mel)
+        return list(
+            zip(embeddings, audible_windows(clap.front_end, log_mel), strict=True)
+        )
+
+    def score(self) -> Score:
+        """Score of the sound; of silence there is none."""
+        return Score() if self.silent else self.best.score(0)
+
+
+class _BandTrack:
+    """Means over mel bands and time of power, mask and masked power, for a picture.
+
+    Where there are too many time steps, neighbours are averaged.
+    """
+
+    def __init__(self, n_freqs: int, sample_rate: int) -> None:
+        from lmaczs.report.figures import mel_bands
+
+        self.matrix = mel_bands(n_freqs, sample_rate)
+        self.width = 1  # columns of the STFT in a time step
+        self._sums = torch.zeros(3, len(self.matrix), 0)
+        self._rest = torch.zeros(3, len(self.matrix), 0)
+
+    def add(self, *values: Tensor) -> None:
+        """Add columns [F, m] of each."""
+        bands = torch.stack([self.matrix @ one.cpu() for one in values])
+        rest = torch.cat([self._rest, bands], 2)
+        whole = rest.shape[2] // self.width * self.width
+        steps = rest[..., :whole].unflatten(2, (-1, self.width)).mean(3)
+        self._sums = torch.cat([self._sums, steps], 2)
+        self._rest = rest[..., whole:].clone()
+        while self._sums.shape[2] > PICTURE_COLUMNS:
+            even = self._sums.shape[2] // 2 * 2
+            odd = self._sums[..., even:].repeat_interleave(self.width, 2)
+            self._rest = torch.cat([odd, self._rest], 2)
+            self._sums = self._sums[..., :even].unflatten(2, (-1, 2)).mean(3)
+            self.width *= 2
+
+    def means(self) -> Iterator[Tensor]:
+        """Power, mask and masked power, [256, T] each."""
+        parts = [self._sums]
+        if self._rest.shape[2]:
+            parts.append(self._rest.mean(2, keepdim=True))
+        return iter(torch.cat(parts, 2))
