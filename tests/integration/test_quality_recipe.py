@@ -106,3 +106,21 @@ def test_verdicts_of_the_same_clips(
     assert shares.tolist() == pytest.approx([100] * len(shares))
     module.show(tables)
     assert "ranked first" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_contrast_of_the_same_clips(
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """recipes/contrast.py takes the same YAML; each label is explained in four ways."""
+    places = [f"--data_folder={data}", f"--output_folder={tmp_path}", "--sums=1"]
+    module = recipe("contrast")
+    words = [str(ROOT / "hparams/quality.yaml"), *places]
+    tables = module.main(words)
+    written = pd.read_csv(tmp_path / "sums.csv")
+    assert len(written) == len(tables["sums"]) == 8
+    module.show(tables)
+    assert "decoder, contrast" in capsys.readouterr().out
