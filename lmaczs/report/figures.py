@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lmaczs.audio.scales import hz_to_mel, mel_to_hz, power_to_db
 from lmaczs.report.fonts import drawable, font_families
-from lmaczs.report.words import verdict_words
+from lmaczs.report.words import margin_words, verdict_words
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
@@ -201,7 +201,10 @@ def title_of(record: Mapping[str, Any]) -> str:
         numbers["explanation"] = EMPTY
     line = "   ".join(f"{name} {text}" for name, text in numbers.items())
     prompt = _shortened(record["prompt"], 70)
-    return f"“{prompt}”\n{verdict_words(record)}\n{line}"
+    words = verdict_words(record)
+    if margin := margin_words(record):  # in place of the presence: a line is short
+        words = f"{record['verdict']}, {margin}" if record["verdict"] else margin
+    return f"“{prompt}”\n{_shortened(words, 90)}\n{line}"
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:

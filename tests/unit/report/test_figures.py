@@ -245,3 +245,26 @@ def test_bands_are_averages(n_freqs: int, rate: int) -> None:
 def test_numbers_are_readable() -> None:
     """Three decimals, a true minus, a dash for nothing."""
     assert [format_number(v) for v in (0.12345, -0.5, None)] == ["0.123", "−0.500", "–"]
+
+
+def test_title_names_the_contrast_in_one_short_line() -> None:
+    """In place of the presence, and cut where its names are long."""
+    record = {
+        "prompt": "dog",
+        "verdict": "kept",
+        "presence": 0.99,
+        "similarity": 0.5,
+        "masked_similarity": 0.6,
+        "residual_similarity": -0.1,
+        "mask_mean": 0.2,
+        "mel_area": 0.3,
+        "empty": False,
+        "contrast": ["rain"],
+        "margin": 0.25,
+        "masked_margin": 0.5,
+        "residual_margin": -0.5,
+    }
+    line = title_of(record).splitlines()[1]
+    assert line == "kept, above “rain” by 0.250 (explanation 0.500, residual -0.500)"
+    lines = title_of({**record, "contrast": ["a very long prompt " * 9]}).splitlines()
+    assert len(lines) == 3 and len(lines[1]) <= 90
