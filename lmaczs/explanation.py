@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -318,7 +318,7 @@ def explain_batch(
     """
     front_end = clap.front_end
     wavs = [wav.to(clap.device) for wav in wavs]
-    spectra = [front_end.stft(wav[None])[0] for wav in wavs]
+    spectra = _together(front_end.stft, wavs)
     inputs = [BestWindow(text, references, contrast, recorded) for text in texts]
     masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra, refinement)
     drafts = list(_drafts(front_end, wavs, spectra, masks))
@@ -777,11 +777,14 @@ def _windows(
     """Batches of windows: (clip, first sample) of each, log-mel [n, C, T, n_mels]."""
     size, hop_length = front_end.max_samples, front_end.hop_length
 
-    def log_mel(clip: int, start: int) -> Tensor:
-        wav = wavs[clip]
-        if spectra is not None and len(wav) == size:
-            return front_end.stft_to_log_mel(spectra[clip][None])
-        return front_end.log_mel(_cut(front_end, wav, start)[None])
+    def samples_or_spectrum(clip: int, start: int) -> Tensor:
+        if spectra is not None and len(wavs[clip]) == size:
+            return spectra[clip]
+        return _cut(front_end, wavs[clip], start)
+
+    def log_mel(rows: Tensor) -> Tensor:
+        known = rows.is_complex()
+        return front_end.stft_to_log_mel(rows) if known else front_end.log_mel(rows)
 
     places = [
         (clip, start)
@@ -791,7 +794,29 @@ def _windows(
     at_once = _at_once(at_once, front_end.mel_filters.device)
     for first in range(0, len(places), at_once):
         batch = places[first : first + at_once]
-        yield batch, torch.cat([log_mel(*place) for place in batch])
+        rows = [samples_or_spectrum(*place) for place in batch]
+        yield batch, torch.stack(_together(log_mel, rows))
+
+
+def _together(
+    function: Callable[[Tensor], Tensor], rows: Sequence[Tensor]
+) -> list[Tensor]:
+    """A function of batches, for each row: of one shape together, on a GPU.
+
+    On a CPU one by one: it gains nothing from batches, in which products may round
+    otherwise.
+    """
+    groups: dict[tuple[int, torch.Size], list[int]] = {}
+    for number, row in enumerate(rows):
+        group = number if row.device.type == "cpu" else -1
+        groups.setdefault((group, row.shape), []).append(number)
+    found = list(rows)
+    for numbers in groups.values():
+        one, several = numbers[0], len(numbers) > 1
+        batch = torch.stack([rows[n] for n in numbers]) if several else rows[one][None]
+        for number, value in zip(numbers, function(batch), strict=True):
+            found[number] = value
+    return found
 
 
 def fade_of(columns: int, like: Tensor) -> Tensor:

@@ -235,15 +235,25 @@ def test_classification(
     assert found.similarity.tolist() == pytest.approx(expected.similarity.tolist())
 
 
-@pytest.mark.parametrize("refine", [0, 2, "auto"])
-@pytest.mark.parametrize("windows", [0.5, 2.2])
+@pytest.mark.parametrize(
+    ("windows", "refine"),
+    [
+        (0.5, 0),
+        *[
+            pytest.param(windows, refine, marks=pytest.mark.slow)
+            for windows in (0.5, 2.2)
+            for refine in (0, 2, "auto")
+            if windows > 1 or refine
+        ],
+    ],
+)
 def test_interpretations(
     moves: Moves,
     interpreter: ZeroShotInterpreter,
     on_cpu: ZeroShotInterpreter,
     wav: Tensor,
-    refine: Any,
     windows: float,
+    refine: Any,
 ) -> None:
     """Spectrum, mask and sounds are all that leaves it; short and long clips."""
     rate, samples = interpreter.sample_rate, round(windows * len(wav))
@@ -262,6 +272,27 @@ def test_interpretations(
         assert one.waveform.device.type == one.stft.device.type == "cpu"
 
 
+def test_batches(
+    moves: Moves,
+    interpreter: ZeroShotInterpreter,
+    on_cpu: ZeroShotInterpreter,
+    wav: Tensor,
+) -> None:
+    """Clips of equal and of other lengths, each for its prompts, as on the CPU."""
+    wavs = torch.stack([wav, wav.roll(9000), wav.flip(0)])
+    prompts, lens = [["dog"], ["siren", "dog"], ["dog"]], torch.tensor([1.0, 1.0, 0.4])
+    given = wavs, prompts, lens
+    expected = on_cpu.interpret_batch(*given, refine=0)
+    moves.off.clear()
+    found = interpreter.interpret_batch(*given, refine=0)
+    assert len(moves.large) == 3 + 3 * 4  # spectra; mask, sounds of each prompt
+    for own, others in zip(found, expected, strict=True):
+        for one, other in zip(own, others, strict=True):
+            agree(one.to_dict(), other.to_dict())
+            assert torch.allclose(one.mask, other.mask, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_training_step(
     moves: Moves,
     interpreter: ZeroShotInterpreter,
