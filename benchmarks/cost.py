@@ -2,6 +2,7 @@
 
     python benchmarks/cost.py [--clap small full] [--device cpu] [--quick]
     python benchmarks/cost.py --device cuda --compile --json cost.json
+    python benchmarks/cost.py --history benchmarks/history.csv
 
 Groups of cases, each timed in turns, with its ratio to the first case of its group:
 
@@ -19,6 +20,7 @@ shell     processes: ``lmaczs --help``, imports, a first explanation
 ``small`` is the embedded default, ``full`` of the public checkpoints' size with random
 weights, on which time does not depend. On a CPU the process's processor time is taken,
 so that a busy machine counts little; on a GPU wall-clock time until the work is done.
+--history compares ratios with those of the same machine before, and keeps the new ones.
 """
 
 from __future__ import annotations
@@ -43,10 +45,14 @@ from common.timing import (
     Case,
     Row,
     children_seconds,
+    history_rows,
     machine,
     markdown,
     measure,
+    read_history,
+    regressions,
     rows_of,
+    write_history,
 )
 from torch import Tensor
 from transformers import pipeline
@@ -62,7 +68,7 @@ from lmaczs.report.picture import save_png
 
 FILE_RATE = 44100
 PEERS = ("Grad-CAM++", "Integrated Gradients", "RISE")
-STEPS = RefinementOptions(steps=8, until_met=False)
+STEPS = RefinementOptions(steps=8)
 
 
 class Material:
@@ -544,6 +550,28 @@ def report(size: str, options: argparse.Namespace) -> dict[str, Any]:
     return {"clap": size, "device": options.device, "rows": shown, "targets": ratios}
 
 
+def compare(path: Path, facts: dict[str, Any], models: list[dict[str, Any]]) -> None:
+    """Print what costs more than when it was last measured, and keep what was found.
+
+    Parameters
+    ----------
+    path : Path
+        The history.
+    facts : dict
+        The machine.
+    models : list of dict
+        From `report`.
+    """
+    now = []
+    for one in models:
+        rows = [Row(**row) for row in one["rows"]]
+        now += history_rows(facts, one["clap"], one["device"], rows)
+    earlier = read_history(path)
+    for line in regressions(now, earlier):
+        print(f"costs more: {line}")
+    write_history(path, [*earlier, *now])
+
+
 @torch.no_grad()
 def main() -> None:
     """Measure, print tables and write JSON."""
@@ -557,6 +585,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="most turns (15; 5 if quick)")
     parser.add_argument("--seconds", type=float, help="for a group (60; 2 if quick)")
     parser.add_argument("--threads", type=int, default=1, help="on the CPU")
+    parser.add_argument("--history", type=Path, help="CSV to compare with and add to")
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args()
     options.repeats = options.repeats or (5 if options.quick else 15)
@@ -565,6 +594,8 @@ def main() -> None:
     facts = machine(options.device)
     print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
     models = [report(size, options) for size in options.clap]
+    if options.history:
+        compare(options.history, facts, models)
     if options.json:
         text = json.dumps({"machine": facts, "models": models}, indent=1)
         options.json.write_text(text + "\n", "utf-8")

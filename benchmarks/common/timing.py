@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 
 from lmaczs import __version__
+from lmaczs.utils.files import atomic_write
 
 PACKAGES = ("torch", "transformers", "speechbrain", "numpy")
 Clock = Callable[[], float]
@@ -319,3 +322,116 @@ def markdown(rows: Sequence[Row]) -> str:
             [row.group, row.name, str(row.clips), *numbers, str(row.turns), memory]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+HISTORY = (
+    *("date", "lmaczs", "torch", "processor", "gpu", "threads"),
+    *("clap", "device", "group", "name", "ms", "ratio", "spread"),
+)
+NOISE = 0.1  # a ratio's change that is no news, beside three spreads
+
+
+def history_rows(
+    facts: Mapping[str, Any], clap: str, device: str, rows: Iterable[Row]
+) -> list[dict[str, str]]:
+    """Rows as they are kept from version to version.
+
+    Parameters
+    ----------
+    facts : mapping
+        From `machine`.
+    clap : str
+        Size of the model.
+    device : str
+        cpu or cuda.
+    rows : iterable of Row
+        What was found.
+
+    Returns
+    -------
+    list of dict
+        By the names of HISTORY.
+    """
+    known = {name: str(facts.get(name) or "") for name in HISTORY}
+    known |= {"date": datetime.now(timezone.utc).date().isoformat()}
+    known |= {"clap": clap, "device": device}
+    return [
+        {
+            **known,
+            "group": row.group,
+            "name": row.name,
+            "ms": f"{row.ms:.3f}",
+            "ratio": f"{row.ratio:.4f}",
+            "spread": f"{row.spread:.4f}",
+        }
+        for row in rows
+    ]
+
+
+def regressions(
+    now: Sequence[Mapping[str, str]], earlier: Sequence[Mapping[str, str]]
+) -> list[str]:
+    """Cases that cost more, relative to their group's first, than when last measured.
+
+    By more than three spreads of both measurements and a tenth; on the same processor,
+    GPU and number of threads.
+
+    Parameters
+    ----------
+    now : sequence of mapping
+        From `history_rows`.
+    earlier : sequence of mapping
+        The history, oldest first.
+
+    Returns
+    -------
+    list of str
+        A line for each.
+    """
+    same = ("processor", "gpu", "threads", "clap", "device", "group", "name")
+    last = {tuple(row[key] for key in same): row for row in earlier}
+    found = []
+    for row in now:
+        before = last.get(tuple(row[key] for key in same))
+        if before is None:
+            continue
+        ratio, was = float(row["ratio"]), float(before["ratio"])
+        spread = float(row["spread"]) + float(before["spread"])
+        if ratio - was > max(3 * spread, NOISE * was):
+            place = f"{row['clap']} on {row['device']}, {row['group']}, {row['name']}"
+            found.append(f"{place}: {was:.2f} on {before['date']}, now {ratio:.2f}")
+    return found
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Rows that were kept; none without the file.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV of HISTORY.
+
+    Returns
+    -------
+    list of dict
+    """
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write rows that are to be kept.
+
+    Parameters
+    ----------
+    path : Path
+        See `read_history`.
+    rows : sequence of mapping
+        All of them, oldest first.
+    """
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, HISTORY, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

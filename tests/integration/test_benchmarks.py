@@ -48,6 +48,28 @@ def test_time_is_limited(timing: ModuleType) -> None:
     assert timing.in_turns(cases, 9, 0, lambda: next(ticks)) == {"a": [1]}
 
 
+def test_regressions_beyond_noise(timing: ModuleType, tmp_path: Path) -> None:
+    """The last measurement of the same machine counts, and its spread."""
+
+    def measured(ratio: float, spread: float, threads: int = 1) -> list[dict[str, str]]:
+        row = timing.Row("calls", "explain", 1, 9.0, ratio, spread, 5, None)
+        facts = {"processor": "P", "threads": threads, "lmaczs": "1"}
+        return timing.history_rows(facts, "small", "cpu", [row])
+
+    path = tmp_path / "history.csv"
+    assert timing.read_history(path) == []
+    kept = [*measured(9, 0), *measured(1.3, 0.02), *measured(0.5, 0, threads=2)]
+    timing.write_history(path, kept)
+    earlier = timing.read_history(path)
+    assert earlier == kept
+    (line,) = timing.regressions(measured(1.5, 0.02), earlier)
+    assert line.startswith("small on cpu, calls, explain: 1.30 on ")
+    assert line.endswith("now 1.50")
+    assert timing.regressions(measured(1.4, 0), earlier) == []  # less than a tenth
+    assert timing.regressions(measured(1.5, 0.06), earlier) == []  # 3 spreads are 0.24
+    assert timing.regressions(measured(9, 0, threads=4), earlier) == []  # another one
+
+
 @pytest.mark.slow
 def test_a_short_run(tmp_path: Path) -> None:
     """Every case of the groups has a time, and the ratios are among the results."""
