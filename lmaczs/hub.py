@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lmaczs.utils.shipped import shipped_folder
+
 
 def default_source() -> Path:
-    """Folder of the embedded default model; its CLAP lies beside it in `clap_small`.
-
-    Inside an installed package; at the top of a checkout.
-    """
-    package = Path(__file__).parent
-    installed = package / "pretrained"
-    folder = installed if installed.is_dir() else package.parent / "pretrained"
-    return folder / "lmaczs_small"
+    """Folder of the embedded default model; its CLAP lies beside it in `clap_small`."""
+    return shipped_folder("pretrained") / "lmaczs_small"
 
 
 def local_folder(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
 from lmaczs.cli import prompts as prompts_command
+from lmaczs.cli import recipes as recipe_commands
 from lmaczs.cli import scan as scan_command
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.naming import (
@@ -145,6 +146,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = add("adapt", adapt, "train a decoder for any CLAP, without labels")
     adapt_command.add_options(one)
+
+    one = add("train", train, "train a decoder by a YAML: recipes/train.py")
+    recipe_commands.add_options(one)
+
+    one = add("evaluate", evaluate, "compare decoders and methods: recipes/evaluate.py")
+    recipe_commands.add_options(one)
     return parser
 
 
@@ -406,7 +413,25 @@ def adapt(args: argparse.Namespace) -> int:
     return 0
 
 
+def train(args: argparse.Namespace) -> int:
+    """Train a decoder as recipes/train.py does."""
+    return _run_recipe(args, "train")
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate decoders as recipes/evaluate.py does."""
+    return _run_recipe(args, "evaluate")
+
+
 # --- parts of them ------------------------------------------------------------------
+
+
+def _run_recipe(args: argparse.Namespace, name: str) -> int:
+    try:
+        recipe_commands.run(args, name)
+    except LmaczsError as error:
+        raise CommandError(_one_line(error)) from error
+    return 0
 
 
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:

@@ -25,7 +25,6 @@ from speechbrain.utils.run_opts import RunOptions
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-import lmaczs
 from lmaczs.clap import FrozenClap
 from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.ranked_prompts import read_vocabulary
@@ -40,6 +39,7 @@ from lmaczs.training.run_identity import OtherRunError
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import plain_values, require_device
+from lmaczs.utils.shipped import shipped_folder
 
 SOUNDS = "sounds"  # folder of a run with the sounds that are made
 MADE_SECONDS = (3.0, 5.0)  # shortest and longest of them
@@ -213,11 +213,8 @@ def _values(
 
 
 def recipe() -> Path:
-    """The YAML of the training: inside an installed package, or in a checkout."""
-    package = Path(lmaczs.__file__).parent
-    inside = package / "hparams"
-    folder = inside if inside.is_dir() else package.parent / "hparams"
-    return folder / "adapt.yaml"
+    """The YAML of the training."""
+    return shipped_folder("hparams") / "adapt.yaml"
 
 
 def objective_values(clap: FrozenClap) -> dict[str, Any]:

@@ -21,6 +21,7 @@ FOLDERS = {
     "lmaczs": "lmaczs",
     "pretrained": "lmaczs/pretrained",
     "hparams": "lmaczs/hparams",
+    "recipes": "lmaczs/recipes",
 }
 
 # What `lmaczs` on the command line does; see the entry point's own test.
@@ -177,6 +178,30 @@ def test_installed_command_prints_its_help(installed: Path, tmp_path: Path) -> N
     found = run_installed(COMMAND, installed, cwd=tmp_path)
     for command in ["interpret", "classify", "demo", "doctor", "export", "adapt"]:
         assert command in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "finetune", "--manifest=missing.csv"],
+        ["evaluate", "evaluate", "--data_folder=missing"],
+    ],
+)
+def test_installed_recipes_run(
+    words: list[str], installed: Path, tmp_path: Path
+) -> None:
+    """They and their YAMLs are in the package; what they miss is the user's data."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lmaczs.cli", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{words[0]}.py: ") and "missing" in line
 
 
 def test_checkout_finds_the_default_at_its_top() -> None:
