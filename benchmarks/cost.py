@@ -349,7 +349,10 @@ def batches(material: Material, counts: tuple[int, ...]) -> list[Case]:
     cases = []
     for count in counts:
         wavs, prompts = material.clips(count), [[prompt]] * count
-        call = partial(interpreter.interpret_batch, wavs, prompt, refine=0)
+        rate = interpreter.sample_rate
+        call = partial(
+            interpreter.interpret_batch, wavs, prompt, refine=0, sample_rate=rate
+        )
         cases.append(Case(f"{count} clips", call, count))
     many = partial(explain_batch, clap, decoder, list(wavs), prompts, [text] * count)
     at_once = partial(many, windows_at_once=count, references=references)

@@ -54,7 +54,7 @@ def main(esc50: str, path: str) -> None:
     rate = interpreter.sample_rate
     sounds = [load_audio(Path(esc50, "audio", name), rate) for name in CLIPS.values()]
     wav = mix_at_snr(*sounds, SNR_DB).sum(0)
-    explained = interpreter.interpret_batch(wav.expand(len(CLIPS), -1), list(CLIPS))
+    explained = interpreter.interpret_waveform(wav, rate, list(CLIPS))
     save_figure(draw(interpreter.clap.front_end.stft(wav), explained), path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
+from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
-from lmaczs.audio.io import AudioError, convert_audio, load_audio
+from lmaczs.audio.io import AudioError, checked_rate, convert_audio, load_audio
+from lmaczs.audio.resampling import resample
+from lmaczs.audio.waveforms import Waveform, has_rate, with_rate
 from lmaczs.band import band_warnings, file_power
 from lmaczs.block_explanation import BlockOptions, explain_to
 from lmaczs.clap import FrozenClap
@@ -33,7 +36,7 @@ from lmaczs.explanation import (
 from lmaczs.hub import default_source, local_folder, snapshot
 from lmaczs.long_recording import Query, scan
 from lmaczs.presence import reference_text
-from lmaczs.prompts import DEFAULT_TEMPLATE, to_sentence
+from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.naming import SAVED, unique_slugs
@@ -179,26 +182,31 @@ class ZeroShotInterpreter(Pretrained):
         `savedir`, SpeechBrain's, is ignored: recordings are never fetched, linked or
         copied. `AudioError` if it cannot be read.
         """
+        if not isinstance(path, str | Path):
+            raise AudioError(
+                f"{type(path).__name__}: the name of a file is needed; samples in "
+                "memory go to interpret_waveform or classify_waveform, with their rate"
+            )
         return load_audio(path, self.sample_rate)
 
     @overload
-    def interpret_file(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
+    def interpret_file(  # type: ignore[overload-overlap]  # a str is an Iterable[str]
         self,
         path: str | Path,
         prompts: str,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
     ) -> Interpretation: ...
 
     @overload
     def interpret_file(
         self,
         path: str | Path,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
     ) -> list[Interpretation]: ...
 
     @overload
@@ -215,10 +223,10 @@ class ZeroShotInterpreter(Pretrained):
     def interpret_file(
         self,
         path: str | Path,
-        prompts: str | Sequence[str] | None = None,
+        prompts: str | Iterable[str] | None = None,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
         prompt_audio: str | Path | None = None,
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
@@ -227,9 +235,9 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or sequence of str
-            Labels or sentences, see `lmaczs.prompts.to_sentence`; None with
-            `prompt_audio`.
+        prompts : str or iterable of str
+            Labels or sentences, see `lmaczs.prompts.to_sentence`; a list, an array or a
+            pandas column of them. None with `prompt_audio`.
         verify : bool
             Whether explanation and residual are encoded again; else their similarities
             are None.
@@ -237,7 +245,7 @@ class ZeroShotInterpreter(Pretrained):
             Test-time refinement of the masks, see `lmaczs.refinement`: until they are
             faithful, and then smaller. "auto": in eight steps; with ``verify=False``,
             of none. 0: of none. N: in N steps.
-        contrast : str or sequence of str, optional
+        contrast : str or iterable of str, optional
             Prompts to explain against: the mask keeps what raises each of `prompts`
             above these, see `lmaczs.contrast`. One of them may be the prompt itself,
             and does not count then. With "auto", masks take eight steps.
@@ -258,12 +266,12 @@ class ZeroShotInterpreter(Pretrained):
             If there is not one of `prompts` and `prompt_audio`, or a contrast for a
             recording, or one that is the same as a prompt to the model.
         """
-        total = file_power(path, self.sample_rate)
         wav, like = self.load_audio(path), prompt_audio
+        total = file_power(path, self.sample_rate)
         return self._interpret(wav, prompts, verify, refine, contrast, like, total)
 
     def classify_file(
-        self, path: str | Path, labels: Sequence[str], template: str | None = None
+        self, path: str | Path, labels: Iterable[str], template: str | None = None
     ) -> pd.DataFrame:
         """Zero-shot classification.
 
@@ -271,7 +279,7 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        labels : sequence of str
+        labels : iterable of str
             The classes: labels or sentences, as the prompts of `interpret_file`, whose
             similarities they have.
         template : str, optional
@@ -300,17 +308,19 @@ class ZeroShotInterpreter(Pretrained):
 
     def rank_prompts(
         self,
-        recordings: Iterable[str | Path | Tensor],
-        prompts: Sequence[str],
+        recordings: Iterable[str | Path | Waveform],
+        prompts: Iterable[str],
         present: Sequence[bool] | None = None,
     ) -> pd.DataFrame:
         """Compare wordings of one idea: which does the model understand best?
 
         Parameters
         ----------
-        recordings : iterable of str, Path or Tensor
-            Files, or waveforms [samples] at `sample_rate`.
-        prompts : sequence of str
+        recordings : iterable of str, Path, or waveform
+            Files, or waveforms of `interpret_waveform`, each with its rate: ``(samples,
+            rate)``. Without it they are taken to be at the model's, and a warning says
+            so.
+        prompts : iterable of str
             The wordings, as the prompts of `interpret_file`.
         present : sequence of bool, optional
             Whether the sound is in each of the recordings.
@@ -331,9 +341,9 @@ class ZeroShotInterpreter(Pretrained):
             If there is no recording or no wording, or not one value of `present` for
             each recording, or they are all the same.
         """
-        if isinstance(prompts, str) or not prompts:
+        several = list(dict.fromkeys(texts_of(prompts)))
+        if isinstance(prompts, str) or not several:
             raise InputError(f"prompts is a list of wordings, not {prompts!r}")
-        several = list(dict.fromkeys(prompts))
         template = self.hparams.template
         readings = [read_prompt(self.clap, one, template) for one in several]
         text = self.clap.encode_text([one.sentence for one in readings])
@@ -352,15 +362,19 @@ class ZeroShotInterpreter(Pretrained):
 
     @torch.no_grad()
     def _scores(
-        self, recordings: Iterable[str | Path | Tensor], text: Tensor
+        self, recordings: Iterable[str | Path | Waveform], text: Tensor
     ) -> tuple[list[str], Tensor, Tensor]:
         """Names, similarities and presences [N, P] of recordings."""
         references = reference_text(self.clap, self.hparams.template)
         names, found = [], []
         for number, one in enumerate(recordings):
-            given = isinstance(one, Tensor)
-            wav = one if isinstance(one, Tensor) else self.load_audio(one)
-            names.append(f"recording {number + 1}" if given else str(one))
+            if isinstance(one, str | Path):
+                names.append(str(one))
+                wav = self.load_audio(one)
+            else:
+                names.append(f"recording {number + 1}")
+                rate = None if has_rate(one) else self._rate_of(names[-1], None)
+                wav = convert_audio(*with_rate(one, rate), self.sample_rate)
             wav = wav.to(self.clap.device)
             found.append(torch.stack(scores(self.clap, wav, text, references)).cpu())
         if not found:
@@ -371,7 +385,7 @@ class ZeroShotInterpreter(Pretrained):
     # ------------------------------------------------------- long recordings
 
     def scan_file(
-        self, path: str | Path, prompts: str | Sequence[str], progress: bool = False
+        self, path: str | Path, prompts: str | Iterable[str], progress: bool = False
     ) -> pd.DataFrame:
         """Classify every window of a recording, whose length memory does not depend on.
 
@@ -379,7 +393,7 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or sequence of str
+        prompts : str or iterable of str
             Labels or sentences.
         progress : bool
             Whether to show progress where stderr is a terminal.
@@ -405,7 +419,7 @@ class ZeroShotInterpreter(Pretrained):
     def find_events(
         self,
         path: str | Path,
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
@@ -416,7 +430,7 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or sequence of str
+        prompts : str or iterable of str
             Labels or sentences.
         refine : "auto" or int
             Refinement of the events' masks, see `interpret_file`.
@@ -444,7 +458,7 @@ class ZeroShotInterpreter(Pretrained):
     def explain_events(
         self,
         path: str | Path,
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
@@ -459,7 +473,7 @@ class ZeroShotInterpreter(Pretrained):
         self,
         folder: str | Path,
         path: str | Path,
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         verify: bool = True,
         refine: Refine = "auto",
         all_windows: bool = False,
@@ -476,7 +490,7 @@ class ZeroShotInterpreter(Pretrained):
             after the prompt. Files that are there are replaced.
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or sequence of str
+        prompts : str or iterable of str
             Labels or sentences; each of several counts once.
         verify : bool
             See `interpret_file`.
@@ -513,10 +527,9 @@ class ZeroShotInterpreter(Pretrained):
         paths = [{name: one / name for name in SAVED} for one in folders]
         return paths[0] if isinstance(prompts, str) else paths
 
-    def _query(self, prompts: str | Sequence[str]) -> Query:
+    def _query(self, prompts: str | Iterable[str]) -> Query:
         """Model and prompts; each prompt once."""
-        listed = [prompts] if isinstance(prompts, str) else prompts
-        several = tuple(dict.fromkeys(listed))
+        several = tuple(dict.fromkeys(texts_of(prompts)))
         if not several:
             raise InputError("prompts is empty: give one label or sentence at least")
         template = self.hparams.template
@@ -533,32 +546,32 @@ class ZeroShotInterpreter(Pretrained):
     # -------------------------------------------------------------- waveforms
 
     @overload
-    def interpret_waveform(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
+    def interpret_waveform(
         self,
-        waveform: Tensor | npt.NDArray[Any],
-        sample_rate: int,
-        prompts: str,
+        waveform: Waveform,
+        sample_rate: int | None = None,
+        prompts: str = ...,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
     ) -> Interpretation: ...
 
     @overload
     def interpret_waveform(
         self,
-        waveform: Tensor | npt.NDArray[Any],
-        sample_rate: int,
-        prompts: Sequence[str],
+        waveform: Waveform,
+        sample_rate: int | None = None,
+        prompts: Iterable[str] = ...,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
     ) -> list[Interpretation]: ...
 
     @overload
     def interpret_waveform(
         self,
-        waveform: Tensor | npt.NDArray[Any],
-        sample_rate: int,
+        waveform: Waveform,
+        sample_rate: int | None = None,
         prompts: None = None,
         verify: bool = True,
         refine: Refine = "auto",
@@ -568,29 +581,32 @@ class ZeroShotInterpreter(Pretrained):
 
     def interpret_waveform(
         self,
-        waveform: Tensor | npt.NDArray[Any],
-        sample_rate: int,
-        prompts: str | Sequence[str] | None = None,
+        waveform: Waveform,
+        sample_rate: int | None = None,
+        prompts: str | Iterable[str] | None = None,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
         prompt_audio: str | Path | None = None,
     ) -> Interpretation | list[Interpretation]:
         """Interpret samples in memory as `interpret_file` does a file of them.
 
         Parameters
         ----------
-        waveform : Tensor or ndarray, [samples] or [channels, samples]
-            Full scale 1, or integers, whose dtype states the full scale.
-        sample_rate : int
-            Its rate in Hz; it is resampled to the model's.
-        prompts : str or sequence of str
+        waveform : Tensor, ndarray, or a pair of one and its rate
+            [samples], [channels, samples] or [samples, channels], alone or with the
+            rate, see `lmaczs.audio.waveforms.Waveform`. Full scale 1, or integers,
+            whose dtype states the full scale.
+        sample_rate : int, optional
+            Hz; required where `waveform` comes without it. Samples are resampled to
+            the model's rate.
+        prompts : str or iterable of str
             See `interpret_file`.
         verify : bool
             See `interpret_file`.
         refine : "auto" or int
             See `interpret_file`.
-        contrast : str or sequence of str, optional
+        contrast : str or iterable of str, optional
             See `interpret_file`.
         prompt_audio : str or Path, optional
             See `interpret_file`.
@@ -603,27 +619,29 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         AudioError
-            If it is empty or not finite, or its shape, dtype or rate cannot be right.
+            If it is empty or not finite, or its shape, dtype or rate cannot be right,
+            or its rate is missing.
         InputError
             See `interpret_file`.
         """
-        wav = convert_audio(waveform, sample_rate, self.sample_rate)
+        samples, rate = with_rate(waveform, sample_rate)
+        wav = convert_audio(samples, rate, self.sample_rate)
         total = None
-        if sample_rate > self.sample_rate:
-            own = convert_audio(waveform, sample_rate, sample_rate)
+        if rate > self.sample_rate:
+            own = convert_audio(samples, rate, rate)
             total = float(own.square().mean())
         like = prompt_audio
         return self._interpret(wav, prompts, verify, refine, contrast, like, total)
 
     def classify_waveform(
         self,
-        waveform: Tensor | npt.NDArray[Any],
-        sample_rate: int,
-        labels: Sequence[str],
+        waveform: Waveform,
+        sample_rate: int | None = None,
+        labels: Iterable[str] = (),
         template: str | None = None,
     ) -> pd.DataFrame:
         """Classify a `waveform` of `interpret_waveform`, as `classify_file` a file."""
-        wav = convert_audio(waveform, sample_rate, self.sample_rate)
+        wav = convert_audio(*with_rate(waveform, sample_rate), self.sample_rate)
         return self._classify(wav, labels, template)
 
     # ---------------------------------------------------------------- batches
@@ -632,11 +650,12 @@ class ZeroShotInterpreter(Pretrained):
     def interpret_batch(
         self,
         wavs: Tensor | npt.NDArray[np.floating[Any]],
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
+        sample_rate: int | None = None,
     ) -> list[Interpretation]: ...
 
     @overload
@@ -647,25 +666,27 @@ class ZeroShotInterpreter(Pretrained):
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
+        sample_rate: int | None = None,
     ) -> list[list[Interpretation]]: ...
 
     def interpret_batch(
         self,
         wavs: Tensor | npt.NDArray[np.floating[Any]],
-        prompts: str | Sequence[str] | list[list[str]],
+        prompts: str | Iterable[str] | list[list[str]],
         wav_lens: Tensor | None = None,
         verify: bool = True,
         refine: Refine = "auto",
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
+        sample_rate: int | None = None,
     ) -> list[Interpretation] | list[list[Interpretation]]:
         """Interpret each clip of a batch for its prompt, or for several.
 
         Parameters
         ----------
         wavs : Tensor or ndarray [B, samples], floating point
-            At ``sample_rate``, full scale 1.
-        prompts : str, sequence of str, or list of list of str
+            Full scale 1.
+        prompts : str, iterable of str, or list of list of str
             One for all clips, B, or B lists.
         wav_lens : Tensor [B], optional
             Lengths relative to `samples`, as in SpeechBrain.
@@ -673,8 +694,12 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         refine : "auto" or int
             See `interpret_file`.
-        contrast : str or sequence of str, optional
+        contrast : str or iterable of str, optional
             See `interpret_file`; the same for all clips.
+        sample_rate : int, optional
+            Of `wavs`, Hz; they are resampled to the model's. Without it they are taken
+            to be at the model's, `ZeroShotInterpreter.sample_rate`, and a warning says
+            so.
 
         Returns
         -------
@@ -686,6 +711,8 @@ class ZeroShotInterpreter(Pretrained):
         ------
         TypeError
             If `wavs` is no floating-point array.
+        AudioError
+            If `wavs` is not finite.
         InputError
             If the numbers of clips, prompts and lengths differ.
         """
@@ -693,11 +720,12 @@ class ZeroShotInterpreter(Pretrained):
         each = [prompts] * len(wavs) if isinstance(prompts, str) else list(prompts)
         if len(each) != len(wavs):
             raise InputError(f"{len(wavs)} clips, but {len(each)} prompts")
-        clips = [
-            wav[:length]
-            for wav, length in zip(wavs, _lengths(wavs, wav_lens), strict=True)
-        ]
-        several = [[one] if isinstance(one, str) else list(one) for one in each]
+        rate = self._rate_of("wavs", sample_rate)
+        lengths = _lengths(wavs, wav_lens)
+        cut = [wav[:length] for wav, length in zip(wavs, lengths, strict=True)]
+        _require_finite(cut)
+        clips = [resample(wav, rate, self.sample_rate) for wav in cut]
+        several = [texts_of(one) for one in each]
         results = self._explain(clips, several, verify, refine, contrast)
         pairs = zip(each, results, strict=True)
         return [one[0] if isinstance(given, str) else one for given, one in pairs]  # type: ignore[return-value]
@@ -721,13 +749,24 @@ class ZeroShotInterpreter(Pretrained):
         """Sample rate of inputs and explanations, Hz."""
         return self.clap.front_end.sample_rate
 
+    def _rate_of(self, name: str, sample_rate: int | None) -> int:
+        """Rate of an argument; the model's, and a warning, where it is missing."""
+        if sample_rate is not None:
+            return checked_rate(sample_rate)
+        warn(
+            f"{name}: without a rate they are taken to be at {self.sample_rate} Hz, "
+            "the model's; give sample_rate",
+            stacklevel=3,
+        )
+        return self.sample_rate
+
     def _interpret(
         self,
         wav: Tensor,
-        prompts: str | Sequence[str] | None,
+        prompts: str | Iterable[str] | None,
         verify: bool,
         refine: Refine,
-        contrast: str | Sequence[str] | None,
+        contrast: str | Iterable[str] | None,
         prompt_audio: str | Path | None,
         total: float | None,
     ) -> Interpretation | list[Interpretation]:
@@ -740,7 +779,7 @@ class ZeroShotInterpreter(Pretrained):
                     "cannot be compared with how similar one is to a text"
                 )
             return self._explain_like(wav, prompt_audio, verify, refine, total)
-        several = [prompts] if isinstance(prompts, str) else list(prompts or ())
+        several = texts_of(prompts)
         (results,) = self._explain([wav], [several], verify, refine, contrast, total)
         return results[0] if isinstance(prompts, str) else results
 
@@ -779,17 +818,18 @@ class ZeroShotInterpreter(Pretrained):
         return self.clap.encode_text([to_sentence(one, template) for one in names])
 
     def _classify(
-        self, wav: Tensor, labels: Sequence[str], template: str | None
+        self, wav: Tensor, labels: Iterable[str], template: str | None
     ) -> pd.DataFrame:
-        if isinstance(labels, str) or not labels:
+        several = texts_of(labels, "labels")
+        if isinstance(labels, str) or not several:
             raise InputError(f"labels is a list of at least one label, not {labels!r}")
         template = self.hparams.template if template is None else template
-        text = self.clap.encode_text([to_sentence(one, template) for one in labels])
+        text = self.clap.encode_text([to_sentence(one, template) for one in several])
         with torch.no_grad():
             similarity = similarities(self.clap, wav.to(self.clap.device), text)
         probability = (self.clap.logit_scale * similarity).softmax(0)
         columns = {
-            "label": list(labels),
+            "label": several,
             "similarity": similarity.tolist(),
             "probability": probability.tolist(),
         }
@@ -802,7 +842,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Sequence[Sequence[str]],
         verify: bool,
         refine: Refine,
-        contrast: str | Sequence[str] | None = None,
+        contrast: str | Iterable[str] | None = None,
         total: float | None = None,
     ) -> list[list[Interpretation]]:
         refinement = refinement_of(refine, verify, self.decoder is None)
@@ -811,7 +851,7 @@ class ZeroShotInterpreter(Pretrained):
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
         text = self.clap.encode_text(flat)
-        names = [contrast] if isinstance(contrast, str) else contrast
+        names = None if contrast is None else texts_of(contrast, "contrast")
         against = None if names is None else self._contrast(names)
         if against is not None and not rivals_of(text, against).any(1).all():
             raise InputError(
@@ -898,6 +938,16 @@ def _as_batch(wavs: Any) -> Tensor:
     if given.dim() != 2:
         raise InputError(f"wavs is [B, samples], not {tuple(given.shape)}")
     return given.float()
+
+
+def _require_finite(wavs: Sequence[Tensor]) -> None:
+    """Raise `AudioError` for a batch with a clip that is not finite."""
+    for number, wav in enumerate(wavs, 1):
+        if not torch.isfinite(wav).all():
+            raise AudioError(
+                f"wavs: clip {number} of {len(wavs)} holds NaN or infinite samples: "
+                "replace them, or leave it out"
+            )
 
 
 def _lengths(wavs: Tensor, wav_lens: Tensor | None) -> list[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lmaczs.utils.errors import InputError
 
@@ -33,6 +35,41 @@ def clean_prompt(prompt: str) -> str:
     if not words:
         raise InputError("a prompt is empty; say what to listen for, e.g. 'a dog'")
     return words
+
+
+def texts_of(given: Any, name: str = "prompts") -> list[str]:
+    """Texts of an argument: one, or a list, an array or a pandas column of them.
+
+    Parameters
+    ----------
+    given : str or iterable of str
+        The argument.
+    name : str
+        Its name, for messages.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    InputError
+        If it is no text and nothing of one dimension that holds texts alone.
+    """
+    if isinstance(given, str):
+        return [str(given)]
+    if getattr(given, "ndim", 1) != 1 or isinstance(given, Mapping):
+        raise InputError(f"{name} is a table or a mapping: give one column of texts")
+    if not isinstance(given, Iterable):
+        raise InputError(f"{name} is {given!r}: give a text, or a list of texts")
+    several = list(given)
+    for number, one in enumerate(several, 1):
+        if not isinstance(one, str):
+            raise InputError(
+                f"{name}: number {number} of {len(several)} is {one!r}, not a text: "
+                "leave it out, or write it as one"
+            )
+    return [str(one) for one in several]  # of numpy's texts, too
 
 
 def _visible(character: str) -> str:

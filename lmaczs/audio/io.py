@@ -80,7 +80,7 @@ def load_audio(
         If the file is missing, a directory, empty, truncated, not audio or not finite,
         or if the stretch is empty.
     """
-    path, rate = Path(path), _checked_rate(sample_rate)
+    path, rate = Path(path), checked_rate(sample_rate)
     first = round((start or 0) * rate)
     last = UNKNOWN if stop is None else round(stop * rate)
     read = _read_file(path, rate, first, last)
@@ -104,7 +104,8 @@ def convert_audio(samples: np.ndarray | Tensor, from_rate: int, to_rate: int) ->
     Parameters
     ----------
     samples : np.ndarray | Tensor
-        ``[samples]`` or ``[channels, samples]``. Integers are scaled to [-1, 1) by
+        ``[samples]`` or ``[channels, samples]``; with more rows than columns,
+        ``[samples, channels]``, as soundfile reads. Integers are scaled to [-1, 1) by
         their dtype; uint8 is centred on 128, as in WAV.
     from_rate : int
         Their rate in Hz.
@@ -121,9 +122,9 @@ def convert_audio(samples: np.ndarray | Tensor, from_rate: int, to_rate: int) ->
     AudioError
         If shape, dtype or rate cannot be right, or if they are empty or not finite.
     """
-    wav, rate = _mix_channels(samples), _checked_rate(from_rate)
+    wav, rate = _mix_channels(samples), checked_rate(from_rate)
     _require_samples("array", len(wav), wav)
-    return resample(wav, rate, _checked_rate(to_rate))
+    return resample(wav, rate, checked_rate(to_rate))
 
 
 def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> Path:
@@ -159,12 +160,12 @@ def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> 
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: not written: NaN or infinite samples")
     with atomic_write(path) as part:
-        rate = _checked_rate(sample_rate)
+        rate = checked_rate(sample_rate)
         soundfile.write(part, samples, rate, subtype="FLOAT", format="WAV")
     return path
 
 
-def _checked_rate(rate: int) -> int:
+def checked_rate(rate: int) -> int:
     """Return a rate as int, or raise."""
     if not (isinstance(rate, Real) and rate > 0 and float(rate).is_integer()):
         raise AudioError(f"a rate is a positive integer in Hz, not {rate!r}")
@@ -175,7 +176,9 @@ def _require_samples(name: str, count: int, wav: Tensor) -> None:
     if not count:
         raise AudioError(f"{name}: it is empty, it has no samples")
     if not torch.isfinite(wav).all():
-        raise AudioError(f"{name}: it holds NaN or infinite samples")
+        raise AudioError(
+            f"{name}: it holds NaN or infinite samples: replace them, or leave them out"
+        )
 
 
 # --- arrays -------------------------------------------------------------------------
@@ -196,10 +199,7 @@ def _mix_channels(source: np.ndarray | Tensor) -> Tensor:
     if not source.size:
         return torch.zeros(0)
     if source.ndim == 2 and source.shape[0] > source.shape[1]:
-        raise AudioError(
-            f"array: its shape {source.shape} means {source.shape[0]} channels of "
-            f"{source.shape[1]} samples: transpose it to [channels, samples]"
-        )
+        source = source.T
     # what overflows or cancels infinities is refused later, with its own message
     with np.errstate(over="ignore", invalid="ignore"):
         samples = _as_float(np.atleast_2d(source))

@@ -61,11 +61,12 @@ from lmaczs.interpreter import ZeroShotInterpreter
 start = perf_counter()
 interpreter = ZeroShotInterpreter.from_hparams({source!r}, run_opts={run_opts!r})
 loaded = perf_counter() - start
-noise = torch.randn(1, interpreter.sample_rate, generator=torch.manual_seed(0))
+rate = interpreter.sample_rate
+noise = torch.randn(rate, generator=torch.manual_seed(0))
 times = []
 for _ in range(4):  # the first call warms up, another program may slow some down
     start = perf_counter()
-    (explanation,) = interpreter.interpret_batch(noise, "rain")
+    explanation = interpreter.interpret_waveform(noise, rate, "rain")
     times.append(perf_counter() - start)
 info = {{"load": loaded, "interpret": min(times[1:]),
         "spread": interpreter.clap.text_spread, "alike": COLLAPSED_COSINE,

@@ -134,7 +134,11 @@ def rank_on_manifest(
     return interpreter.rank_prompts(_sounds(interpreter, first), prompts, there)
 
 
-def _sounds(interpreter: ZeroShotInterpreter, clips: pd.DataFrame) -> Iterator[Tensor]:
+def _sounds(
+    interpreter: ZeroShotInterpreter, clips: pd.DataFrame
+) -> Iterator[tuple[Tensor, int]]:
+    """Each clip and its rate."""
     from lmaczs.data.segments import segments_of
 
-    return (one.load(interpreter.sample_rate) for one in segments_of(clips))
+    rate = interpreter.sample_rate
+    return ((one.load(rate), rate) for one in segments_of(clips))

@@ -306,14 +306,19 @@ def test_a_waveform_gives_what_its_file_gives(
     [
         (lambda wav: np.append(wav, np.nan), RATE, "array: it holds NaN or infinite"),
         (lambda wav: wav[:0], RATE, "array: it is empty"),
-        (lambda wav: wav[:, None], RATE, r"transpose it to \[channels, samples\]"),
+        (
+            lambda wav: wav[None, None],
+            RATE,
+            r"pass \[samples\] or \[channels, samples\]",
+        ),
         (lambda wav: wav, 0, "a rate is a positive integer in Hz, not 0"),
+        (lambda wav: wav, None, "array: its rate is missing"),
     ],
 )
 def test_waveforms_that_are_refused(
     interpreter: ZeroShotInterpreter,
     change: Callable[[np.ndarray], np.ndarray],
-    rate: int,
+    rate: int | None,
     reason: str,
 ) -> None:
     """Each in one sentence, by both methods."""
@@ -323,6 +328,52 @@ def test_waveforms_that_are_refused(
     assert "\n" not in str(error.value)
     with pytest.raises(AudioError, match=reason):
         interpreter.classify_waveform(wav, rate, ["dog"])
+
+
+def test_a_waveform_with_its_rate(interpreter: ZeroShotInterpreter) -> None:
+    """In one argument, as libraries return them: what two arguments give."""
+    samples, rate = noise(round(1.1 * 22050), 2), 22050
+    expected = interpreter.interpret_waveform(samples, rate, "rain")
+    classified = interpreter.classify_waveform(samples, rate, ["dog", "rain"])
+    for given in ((samples, rate), (rate, torch.from_numpy(samples))):
+        assert_same(interpreter.interpret_waveform(given, prompts="rain"), expected)
+        table = interpreter.classify_waveform(given, labels=["dog", "rain"])
+        pd.testing.assert_frame_equal(table, classified)
+    with pytest.raises(AudioError, match="not 'rain': after .samples, rate., name"):
+        interpreter.interpret_waveform((samples, rate), "rain")  # type: ignore[call-overload]
+
+
+def test_an_array_is_no_file(interpreter: ZeroShotInterpreter) -> None:
+    """The message names the method that takes it."""
+    with pytest.raises(AudioError, match="ndarray: .*interpret_waveform"):
+        interpreter.interpret_file(noise(8000), "a dog")  # type: ignore[call-overload]
+    with pytest.raises(AudioError, match="Tensor: .*classify_waveform"):
+        interpreter.classify_file(torch.zeros(8000), ["a dog"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("column", [pd.Series, np.array, pd.Index, tuple, iter])
+def test_texts_in_columns(
+    interpreter: ZeroShotInterpreter, column: Callable[[list[str]], Any]
+) -> None:
+    """Of pandas or numpy: a list of them gives the same, wherever texts are taken."""
+    texts = ["a dog", "heavy rain", "siren"]
+    waveform = noise(9000), RATE
+    listed = interpreter.interpret_waveform(waveform, prompts=texts, contrast=texts)
+    found = interpreter.interpret_waveform(
+        waveform, prompts=column(texts), contrast=column(texts)
+    )
+    for one, other in zip(found, listed, strict=True):
+        assert_same(one, other)
+    tables = [
+        interpreter.classify_waveform(waveform, labels=labels)
+        for labels in (texts, column(texts))
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    tables = [
+        interpreter.rank_prompts([waveform], labels)
+        for labels in (texts, column(texts))
+    ]
+    pd.testing.assert_frame_equal(*tables)
 
 
 # --- batches ------------------------------------------------------------------------
@@ -367,6 +418,31 @@ def test_a_batch_is_a_tensor_or_an_array(interpreter: ZeroShotInterpreter) -> No
         interpreter.interpret_batch(list(torch.from_numpy(samples)), "a dog")
     with pytest.raises(TypeError, match="wavs holds torch.int16; give floating-point"):
         interpreter.interpret_batch((samples * 32767).astype(np.int16), "a dog")
+
+
+def test_a_batch_at_another_rate(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """With its rate it is as a file; without, a warning has the rate that is taken."""
+    path = write(tmp_path / "a.wav", 22050, 1.1)
+    wavs = noise(round(1.1 * 22050))[None]
+    (one,) = interpreter.interpret_batch(wavs, "rain", sample_rate=22050)
+    assert_same(one, interpreter.interpret_file(path, "rain"))
+    with pytest.warns(UserWarning, match="wavs: without a rate .* 32000 Hz") as found:
+        interpreter.interpret_batch(wavs, "rain", verify=False)
+    assert [one.filename for one in found] == [__file__]
+    with pytest.warns(UserWarning, match="recording 1: without a rate"):
+        interpreter.rank_prompts([torch.from_numpy(wavs[0])], ["rain"])
+
+
+def test_a_clip_that_is_not_finite(interpreter: ZeroShotInterpreter) -> None:
+    """The message says which; beyond its length, it does not count."""
+    wavs = torch.rand(2, 9000)
+    wavs[1, -1] = float("nan")
+    with pytest.raises(AudioError, match="wavs: clip 2 of 2 holds NaN"):
+        interpreter.interpret_batch(wavs, "rain", sample_rate=RATE)
+    lens = torch.tensor([1.0, 0.9])
+    interpreter.interpret_batch(wavs, "rain", lens, verify=False, sample_rate=RATE)
 
 
 def test_one_prompt_for_all(interpreter: ZeroShotInterpreter) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from lmaczs.prompts import clean_prompt, read_prompts, to_sentence
+from lmaczs.prompts import clean_prompt, read_prompts, texts_of, to_sentence
+from lmaczs.utils.errors import InputError
 
 BARE = {
     "dog": "This is a sound of dog.",
@@ -132,3 +136,38 @@ def test_file_without_prompts_is_refused(
         read_prompts(path)
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         read_prompts(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "dog",
+        ["dog"],
+        ("dog",),
+        iter(["dog"]),
+        np.array(["dog"]),
+        pd.Series(["dog"], [7]),
+    ],
+)
+def test_texts_come_in_any_column(given: Any) -> None:
+    """One alone, or in whatever has one dimension."""
+    texts = texts_of(given)
+    assert texts == ["dog"] and type(texts[0]) is str
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (pd.DataFrame({"label": ["dog"]}), "labels is a table or a mapping"),
+        (np.array([["dog"]]), "labels is a table or a mapping"),
+        ({"dog": 1}, "labels is a table or a mapping"),
+        (np.array("dog"), "labels is a table or a mapping"),
+        (3, "labels is 3: give a text, or a list"),
+        (pd.Series(["dog", np.nan]), "labels: number 2 of 2 is nan, not a text"),
+        (["dog", 3], "labels: number 2 of 2 is 3, not a text"),
+    ],
+)
+def test_what_holds_no_texts_is_refused(given: Any, reason: str) -> None:
+    """The message has the argument, and where."""
+    with pytest.raises(InputError, match=reason):
+        texts_of(given, "labels")
