@@ -69,9 +69,9 @@ def equal_area_rows(
 
 
 def every_test(
-    per_clip: pd.DataFrame, equal: pd.DataFrame | None = None
+    per_clip: pd.DataFrame, equal: pd.DataFrame | None = None, main: str = MAIN
 ) -> pd.DataFrame:
-    """Compare every method with LMAC-ZS+ in every table; Holm's correction in each.
+    """Compare every method with one in every table; Holm's correction in each.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ def every_test(
         Rows of per_clip.csv.
     equal : DataFrame, optional
         Rows of equal_area_per_clip.csv.
+    main : str
+        The method with which the others are compared.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def every_test(
         `TABLE`, then the columns of `compare`.
     """
     parts = [
-        _tested(rows, condition, OWN, "", "")
+        _tested(rows, main, condition, OWN, "", "")
         for condition, rows in per_clip.groupby("condition", sort=False)
     ]
     if equal is not None and not equal.empty:
@@ -95,15 +97,15 @@ def every_test(
             for area in areas_of(rows):
                 for kind in (ALONE, TIMES_POWER, BETTER):
                     cut = equal_area_rows(rows, area, kind, better)
-                    parts.append(_tested(cut, condition, EQUAL, area, kind))
+                    parts.append(_tested(cut, main, condition, EQUAL, area, kind))
     parts = [part for part in parts if not part.empty]
     if not parts:
         return pd.DataFrame(columns=[*TABLE, *COMPARED])
     return pd.concat(parts, ignore_index=True)
 
 
-def _tested(rows: pd.DataFrame, *place: object) -> pd.DataFrame:
-    found = compare(rows, compared_metrics(), MAIN)
+def _tested(rows: pd.DataFrame, main: str, *place: object) -> pd.DataFrame:
+    found = compare(rows, compared_metrics(), main)
     for at, (name, value) in enumerate(zip(TABLE, place, strict=True)):
         found.insert(at, name, value)
     return found

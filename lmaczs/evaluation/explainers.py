@@ -40,6 +40,7 @@ from lmaczs.frontend import Domain
 from lmaczs.utils.errors import InputError, nearest
 
 MAIN = "LMAC-ZS+"
+REFINED = f"{MAIN} refined"
 KEEP_ALL = "keep-all"
 
 
@@ -249,7 +250,7 @@ EXPLAINERS: dict[str, Method] = {
             'Predictions", NeurIPS 2017',
         ),
         ranked_method(
-            f"{MAIN} refined",
+            REFINED,
             refined.refined,
             refined.PASSES,
             "ours: LMAC-ZS+, then gradient steps on the mask, see refinement.py",

@@ -61,15 +61,15 @@ def write_facts(
 
     `facts` has seconds (of this call), machines and passes (encoder passes a clip, by
     method), in addition to what the caller wants. `others` are folders whose rows were
-    taken over.
+    taken over; their machines come last.
     """
-    every = [read_facts(one) for one in (folder, *others)]
+    every = [read_facts(folder), facts, *map(read_facts, others)]
     every = [one for one in every if one]
-    machines = [name for one in (*every, facts) for name in one["machines"]]
-    passes = [one["passes"] for one in (*every, facts)]
+    machines = [name for one in every for name in one["machines"]]
+    passes = [one["passes"] for one in every]
     joined = {
         **facts,
-        "seconds": sum(one["seconds"] for one in (*every, facts)),
+        "seconds": sum(one["seconds"] for one in every),
         "machines": list(dict.fromkeys(machines)),
         "passes": {name: value for one in passes for name, value in one.items()},
     }

@@ -28,7 +28,7 @@ from lmaczs.evaluation.comparisons import (
     verdicts_of,
 )
 from lmaczs.evaluation.equal_area import TIMES_POWER
-from lmaczs.evaluation.explainers import EXPLAINERS, KEEP_ALL, MAIN
+from lmaczs.evaluation.explainers import EXPLAINERS, KEEP_ALL, MAIN, REFINED
 from lmaczs.evaluation.facts import read_facts
 from lmaczs.evaluation.insertion_deletion import AREAS
 from lmaczs.evaluation.left_out import NOTE
@@ -130,6 +130,7 @@ def evaluation_section(title: str, folder: Path) -> tuple[str, str]:
         facts_text(facts, per_clip),
         "### What the tests say\n",
         summary(tests, first),
+        *_refined_tests(per_clip, equal, first),
         f"### Own masks, {first}\n",
         _own_table(per_clip, tests, first, facts.get("passes", {})),
     ]
@@ -139,6 +140,17 @@ def evaluation_section(title: str, folder: Path) -> tuple[str, str]:
     parts += _details(per_clip, equal, tests, first, others)
     parts += _more(folder, facts)
     return title or NAMES.get(tested, tested), "\n".join(part for part in parts if part)
+
+
+def _refined_tests(
+    per_clip: pd.DataFrame, equal: pd.DataFrame | None, condition: str
+) -> list[str]:
+    """The same tests with the refined masks against the others, folded."""
+    if REFINED not in set(per_clip.method):
+        return []
+    tests = every_test(per_clip, equal, REFINED)
+    text = summary(tests, condition, REFINED)
+    return [folded(f"The same tests with {REFINED} in its place", text)]
 
 
 def facts_text(facts: Mapping[str, Any], per_clip: pd.DataFrame) -> str:
@@ -168,7 +180,7 @@ def machines_text(machines: Sequence[str]) -> str:
     """What computed the rows; on the first of several, seconds were taken."""
     if len(machines) == 1:
         return machines[0]
-    return f"{machines[0]} (seconds are of it alone) and {'; '.join(machines[1:])}"
+    return f"{machines[0]} (seconds are of it alone); {'; '.join(machines[1:])}"
 
 
 def _quoted(word: str) -> str:
@@ -189,8 +201,9 @@ def _own_table(
     more = {
         "n": counts,
         "passes": {name: passes.get(name, _passes(name)) for name in counts},
-        "s": {n: "–" if pd.isna(x) else f"{x:.3f}" for n, x in seconds.items()},
     }
+    if seconds.notna().any():
+        more["s"] = {n: "–" if pd.isna(x) else f"{x:.3f}" for n, x in seconds.items()}
     columns = [*compared_metrics(), METRICS["MM"]]
     own = verdicts_of(tests, condition)
     return tables.markdown_table(rows, columns, own, intervals=False, more=more)
@@ -295,35 +308,39 @@ def differences(tests: pd.DataFrame) -> str:
 # --- in words -----------------------------------------------------------------------
 
 
-def summary(tests: pd.DataFrame, condition: str) -> str:
-    """Where LMAC-ZS+ is ahead, tied and behind: sentences, and a table of counts."""
+def summary(tests: pd.DataFrame, condition: str, main: str = MAIN) -> str:
+    """Where a method is ahead, tied and behind: sentences, and a table of counts.
+
+    `tests` are of the method `main` with the others.
+    """
     if tests.empty:
-        return f"There is nothing to compare {MAIN} with yet.\n"
-    parts = [sentences(verdicts_of(tests, condition), f"With own masks, {condition}")]
+        return f"There is nothing to compare {main} with yet.\n"
+    own = verdicts_of(tests, condition)
+    parts = [sentences(own, f"With own masks, {condition}", main)]
     areas = [a for a in tests.area.unique() if a]
     if areas:
         area = main_area(areas)
         some = verdicts_of(tests, condition, area, BETTER)
-        parts.append(sentences(some, f"At area {area}, {condition}"))
+        parts.append(sentences(some, f"At area {area}, {condition}", main))
     parts += [
-        f"In every table: methods that {MAIN} is ahead of / tied with / behind.\n",
-        counts(tests),
+        f"In every table: methods that {main} is ahead of / tied with / behind.\n",
+        counts(tests, main),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def rivals(tests: pd.DataFrame) -> pd.DataFrame:
-    """Tests of other methods: neither keep-all nor other seeds of LMAC-ZS+."""
+def rivals(tests: pd.DataFrame, main: str = MAIN) -> pd.DataFrame:
+    """Tests of other methods: neither keep-all nor other seeds of `main`."""
     seeded = tests.method.str.extract(SEEDED, expand=True)["method"]
-    return tests[(tests.method != KEEP_ALL) & (seeded != MAIN)]
+    return tests[(tests.method != KEEP_ALL) & (seeded != main)]
 
 
-def sentences(tests: pd.DataFrame, where: str) -> str:
-    """One line a metric: who is behind LMAC-ZS+, tied with it, ahead of it."""
-    others = rivals(tests)
+def sentences(tests: pd.DataFrame, where: str, main: str = MAIN) -> str:
+    """One line a metric: who is behind `main`, tied with it, ahead of it."""
+    others = rivals(tests, main)
     if others.empty:
         return ""
-    lines = [f"{where}, {MAIN} is\n"]
+    lines = [f"{where}, {main} is\n"]
     for column in compared_metrics():
         own = others[others.metric == column.name]
         text = f"- on {column.name} ahead of {(own.verdict == BEHIND).sum()} of "
@@ -347,9 +364,9 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def counts(tests: pd.DataFrame) -> str:
-    """Numbers of methods that LMAC-ZS+ is ahead of / tied with / behind, by table."""
-    columns, others = compared_metrics(), rivals(tests)
+def counts(tests: pd.DataFrame, main: str = MAIN) -> str:
+    """Numbers of methods that `main` is ahead of / tied with / behind, by table."""
+    columns, others = compared_metrics(), rivals(tests, main)
     others = others[others["map"].isin(["", BETTER])]
     lines = []
     places = others[["condition", "area"]].drop_duplicates()

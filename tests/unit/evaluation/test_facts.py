@@ -59,7 +59,7 @@ def test_calls_add_up(tmp_path: Path) -> None:
     more = {**one, "passes": {"c": 3}, "machines": ["y"]}
     write_facts(tmp_path / "joined", more, [tmp_path])
     every = {"a": 1, "b": 2, "c": 3}
-    expected = {**both, "seconds": 7.0, "passes": every, "machines": ["x", "y"]}
+    expected = {**both, "seconds": 7.0, "passes": every, "machines": ["y", "x"]}
     assert read_facts(tmp_path / "joined") == expected
     assert (tmp_path / FACTS).read_text().endswith("}\n")
 

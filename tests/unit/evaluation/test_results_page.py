@@ -12,7 +12,7 @@ import pytest
 
 from lmaczs.evaluation.comparisons import every_test, verdicts_of
 from lmaczs.evaluation.equal_area import ALONE, SCORED, TIMES_POWER, WHOLE
-from lmaczs.evaluation.explainers import KEEP_ALL, MAIN
+from lmaczs.evaluation.explainers import KEEP_ALL, MAIN, REFINED
 from lmaczs.evaluation.facts import machine_facts, read_facts, write_facts
 from lmaczs.evaluation.results_page import (
     anchor,
@@ -102,7 +102,7 @@ def test_seconds_are_of_one_machine() -> None:
     """The page says of which."""
     assert machines_text(["here"]) == "here"
     text = machines_text(["here", "there", "yonder"])
-    assert text == "here (seconds are of it alone) and there; yonder"
+    assert text == "here (seconds are of it alone); there; yonder"
 
 
 def section(page: str, heading: str) -> str:
@@ -225,6 +225,19 @@ def test_rivals_are_other_methods(per_clip: pd.DataFrame) -> None:
     assert set(rivals(tests).method) == {"RISE", "energy", "Grad-CAM"}
     assert "1 / 1 / 1" in counts(tests)
     assert sentences(tests[tests.method == KEEP_ALL], "Here") == ""
+
+
+def test_refined_masks_are_compared_with_all(per_clip: pd.DataFrame) -> None:
+    """LMAC-ZS+ is then one of the others, and so are its seeds."""
+    rows = per_clip.assign(method=per_clip.method.replace({"RISE": REFINED}))
+    tests = every_test(rows, main=REFINED)
+    assert set(tests.method) == set(rows.method) - {REFINED}
+    others = rivals(tests, REFINED)
+    assert set(others.method) == {MAIN, f"{MAIN} #2", "energy", "Grad-CAM"}
+    text = sentences(verdicts_of(tests, "clean"), "Here", REFINED)
+    assert text.startswith(f"Here, {REFINED} is\n\n- on AI ahead of 3 of 4 methods")
+    assert f"tied with {MAIN} #2" in text  # both are better by the same
+    assert "3 / 1 / 0" in counts(tests, REFINED)
 
 
 def test_differences_have_intervals(per_clip: pd.DataFrame) -> None:
