@@ -48,7 +48,9 @@ SILENCE = 1e-6
 of a step of 16-bit audio. A mask's sigmoid is never quite 0."""
 
 
-@dataclass(frozen=True, eq=False)  # tensors have no one truth value to compare by
+@dataclass(
+    frozen=True, eq=False, repr=False
+)  # tensors have no one truth value to compare by
 class Interpretation:
     """What in a recording made the model agree with a prompt. Tensors on the CPU.
 
@@ -123,6 +125,21 @@ class Interpretation:
     margin: float | None = None
     masked_margin: float | None = None
     residual_margin: float | None = None
+
+    def __repr__(self) -> str:
+        """Prompt and verdict in words, on one line: its tensors would fill a screen."""
+        from lmaczs.report.words import verdict_words
+
+        words = verdict_words(self.to_dict())
+        return f"<Interpretation {self.prompt!r}: {words}>"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, see `lmaczs.report.notebook`."""
+        from lmaczs.report.notebook import notebook_html
+
+        sounds = {"input": self.input, "explanation": self.waveform}
+        sounds["residual"] = self.residual
+        return notebook_html(self.to_dict(), self.stft, self.mask, sounds)
 
     @property
     def masked_stft(self) -> Tensor:

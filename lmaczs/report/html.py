@@ -32,7 +32,13 @@ from lmaczs.report.page_data import (
     MASK_STEPS,
     read_page_data,
 )
-from lmaczs.report.words import MEANINGS, percent, presence_words, verdict_words
+from lmaczs.report.words import (
+    MEANINGS,
+    percent,
+    presence_words,
+    verdict_details,
+    verdict_words,
+)
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, INPUT_FLAC, PAGE, PAGE_DATA
 
@@ -118,11 +124,8 @@ def write_page(
     return folder / PAGE
 
 
-def _environment(folder: Path) -> Environment:
-    def link(path: Path) -> str:
-        relative = os.path.relpath(path.resolve(), folder.resolve())
-        return quote(Path(relative).as_posix())
-
+def template_environment() -> Environment:
+    """Where this package's templates lie, and how they write numbers."""
     environment = Environment(
         loader=PackageLoader("lmaczs.report", ""),
         autoescape=True,
@@ -131,12 +134,22 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "link": link,
         "number": format_number,
         "percent": percent,
         "presence_words": presence_words,
+        "details": verdict_details,
         "words": verdict_words,
     }
+    return environment
+
+
+def _environment(folder: Path) -> Environment:
+    def link(path: Path) -> str:
+        relative = os.path.relpath(path.resolve(), folder.resolve())
+        return quote(Path(relative).as_posix())
+
+    environment = template_environment()
+    environment.filters["link"] = link
     return environment
 
 

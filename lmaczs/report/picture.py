@@ -7,6 +7,7 @@ recordings of a rate.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +81,29 @@ def save_panels(
     title: str = "",
 ) -> Path:
     """As `save_png`, from the values [256, T] of each panel, see `panels`."""
+    pixels = _drawn(shown, sample_rate, seconds, title)
+    with atomic_write(path) as part:
+        _write(pixels, part)
+    return Path(path)
+
+
+def png_bytes(stft: Tensor, mask: Tensor, sample_rate: int, seconds: float) -> bytes:
+    """The PNG of `save_png` in memory, without a title and the room for it."""
+    pixels = _drawn(panels(stft, mask, sample_rate), sample_rate, seconds, "")
+    file = io.BytesIO()
+    _write(pixels[round(HEADING_INCHES * DPI) :], file)
+    return file.getvalue()
+
+
+def _write(pixels: Pixels, file: Path | io.BytesIO) -> None:
+    # compressing further takes as long as all the rest
+    Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
+
+
+def _drawn(
+    shown: Mapping[str, Tensor], sample_rate: int, seconds: float, title: str
+) -> Pixels:
+    """Pixels [height, width, 3] of a picture."""
     with own_style(title):
         pixels = _frame(sample_rate).copy()
         heading, footing = _heading(title), _time_axis(seconds)
@@ -87,10 +111,7 @@ def save_panels(
     pixels[-len(footing) :] = footing
     for name, place in PANELS.items():
         _paste(pixels, shown[name].numpy(), place, is_mask=name == "Mask")
-    with atomic_write(path) as part:
-        # compressing further takes as long as all the rest
-        Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
-    return Path(path)
+    return pixels
 
 
 @lru_cache(maxsize=4)

@@ -46,9 +46,14 @@ def margin_words(record: Mapping[str, Any]) -> str:
     return f"{found} ({', '.join(shown)})" if shown else found
 
 
-def verdict_words(record: Mapping[str, Any]) -> str:
-    """Verdict and presence, from what explanation.json holds."""
+def verdict_details(record: Mapping[str, Any]) -> str:
+    """Presence, and margin if there is one, from what explanation.json holds."""
     words = presence_words(record["presence"])
-    if margin := margin_words(record):
-        words = f"{words}, {margin}"
+    margin = margin_words(record)
+    return f"{words}, {margin}" if margin else words
+
+
+def verdict_words(record: Mapping[str, Any]) -> str:
+    """Verdict and `verdict_details`."""
+    words = verdict_details(record)
     return f"{record['verdict']}, {words}" if record["verdict"] else words

@@ -124,7 +124,7 @@ def test_wheel_installs_nothing_but_the_package(installed: Path) -> None:
 
 def test_wheel_has_the_parts_of_the_page(installed: Path) -> None:
     """Template, style and script lie beside the code that fills them in."""
-    for name in ("page.html.j2", "page.css", "page.js"):
+    for name in ("page.html.j2", "notebook.html.j2", "page.css", "page.js"):
         assert (installed / "lmaczs" / "report" / name).is_file()
 
 
