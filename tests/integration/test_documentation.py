@@ -16,6 +16,8 @@ import pytest
 
 from lmaczs.cli import build_parser
 from lmaczs.demo.scenes import write_scenes
+from lmaczs.explanation import Interpretation
+from lmaczs.utils.naming import SAVED
 from lmaczs.utils.options import parse_options
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +92,44 @@ def test_python_blocks_run(
             shown = [ast.literal_eval(word) for word in after.split()]
             values = [float(word) for word in printed.split()]
             assert values == pytest.approx(shown, abs=1e-3)
+
+
+def shown(code: str, space: dict[str, object]) -> object:
+    """Run a notebook's cell; return the value of its last line, which is shown."""
+    tree = ast.parse(code)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), space)
+    if last is None:
+        return None
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), space)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From an empty folder, cell by cell; what it says of the results is so."""
+    notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text("utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {}
+    values = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            values.append(shown("".join(cell["source"]), space))
+    found = [one for one in values if isinstance(one, Interpretation)]
+    verdicts = [(one.prompt, one.verdict, one.contrast) for one in found]
+    assert verdicts == [
+        ("dog", "kept", ()),
+        ("siren", "not heard", ()),
+        ("crackling fire", "kept", ()),
+        ("dog", "kept", ("crackling fire",)),
+    ]
+    printed = capsys.readouterr().out
+    assert "<Interpretation 'dog': kept," in printed
+    assert "array: its rate is missing" in printed
+    assert set(values[-1]) == set(SAVED)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
