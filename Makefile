@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint docs bench clean
 
 # Everything is installed by now: a missing file is an error, not a download.
 demo test bench: export HF_HUB_OFFLINE := 1
@@ -30,13 +30,17 @@ lint: .venv/.extra-dev  ## style, docstrings, directions of imports and types, a
 	.venv/bin/lint-imports --no-logo --no-cache
 	$(PY) -m mypy
 
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: .venv/.extra-docs  ## the documentation as a site, site/index.html; a dead link is an error
+	$(PY) -m mkdocs build --strict
+
 bench: .venv/.extra-test  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		echo "== $$script"; $(PY) "$$script"; \
 	done
 
 clean:  ## remove what is made here, except .venv (5 GB to install again) and results/
-	rm -rf build dist out lmaczs.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf build dist out site lmaczs.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find $(wildcard lmaczs recipes benchmarks tests) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is written when pip has finished; until setup.cfg or pyproject.toml

@@ -2,7 +2,7 @@
 
 A rule on presences, see `lmaczs.presence`, not on cosines: it means the same for every
 checkpoint. It was chosen on training and validation clips of ESC-50, and checked on
-its test clips and on UrbanSound8K; docs/using.md has the numbers.
+its test clips and on UrbanSound8K; docs/reading.md has the numbers.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ HELP = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the rule, and what is written."""
     group = parser.add_argument_group(
-        "rule", "when a prompt is an event; docs/using.md has the defaults"
+        "rule", "when a prompt is an event; docs/long-recordings.md has it"
     )
     for name, text in HELP.items():
         option = f"--{name.replace('_', '-')}"

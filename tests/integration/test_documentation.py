@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from lmaczs.cli import build_parser
 from lmaczs.demo.scenes import write_scenes
@@ -22,9 +23,10 @@ from lmaczs.utils.options import parse_options
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("recipes/*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("recipes/*.md")]
 )
 YAMLS = sorted((ROOT / "hparams").glob("*.yaml"))
+CARDS = sorted(ROOT.glob("pretrained/*/README.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -178,6 +180,37 @@ def test_commands_parse(
             setup = (ROOT / "setup.cfg").read_text("utf-8")
             for extra in extras[1].split(","):
                 assert re.search(rf"^{extra} =$", setup, re.MULTILINE), words
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    """Every relative link and picture of a page exists in the repository."""
+    found = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text("utf-8"))
+    assert not [link for link in found if not (page.parent / link).exists()]
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    """Blocks are Python that runs, commands and output, YAML that loads, equations."""
+    for page in PAGES:
+        for kind, text in blocks(page):
+            assert kind in ("", "sh", "bash", "python", "yaml", "math"), page
+            if kind == "yaml":
+                assert yaml.safe_load(text), page
+
+
+def test_the_reference_has_every_module_once() -> None:
+    """A public module is on one page of the reference; the command line is on none."""
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    listed = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    rooms = ("cli", "distillation", "utils", "hparams", "pretrained")
+    paths = [path.relative_to(ROOT) for path in (ROOT / "lmaczs").rglob("*.py")]
+    modules = [
+        ".".join(path.with_suffix("").parts)
+        for path in paths
+        if path.stem != "__init__" and path.parts[1] not in rooms
+    ]
+    assert sorted(listed) == sorted([*modules, "lmaczs.utils.errors"])
 
 
 def test_there_are_commands_to_check() -> None:
