@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -24,9 +24,9 @@ from lmaczs.cli import adapt as adapt_command
 from lmaczs.cli import prompts as prompts_command
 from lmaczs.cli import recipes as recipe_commands
 from lmaczs.cli import scan as scan_command
+from lmaczs.cli import serve as serve_command
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.naming import (
-    INPUT_COPY,
     PAGE,
     Recordings,
     is_other_page,
@@ -133,6 +133,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_refine(one)
     _add_out(one)
 
+    one = add("serve", serve, "open a web app for recordings and prompts, on loopback")
+    _add_model(one)
+    _add_refine(one)
+    serve_command.add_options(one)
+
     one = add(
         "doctor", diagnose, "check the installation and say how to fix what is wrong"
     )
@@ -232,6 +237,8 @@ def _text(value: str) -> str:
 
 def interpret(args: argparse.Namespace) -> int:
     """Explain recordings: print a line for each and write a page of all."""
+    from lmaczs.report.recording import page_entries, save_recording
+
     try:
         prompts = prompts_command.prompts_of(args)
     except LmaczsError as error:
@@ -252,9 +259,9 @@ def interpret(args: argparse.Namespace) -> int:
             records = _explain_long(interpreter, path, texts, folders[path], args)
         else:
             results = prompts_command.explain(interpreter, path, prompts, args.refine)
-            _save(results, folders[path])
+            save_recording(folders[path], results)
             _note_warnings(interpreter, path, results[0])
-            entries.extend(_entries(names[path], folders[path], results))
+            entries.extend(page_entries(folders[path], results, names[path]))
             records = [one.to_dict() for one in results]
         found = "; ".join(map(_finding, records))
         return f"{found} ({time.perf_counter() - start:.1f} s)"
@@ -353,6 +360,7 @@ def demo(args: argparse.Namespace) -> int:
     _make_folder(args.out)
     interpreter = _load(args)
     from lmaczs.demo.scenes import write_scenes
+    from lmaczs.report.recording import page_entries, save_recording
 
     written = write_scenes(args.out / "scenes", interpreter.sample_rate)
     scenes = {path: scene for scene, path in written}
@@ -366,9 +374,9 @@ def demo(args: argparse.Namespace) -> int:
     def work(path: Path) -> list[str]:
         scene = scenes[path]
         results = interpreter.interpret_file(path, prompts[path], refine=args.refine)
-        _save(results, folders[path])
+        save_recording(folders[path], results)
         _note_warnings(interpreter, path, results[0])
-        entries.extend(_entries(path.name, folders[path], results))
+        entries.extend(page_entries(folders[path], results, path.name))
         shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
         return [
             row(scene.name, name, *_cells(one))
@@ -404,6 +412,24 @@ def export(args: argparse.Namespace) -> int:
     except (ExportError, OSError) as error:
         raise CommandError(_one_line(error)) from error
     _say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
+    return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve the app until it is stopped."""
+    from lmaczs.app.server import require_app, serve_app
+
+    try:
+        require_app()
+        limits = serve_command.limits_of(args)
+    except LmaczsError as error:
+        raise CommandError(_one_line(error)) from error
+    interpreter = _load(args)
+
+    def started(address: str) -> None:
+        _say(f"{address} (Ctrl-C stops it)")
+
+    serve_app(interpreter, limits, args.refine, args.host, args.port, started)
     return 0
 
 
@@ -469,22 +495,6 @@ def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
         raise CommandError(reason) from error
 
 
-def _save(results: Sequence[Interpretation], folder: Path) -> None:
-    """Save a recording's results, a copy of the input and the page's data."""
-    from lmaczs.audio.io import save_audio
-    from lmaczs.report.page_data import write_page_data
-
-    slugs = unique_slugs([one.prompt for one in results])
-    for one, slug in zip(results, slugs, strict=True):
-        one.save(folder / slug)
-    save_audio(folder / INPUT_COPY, results[0].input, results[0].sample_rate)
-    masks = {
-        slug: None if one.empty else one.mask
-        for one, slug in zip(results, slugs, strict=True)
-    }
-    write_page_data(folder, results[0].stft, masks)
-
-
 def _note_warnings(
     interpreter: ZeroShotInterpreter, path: Path, one: Interpretation
 ) -> None:
@@ -530,17 +540,6 @@ def _warn_of_prompts(interpreter: ZeroShotInterpreter, prompts: list[str]) -> No
             raise CommandError(_one_line(error)) from error
         for text in found:
             _note(f"{prompt!r}: {text}")
-
-
-def _entries(
-    name: str, folder: Path, results: Sequence[Interpretation]
-) -> Iterator[PageEntry]:
-    """Page entries of a recording."""
-    from lmaczs.report.html import PageEntry
-
-    slugs = unique_slugs([one.prompt for one in results])
-    for one, slug in zip(results, slugs, strict=True):
-        yield PageEntry(name, folder / slug, one.to_dict())
 
 
 def _finding(record: Mapping[str, Any]) -> str:

@@ -1,0 +1,43 @@
+"""cli/serve.py: address and limits of the app."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pytest
+
+from lmaczs.app.uploads import Limits
+from lmaczs.cli import main
+from lmaczs.cli.serve import add_options, limits_of
+from lmaczs.utils.errors import InputError
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    """Options of a command line."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser.parse_args(words)
+
+
+def test_loopback_unless_told() -> None:
+    """And the limits of the app unless others are given."""
+    args = parsed()
+    assert (args.host, args.port) == ("127.0.0.1", 7860)
+    assert limits_of(args) == Limits()
+    words = "--max-seconds 7.5 --max-megabytes 2 --max-prompts 3 --max-waiting 4"
+    found = limits_of(parsed(*words.split()))
+    assert found == Limits(megabytes=2, seconds=7.5, prompts=3, waiting=4)
+    assert type(found.prompts) is int
+    with pytest.raises(InputError, match="seconds is 0"):
+        limits_of(parsed("--max-seconds", "0"))
+
+
+def test_a_missing_gradio_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the model is loaded: status 2, and how to install it."""
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["serve", "--source", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install -e ".[app]"' in error and error.count("\n") == 1
