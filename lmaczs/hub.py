@@ -37,20 +37,24 @@ def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
     return str(source if folder is None else folder.resolve())
 
 
-def snapshot(name: str, savedir: str | Path | None = None) -> Path:
+def snapshot(
+    name: str, savedir: str | Path | None = None, revision: str | None = None
+) -> Path:
     """Download a Hub repository into `savedir`, or into the Hub's cache.
 
-    FileNotFoundError if the Hub cannot be reached or has no such repository; a mistyped
-    folder name ends here too.
+    `revision` is a branch, a tag or a commit; a commit that is cached needs no network.
+    FileNotFoundError if the Hub cannot be reached or has no such repository or
+    revision; a mistyped folder name ends here too.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, local_dir=savedir))
+        return Path(snapshot_download(name, revision=revision, local_dir=savedir))
     except (OSError, HFValidationError) as error:  # the Hub's errors are OSErrors
+        at = f" at revision {revision}" if revision else ""
         reason = " ".join(str(error).split())
         raise FileNotFoundError(
-            f"there is no folder {name}, and the Hub gives no repository of that name: "
-            f"{reason}"
+            f"there is no folder {name}, and the Hub gives no repository of that name"
+            f"{at}: {reason}"
         ) from error

@@ -82,6 +82,7 @@ class ZeroShotInterpreter(Pretrained):
         savedir: str | Path | None = None,
         run_opts: dict[str, Any] | None = None,
         overrides: dict[str, Any] | None = None,
+        revision: str | None = None,
         **kwargs: Any,
     ) -> ZeroShotInterpreter:
         """Load a decoder and the CLAP that it was trained for.
@@ -100,6 +101,9 @@ class ZeroShotInterpreter(Pretrained):
             SpeechBrain's, e.g. ``{"device": "cuda"}``.
         overrides : dict, optional
             Replacements for values of hyperparams.yaml, e.g. ``clap_source``.
+        revision : str, optional
+            Commit, tag or branch of a repository of the Hub. By a commit, which
+            ``lmaczs push`` prints, the decoder stays the same whatever is pushed later.
         **kwargs : Any
             Passed on to ``Pretrained.from_hparams``.
 
@@ -110,15 +114,21 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         FileNotFoundError
-            If there is no such folder or repository, or it holds no hyperparams.yaml,
-            or the Hub cannot be reached.
+            If there is no such folder, repository or revision, or it holds no
+            hyperparams.yaml, or the Hub cannot be reached.
         InputError
-            If hyperparams.yaml names no CLAP or no decoder.
+            If hyperparams.yaml names no CLAP or no decoder, or `source` is a folder and
+            has no `revision`.
         """
         source = default_source() if source is None else source
         folder = local_folder(source)
         if folder is None:
-            folder = snapshot(str(source), savedir)
+            folder = snapshot(str(source), savedir, revision)
+        elif revision is not None:
+            raise InputError(
+                f"revision {revision!r}: {source} is a folder; only a repository of "
+                "the Hub has revisions"
+            )
         if not (folder / "hyperparams.yaml").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
 from lmaczs.cli import prompts as prompts_command
+from lmaczs.cli import push as push_command
 from lmaczs.cli import recipes as recipe_commands
 from lmaczs.cli import scan as scan_command
 from lmaczs.cli import serve as serve_command
@@ -151,6 +152,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = add("adapt", adapt, "train a decoder for any CLAP, without labels")
     adapt_command.add_options(one)
+
+    one = add("push", push, "write an exported decoder into a repository of the Hub")
+    push_command.add_options(one)
 
     one = add("train", train, "train a decoder by a YAML: recipes/train.py")
     recipe_commands.add_options(one)
@@ -436,6 +440,12 @@ def serve(args: argparse.Namespace) -> int:
 def adapt(args: argparse.Namespace) -> int:
     """Train a decoder for a CLAP and print how it does on held-out clips."""
     _say(adapt_command.run(args))
+    return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """Write an exported decoder into a repository of the Hub."""
+    _say(push_command.run(args))
     return 0
 
 

@@ -14,7 +14,7 @@ from lmaczs import __version__
 from lmaczs.metrics.faithfulness import MEANINGS
 from lmaczs.metrics.metric import legend
 from lmaczs.objectives.terms import TERMS
-from lmaczs.training.held_out import HELD_OUT_FILE, held_out_table
+from lmaczs.training.held_out import HELD_OUT_FILE, SHOWN, held_out_table
 
 FOLDS = {"train_folds": "training", "valid_folds": "validation", "test_folds": "test"}
 NO_METRIC = {"unixtime", "end-of-epoch", "epoch"}
@@ -120,7 +120,7 @@ def model_card(
         library_name="lmaczs",
         tags=TAGS,
         model_name=run_card["model_name"],
-        eval_results=_results(test, values),
+        eval_results=_results(test, values) or _held_out_results(held_out),
     )
     card = ModelCard.from_template(
         data,
@@ -160,6 +160,25 @@ def _results(
         )
         for metric, value in test.items()
     ] or None
+
+
+def _held_out_results(found: Mapping[str, Any]) -> list[EvalResult] | None:
+    """Metrics of the decoder's masks on held-out clips; None without such metrics."""
+    if not found:
+        return None
+    name = "sounds made by lmaczs" if found["made"] else "recordings without labels"
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type="held-out",
+            dataset_name=name,
+            dataset_split="test",
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in found["rows"]["decoder"].items()
+        if metric in SHOWN
+    ]
 
 
 def _which_checkpoint(metric: str, mode: str) -> str:

@@ -67,6 +67,12 @@ def test_a_repository_that_cannot_be_had_is_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_revision_that_cannot_be_had_is_named() -> None:
+    """A mistyped commit is not taken for a missing repository."""
+    with pytest.raises(FileNotFoundError, match="at revision 1234567: "):
+        snapshot("nobody/no-such-model", revision="1234567")
+
+
 def test_the_embedded_default_is_there_with_its_clap() -> None:
     """The decoder, and beside it the CLAP that its YAML names."""
     folder = default_source()

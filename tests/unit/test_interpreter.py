@@ -25,6 +25,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import similarities
 from lmaczs.presence import reference_names, reference_text
 from lmaczs.training.export import inference_yaml
+from lmaczs.utils.errors import InputError
 
 RATE = 32000
 TEMPLATE = "I hear {}."
@@ -548,6 +549,12 @@ def test_device(source: Path, device: str | torch.device | None) -> None:
         assert loaded.clap.device == torch.device("cpu")
     (one,) = loaded(torch.rand(1, 8000), "a dog")
     assert one.mask.device.type == "cpu"
+
+
+def test_a_folder_has_no_revision(source: Path) -> None:
+    """A pinned folder would be pinned in name alone."""
+    with pytest.raises(InputError, match="only a repository of the Hub"):
+        ZeroShotInterpreter.from_hparams(source, revision="1234567")
 
 
 def test_overrides(

@@ -225,6 +225,9 @@ def test_what_an_adaptation_measured_is_a_section(run_folder: Path) -> None:
     assert "9 held-out clips" in section
     assert "Trained with `lmaczs adapt`" in section
     assert "sounds that were made by lmaczs, without labels" in section
+    shown = ModelCard(card).data.eval_results
+    assert {one.metric_type for one in shown} == set(row) - {"s a clip"}
+    assert {one.dataset_name for one in shown} == {"sounds made by lmaczs"}
     path.write_text(json.dumps({**found, "made": False}))
     assert "Trained on recordings" in model_card(run_folder, CARD, META, True)
     os.utime(path, (1, 1))  # older than the checkpoint: of another one

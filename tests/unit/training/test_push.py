@@ -1,0 +1,90 @@
+"""What of an exported folder goes to the Hub, and what keeps it from going there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmaczs.training.push import (
+    PushError,
+    push_export,
+    require_decoder,
+    shared_card,
+    shared_files,
+)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """An exported folder in outline: a decoder for a CLAP beside it."""
+    (tmp_path / "clap").mkdir()
+    for name in ("decoder.ckpt", "run.json", "clap/config.json", "clap/.cache"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "hyperparams.yaml").write_text("clap_source: clap\nx: !ref <y>\n")
+    (tmp_path / "README.md").write_text('---\ntags: [a]\n---\nsource="<this folder>"\n')
+    return tmp_path
+
+
+def test_the_files_are_what_can_be_loaded(exported: Path) -> None:
+    """Nothing hidden, nothing of this machine; the card goes apart."""
+    (exported / "notes.txt").touch()
+    found = shared_files(exported)
+    assert set(found) == {"decoder.ckpt", "hyperparams.yaml", "clap/config.json"}
+    assert all(path.is_file() for path in found.values())
+
+
+def test_the_card_names_the_repository_and_the_clap(exported: Path) -> None:
+    """The example can be pasted; a CLAP of the Hub is the base model."""
+    assert shared_card(exported, "me/dogs").text.strip() == 'source="me/dogs"'
+    assert shared_card(exported, "me/dogs").data.get("base_model") is None
+    (exported / "hyperparams.yaml").write_text("clap_source: laion/clap\n")
+    assert shared_card(exported, "me/dogs").data.base_model == "laion/clap"
+    assert "clap_source" in (exported / "hyperparams.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "reason"),
+    [
+        ("clap_source: gone\n", "its CLAP gone is missing"),
+        ("clap_source: ..\n", "lies outside"),
+        ("domain: mel\n", "names no clap_source"),
+    ],
+)
+def test_a_folder_that_could_not_be_loaded_is_refused(
+    yaml: str, reason: str, exported: Path
+) -> None:
+    """Its CLAP must come along."""
+    (exported / "hyperparams.yaml").write_text(yaml)
+    with pytest.raises(PushError, match=reason):
+        shared_files(exported)
+
+
+@pytest.mark.parametrize("name", ["hyperparams.yaml", "decoder.ckpt", "README.md"])
+def test_an_incomplete_folder_is_refused(name: str, exported: Path) -> None:
+    """What is missing is named."""
+    (exported / name).unlink()
+    with pytest.raises(PushError, match=f"{name} is missing"):
+        shared_files(exported)
+
+
+def test_a_damaged_card_is_refused(exported: Path) -> None:
+    """The Hub would refuse it, too."""
+    (exported / "README.md").write_text("---\n- a list\n---\n")
+    with pytest.raises(PushError, match=r"README.md: the header"):
+        shared_card(exported, "me/dogs")
+
+
+@pytest.mark.parametrize("repo", ["dogs", "/dogs", "me/", "a/b/c"])
+def test_a_repository_has_an_owner(repo: str, exported: Path) -> None:
+    """Before anything is read or sent."""
+    with pytest.raises(PushError, match="give owner/name"):
+        push_export(exported, repo)
+
+
+def test_a_repository_may_be_new_or_a_decoders() -> None:
+    """Anything else is not written into."""
+    for there in ([], [".gitattributes", "README.md"], ["hyperparams.yaml", "x"]):
+        require_decoder("me/dogs", there)
+    with pytest.raises(PushError, match="--force"):
+        require_decoder("me/dogs", ["README.md", "model.safetensors"])
