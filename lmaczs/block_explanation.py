@@ -39,6 +39,7 @@ from lmaczs.presence import PRESENT
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
+from lmaczs.utils.result_folder import origin_of
 
 PICTURE_COLUMNS = 2000
 """Most time steps that are kept for the picture."""
@@ -109,7 +110,8 @@ def explain_to(
         stream.finish()
         best = stream.best
         band = stream.band_warnings(total)
-        records = [one.record(stream.samples, best, band) for one in outputs]
+        origin = origin_of(audio.path)
+        records = [one.record(stream.samples, best, band) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
             one.write_rest(record)  # before the sounds are moved: it marks them as ours
     return records

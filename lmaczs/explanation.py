@@ -101,6 +101,10 @@ class Interpretation:
         prompt is most similar; None without a contrast, or for silence to the model.
     masked_margin, residual_margin : float or None
         The same for `waveform` and `residual`.
+    recording : str or None
+        Absolute path of the file that was explained; None for a waveform.
+    recording_sha256 : str or None
+        Of its bytes, in hexadecimal digits.
     """
 
     prompt: str
@@ -125,6 +129,8 @@ class Interpretation:
     margin: float | None = None
     masked_margin: float | None = None
     residual_margin: float | None = None
+    recording: str | None = None
+    recording_sha256: str | None = None
 
     def __repr__(self) -> str:
         """Prompt and verdict in words, on one line: its tensors would fill a screen."""

@@ -40,6 +40,7 @@ from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.naming import SAVED, unique_slugs
+from lmaczs.utils.result_folder import origin_of
 from lmaczs.vocabulary import prompt_warnings, read_prompt
 from lmaczs.wordings import labelled_table, reading_table, single_table
 
@@ -278,7 +279,11 @@ class ZeroShotInterpreter(Pretrained):
         """
         wav, like = self.load_audio(path), prompt_audio
         total = file_power(path, self.sample_rate)
-        return self._interpret(wav, prompts, verify, refine, contrast, like, total)
+        found = self._interpret(wav, prompts, verify, refine, contrast, like, total)
+        origin = origin_of(path)
+        if isinstance(found, list):
+            return [replace(one, **origin) for one in found]
+        return replace(found, **origin)
 
     def classify_file(
         self, path: str | Path, labels: Iterable[str], template: str | None = None
@@ -477,7 +482,11 @@ class ZeroShotInterpreter(Pretrained):
         refinement = refinement_of(refine, True, self.decoder is None)
         audio = AudioBlocks(path, self.sample_rate)
         options = rule or EventRule(), refinement, progress
-        return find(self._query(prompts), audio, *options)
+        origin = origin_of(path)
+        return (
+            replace(one, explanation=replace(one.explanation, **origin))
+            for one in find(self._query(prompts), audio, *options)
+        )
 
     def interpret_to(
         self,

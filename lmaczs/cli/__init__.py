@@ -7,13 +7,11 @@ are printed on stdout, each error is a line on stderr; --verbose adds its traceb
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import logging
+import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,20 +19,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
+from lmaczs.cli import interpret as interpret_command
 from lmaczs.cli import prompts as prompts_command
 from lmaczs.cli import push as push_command
 from lmaczs.cli import recipes as recipe_commands
 from lmaczs.cli import scan as scan_command
 from lmaczs.cli import serve as serve_command
-from lmaczs.utils.errors import LmaczsError, show_debug_messages
-from lmaczs.utils.naming import (
-    PAGE,
-    Recordings,
-    is_other_page,
-    recording_folders,
-    short_names,
-    unique_slugs,
+from lmaczs.cli.inputs import STDIN, Inputs, add_files, find_inputs
+from lmaczs.cli.interpret import Explaining, options_of
+from lmaczs.cli.model import add_model, identity_of, load
+from lmaczs.cli.output import (
+    add_force,
+    add_out,
+    check_page,
+    out_folder,
+    require_room,
+    sweep_results,
+    write_page,
 )
+from lmaczs.cli.rows import RowWriter, add_format
+from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
+from lmaczs.cli.work import FILE_ERRORS, Failure, Outcome, Task, add_jobs, each
+from lmaczs.utils.errors import LmaczsError, show_debug_messages
+from lmaczs.utils.naming import recording_folders, short_names, unique_slugs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,19 +50,7 @@ if TYPE_CHECKING:
     from lmaczs.interpreter import Refine, ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
 
-logger = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
-
-# A longer recording is explained block by block, and is not on the page.
-LONG_SECONDS = 300
-
-# Errors after which the next file is tried: it may be readable, or shorter.
-FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
-
-
-class CommandError(LmaczsError):
-    """A command line that cannot be run: the option, the reason and the fix."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,14 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except CommandError as error:
-        _complain(_one_line(error), error)
+        complain(one_line(error), traceback.format_exc())
         return 2
     except (LmaczsError, OSError) as error:  # e.g. a full disk
-        _complain(_one_line(error), error)
+        complain(one_line(error), traceback.format_exc())
         return 1
     except Exception as error:
-        message = f"{type(error).__name__}: {_one_line(error)}"
-        _complain(f"{message} (unexpected: --verbose shows where)", error)
+        message = f"{type(error).__name__}: {one_line(error)}"
+        trace = traceback.format_exc()
+        complain(f"{message} (unexpected: --verbose shows where)", trace)
         return 1
 
 
@@ -102,47 +98,55 @@ def build_parser() -> argparse.ArgumentParser:
     one = add(
         "interpret", interpret, "save the part of a recording that matches a prompt"
     )
-    _add_files(one)
+    add_files(one)
     prompts_command.add_prompts(one, _text)
-    _add_model(one)
+    add_model(one)
     _add_refine(one)
-    _add_out(one)
+    add_out(one)
+    add_force(one)
+    add_format(one)
+    add_jobs(one)
 
     one = add(
         "classify", classify, "print similarity and probability of labels, as CSV"
     )
-    _add_files(one)
+    add_files(one)
     _add_texts(one, "--label", "one of the classes; repeat the option for each")
-    _add_model(one)
+    add_model(one)
+    add_format(one, "csv")
+    add_jobs(one)
 
     one = add(
         "prompts", rank_prompts, "rank wordings of one idea by recordings, as CSV"
     )
     prompts_command.add_options(one)
-    _add_model(one)
+    add_model(one)
 
     one = add("scan", scan, "find when prompts are present in recordings of any length")
-    _add_files(one)
+    add_files(one)
     _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
-    _add_model(one)
+    add_model(one)
     _add_refine(one)
-    _add_out(one)
+    add_out(one)
     scan_command.add_options(one)
+    add_force(one)
+    add_format(one)
+    add_jobs(one)
 
     one = add("demo", demo, "interpret synthetic scenes")
-    _add_model(one)
+    add_model(one)
     _add_refine(one)
-    _add_out(one)
+    add_out(one)
 
     one = add("serve", serve, "open a web app for recordings and prompts, on loopback")
-    _add_model(one)
+    add_model(one)
     _add_refine(one)
     serve_command.add_options(one)
 
     one = add(
         "doctor", diagnose, "check the installation and say how to fix what is wrong"
     )
-    _add_model(one, clap=False)
+    add_model(one, clap=False)
 
     one = add("export", export, "turn a training run into a folder that can be loaded")
     one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
@@ -176,21 +180,6 @@ def _add_command(
     return added
 
 
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-
-
-def _add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:
-    model = parser.add_mutually_exclusive_group()
-    text = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded one)"
-    model.add_argument("--source", help=text)
-    if clap:
-        text = "any CLAP, without a decoder: a folder or a Hub id; masks are fitted"
-        model.add_argument("--clap", metavar="ID", help=text)
-    text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
-    parser.add_argument("--device", help=text)
-
-
 def _add_refine(parser: argparse.ArgumentParser) -> None:
     text = (
         "auto: improve masks that are not faithful by gradient steps; off: none; "
@@ -207,13 +196,6 @@ def _refine(value: str) -> Refine:
     if not value.isdecimal():
         raise argparse.ArgumentTypeError(f"{value!r} is not auto, off or a number")
     return int(value)
-
-
-def _add_out(parser: argparse.ArgumentParser) -> None:
-    text = "folder for the results and their page (default: %(default)s)"
-    parser.add_argument("--out", type=Path, default=Path("out"), help=text)
-    text = "put pictures and sounds into the page itself, which can then be sent alone"
-    parser.add_argument("--single-file", action="store_true", help=text)
 
 
 def _add_texts(parser: argparse.ArgumentParser, option: str, text: str) -> None:
@@ -241,60 +223,46 @@ def _text(value: str) -> str:
 
 def interpret(args: argparse.Namespace) -> int:
     """Explain recordings: print a line for each and write a page of all."""
-    from lmaczs.report.recording import page_entries, save_recording
-
-    try:
-        prompts = prompts_command.prompts_of(args)
-    except LmaczsError as error:
-        raise CommandError(_one_line(error)) from error
-    _make_folder(args.out)
-    interpreter = _load(args)
-    _warn_of_prompts(interpreter, [*prompts.texts, *prompts.contrast])
-    folders = _folders(
-        args.out, dict.fromkeys(args.files, prompts.names), prompts.recordings
-    )
-    names = short_names(folders)
-    entries: list[PageEntry] = []
-
-    def work(path: Path) -> str:
-        start = time.perf_counter()
-        if _is_long(path) and not (prompts.recordings or prompts.contrast):
-            texts = list(prompts.texts)
-            records = _explain_long(interpreter, path, texts, folders[path], args)
-        else:
-            results = prompts_command.explain(interpreter, path, prompts, args.refine)
-            save_recording(folders[path], results)
-            _note_warnings(interpreter, path, results[0])
-            entries.extend(page_entries(folders[path], results, names[path]))
-            records = [one.to_dict() for one in results]
-        found = "; ".join(map(_finding, records))
-        return f"{found} ({time.perf_counter() - start:.1f} s)"
-
-    try:
-        return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
-    finally:
-        _write_page(args.out, entries, args.single_file)
+    prompts = _checked(lambda: prompts_command.prompts_of(args))
+    inputs = _inputs(args)
+    with out_folder(args.out):
+        interpreter = _load(args)
+        _warn_of_prompts(interpreter, [*prompts.texts, *prompts.contrast], args.quiet)
+        read = [*prompts.recordings, *_lists(args)]
+        slugs = unique_slugs(prompts.names)
+        check_page(args.out, [*inputs.paths, *read])
+        folders = recording_folders(args.out, dict.fromkeys(inputs.paths, slugs), read)
+        sweep_results(folders.values())
+        model = identity_of(interpreter)
+        task = Explaining(
+            prompts,
+            args.refine,
+            options_of(prompts, args.refine, model),
+            folders,
+            short_names(folders),
+            args.force,
+            progress=not args.quiet and args.jobs == 1,
+        )
+        columns = interpret_command.COLUMNS if args.format == "csv" else None
+        return _each(args, inputs, task, interpreter, columns)
 
 
 def classify(args: argparse.Namespace) -> int:
     """Print similarity and probability of every label for every file."""
+    inputs = _inputs(args)
     interpreter = _load(args)
     labels = list(dict.fromkeys(args.labels))
-    _warn_of_prompts(interpreter, labels)
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "label", "similarity", "probability"])
+    _warn_of_prompts(interpreter, labels, args.quiet)
+    columns = "file", "label", "similarity", "probability"
+    return _each(args, inputs, partial(_classified, labels), interpreter, columns)
 
-    def show(path: Path, rows: Iterable[tuple[str, float, float]]) -> None:
-        for label, similarity, probability in rows:
-            writer.writerow([path, label, f"{similarity:.6f}", f"{probability:.6f}"])
-        sys.stdout.flush()
 
-    def work(path: Path) -> list[tuple[str, float, float]]:
-        table = interpreter.classify_file(path, labels)
-        columns = table[["label", "similarity", "probability"]]
-        return list(columns.itertuples(index=False, name=None))
-
-    return _each(dict.fromkeys(args.files), work, show)
+def _classified(
+    labels: list[str], interpreter: ZeroShotInterpreter, path: Path
+) -> Outcome:
+    """Similarity and probability of every label for a file."""
+    table = interpreter.classify_file(path, labels)
+    return Outcome(rows=table.assign(file=str(path)).to_dict("records"))
 
 
 def rank_prompts(args: argparse.Namespace) -> int:
@@ -306,7 +274,7 @@ def rank_prompts(args: argparse.Namespace) -> int:
         prompts = read_prompts(args.prompts)
         manifest = prompts_command.manifest_of(args.files, args.label)
     except LmaczsError as error:
-        raise CommandError(_one_line(error)) from error
+        raise CommandError(one_line(error)) from error
     interpreter = _load(args)
     _warn_of_prompts(interpreter, prompts)
     header = True
@@ -323,45 +291,47 @@ def rank_prompts(args: argparse.Namespace) -> int:
             return rank(interpreter, path, args.label, prompts)
         return interpreter.rank_prompts([path], prompts)
 
-    status = _each(dict.fromkeys(args.files), work, show)
-    _note(f"text tower: {vocabulary_line(interpreter.clap)}")
+    status = 0
+    for path in dict.fromkeys(args.files):
+        try:
+            show(path, work(path))
+        except FILE_ERRORS as error:
+            complain(one_line(error, path), traceback.format_exc())
+            status = 1
+    note(f"text tower: {vocabulary_line(interpreter.clap)}")
     return status
 
 
 def scan(args: argparse.Namespace) -> int:
     """Find events: print a line for each recording, write tables and a page."""
-    _make_folder(args.out)
-    interpreter = _load(args)
-    prompts = list(dict.fromkeys(args.prompts))
-    _warn_of_prompts(interpreter, prompts)
-    try:
-        rule = scan_command.rule_of(args)
-    except LmaczsError as error:
-        raise CommandError(_one_line(error)) from error
-    files = list(dict.fromkeys(args.files))
-    _check_page(args.out, files)
-    folders = scan_command.event_folders(args.out, files)
-    entries: list[PageEntry] = []
-
-    def work(path: Path) -> str:
-        begin = time.perf_counter()
-        found = interpreter.explain_events(path, prompts, args.refine, rule, True)
-        table, shown = scan_command.write_events(
-            interpreter, path, found, folders[path], not args.tables_only
+    inputs = _inputs(args)
+    with out_folder(args.out):
+        interpreter = _load(args)
+        prompts = list(dict.fromkeys(args.prompts))
+        _warn_of_prompts(interpreter, prompts, args.quiet)
+        rule = _checked(lambda: scan_command.rule_of(args))
+        read = [*inputs.paths, *_lists(args)]
+        check_page(args.out, read)
+        task = scan_command.Scanning(
+            prompts,
+            args.refine,
+            rule,
+            identity_of(interpreter),
+            scan_command.event_folders(args.out, inputs.paths, _lists(args)),
+            sounds=not args.tables_only,
+            force=args.force,
+            progress=not args.quiet and args.jobs == 1,
         )
-        entries.extend(shown)
-        counts = "; ".join(scan_command.counts_of(table, prompts))
-        return f"{counts} ({time.perf_counter() - begin:.1f} s) -> {folders[path]}"
-
-    try:
-        return _each(folders, work, lambda path, line: _say(f"{path}: {line}"))
-    finally:
-        _write_page(args.out, entries, args.single_file)
+        return _each(args, inputs, task, interpreter, scan_command.COLUMNS)
 
 
 def demo(args: argparse.Namespace) -> int:
     """Interpret every synthetic scene for two present prompts and an absent one."""
-    _make_folder(args.out)
+    with out_folder(args.out):
+        return _demo(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
     interpreter = _load(args)
     from lmaczs.demo.scenes import write_scenes
     from lmaczs.report.recording import page_entries, save_recording
@@ -371,28 +341,26 @@ def demo(args: argparse.Namespace) -> int:
     prompts = {
         path: [*scene.prompts, scene.absent_prompt] for path, scene in scenes.items()
     }
-    folders = _folders(args.out, prompts)
+    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
+    check_page(args.out, slugs)
+    folders = recording_folders(args.out, slugs)
     entries: list[PageEntry] = []
     row = "{:24} {:24} {:>9} {:>10} {:>10} {:>10} {:>9}  {}".format
-
-    def work(path: Path) -> list[str]:
-        scene = scenes[path]
+    head = "scene", "prompt", "presence", "similarity", "masked"
+    say(row(*head, "mean mask", "mel area", "verdict"))
+    for path, scene in scenes.items():
         results = interpreter.interpret_file(path, prompts[path], refine=args.refine)
+        interpret_command.note_unfinished(folders[path])
         save_recording(folders[path], results)
-        _note_warnings(interpreter, path, results[0])
+        for text in interpret_command.warnings_of(interpreter, path, results[0]):
+            note(text)
         entries.extend(page_entries(folders[path], results, path.name))
         shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
-        return [
-            row(scene.name, name, *_cells(one))
-            for name, one in zip(shown, results, strict=True)
-        ]
-
-    head = "scene", "prompt", "presence", "similarity", "masked"
-    _say(row(*head, "mean mask", "mel area", "verdict"))
-    status = _each(scenes, work, lambda path, rows: _say("\n".join(rows)))
-    if page := _write_page(args.out, entries, args.single_file):
-        _say(f"\nOpen this page to see and play them: {page}")
-    return status
+        for name, one in zip(shown, results, strict=True):
+            say(row(scene.name, name, *_cells(one)))
+    if page := write_page(args.out, entries, args.single_file):
+        say(f"\nOpen this page to see and play them: {page}")
+    return 0
 
 
 def diagnose(args: argparse.Namespace) -> int:
@@ -401,9 +369,9 @@ def diagnose(args: argparse.Namespace) -> int:
 
     checks = examine(args.source, args.device)
     for check in checks:
-        _say(f"{'WRONG' if check.fix else 'ok':7} {check.subject}: {check.finding}")
+        say(f"{'WRONG' if check.fix else 'ok':7} {check.subject}: {check.finding}")
         if check.fix:
-            _say(f"{'':7} -> {check.fix}")
+            say(f"{'':7} -> {check.fix}")
     return int(any(check.fix for check in checks))
 
 
@@ -414,8 +382,8 @@ def export(args: argparse.Namespace) -> int:
     try:
         dest = export_run(args.run_folder, args.dest, args.force)
     except (ExportError, OSError) as error:
-        raise CommandError(_one_line(error)) from error
-    _say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
+        raise CommandError(one_line(error)) from error
+    say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
     return 0
 
 
@@ -423,15 +391,12 @@ def serve(args: argparse.Namespace) -> int:
     """Serve the app until it is stopped."""
     from lmaczs.app.server import require_app, serve_app
 
-    try:
-        require_app()
-        limits = serve_command.limits_of(args)
-    except LmaczsError as error:
-        raise CommandError(_one_line(error)) from error
+    _checked(require_app)
+    limits = _checked(lambda: serve_command.limits_of(args))
     interpreter = _load(args)
 
     def started(address: str) -> None:
-        _say(f"{address} (Ctrl-C stops it)")
+        say(f"{address} (Ctrl-C stops it)")
 
     serve_app(interpreter, limits, args.refine, args.host, args.port, started)
     return 0
@@ -439,7 +404,7 @@ def serve(args: argparse.Namespace) -> int:
 
 def adapt(args: argparse.Namespace) -> int:
     """Train a decoder for a CLAP and print how it does on held-out clips."""
-    _say(adapt_command.run(args))
+    say(adapt_command.run(args))
     return 0
 
 
@@ -466,193 +431,91 @@ def _run_recipe(args: argparse.Namespace, name: str) -> int:
     try:
         recipe_commands.run(args, name)
     except LmaczsError as error:
-        raise CommandError(_one_line(error)) from error
+        raise CommandError(one_line(error)) from error
     return 0
 
 
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
     """Load --source or --clap on --device, or raise a CommandError."""
-    source, clap, device = args.source, args.clap, args.device
+    return load(args.source, args.clap, args.device)
+
+
+def _checked(read: Callable[[], Result]) -> Result:
+    """Result of reading options; a mistake in them is a CommandError."""
     try:
-        import torch
-        from transformers.utils.logging import disable_progress_bar
-
-        from lmaczs.interpreter import ZeroShotInterpreter
-    except (ImportError, OSError, RuntimeError) as error:
-        # OSError and RuntimeError come from a torchaudio built for another torch
-        raise CommandError(
-            f"a package cannot be imported: {_one_line(error)}; see `lmaczs doctor`"
-        ) from error
-    disable_progress_bar()
-    run_opts = {}
-    if device is not None:
-        try:
-            run_opts["device"] = torch.zeros(1, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise CommandError(
-                f"--device {device}: {_one_line(error)}; `lmaczs doctor` lists devices"
-            ) from error
-    try:
-        if clap is not None:
-            return ZeroShotInterpreter.from_clap(clap, run_opts=run_opts)
-        return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
-    except Exception as error:  # hyperparams.yaml may name any code, which may fail
-        reason = f"--source {source}: {_one_line(error)}"
-        if clap is not None:
-            reason = f"--clap {clap}: {_one_line(error)}"
-        elif source is None:
-            reason = f"the embedded default: {_one_line(error)}; see `lmaczs doctor`"
-        raise CommandError(reason) from error
+        return read()
+    except LmaczsError as error:
+        raise CommandError(one_line(error)) from error
 
 
-def _note_warnings(
-    interpreter: ZeroShotInterpreter, path: Path, one: Interpretation
+def _inputs(args: argparse.Namespace) -> Inputs:
+    """Recordings that the command line names, or a CommandError if there is none."""
+    return _checked(lambda: find_inputs(args.files, args.files_from))
+
+
+def _lists(args: argparse.Namespace) -> list[Path]:
+    """Files other than recordings that are read."""
+    lists = [args.files_from, args.prompts if args.command is interpret else None]
+    return [Path(name) for name in lists if name not in (None, STDIN)]
+
+
+def _warn_of_prompts(
+    interpreter: ZeroShotInterpreter, prompts: list[str], quiet: bool = False
 ) -> None:
-    """Print what is doubtful about a recording; of prompts it was printed before."""
-    own = () if one.prompt_audio else interpreter.prompt_warnings(one.prompt)
-    others = [
-        text for name in one.contrast for text in interpreter.prompt_warnings(name)
-    ]
-    for text in one.warnings[len(own) + len(others) :]:
-        _note(f"{path}: {text}")
-
-
-def _is_long(path: Path) -> bool:
-    """Whether a recording is explained block by block, as its header states it."""
-    from lmaczs.data.lists import seconds_of
-
-    return (seconds_of(path) or 0) > LONG_SECONDS
-
-
-def _explain_long(
-    interpreter: ZeroShotInterpreter,
-    path: Path,
-    prompts: list[str],
-    folder: Path,
-    args: argparse.Namespace,
-) -> list[dict[str, Any]]:
-    """Explain a long recording block by block; return what explanation.json holds."""
-    interpreter.interpret_to(folder, path, prompts, refine=args.refine, progress=True)
-    _note(
-        f"{path} is longer than {LONG_SECONDS} s: its explanations are in {folder}, "
-        "not on the page; `lmaczs scan` finds its events"
-    )
-    places = [folder / slug / "explanation.json" for slug in unique_slugs(prompts)]
-    return [json.loads(place.read_text("utf-8")) for place in places]
-
-
-def _warn_of_prompts(interpreter: ZeroShotInterpreter, prompts: list[str]) -> None:
     """Print what is doubtful about prompts; refuse those that cannot be used."""
     for prompt in prompts:
-        try:
-            found = interpreter.prompt_warnings(prompt)
-        except LmaczsError as error:
-            raise CommandError(_one_line(error)) from error
-        for text in found:
-            _note(f"{prompt!r}: {text}")
+        found = _checked(partial(interpreter.prompt_warnings, prompt))
+        for text in () if quiet else found:
+            note(f"{prompt!r}: {text}")
 
 
-def _finding(record: Mapping[str, Any]) -> str:
-    """One prompt's part of a line of `interpret`, from what explanation.json holds."""
-    from lmaczs.report.words import verdict_words
+def _each(
+    args: argparse.Namespace,
+    inputs: Inputs,
+    task: Task,
+    interpreter: ZeroShotInterpreter,
+    columns: Sequence[str] | None,
+) -> int:
+    """Do a task for every recording, and print, and show, what comes of it.
 
-    masked = f" -> {_number(record['masked_similarity'])}"
-    numbers = f"{record['similarity']:.3f}"
-    numbers += ", empty mask" if record["empty"] else masked
-    return f"{record['prompt']}: {verdict_words(record)} (similarity {numbers})"
+    One that fails is a line on stderr and status 1. The page has what was done.
+    """
+    for problem in inputs.problems:
+        complain(problem)
+    status = int(bool(inputs.problems))
+    loader = partial(load, args.source, args.clap, args.device)
+    entries: list[PageEntry] = []
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if args.format is not None:
+            writer = stack.enter_context(RowWriter(args.format, columns))
+        if "out" in args:
+            stack.callback(lambda: write_page(args.out, entries, args.single_file))
+        for path, found in each(inputs.paths, task, interpreter, loader, args.jobs):
+            if isinstance(found, Failure):
+                complain(found.sentence, found.trace)
+                status = 1
+                if "out" in args:
+                    require_room(args.out, found)
+                continue
+            entries.extend(found.entries)
+            if writer is not None:
+                writer.write(found.rows)
+            elif not args.quiet:
+                say(f"{path}: {found.line}")
+            for text in () if args.quiet else found.notes:
+                note(text)
+    return status
 
 
 def _cells(one: Interpretation) -> tuple[str, ...]:
     """Presence, similarities, mask sizes and verdict, as `demo` prints them."""
     from lmaczs.report.words import percent
 
-    masked = "empty" if one.empty else _number(one.masked_similarity)
-    sizes = _number(float(one.mask.mean())), _number(one.mel_area)
-    similarities = _number(one.similarity), masked
+    masked = "empty" if one.empty else interpret_command.number(one.masked_similarity)
+    sizes = (
+        interpret_command.number(float(one.mask.mean())),
+        interpret_command.number(one.mel_area),
+    )
+    similarities = interpret_command.number(one.similarity), masked
     return percent(one.presence), *similarities, *sizes, one.verdict or ""
-
-
-def _number(value: float | None) -> str:
-    """Three decimals, or "none" for a sound that is silence to the model."""
-    return "none" if value is None else f"{value:.3f}"
-
-
-def _each(
-    files: Iterable[Path],
-    work: Callable[[Path], Result],
-    show: Callable[[Path, Result], None],
-) -> int:
-    """Process every file; one that fails is a line on stderr and status 1."""
-    status = 0
-    for path in files:
-        try:
-            result = work(path)
-        except FILE_ERRORS as error:
-            _complain(_one_line(error, path), error)
-            status = 1
-        else:
-            show(path, result)
-    return status
-
-
-def _folders(
-    out: Path, prompts: Mapping[Path, list[str]], inputs: Iterable[Path] = ()
-) -> dict[Path, Path]:
-    """Result folder of each recording; none, nor `out`, may overwrite what is read."""
-    _check_page(out, [*prompts, *inputs])
-    slugs = {path: unique_slugs(names) for path, names in prompts.items()}
-    return recording_folders(out, slugs, inputs)
-
-
-def _check_page(out: Path, files: Iterable[Path]) -> None:
-    """Raise a CommandError where the page would replace a file that is not ours."""
-    if out / PAGE in Recordings(files):
-        raise CommandError(
-            f"--out {out}: its {PAGE} is one of the recordings, and the page would "
-            "replace it; name another folder"
-        )
-    if is_other_page(out / PAGE):
-        raise CommandError(
-            f"--out {out}: its {PAGE} was not written by lmaczs, and the page would "
-            "replace it; name another folder"
-        )
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(
-            f"--out {out}: {error.strerror}; name a folder that can be written"
-        ) from error
-
-
-def _write_page(out: Path, entries: list[PageEntry], single_file: bool) -> Path | None:
-    """Write index.html, unless nothing was explained."""
-    if not entries:
-        return None
-    from lmaczs.report.html import write_page
-
-    return write_page(out, entries, single_file)
-
-
-def _one_line(error: Exception, path: Path | None = None) -> str:
-    """Error message on one line, preceded by the file unless it names it."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if path is None or text.startswith(f"{path}:"):
-        return text
-    return f"{path}: {type(error).__name__}: {text}"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _note(message: str) -> None:
-    """Print what is no error on stderr."""
-    print(f"lmaczs: note: {message}", file=sys.stderr, flush=True)
-
-
-def _complain(message: str, error: Exception) -> None:
-    print(f"lmaczs: {message}", file=sys.stderr, flush=True)
-    logger.debug("traceback", exc_info=error)

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmaczs.cli.interpret import BEFORE
+from lmaczs.cli.work import Outcome
 from lmaczs.utils.files import atomic_folder, atomic_write
-from lmaczs.utils.naming import INPUT_COPY, Recordings, slugify
+from lmaczs.utils.naming import (
+    INPUT_COPY,
+    PAGE_DATA,
+    SAVED,
+    Recordings,
+    assign_folders,
+    slugify,
+)
+from lmaczs.utils.result_folder import (
+    ResultState,
+    are_there,
+    is_of,
+    origin_of,
+    read_record,
+    read_state,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from lmaczs.event_search import FoundEvent
     from lmaczs.events import EventRule
-    from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.interpreter import Refine, ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
 
 TABLE = "events.csv"
 SUFFIX = ".events"
 """Of a recording's folder: its name, then this."""
 
-RESULT = re.compile(r"events\.csv|.*\.(selections|labels)\.txt|\d{4,}")
+RESULT = re.compile(r"events\.csv|recording\.json|.*\.(selections|labels)\.txt|\d{4,}")
 """Names of what a scan writes into it."""
+
+SHARED = (INPUT_COPY, PAGE_DATA)
+"""Files of an event that its explanation is beside."""
+
+COLUMNS = (
+    *("file", "start", "stop", "low_hz", "high_hz"),
+    *("prompt", "similarity", "presence", "mass"),
+)
+"""Of a row of --format."""
 
 HELP = {
     "presence": "least presence of the prompt around an event, in [0, 1]",
@@ -60,53 +90,110 @@ def rule_of(args: argparse.Namespace) -> EventRule:
     return EventRule(**given, exclusive=not args.shared)
 
 
-def event_folders(out: Path, files: Iterable[Path]) -> dict[Path, Path]:
+@dataclass(frozen=True)
+class Scanning:
+    """A task of `lmaczs.cli.work.each`; `folders` are by recording."""
+
+    prompts: list[str]
+    refine: Refine
+    rule: EventRule
+    model: dict[str, Any]
+    folders: dict[Path, Path]
+    sounds: bool = True
+    force: bool = False
+    progress: bool = True
+
+    def __call__(self, interpreter: ZeroShotInterpreter, path: Path) -> Outcome:
+        """Find the events of a recording, unless that was done."""
+        begin = time.perf_counter()
+        folder = self.folders[path]
+        state = read_state(folder)
+        if not self.force and state is not None and self._is_done(path, state):
+            return self._outcome(path, BEFORE)
+        found = interpreter.explain_events(
+            path, self.prompts, self.refine, self.rule, self.progress
+        )
+        write_events(interpreter, self._state(path), path, found, folder, self.sounds)
+        return self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
+
+    def _state(self, path: Path) -> ResultState:
+        options = {
+            **self.model,
+            "refine": self.refine,
+            "rule": asdict(self.rule),
+            "prompts": self.prompts,  # an event may be another prompt's
+            "sounds": self.sounds,
+        }
+        return ResultState(**origin_of(path), options=options, prompts={}, whole=True)
+
+    def _is_done(self, path: Path, state: ResultState) -> bool:
+        """Whether all that is wanted is there, made of the same."""
+        folder = self.folders[path]
+        if not path.is_file() or not state.covers(self._state(path)):
+            return False
+        events = [Path(one["folder"]) for one in state.entries]
+        return (
+            are_there(folder, tables_of(path))
+            and all(are_there(folder / one, SAVED) for one in events)
+            and all(are_there(folder / one.parent, SHARED) for one in events)
+        )
+
+    def _outcome(self, path: Path, end: str) -> Outcome:
+        """What is printed and shown of a recording, by what was written."""
+        import pandas as pd
+
+        folder = self.folders[path]
+        table = pd.read_csv(folder / TABLE, keep_default_na=False)
+        counts = "; ".join(counts_of(table, self.prompts))
+        table = table.assign(file=str(path), folder=str(folder))
+        state = read_state(folder)
+        entries = [] if state is None else list(_shown(folder, state))
+        line = f"{counts} ({end}) -> {folder}"
+        return Outcome(line, table.to_dict("records"), entries)
+
+
+def event_folders(
+    out: Path, files: Iterable[Path], others: Iterable[Path] = ()
+) -> dict[Path, Path]:
     """Give each recording a folder ``<stem>.events`` below `out`.
 
-    A number is appended where the name is taken, by a file, a folder that no earlier
-    scan wrote, or one with a recording in it.
+    It keeps the folder of an earlier scan. A number is appended where the name is
+    taken: by another recording's scan, a file, a folder that no scan wrote, or one with
+    a recording in it. `others` are other files that are read.
     """
     files = list(files)
-    recordings = Recordings(files)
-    folders: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for path in files:
-        number, name = 1, f"{path.stem}{SUFFIX}"
-        while name.casefold() in taken or not _is_free(out / name, recordings):
-            number += 1
-            name = f"{path.stem}-{number}{SUFFIX}"
-        taken.add(name.casefold())
-        folders[path] = out / name
-    return folders
+    recordings = Recordings([*files, *others])
+    return assign_folders(out, files, partial(_is_free, recordings), SUFFIX)
 
 
-def _is_free(folder: Path, recordings: Recordings) -> bool:
-    """Whether a folder is not there, or holds the results of an earlier scan alone."""
-    if not folder.exists() and folder not in recordings:
-        return True
-    if not (folder / TABLE).is_file():
+def _is_free(recordings: Recordings, folder: Path, path: Path) -> bool:
+    """Whether a folder is not there, or holds an earlier scan of the recording."""
+    if not os.path.lexists(folder):
+        return folder not in recordings
+    state = read_state(folder)
+    if folder.is_symlink() or state is None or not is_of(asdict(state), path):
         return False
-    ours = all(RESULT.fullmatch(path.name) for path in folder.iterdir())
-    return ours and not any(path in recordings for path in folder.rglob("*"))
+    ours = all(RESULT.fullmatch(one.name) for one in folder.iterdir())
+    return ours and not any(one in recordings for one in folder.rglob("*"))
+
+
+def tables_of(path: Path) -> tuple[str, str, str]:
+    """Names of a recording's tables: events.csv, Raven's and Audacity's."""
+    from lmaczs.data.annotations import AUDACITY_SUFFIX, RAVEN_SUFFIX
+
+    return TABLE, f"{path.stem}{RAVEN_SUFFIX}", f"{path.stem}{AUDACITY_SUFFIX}"
 
 
 def write_events(
     interpreter: ZeroShotInterpreter,
+    state: ResultState,
     path: Path,
     found: Iterable[FoundEvent],
     folder: Path,
     sounds: bool,
-) -> tuple[DataFrame, list[PageEntry]]:
-    """Write tables of a recording's events, and sounds and pictures as they come.
-
-    Returns the table of events, and their entries on a page.
-    """
-    from lmaczs.data.annotations import (
-        AUDACITY_SUFFIX,
-        RAVEN_SUFFIX,
-        to_audacity,
-        to_raven,
-    )
+) -> None:
+    """Write tables of a recording's events, and sounds and pictures as they come."""
+    from lmaczs.data.annotations import to_audacity, to_raven
     from lmaczs.events import event_table
 
     events, entries = [], []
@@ -114,19 +201,17 @@ def write_events(
         for number, one in enumerate(found, 1):
             events.append(one.event)
             if sounds:
-                own = f"{number:04d}"
-                _write_sound(interpreter, one, part / own)
-                entries.append(_entry(path.name, one, folder / own))
+                _write_sound(interpreter, one, part / f"{number:04d}")
+                entries.append(_entry(path.name, one, f"{number:04d}"))
         table = event_table(events)
-        texts = {
-            TABLE: _csv(table.assign(path=str(path.resolve()))),
-            f"{path.stem}{RAVEN_SUFFIX}": to_raven(table, path.resolve()),
-            f"{path.stem}{AUDACITY_SUFFIX}": to_audacity(table),
-        }
-        for name, text in texts.items():
+        place = Path(state.recording)
+        texts = _csv(table.assign(path=str(place))), to_raven(table, place)
+        for name, text in zip(
+            tables_of(path), (*texts, to_audacity(table)), strict=True
+        ):
             with atomic_write(part / name) as unfinished:
                 unfinished.write_text(text, "utf-8")
-    return table, entries
+        write_state(part, replace(state, entries=entries))
 
 
 def _csv(table: DataFrame) -> str:
@@ -148,17 +233,28 @@ def _write_sound(
     write_page_data(folder, result.stft, {slug: mask})
 
 
-def _entry(name: str, one: FoundEvent, folder: Path) -> PageEntry:
+def _entry(name: str, one: FoundEvent, own: str) -> dict[str, Any]:
     """An event on the page, as a recording that begins where its window does."""
-    from lmaczs.report.html import PageEntry
-
     event: dict[str, Any] = asdict(one.event)
     event["start"] = max(0.0, one.event.start - one.window_start)
     seconds = len(one.explanation.waveform) / one.explanation.sample_rate
     event["stop"] = min(seconds, one.event.stop - one.window_start)
     where = f"{name}, {clock(one.event.start)} to {clock(one.event.stop)}"
-    record = one.explanation.to_dict()
-    return PageEntry(where, folder / slugify(one.event.prompt), record, [event])
+    return {
+        "file": where,
+        "folder": f"{own}/{slugify(one.event.prompt)}",
+        "events": [event],
+    }
+
+
+def _shown(folder: Path, state: ResultState) -> Iterator[PageEntry]:
+    """Page entries of a recording, by what was written."""
+    from lmaczs.report.html import PageEntry
+
+    for one in state.entries:
+        place = folder / one["folder"]
+        record = read_record(place / SAVED[3]) or {}
+        yield PageEntry(one["file"], place, record, one["events"])
 
 
 def clock(seconds: float) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+UNFINISHED = re.compile(r"\.(.+)\.(\d+)\.lmaczs-(part|old)(\.[^.]*)?")
+"""What a process that was killed leaves: name, its number, and what it is."""
 
 
 @contextlib.contextmanager
@@ -14,13 +18,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name beside it, and move it there when done.
 
     Yields the temporary path. If the block raises, it is removed and a file at `path`
-    stays as it was. Missing parent folders are made.
+    stays as it was. Missing parent folders are made. The content is on the disk before
+    the file has its name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{os.getpid()}.lmaczs-part{path.suffix}")
     try:
         yield part
+        _to_disk(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -35,18 +41,27 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
     """
     dest = dest.resolve()
     dest.parent.mkdir(parents=True, exist_ok=True)
-    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
+    part = dest.with_name(f".{dest.name}.{os.getpid()}.lmaczs-part")
     part.mkdir()
     try:
         yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
         _take_place(part, dest)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _to_disk(path: Path) -> None:
+    """Have the system write a file's content out."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _take_place(part: Path, dest: Path) -> None:
     """Move a folder to `dest`; a folder that stands there is restored if that fails."""
-    old = part.with_suffix(".old")
+    old = dest.with_name(f".{dest.name}.{os.getpid()}.lmaczs-old")
     if dest.exists():
         os.replace(dest, old)
     try:
@@ -56,3 +71,36 @@ def _take_place(part: Path, dest: Path) -> None:
             os.replace(old, dest)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder.
+
+    A folder that was about to be replaced gets its name back. What a process that runs
+    may still write is left alone.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        found = UNFINISHED.fullmatch(path.name)
+        if found is None or path.is_symlink() or _runs(int(found[2])):
+            continue
+        if found[3] == "old" and not (folder / found[1]).exists():
+            os.replace(path, folder / found[1])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of that number, other than this one."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # where signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import unicodedata
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
+
+from lmaczs.utils.result_folder import STATE, is_of, place_of, read_record
 
 PAGE = "index.html"
 GENERATOR = '<meta name="generator" content="lmaczs">'
 INPUT_COPY = "input.wav"
 INPUT_FLAC = "input.flac"
 PAGE_DATA = "page_data.js"
-OF_RECORDING = (INPUT_COPY, INPUT_FLAC, PAGE_DATA)
+OF_RECORDING = (STATE, INPUT_COPY, INPUT_FLAC, PAGE_DATA)
 """Files that a recording's prompts share."""
 SLUG_LENGTH = 60
 SAVED = ("explanation.wav", "residual.wav", "explanation.png", "explanation.json")
@@ -46,28 +49,71 @@ def recording_folders(
 ) -> dict[Path, Path]:
     """Give each recording a separate folder below `out`, named after its stem.
 
-    A number is appended where the name is taken, also by a name that differs in case
-    alone, or where writing would replace a recording, or a file that no earlier run
-    wrote. `prompts` has the names of the folders of each recording's prompts; `inputs`
-    are other files that are read.
+    A recording keeps the folder that an earlier run gave it. Else a number is appended
+    where the name is taken, by another recording's results or by a name that differs in
+    case alone, or where writing would replace a recording, or a file that no earlier
+    run wrote. `prompts` has the names of the folders of each recording's prompts;
+    `inputs` are other files that are read.
     """
     recordings = Recordings([*prompts, *inputs])
+
+    def is_free(folder: Path, path: Path) -> bool:
+        return not any(
+            place in recordings for place in _written(folder, prompts[path])
+        ) and not _holds_other_files(folder, path, prompts[path])
+
+    return assign_folders(out, prompts, is_free)
+
+
+def assign_folders(
+    out: Path,
+    recordings: Iterable[Path],
+    is_free: Callable[[Path, Path], bool],
+    suffix: str = "",
+) -> dict[Path, Path]:
+    """Name a folder below `out` for each recording: its stem, a number, the suffix.
+
+    The folder of an earlier run comes first, then the lowest number that is free.
+    `is_free` says whether a recording's results may be written into a folder.
+    """
     folders: dict[Path, Path] = {}
     taken = {PAGE.casefold()}
-    for path, names in prompts.items():
+    there = _numbered(out, suffix)
+    for path in recordings:
         # "...wav" has the stem "..", which would be the folder above
-        stem = name = path.stem if path.stem.strip(".") else "recording"
-        number = 1
-        while (
-            name.casefold() in taken
-            or any(place in recordings for place in _written(out / name, names))
-            or _holds_other_files(out / name, names)
-        ):
-            number += 1
-            name = f"{stem}-{number}"
+        stem = path.stem if path.stem.strip(".") else "recording"
+        known = (one for one in there[stem] if _is_own(out / one, path))
+        names = chain(known, _names(stem, suffix))
+        name = next(
+            one
+            for one in names
+            if one.casefold() not in taken and is_free(out / one, path)
+        )
         taken.add(name.casefold())
         folders[path] = out / name
     return folders
+
+
+def _names(stem: str, suffix: str) -> Iterator[str]:
+    """Yield a name without a number, then with 2, 3 and so on."""
+    yield f"{stem}{suffix}"
+    yield from (f"{stem}-{number}{suffix}" for number in count(2))
+
+
+def _numbered(out: Path, suffix: str) -> dict[str, list[str]]:
+    """Names of what is in a folder, in order, by their stems without a number."""
+    found = defaultdict(list)
+    for path in sorted(out.iterdir()) if out.is_dir() else ():
+        if path.name.endswith(suffix):
+            stem = path.name[: len(path.name) - len(suffix)]
+            for one in dict.fromkeys((stem, re.sub(r"-\d+$", "", stem))):
+                found[one].append(path.name)
+    return found
+
+
+def _is_own(folder: Path, path: Path) -> bool:
+    """Whether a folder states that it holds a recording's results."""
+    return any(is_of(record, path) for record in _records(folder))
 
 
 def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
@@ -79,26 +125,32 @@ def _written(folder: Path, prompts: Sequence[str]) -> Iterator[Path]:
         yield from (folder / prompt / name for name in (*SAVED, *LISTENED))
 
 
-def _holds_other_files(folder: Path, prompts: Sequence[str]) -> bool:
-    """Whether writing would replace a file that is no result of an earlier run."""
-    results = {path.parent for path in folder.glob("*/explanation.json") if _ours(path)}
-    if not results and any((folder / name).exists() for name in OF_RECORDING):
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    """What an earlier run noted of the recording whose results a folder holds."""
+    record = read_record(folder / STATE)
+    if record is not None:
+        yield record
+        return
+    found = map(read_record, folder.glob("*/explanation.json"))
+    yield from (record for record in found if record is not None)
+
+
+def _holds_other_files(folder: Path, path: Path, prompts: Sequence[str]) -> bool:
+    """Whether writing would replace what is no result for the same recording."""
+    if os.path.lexists(folder) and not folder.is_dir():
         return True
+    records = list(_records(folder))
+    if not all(is_of(record, path) for record in records):
+        return True
+    if not records and any((folder / name).exists() for name in OF_RECORDING):
+        return True
+    known = {slug for record in records for slug in record.get("prompts", ())}
     return any(
         (folder / prompt / name).exists()
         for prompt in prompts
-        if folder / prompt not in results
+        if prompt not in known and read_record(folder / prompt / SAVED[3]) is None
         for name in (*SAVED, *LISTENED)
     )
-
-
-def _ours(explanation: Path) -> bool:
-    """Whether an explanation.json was written by this package."""
-    try:
-        record = json.loads(explanation.read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and "lmaczs_version" in record
 
 
 def is_other_page(path: Path) -> bool:
@@ -123,8 +175,7 @@ def short_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _places(path: Path) -> set[str]:
     """The path itself and where its links lead, both without regard to case."""
-    lies = os.path.join(os.path.realpath(path.parent), path.name)
-    return {lies.casefold(), os.path.realpath(path).casefold()}
+    return {place_of(path).casefold(), os.path.realpath(path).casefold()}
 
 
 def _file(path: Path) -> tuple[int, int] | None:

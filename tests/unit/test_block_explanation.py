@@ -24,6 +24,7 @@ from lmaczs.explanation import Interpretation, explain
 from lmaczs.long_recording import Query
 from lmaczs.report.figures import title_of
 from lmaczs.report.picture import save_png
+from lmaczs.utils.result_folder import file_sha256
 
 RATE, SIZE, HOP = 32000, 160000, 640
 PROMPTS = ("a dog barking", "heavy rain")
@@ -69,6 +70,8 @@ def assert_same(folder: Path, whole: Interpretation) -> None:
     record = json.loads((folder / "explanation.json").read_text())
     expected = whole.to_dict()
     assert set(record) == set(expected)
+    assert record["recording_sha256"] == file_sha256(record["recording"])
+    expected |= {name: record[name] for name in ("recording", "recording_sha256")}
     for name, value in expected.items():
         close = isinstance(value, float)
         assert record[name] == (pytest.approx(value, abs=1e-5) if close else value)

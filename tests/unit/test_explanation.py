@@ -643,6 +643,8 @@ def test_to_dict_holds_every_scalar() -> None:
         "masked_margin": None,
         "residual_margin": None,
         "margin_kept": None,
+        "recording": None,
+        "recording_sha256": None,
         "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "mel_area": one.mel_area,

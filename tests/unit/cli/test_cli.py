@@ -173,6 +173,7 @@ def test_interpret_writes_every_prompt_of_every_file(
             "input.wav",
             "input.flac",
             "page_data.js",
+            "recording.json",
         }
         for folder, one in zip(
             parts, interpreter.interpret_file(path, prompts, refine=0), strict=True
@@ -373,14 +374,12 @@ def test_page_shows_no_private_folders(source: Path, tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_one_line_and_the_others_go_on(
     source: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Not audio, missing, a folder, not writable: one line each, status 1."""
+    """Not audio, missing, a folder without audio: one line each, status 1."""
     good = [recording(tmp_path / "a.wav"), recording(tmp_path / "z.wav")]
-    blocked = recording(tmp_path / "blocked.wav")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "blocked").touch()
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    empty.mkdir()
     (tmp_path / "text.wav").write_text("no sound")
-    bad = [tmp_path / "text.wav", tmp_path / "missing.wav", tmp_path, blocked]
+    bad = [empty, tmp_path / "text.wav", tmp_path / "missing.wav"]
     command = ["interpret", *map(str, [good[0], *bad, good[1]]), "--prompt", "rain"]
     assert main([*command, "--out", str(out), "--source", str(source)]) == 1
     printed = capsys.readouterr()
@@ -439,7 +438,8 @@ def test_prompt_given_twice_counts_once(
     assert main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     folders = {p.name for p in (tmp_path / "out" / "a").iterdir()}
-    assert folders == {"rain", "input.wav", "input.flac", "page_data.js"}
+    shared = {"input.wav", "input.flac", "page_data.js", "recording.json"}
+    assert folders == {"rain", *shared}
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,6 @@ def test_clap_without_all_of_its_weights_is_one_line(
     ("command", "message"),
     [
         (["interpret", "a.wav", "--prompt", " "], "--prompt: it is empty"),
-        (["interpret", "--prompt", "rain"], "FILE"),
         (["classify", "a.wav"], "--label"),
         (["export", "run"], "DEST"),
         ([], "COMMAND"),

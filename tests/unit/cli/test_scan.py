@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +16,8 @@ from lmaczs.cli.scan import clock, event_folders, rule_of
 from lmaczs.data.annotations import from_audacity, from_raven
 from lmaczs.demo.scenes import render
 from lmaczs.events import EventRule
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.result_folder import ResultState, write_state
 
 RATE = 32000
 Capture = pytest.CaptureFixture[str]
@@ -66,10 +69,51 @@ def test_tables_sounds_and_a_page_are_written(
 def test_tables_alone(meadow: Path, tmp_path: Path, capsys: Capture) -> None:
     """Without sounds there is no page; a second scan takes the place of the first."""
     for _ in range(2):
-        assert run(meadow, tmp_path, "--tables-only") == 0
+        assert run(meadow, tmp_path, "--tables-only", "--force") == 0
     assert [one.name for one in tmp_path.iterdir()] == ["meadow.events"]
     names = {one.name for one in (tmp_path / "meadow.events").iterdir()}
-    assert names == {"events.csv", "meadow.labels.txt", "meadow.selections.txt"}
+    tables = {"events.csv", "meadow.labels.txt", "meadow.selections.txt"}
+    assert names == tables | {"recording.json"}
+
+
+def test_what_was_scanned_is_not_scanned_again(
+    meadow: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same line, rows and page; not with another option, nor if a file is gone."""
+    assert run(meadow, tmp_path) == 0
+    line = capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    (tmp_path / "index.html").unlink()
+    searched = []
+    explain_events = ZeroShotInterpreter.explain_events
+
+    def search(*args: Any) -> Any:
+        searched.append(args)
+        return explain_events(*args)
+
+    monkeypatch.setattr(ZeroShotInterpreter, "explain_events", search)
+    assert run(meadow, tmp_path) == 0
+    again = capsys.readouterr().out
+    assert not searched and "(done before" in again
+    assert again.partition(" (")[0] == line.partition(" (")[0]
+    assert (tmp_path / "index.html").read_text() == page
+    assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 1
+    (tmp_path / "meadow.events" / "0001" / "input.wav").unlink()
+    assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 2
+    assert run(meadow, tmp_path, "--presence", "0.97", "--force") == 0
+    assert len(searched) == 3
+
+
+def test_rows_are_those_of_the_table(
+    meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Where they are found, and where they were found before."""
+    for _ in range(2):
+        assert run(meadow, tmp_path, "--tables-only", "--format", "jsonl") == 0
+        (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+        table = pd.read_csv(tmp_path / "meadow.events" / "events.csv")
+        assert row.pop("file") == str(meadow)
+        assert row == table.drop(columns="path").to_dict("records")[0]
 
 
 def test_a_rule_that_cannot_be_is_refused(
@@ -115,18 +159,18 @@ def test_folders_replace_nothing_but_scans(tmp_path: Path) -> None:
     (out / "x.events").mkdir(parents=True)
     (out / "x.events/thesis.txt").touch()
     (out / "y.events").touch()
-    (out / "z.events").mkdir()
-    (out / "z.events/events.csv").touch()
-    (out / "w.events").mkdir()
-    (out / "w.events/events.csv").touch()
-    (out / "w.events/w.wav").touch()
-    (out / "v.events").mkdir()
-    (out / "v.events/events.csv").touch()
-    (out / "v.events/notes.txt").touch()
     files = [*sounds[::2], tmp_path / "z.wav", out / "w.events/w.wav"]
-    files.append(tmp_path / "v.wav")
+    files += [tmp_path / "v.wav", tmp_path / "u.wav"]
+    for path in files[2:]:
+        folder = out / f"{path.stem}.events"
+        owner = tmp_path / "b" / "u.wav" if path.stem == "u" else path
+        write_state(folder, ResultState(str(owner), "", {}, {}))
+        (folder / "events.csv").touch()
+    (out / "w.events/w.wav").touch()
+    (out / "v.events/notes.txt").touch()
     names = [one.name for one in event_folders(out, files).values()]
-    assert names == ["x-2.events", "y-2.events", "z.events", "w-2.events", "v-2.events"]
+    numbered = [f"{name}-2.events" for name in "xywvu"]
+    assert names == [*numbered[:2], "z.events", *numbered[2:]]
 
 
 @pytest.mark.parametrize(

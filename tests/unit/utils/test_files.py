@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lmaczs.utils.files import atomic_folder, atomic_write
+from lmaczs.utils.files import atomic_folder, atomic_write, sweep
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -81,3 +84,81 @@ def test_a_folder_that_cannot_be_moved_leaves_the_older_one(tmp_path: Path) -> N
     with pytest.raises(OSError), atomic_folder(dest) as part:
         part.rmdir()
     assert contents(tmp_path) == {"run/a": "old"}
+
+
+def test_content_is_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves the older file or the whole new one, also in folders."""
+    events: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(handle: int) -> None:
+        fsync(handle)
+        events.append(("disk", Path(f"/proc/self/fd/{handle}").resolve().name))
+
+    def note_replace(old: Path, new: Path) -> None:
+        events.append(("name", Path(old).name))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    with atomic_write(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert events == [("disk", part.name), ("name", part.name)]
+    events.clear()
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "b.txt").write_text("new")
+    assert events == [("disk", "b.txt"), ("name", folder.name)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lmaczs.utils.files import atomic_folder, atomic_write
+if sys.argv[2] == "replace":  # between the two steps of putting a folder in place
+    count, replace = [], os.replace
+    def step(old, new):
+        count.append(old)
+        if len(count) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(old, new)
+    os.replace = step
+with (atomic_write if sys.argv[2] == "file" else atomic_folder)(Path(sys.argv[1])) as p:
+    if sys.argv[2] == "file":
+        p.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    (p / "a").write_text("new")
+    if sys.argv[2] == "folder":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "replace"])
+def test_what_a_killed_process_left_is_swept(tmp_path: Path, how: str) -> None:
+    """Nothing unfinished is left, and what stood there stands there again."""
+    dest = tmp_path / "run"
+    if how == "file":
+        dest.write_text("old")
+    else:
+        dest.mkdir()
+        (dest / "a").write_text("old")
+    line = [sys.executable, "-c", KILLED, str(dest), how]
+    assert subprocess.run(line).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    sweep(tmp_path)
+    if how == "replace":  # the older one has its name back; the new one is not whole
+        sweep(tmp_path)
+    assert contents(tmp_path) == ({"run": "old"} if how == "file" else {"run/a": "old"})
+    assert list(tmp_path.iterdir()) == [dest]
+
+
+def test_sweeping_leaves_what_is_not_ours_or_still_written(tmp_path: Path) -> None:
+    """Other hidden files, and those of a process that runs; no folder is no error."""
+    parent = os.getppid()
+    names = [f".a.{parent}.lmaczs-part.wav", ".b.123.part", ".c.lmaczs-part", "d"]
+    for name in names:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    sweep(tmp_path / "missing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +20,13 @@ from lmaczs.utils.naming import (
     slugify,
     unique_slugs,
 )
+from lmaczs.utils.result_folder import ResultState, origin_of, write_state
 
 WRITTEN = (
     "input.wav",
     "input.flac",
     "page_data.js",
+    "recording.json",
     "dog/explanation.wav",
     "dog/residual.wav",
     "dog/explanation.flac",
@@ -124,19 +128,81 @@ def test_numbers_go_up_until_a_place_is_free(tmp_path: Path) -> None:
     ]
 
 
-def results(folder: Path) -> None:
+def results(folder: Path, path: Path) -> None:
     """Write what an earlier run leaves in a recording's folder."""
     for name in WRITTEN:
         file(folder / name)
-    (folder / "dog" / "explanation.json").write_text('{"lmaczs_version": "0"}')
+    write_state(folder, ResultState(**origin_of(path), options={}, prompts={}))
+    record = {**origin_of(path), "lmaczs_version": "0"}
+    (folder / "dog" / "explanation.json").write_text(json.dumps(record))
 
 
-def test_results_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
-    """The same line gives the same folder again, also with another prompt."""
-    results(tmp_path / "a")
+@pytest.mark.parametrize("gone", [None, "recording.json", "dog/explanation.json"])
+def test_results_of_an_earlier_run_are_replaced(
+    tmp_path: Path, gone: str | None
+) -> None:
+    """The same line gives the same folder again, also with another prompt.
+
+    So it does where a run was killed before its last, or after its first, file.
+    """
     path = file(tmp_path / "a.wav")
+    results(tmp_path / "a", path)
+    if gone is not None:
+        (tmp_path / "a" / gone).unlink()
+    if gone == "dog/explanation.json":
+        for one in (tmp_path / "a" / "dog").iterdir():
+            one.unlink()
     assert folder_of(tmp_path, path) == "a"
     assert recording_folders(tmp_path, {path: ["cat"]}) == {path: tmp_path / "a"}
+
+
+def test_results_of_another_recording_of_the_name_stay(tmp_path: Path) -> None:
+    """Each keeps its folder in later runs, in whatever order they come."""
+    one, other = file(tmp_path / "x" / "a.wav"), file(tmp_path / "y" / "a.wav")
+    other.write_bytes(b"other")
+    out = tmp_path / "out"
+    results(out / "a", one)
+    assert folder_of(out, other) == "a-2"
+    results(out / "a-2", other)
+    assert folder_of(out, other) == "a-2"
+    assert folder_of(out, one) == "a"
+    prompts = dict.fromkeys((other, one), ["dog"])
+    assert recording_folders(out, prompts) == {other: out / "a-2", one: out / "a"}
+    shutil.rmtree(out / "a")
+    assert folder_of(out, other) == "a-2"
+
+
+def test_a_changed_recording_has_its_folder_and_so_has_a_moved_one(
+    tmp_path: Path,
+) -> None:
+    """By its place; or by its content, if nothing is left at that place."""
+    path = file(tmp_path / "x" / "a.wav")
+    results(tmp_path / "out" / "a", path)
+    path.write_bytes(b"changed")
+    assert folder_of(tmp_path / "out", path) == "a"
+    path.write_bytes(b"RIFF")
+    copy = file(tmp_path / "y" / "a.wav")
+    assert folder_of(tmp_path / "out", copy) == "a-2"
+    path.unlink()
+    assert folder_of(tmp_path / "out", copy) == "a"
+    copy.write_bytes(b"changed")
+    assert folder_of(tmp_path / "out", copy) == "a-2"
+
+
+def test_results_without_a_recording_are_nobodys(tmp_path: Path) -> None:
+    """What was saved of a waveform is not replaced by a recording of that name."""
+    path = file(tmp_path / "a.wav")
+    record = file(tmp_path / "a" / "dog" / "explanation.json")
+    record.write_text('{"lmaczs_version": "0", "recording": null}')
+    assert folder_of(tmp_path, path) == "a-2"
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    """A file with the folder's name is left alone, as is a link to nothing."""
+    file(tmp_path / "a")
+    (tmp_path / "b").symlink_to(tmp_path / "nothing")
+    assert folder_of(tmp_path, tmp_path / "a.wav") == "a-2"
+    assert folder_of(tmp_path, tmp_path / "b.wav") == "b-2"
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -148,9 +214,9 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
 
 def test_files_of_others_beside_results_are_never_replaced(tmp_path: Path) -> None:
     """Results for one prompt do not make a folder of another prompt's name ours."""
-    results(tmp_path / "a")
-    file(tmp_path / "a" / "cat" / "residual.wav")
     path = file(tmp_path / "a.wav")
+    results(tmp_path / "a", path)
+    file(tmp_path / "a" / "cat" / "residual.wav")
     assert recording_folders(tmp_path, {path: ["cat"]}) == {path: tmp_path / "a-2"}
 
 

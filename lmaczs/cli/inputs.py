@@ -1,0 +1,102 @@
+"""Recordings of a command line: files, folders, patterns, and lists of them."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.result_folder import STATE, place_of, read_record
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Recordings, each once, and a sentence for each word that names none."""
+
+    paths: list[Path]
+    problems: list[str]
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name recordings."""
+    text = "recording, folder (all recordings in it) or pattern, such as 'day*/*.wav'"
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
+    text = "text file with a FILE a line, relative to where you are; -: from stdin"
+    parser.add_argument("--files-from", metavar="LIST", help=text)
+
+
+def find_inputs(files: Iterable[Path], files_from: str | None) -> Inputs:
+    """Find the recordings that a command line names.
+
+    InputError if it names none, or its list cannot be read.
+    """
+    words = [*files, *(_read_list(files_from) if files_from is not None else ())]
+    if not words:
+        empty = "" if files_from is None else f": --files-from {files_from} is empty"
+        raise InputError(f"give a FILE, a folder or --files-from LIST{empty}")
+    found: dict[str, Path] = {}
+    problems = []
+    for word in words:
+        paths = list(_expanded(word))
+        if not paths:
+            problems.append(_problem(word))
+        for path in paths:
+            found.setdefault(place_of(path), path)
+    return Inputs(list(found.values()), problems)
+
+
+def recordings_below(folder: Path) -> Iterator[Path]:
+    """Yield the recordings in a folder and its folders, by name.
+
+    Hidden files and results of this package are left out.
+    """
+    from lmaczs.data.lists import SUFFIXES
+
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        ours = (here / STATE, here / "explanation.json")
+        if here != folder and any(read_record(path) is not None for path in ours):
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield here / name
+
+
+def _expanded(word: Path) -> Iterator[Path]:
+    """Yield the files that a word of the command line stands for."""
+    if word.is_dir():
+        yield from recordings_below(word)
+    elif glob.has_magic(str(word)) and not os.path.lexists(word):
+        for match in sorted(glob.glob(str(word), recursive=True)):
+            path = Path(match)
+            yield from recordings_below(path) if path.is_dir() else (path,)
+    else:
+        yield word
+
+
+def _problem(word: Path) -> str:
+    if word.is_dir():
+        return f"{word}: there is no recording in this folder"
+    return f"{word}: no file matches this pattern"
+
+
+def _read_list(name: str) -> list[Path]:
+    """Paths of a list, one a line, or between NULs as `find -print0` writes them."""
+    try:
+        content = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"--files-from {name} cannot be read: {error.strerror}"
+        ) from error
+    text = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
+    lines = text.split("\0") if "\0" in text else text.splitlines()
+    return [Path(line) for line in lines if line.strip()]

@@ -1,0 +1,177 @@
+"""`lmaczs interpret`: the explanation of one recording, written and put into words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmaczs.cli.prompts import Prompts, explain
+from lmaczs.cli.work import Outcome
+from lmaczs.utils.naming import INPUT_COPY, PAGE_DATA, SAVED, unique_slugs
+from lmaczs.utils.result_folder import (
+    ResultState,
+    are_there,
+    file_sha256,
+    origin_of,
+    read_record,
+    read_state,
+    write_state,
+)
+
+if TYPE_CHECKING:
+    from lmaczs.explanation import Interpretation
+    from lmaczs.interpreter import Refine, ZeroShotInterpreter
+    from lmaczs.report.html import PageEntry
+
+LONG_SECONDS = 300
+"""A longer recording is explained block by block, and is not on the page."""
+
+COLUMNS = (
+    *("file", "prompt", "verdict", "presence", "similarity", "masked_similarity"),
+    *("residual_similarity", "mask_mean", "empty", "seconds", "folder"),
+)
+"""Of --format csv; a row of JSON has all that explanation.json holds."""
+
+BEFORE = "done before: --force does it again"
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """A task of `lmaczs.cli.work.each`.
+
+    `options` are what results depend on, beside recording and prompts; `folders` and
+    `names` are by recording.
+    """
+
+    prompts: Prompts
+    refine: Refine
+    options: dict[str, Any]
+    folders: dict[Path, Path]
+    names: dict[Path, str]
+    force: bool = False
+    progress: bool = True
+
+    def __call__(self, interpreter: ZeroShotInterpreter, path: Path) -> Outcome:
+        """Explain a recording, unless that was done."""
+        start = time.perf_counter()
+        folder, is_long = self.folders[path], self._is_long(path)
+        if not self.force and self._is_done(path, is_long):
+            return self._outcome(path, is_long, BEFORE)
+        note_unfinished(folder)
+        if is_long:
+            interpreter.interpret_to(
+                folder,
+                path,
+                self.prompts.texts,
+                refine=self.refine,
+                progress=self.progress,
+            )
+            notes = [
+                f"{path} is longer than {LONG_SECONDS} s: its explanations are in "
+                f"{folder}, not on the page; `lmaczs scan` finds its events"
+            ]
+        else:
+            from lmaczs.report.recording import save_recording
+
+            results = explain(interpreter, path, self.prompts, self.refine)
+            save_recording(folder, results)
+            notes = warnings_of(interpreter, path, results[0])
+        write_state(folder, replace(self._state(path), whole=True))
+        took = f"{time.perf_counter() - start:.1f} s"
+        return replace(self._outcome(path, is_long, took), notes=notes)
+
+    def _is_long(self, path: Path) -> bool:
+        """Whether it is explained block by block, by its header."""
+        from lmaczs.data.lists import seconds_of
+
+        if self.prompts.recordings or self.prompts.contrast:
+            return False
+        return (seconds_of(path) or 0) > LONG_SECONDS
+
+    def _slugs(self) -> list[str]:
+        return unique_slugs(self.prompts.names)
+
+    def _state(self, path: Path) -> ResultState:
+        prompts = dict(zip(self._slugs(), self.prompts.names, strict=True))
+        return ResultState(**origin_of(path), options=self.options, prompts=prompts)
+
+    def _is_done(self, path: Path, is_long: bool) -> bool:
+        """Whether all that is wanted is there, made of the same."""
+        folder = self.folders[path]
+        state = read_state(folder)
+        if state is None or not path.is_file() or not state.covers(self._state(path)):
+            return False
+        shared = () if is_long else (INPUT_COPY, PAGE_DATA)
+        return are_there(folder, shared) and all(
+            are_there(folder / slug, SAVED)
+            and read_record(folder / slug / SAVED[3]) is not None
+            for slug in self._slugs()
+        )
+
+    def _outcome(self, path: Path, is_long: bool, end: str) -> Outcome:
+        """What is printed and shown of a recording, by what was written."""
+        folders = [self.folders[path] / slug for slug in self._slugs()]
+        records = [read_record(one / SAVED[3]) or {} for one in folders]
+        found = "; ".join(map(finding, records))
+        rows = [
+            {"file": str(path), "folder": str(folder), **record}
+            for folder, record in zip(folders, records, strict=True)
+        ]
+        entries = [] if is_long else list(entries_of(self.names[path], folders))
+        return Outcome(f"{found} ({end})", rows, entries)
+
+
+def options_of(
+    prompts: Prompts, refine: Refine, model: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What results depend on, beside recording, prompts in words and version.
+
+    OSError where a prompt's recording cannot be read.
+    """
+    like = {path.name: file_sha256(path) for path in prompts.recordings}
+    contrast = list(prompts.contrast)
+    return {**model, "refine": refine, "contrast": contrast, "prompt_audio": like}
+
+
+def note_unfinished(folder: Path) -> None:
+    """Have an earlier run's folder state that it is not whole, before it is changed."""
+    state = read_state(folder)
+    if state is not None and state.whole:
+        write_state(folder, replace(state, whole=False))
+
+
+def warnings_of(
+    interpreter: ZeroShotInterpreter, path: Path, one: Interpretation
+) -> list[str]:
+    """What is doubtful about a recording; of prompts it is printed once for all."""
+    own = () if one.prompt_audio else interpreter.prompt_warnings(one.prompt)
+    others = [
+        text for name in one.contrast for text in interpreter.prompt_warnings(name)
+    ]
+    return [f"{path}: {text}" for text in one.warnings[len(own) + len(others) :]]
+
+
+def entries_of(name: str, folders: Sequence[Path]) -> Iterator[PageEntry]:
+    """Page entries of a recording, by what was written for each of its prompts."""
+    from lmaczs.report.html import PageEntry
+
+    for folder in folders:
+        yield PageEntry(name, folder, read_record(folder / SAVED[3]) or {})
+
+
+def finding(record: Mapping[str, Any]) -> str:
+    """One prompt's part of a line, from what explanation.json holds."""
+    from lmaczs.report.words import verdict_words
+
+    masked = f" -> {number(record['masked_similarity'])}"
+    numbers = f"{record['similarity']:.3f}"
+    numbers += ", empty mask" if record["empty"] else masked
+    return f"{record['prompt']}: {verdict_words(record)} (similarity {numbers})"
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or "none" for a sound that is silence to the model."""
+    return "none" if value is None else f"{value:.3f}"

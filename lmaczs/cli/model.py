@@ -1,0 +1,70 @@
+"""The model of a command: --source or --clap, on --device."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from lmaczs.cli.terminal import CommandError, one_line
+
+if TYPE_CHECKING:
+    from lmaczs.interpreter import ZeroShotInterpreter
+
+
+def add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:
+    """Add the options that choose the model."""
+    model = parser.add_mutually_exclusive_group()
+    text = "folder that `lmaczs export` wrote, or a Hub id (default: the embedded one)"
+    model.add_argument("--source", help=text)
+    if clap:
+        text = "any CLAP, without a decoder: a folder or a Hub id; masks are fitted"
+        model.add_argument("--clap", metavar="ID", help=text)
+    text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
+    parser.add_argument("--device", help=text)
+
+
+def load(
+    source: str | None, clap: str | None, device: str | None
+) -> ZeroShotInterpreter:
+    """Load a model, or raise a CommandError that names the option."""
+    try:
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        from lmaczs.interpreter import ZeroShotInterpreter
+    except (ImportError, OSError, RuntimeError) as error:
+        # OSError and RuntimeError come from a torchaudio built for another torch
+        raise CommandError(
+            f"a package cannot be imported: {one_line(error)}; see `lmaczs doctor`"
+        ) from error
+    disable_progress_bar()
+    run_opts = {}
+    if device is not None:
+        try:
+            run_opts["device"] = torch.zeros(1, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise CommandError(
+                f"--device {device}: {one_line(error)}; `lmaczs doctor` lists devices"
+            ) from error
+    try:
+        if clap is not None:
+            return ZeroShotInterpreter.from_clap(clap, run_opts=run_opts)
+        return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
+    except Exception as error:  # hyperparams.yaml may name any code, which may fail
+        reason = f"--source {source}: {one_line(error)}"
+        if clap is not None:
+            reason = f"--clap {clap}: {one_line(error)}"
+        elif source is None:
+            reason = f"the embedded default: {one_line(error)}; see `lmaczs doctor`"
+        raise CommandError(reason) from error
+
+
+def identity_of(interpreter: ZeroShotInterpreter) -> dict[str, Any]:
+    """What results depend on of a model: its name, its template and its weights."""
+    from lmaczs.utils.digests import fingerprint
+
+    return {
+        "model": interpreter.hparams.model_name,
+        "template": interpreter.hparams.template,
+        "weights": fingerprint(interpreter.mods),
+    }

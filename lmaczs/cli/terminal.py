@@ -1,0 +1,40 @@
+"""What a command prints: results on stdout, notes and errors on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from lmaczs.utils.errors import LmaczsError
+
+logger = logging.getLogger(__name__)
+
+
+class CommandError(LmaczsError):
+    """A command line that cannot be run: the option, the reason and the fix."""
+
+
+def say(text: str) -> None:
+    """Print a line of the result."""
+    print(text, flush=True)
+
+
+def note(message: str) -> None:
+    """Print what is no error."""
+    print(f"lmaczs: note: {message}", file=sys.stderr, flush=True)
+
+
+def complain(message: str, trace: str | None = None) -> None:
+    """Print an error; its traceback is a message for debugging."""
+    print(f"lmaczs: {message}", file=sys.stderr, flush=True)
+    if trace is not None:
+        logger.debug("%s", trace)
+
+
+def one_line(error: Exception, path: Path | None = None) -> str:
+    """Error message on one line, preceded by the file unless it names it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if path is None or text.startswith(f"{path}:"):
+        return text
+    return f"{path}: {type(error).__name__}: {text}"

@@ -1,0 +1,145 @@
+"""Recordings one after another, or by several processes; one that fails stops none."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmaczs.cli.terminal import one_line
+from lmaczs.utils.errors import LmaczsError
+
+if TYPE_CHECKING:
+    from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.report.html import PageEntry
+
+# Errors after which the next file is tried: it may be readable, or shorter.
+FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a recording."""
+
+    line: str = ""
+    """For people, after the file's name."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """For programs."""
+    entries: list[PageEntry] = field(default_factory=list)
+    """For the page."""
+    notes: list[str] = field(default_factory=list)
+    """What is doubtful, or was done otherwise."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why nothing came of a recording: a sentence, the traceback, and an errno."""
+
+    sentence: str
+    trace: str = ""
+    number: int | None = None
+
+
+Task = Callable[["ZeroShotInterpreter", Path], Outcome]
+Loader = Callable[[], "ZeroShotInterpreter"]
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs."""
+    text = "processes, each with its own model (default: %(default)s)"
+    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help=text)
+
+
+def _jobs(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not 1 or more")
+    return int(value)
+
+
+def each(
+    paths: Iterable[Path],
+    task: Task,
+    interpreter: ZeroShotInterpreter,
+    load: Loader,
+    jobs: int = 1,
+) -> Iterator[tuple[Path, Outcome | Failure]]:
+    """Yield what comes of every recording, in order.
+
+    With more than one job, processes `load` a model each; they take tasks that can be
+    pickled.
+    """
+    paths = list(paths)
+    if min(jobs, len(paths)) > 1:
+        yield from _in_processes(paths, task, load, min(jobs, len(paths)))
+        return
+    for path in paths:
+        yield path, _attempt(task, interpreter, path)
+
+
+def _attempt(task: Task, interpreter: ZeroShotInterpreter, path: Path) -> Any:
+    try:
+        return task(interpreter, path)
+    except FILE_ERRORS as error:
+        number = getattr(error, "errno", None)
+        return Failure(one_line(error, path), traceback.format_exc(), number)
+
+
+_of_process: dict[str, Any] = {}
+"""Task and model of a process that works for `each`."""
+
+
+def _begin(task: Task, load: Loader, threads: int) -> None:
+    import torch
+
+    # the keyboard's interrupt ends all processes; what they leave is swept
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    _of_process.update(task=task, interpreter=load())
+
+
+def _attempt_in_process(path: Path) -> Any:
+    return _attempt(path=path, **_of_process)
+
+
+KILLED = "a process was ended while it was at work on it; is there memory enough?"
+
+
+def _in_processes(
+    paths: list[Path], task: Task, load: Loader, jobs: int
+) -> Iterator[tuple[Path, Outcome | Failure]]:
+    """As `each`; where a process is ended, files are tried one by one to find which."""
+    left, together = deque(paths), jobs
+    while left:
+        waiting: deque[tuple[Path, Future[Any]]] = deque()
+        pool = _pool(task, load, together)
+        try:
+            while left or waiting:
+                while left and len(waiting) < (2 * together if together > 1 else 1):
+                    future = pool.submit(_attempt_in_process, left[0])
+                    waiting.append((left.popleft(), future))
+                result = waiting[0][1].result()
+                yield waiting.popleft()[0], result
+        except BrokenProcessPool:
+            left.extendleft(path for path, _ in reversed(waiting))
+            if together == 1:
+                path = left.popleft()
+                yield path, Failure(f"{path}: {KILLED}")
+            together = jobs if together == 1 else 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _pool(task: Task, load: Loader, jobs: int) -> ProcessPoolExecutor:
+    import torch
+
+    threads = max(1, torch.get_num_threads() // jobs)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, _begin, (task, load, threads))

@@ -1,0 +1,33 @@
+"""model.py: the model that a command line names; its errors are in test_cli.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from lmaczs.cli.model import add_model, identity_of, load
+from lmaczs.cli.terminal import CommandError
+
+
+def test_options() -> None:
+    """A CLAP without a decoder is offered where it can be used."""
+    for clap in (True, False):
+        parser = argparse.ArgumentParser()
+        add_model(parser, clap)
+        args = parser.parse_args(["--source", "a", "--device", "cpu"])
+        assert (args.source, args.device, "clap" in args) == ("a", "cpu", clap)
+
+
+def test_identity_tells_models_apart(tiny_clap_folder: Path) -> None:
+    """By name, template and weights."""
+    first, second = (load(None, str(tiny_clap_folder), "cpu") for _ in range(2))
+    identity = identity_of(first)
+    assert identity == identity_of(second)
+    assert identity["model"] == first.hparams.model_name
+    weight = next(second.mods.parameters())
+    weight.data += 1
+    assert identity_of(second)["weights"] != identity["weights"]
+    with pytest.raises(CommandError, match="--source /no/such/folder: "):
+        load("/no/such/folder", None, None)

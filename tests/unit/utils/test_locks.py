@@ -1,0 +1,53 @@
+"""locks.py: one process at a time writes into a folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.locks import locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from lmaczs.utils.locks import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    """Also if that is killed; by whatever name the folder is known. No file is left."""
+    folder, link = tmp_path / "out", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    line = [sys.executable, "-c", HOLD, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    for end in ("close", "kill"):
+        with subprocess.Popen(line, text=True, **pipes) as process:
+            assert process.stdout is not None and process.stdin is not None
+            assert process.stdout.readline() == "held\n"
+            for place in (folder, link):
+                with pytest.raises(InputError, match="another lmaczs writes into it"):
+                    with locked(place):
+                        pass
+            if end == "kill":
+                process.kill()
+            process.stdin.close()
+            process.wait()
+        with locked(link):
+            pass
+    assert list(folder.iterdir()) == []
+
+
+def test_an_error_frees_the_folder(tmp_path: Path) -> None:
+    """The next one may write."""
+    with pytest.raises(RuntimeError), locked(tmp_path):
+        raise RuntimeError
+    with locked(tmp_path):
+        pass
