@@ -17,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-import lmaczs.hub
+import lmaczs.utils.shipped
 from lmaczs import AudioError, Interpretation, ZeroShotInterpreter
 from lmaczs.audio.io import convert_audio
 from lmaczs.clap import FrozenClap
@@ -536,7 +536,8 @@ def test_default_source(
     """Without a source the embedded default is loaded."""
     package = tmp_path / "lmaczs"
     shutil.copytree(source, package / "pretrained" / "lmaczs_small")
-    monkeypatch.setattr(lmaczs.hub, "__file__", str(package / "hub.py"))
+    shipped = str(package / "utils" / "shipped.py")
+    monkeypatch.setattr(lmaczs.utils.shipped, "__file__", shipped)
     one = ZeroShotInterpreter.from_hparams()
     assert one.hparams.source_folder == str(package / "pretrained" / "lmaczs_small")
 
