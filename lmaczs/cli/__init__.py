@@ -410,7 +410,7 @@ def adapt(args: argparse.Namespace) -> int:
 
 def push(args: argparse.Namespace) -> int:
     """Write an exported decoder into a repository of the Hub."""
-    _say(push_command.run(args))
+    say(push_command.run(args))
     return 0
 
 
