@@ -68,7 +68,7 @@ from lmaczs.report.picture import save_png
 
 FILE_RATE = 44100
 PEERS = ("Grad-CAM++", "Integrated Gradients", "RISE")
-STEPS = RefinementOptions(steps=8)
+STEPS = RefinementOptions(steps=8, until_met=False)
 
 
 class Material:

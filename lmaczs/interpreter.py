@@ -45,7 +45,7 @@ from lmaczs.vocabulary import prompt_warnings, read_prompt
 from lmaczs.wordings import labelled_table, reading_table, single_table
 
 Refine = Literal["auto"] | int
-"""Argument of `ZeroShotInterpreter.interpret_file`: as is usual, or how many steps."""
+"""Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
 
 
 class ZeroShotInterpreter(Pretrained):
@@ -253,9 +253,9 @@ class ZeroShotInterpreter(Pretrained):
             Whether explanation and residual are encoded again; else their similarities
             are None.
         refine : "auto" or int
-            Test-time refinement of the masks, see `lmaczs.refinement`: until they are
-            faithful, and then smaller. "auto": in eight steps; with ``verify=False``,
-            of none. 0: of none. N: in N steps.
+            Test-time refinement of the masks, see `lmaczs.refinement`. "auto": of those
+            that are not faithful, until they are, in at most eight steps; with
+            ``verify=False``, of none. 0: of none. N: of all, in N steps.
         contrast : str or iterable of str, optional
             Prompts to explain against: the mask keeps what raises each of `prompts`
             above these, see `lmaczs.contrast`. One of them may be the prompt itself,
@@ -938,7 +938,7 @@ def refinement_of(
             f'refine is {refine!r}: give "auto", 0 for no refinement, or a number of '
             "steps"
         )
-    steps = RefinementOptions(steps=refine)
+    steps = RefinementOptions(steps=refine, until_met=False)
     return steps if refine or fitted else None
 
 

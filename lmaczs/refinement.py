@@ -9,6 +9,10 @@ sound and gone from the masked-out sound, under a small and smooth mask. Each st
 scores the mask as it would be returned, rounded, at the encoder's input. A cosine is
 not comparable across checkpoints: targets are relative to the unmasked clip, to what
 an average reference prompt has, and to what the prompt can reach.
+
+A mask that meets its target is left alone. Steps that go on to the smallest mask keep
+the model convinced, but another model no longer hears the sound in it: what is left is
+what the one model needs, not the sound (`lmaczs.evaluation.robustness` measures this).
 """
 
 from __future__ import annotations
@@ -23,10 +27,9 @@ from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.frontend import Domain, FrontEnd, power
 from lmaczs.utils.errors import InputError
 
-# Of a mask at the start: minus its lowest logit, from which a few steps reach any other
-# one, the sigmoid of that, and the highest logit of a decoder's mask: cells that it is
-# sure of can be left out in as few steps as those that it wavers about.
-REACH, EDGE, SURE = 3.5, 0.03, 1.0
+# Of a mask at the start: its largest logit, from which a few steps reach any other one,
+# and the sigmoid of minus that.
+REACH, EDGE = 3.5, 0.03
 SPARING = 0.5  # standard deviations above the mean from which a fit keeps places
 
 
@@ -37,7 +40,9 @@ class RefinementOptions:
     Attributes
     ----------
     steps : int
-        Gradient steps. A mask that meets the target is made smaller by those left.
+        Most gradient steps.
+    until_met : bool
+        Whether a clip that meets its target takes no further step.
     rate : float
         Length of a step: root mean square over a mask's logits.
     momentum : float
@@ -45,15 +50,13 @@ class RefinementOptions:
     margin : float
         Nats by which the objective raises the prompt's lead in the masked-in sound.
     headroom : float
-        A mask meets the target where the prompt's lead in the masked-in sound is above
-        that in the clip by this fraction of the most that it could be, or by the margin
-        if that is less, and the masked-out sound has little enough of it:
+        A clip is finished where the prompt's lead in the masked-in sound is above that
+        in the clip by this fraction of the most that it could be, or by the margin if
+        that is less, and the masked-out sound has little enough of it:
     residue : float
         At most this fraction of the clip's lead.
     faithfulness : float
         Weight of each nat that the leads lack, see `Target`.
-    spare : float
-        Fraction of that weight which the steps of a mask that meets the target have.
     variation : float
         Weight of the mask's total variation over time and frequency; that of its mean
         is 1.
@@ -67,13 +70,13 @@ class RefinementOptions:
     """
 
     steps: int = 8
+    until_met: bool = True
     rate: float = 0.5
     momentum: float = 0.7
     margin: float = 1.0
     headroom: float = 0.25
     residue: float = 0.1
-    faithfulness: float = 2.0
-    spare: float = 0.2
+    faithfulness: float = 4.0
     variation: float = 0.5
     alike: float = 0.02
     stride: int = 4
@@ -239,15 +242,15 @@ class MaskedSound:
 class Target:
     """What the prompt's leads in masked-in and masked-out sound have to reach.
 
-    The objective goes on beyond where a mask meets the target, as far as a margin:
-    where both were one, the mask's size would win before it.
+    The objective goes on beyond where a clip is finished, as far as a margin: where
+    both were one, the mask's size would win before it.
 
     Attributes
     ----------
     masked, residual : Tensor [B]
         Leads at which the objective asks for no more.
     enough, little : Tensor [B]
-        Those of a mask that meets the target.
+        Those at which a clip is finished.
     """
 
     masked: Tensor
@@ -277,7 +280,7 @@ class Target:
         return (self.masked - masked).relu() + (residual - self.residual).relu()
 
     def met(self, masked: Tensor, residual: Tensor) -> Tensor:
-        """Whether the target is met: [B], bool."""
+        """Whether the clips are finished: [B], bool."""
         return (masked >= self.enough) & (residual <= self.little)
 
 
@@ -296,9 +299,8 @@ def refine(
 ) -> Refined:
     """Refine masks, or fit them from nothing; none depends on the others.
 
-    Returned is the smallest and smoothest of the masks, the start included, that meet
-    the target (`Target`); where none does, that of the lowest objective. It is never
-    worse than the start.
+    Returned is the mask, the start included, of the lowest objective among those that
+    meet the target (`Target`), else among all: never one that is worse than the start.
 
     Parameters
     ----------
@@ -356,7 +358,7 @@ def refine(
                 base = sound.resized(base)
             else:
                 first = sound.tiled(start[part].clone())
-                base = sound.bands_of(first).logit(EDGE).clamp_max(SURE)
+                base = sound.bands_of(first).logit(EDGE)
             problem = _Problem(clap, sound, lead, target, base, asked[part], options)
             parts.append(_descend(problem, first))
     return Refined(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -410,21 +412,16 @@ class _Problem:
             bands = sound.bands_of(start) + _gradient_alone(bands)
         both = self.clap.audio_embedding(torch.cat(parts)).unflatten(0, (2, -1))
         leads = self.lead(both)
-        size = bands.mean((1, 2)) + self.options.variation * total_variation(bands)
-        met, lacking = self.target.met(*leads), self.target.lacking(*leads)
-        weighted = self.asked * self.options.faithfulness * lacking
-        objective = size + weighted * torch.where(met, self.options.spare, 1.0)
-        cost = torch.where(met, size, objective).detach()
-        return _Score(bands.detach(), objective, cost, met)
+        objective = bands.mean((1, 2)) + self.options.variation * total_variation(bands)
+        weight = self.asked * self.options.faithfulness
+        objective = objective + weight * self.target.lacking(*leads)
+        return _Score(bands.detach(), objective, self.target.met(*leads))
 
 
 @dataclass(frozen=True)
 class _Score:
-    """Of masks: what a step descends on, and what the masks are compared by."""
-
     bands: Tensor
     objective: Tensor
-    cost: Tensor
     met: Tensor
 
 
@@ -432,38 +429,41 @@ def _descend(problem: _Problem, start: Tensor | None) -> tuple[Tensor, ...]:
     """Fields of `Refined`, by normalised gradients.
 
     Every clip's gradient is scaled to the root mean square 1, as the objective's scale
-    differs between clips by orders of magnitude.
+    differs between clips by orders of magnitude; finished clips leave the batch.
     """
     options, base = problem.options, problem.base
     cells = [-(-size // options.stride) for size in base.shape[1:]]
+    change = base.new_zeros(len(base), 1, *cells)
+    velocity, bands = torch.zeros_like(change), torch.zeros_like(base)
+    best_change = torch.zeros_like(change)
     asked = problem.asked > 0
+    best = torch.full_like(problem.asked, math.inf)
+    steps = torch.zeros_like(asked, dtype=torch.int64)
+    met, kept_start = ~asked, asked & (start is not None)
     rows = asked.nonzero()[:, 0]
     active = problem.rows(rows)
-    change = base.new_zeros(len(rows), 1, *cells)
-    velocity = torch.zeros_like(change)
-    best_change = base.new_zeros(len(base), 1, *cells)
-    bands, met = torch.zeros_like(base), ~asked
-    best = torch.full_like(problem.asked, math.inf)
-    kept_start = asked & (start is not None)
     for step in range(options.steps + 1 if len(rows) else 0):
         last = step == options.steps
         with torch.set_grad_enabled(not last):
-            here = change.requires_grad_(not last)
+            here = change[rows].requires_grad_(not last)
             first = start[rows] if step == 0 and start is not None else None
             score = active.score(here, first)
+        objective = score.objective.detach()
         better = (score.met & ~met[rows]) | (
-            (score.met == met[rows]) & (score.cost < best[rows])
+            (score.met == met[rows]) & (objective < best[rows])
         )
         chosen = rows[better]
-        best[chosen], bands[chosen] = score.cost[better], score.bands[better]
-        met[chosen], best_change[chosen] = score.met[better], change.detach()[better]
+        best[chosen], bands[chosen] = objective[better], score.bands[better]
+        met[chosen], steps[rows] = score.met[better], step
+        best_change[chosen] = change[chosen]
         kept_start[chosen] &= step == 0
-        if last:
+        left = ~(score.met & options.until_met)
+        if last or not bool(left.any()):
             break
         (gradient,) = torch.autograd.grad(score.objective.sum(), here)
-        velocity = options.momentum * velocity + _normalised(gradient)
-        change = change.detach() - options.rate * velocity
-    steps = options.steps * asked.long()
+        rows, active = rows[left], active.rows(left.nonzero()[:, 0])
+        velocity[rows] = options.momentum * velocity[rows] + _normalised(gradient[left])
+        change[rows] -= options.rate * velocity[rows]
     sound = problem.sound
     masks = sound.expanded(bands)
     if start is not None:
