@@ -86,13 +86,15 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         most = self.server.limits.megabytes
         self.close_connection = True  # where the body is not read
-        if url.path not in work:
-            self._send(404, {"error": "POST to /explain or /classify"})
-        elif not length.isdecimal():
+        if not length.isdecimal():
             self._send(411, {"error": "Content-Length is missing"})
         elif int(length) > most * 1e6:
             self._send(413, {"error": f"at most {most:g} MB are taken: cut it"})
+        elif url.path not in work:
+            self._skip(int(length))
+            self._send(404, {"error": "POST to /explain or /classify"})
         elif not self.server.places.acquire(blocking=False):
+            self._skip(int(length))
             self._send(503, {"error": "too many requests are waiting: try again"})
         else:
             try:
@@ -103,6 +105,11 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(400, {"error": " ".join(str(error).split())})
             finally:
                 self.server.places.release()
+
+    def _skip(self, length: int) -> None:
+        """Read a body and drop it: a client that still sends it gets no answer."""
+        while length > 0 and (chunk := self.rfile.read(min(length, 1 << 16))):
+            length -= len(chunk)
 
     def _read(self, body: bytes) -> Tensor:
         """Decode the body; its file is removed at once."""
