@@ -14,6 +14,7 @@ import argparse
 import base64
 import io
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +46,11 @@ class Service(ThreadingHTTPServer):
         self.turn = Lock()
         self.places = BoundedSemaphore(limits.waiting)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what fails, but not that a client has gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     def explain(self, wav: Tensor, asked: dict[str, list[str]]) -> Any:
         """Explain a waveform for ?prompt=...; with ?sounds=1, also what is kept."""
         prompts = prompts_in("\n".join(asked.get("prompt", [])), self.limits)
@@ -69,7 +75,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Service
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
-    disable_nagle_algorithm = True  # an answer need not wait for the client
+    wbufsize = -1  # an answer is sent in one piece, ...
+    disable_nagle_algorithm = True  # ... and at once
 
     def do_GET(self) -> None:
         """Say that the service is there."""
