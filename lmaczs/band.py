@@ -14,12 +14,14 @@ LITTLE = 0.5
 """A fraction of a recording's power in the band below which that is said."""
 
 
-def file_power(path: str | Path, sample_rate: int) -> float | None:
-    """Mean power of a recording at its own rate.
+def file_power(
+    path: str | Path, sample_rate: int, channel: int | None = None
+) -> float | None:
+    """Mean power of a recording, or of one channel, at its own rate.
 
     None if that is no higher than `sample_rate`: resampling then loses nothing.
     """
-    file = MonoFile(path)
+    file = MonoFile(path, channel)
     if file.rate <= sample_rate:
         return None
     total, count = 0.0, 0

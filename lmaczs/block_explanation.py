@@ -110,7 +110,7 @@ def explain_to(
         stream.finish()
         best = stream.best
         band = stream.band_warnings(total)
-        origin = origin_of(audio.path)
+        origin = {**origin_of(audio.path), "channel": audio.channel}
         records = [one.record(stream.samples, best, band) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
             one.write_rest(record)  # before the sounds are moved: it marks them as ours

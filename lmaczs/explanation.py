@@ -105,6 +105,8 @@ class Interpretation:
         Absolute path of the file that was explained; None for a waveform.
     recording_sha256 : str or None
         Of its bytes, in hexadecimal digits.
+    channel : int or None
+        The only channel that was explained, from 1 on; None for the mean over all.
     """
 
     prompt: str
@@ -131,6 +133,7 @@ class Interpretation:
     residual_margin: float | None = None
     recording: str | None = None
     recording_sha256: str | None = None
+    channel: int | None = None
 
     def __repr__(self) -> str:
         """Prompt and verdict in words, on one line: its tensors would fill a screen."""

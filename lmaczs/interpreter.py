@@ -187,7 +187,9 @@ class ZeroShotInterpreter(Pretrained):
 
     # ------------------------------------------------------------------ files
 
-    def load_audio(self, path: str | Path, savedir: Any = None) -> Tensor:
+    def load_audio(
+        self, path: str | Path, savedir: Any = None, channel: int | None = None
+    ) -> Tensor:
         """Read a recording as mono [samples] at the model's rate, on the CPU.
 
         `savedir`, SpeechBrain's, is ignored: recordings are never fetched, linked or
@@ -198,7 +200,7 @@ class ZeroShotInterpreter(Pretrained):
                 f"{type(path).__name__}: the name of a file is needed; samples in "
                 "memory go to interpret_waveform or classify_waveform, with their rate"
             )
-        return load_audio(path, self.sample_rate)
+        return load_audio(path, self.sample_rate, channel=channel)
 
     @overload
     def interpret_file(  # type: ignore[overload-overlap]  # a str is an Iterable[str]
@@ -208,6 +210,8 @@ class ZeroShotInterpreter(Pretrained):
         verify: bool = True,
         refine: Refine = "auto",
         contrast: str | Iterable[str] | None = None,
+        *,
+        channel: int | None = None,
     ) -> Interpretation: ...
 
     @overload
@@ -218,6 +222,8 @@ class ZeroShotInterpreter(Pretrained):
         verify: bool = True,
         refine: Refine = "auto",
         contrast: str | Iterable[str] | None = None,
+        *,
+        channel: int | None = None,
     ) -> list[Interpretation]: ...
 
     @overload
@@ -229,6 +235,7 @@ class ZeroShotInterpreter(Pretrained):
         refine: Refine = "auto",
         *,
         prompt_audio: str | Path,
+        channel: int | None = None,
     ) -> Interpretation: ...
 
     def interpret_file(
@@ -239,6 +246,7 @@ class ZeroShotInterpreter(Pretrained):
         refine: Refine = "auto",
         contrast: str | Iterable[str] | None = None,
         prompt_audio: str | Path | None = None,
+        channel: int | None = None,
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
 
@@ -263,6 +271,8 @@ class ZeroShotInterpreter(Pretrained):
         prompt_audio : str or Path, optional
             A recording that is the prompt, instead of `prompts`: what sounds like it is
             looked for. It is named after the file.
+        channel : int, optional
+            The only channel that is read, from 1 on; default: the mean over all.
 
         Returns
         -------
@@ -277,16 +287,20 @@ class ZeroShotInterpreter(Pretrained):
             If there is not one of `prompts` and `prompt_audio`, or a contrast for a
             recording, or one that is the same as a prompt to the model.
         """
-        wav, like = self.load_audio(path), prompt_audio
-        total = file_power(path, self.sample_rate)
+        wav, like = self.load_audio(path, channel=channel), prompt_audio
+        total = file_power(path, self.sample_rate, channel)
         found = self._interpret(wav, prompts, verify, refine, contrast, like, total)
-        origin = origin_of(path)
+        origin = {**origin_of(path), "channel": channel}
         if isinstance(found, list):
             return [replace(one, **origin) for one in found]
         return replace(found, **origin)
 
     def classify_file(
-        self, path: str | Path, labels: Iterable[str], template: str | None = None
+        self,
+        path: str | Path,
+        labels: Iterable[str],
+        template: str | None = None,
+        channel: int | None = None,
     ) -> pd.DataFrame:
         """Zero-shot classification.
 
@@ -299,6 +313,8 @@ class ZeroShotInterpreter(Pretrained):
             similarities they have.
         template : str, optional
             Sentence with ``{}`` for a label; default: the model's.
+        channel : int, optional
+            The only channel that is read, from 1 on; default: the mean over all.
 
         Returns
         -------
@@ -313,7 +329,7 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If `labels` is empty, or `template` has no ``{}``.
         """
-        return self._classify(self.load_audio(path), labels, template)
+        return self._classify(self.load_audio(path, channel=channel), labels, template)
 
     # ---------------------------------------------------------------- prompts
 
@@ -400,7 +416,11 @@ class ZeroShotInterpreter(Pretrained):
     # ------------------------------------------------------- long recordings
 
     def scan_file(
-        self, path: str | Path, prompts: str | Iterable[str], progress: bool = False
+        self,
+        path: str | Path,
+        prompts: str | Iterable[str],
+        progress: bool = False,
+        channel: int | None = None,
     ) -> pd.DataFrame:
         """Classify every window of a recording, whose length memory does not depend on.
 
@@ -412,6 +432,8 @@ class ZeroShotInterpreter(Pretrained):
             Labels or sentences.
         progress : bool
             Whether to show progress where stderr is a terminal.
+        channel : int, optional
+            The only channel that is read, from 1 on; default: the mean over all.
 
         Returns
         -------
@@ -428,7 +450,7 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If there is no prompt.
         """
-        audio = AudioBlocks(path, self.sample_rate)
+        audio = AudioBlocks(path, self.sample_rate, channel)
         return scan(self._query(prompts), audio, progress)
 
     def find_events(
@@ -438,6 +460,7 @@ class ZeroShotInterpreter(Pretrained):
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
+        channel: int | None = None,
     ) -> pd.DataFrame:
         """Find when, and in which band, prompts are present in a recording.
 
@@ -453,6 +476,8 @@ class ZeroShotInterpreter(Pretrained):
             Options of the rule, see `lmaczs.events`; default: `EventRule()`.
         progress : bool
             Whether to show progress where stderr is a terminal.
+        channel : int, optional
+            The only channel that is read, from 1 on; default: the mean over all.
 
         Returns
         -------
@@ -467,7 +492,7 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If there is no prompt.
         """
-        found = self.explain_events(path, prompts, refine, rule, progress)
+        found = self.explain_events(path, prompts, refine, rule, progress, channel)
         return event_table(one.event for one in found)
 
     def explain_events(
@@ -477,12 +502,13 @@ class ZeroShotInterpreter(Pretrained):
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
+        channel: int | None = None,
     ) -> Iterator[FoundEvent]:
         """As `find_events`: yield each event with the explanation of its window."""
         refinement = refinement_of(refine, True, self.decoder is None)
-        audio = AudioBlocks(path, self.sample_rate)
+        audio = AudioBlocks(path, self.sample_rate, channel)
         options = rule or EventRule(), refinement, progress
-        origin = origin_of(path)
+        origin = {**origin_of(path), "channel": channel}
         return (
             replace(one, explanation=replace(one.explanation, **origin))
             for one in find(self._query(prompts), audio, *options)
@@ -497,6 +523,7 @@ class ZeroShotInterpreter(Pretrained):
         refine: Refine = "auto",
         all_windows: bool = False,
         progress: bool = False,
+        channel: int | None = None,
     ) -> dict[str, Path] | list[dict[str, Path]]:
         """Interpret a recording into files; memory does not grow with its length.
 
@@ -520,6 +547,8 @@ class ZeroShotInterpreter(Pretrained):
             too; else nothing of them is kept, as with refinement.
         progress : bool
             Whether to show progress where stderr is a terminal.
+        channel : int, optional
+            The only channel that is read, from 1 on; default: the mean over all.
 
         Returns
         -------
@@ -540,8 +569,8 @@ class ZeroShotInterpreter(Pretrained):
         folders = [Path(folder)]
         if not isinstance(prompts, str):
             folders = [Path(folder, name) for name in unique_slugs(query.prompts)]
-        audio = AudioBlocks(path, self.sample_rate)
-        total = file_power(path, self.sample_rate)
+        audio = AudioBlocks(path, self.sample_rate, channel)
+        total = file_power(path, self.sample_rate, channel)
         explain_to(folders, query, audio, options, total)
         paths = [{name: one / name for name in SAVED} for one in folders]
         return paths[0] if isinstance(prompts, str) else paths

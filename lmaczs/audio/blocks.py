@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio.io import AudioError, MonoFile
+from lmaczs.audio.io import AudioError, MonoFile, clear_time
 from lmaczs.audio.resampling import StreamResampler, input_span
 from lmaczs.utils.files import atomic_write
 
@@ -34,6 +34,8 @@ class AudioBlocks:
         What `load_audio` reads.
     sample_rate : int
         Rate of the blocks in Hz.
+    channel : int | None
+        The only channel that is read, from 1 on; None: the mean over all.
 
     Attributes
     ----------
@@ -41,18 +43,23 @@ class AudioBlocks:
         As given.
     sample_rate : int
         As given.
+    channel : int | None
+        As given.
     samples : int | None
         Length at that rate, as the file states it; None if it does not.
 
     Raises
     ------
     AudioError
-        If the file is missing, a directory, empty, truncated or not audio.
+        If the file is missing, a directory, empty, truncated or not audio, or has no
+        such channel.
     """
 
-    def __init__(self, path: str | Path, sample_rate: int) -> None:
-        self.path, self.sample_rate = Path(path), sample_rate
-        self._file = MonoFile(path)
+    def __init__(
+        self, path: str | Path, sample_rate: int, channel: int | None = None
+    ) -> None:
+        self.path, self.sample_rate, self.channel = Path(path), sample_rate, channel
+        self._file = MonoFile(path, channel)
         frames, rate = self._file.frames, self._file.rate
         self.samples = -(-frames * sample_rate // rate) if frames else None
 
@@ -167,6 +174,7 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         with contextlib.ExitStack() as stack:
             part = stack.enter_context(atomic_write(self.path))
+            stack.callback(lambda: clear_time(part) if part.exists() else None)
             options = {"channels": 1, "subtype": "FLOAT", "format": self.format}
             file = soundfile.SoundFile(part, "w", self.sample_rate, **options)
             self._file = stack.enter_context(file)

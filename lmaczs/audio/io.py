@@ -36,6 +36,9 @@ EXACT_SEEKS = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS")
 """Codecs (FLAC's are PCM) that decode the same from any frame on. MP3 does not: a frame
 may refer to those before it."""
 
+WAV_HEAD = 1024
+"""Bytes that the chunks before the samples of a WAV of libsndfile have at most."""
+
 FULL_SCALE = {"i1": 1 << 7, "u1": 1 << 7, "i2": 1 << 15, "i4": 1 << 31}
 """Integer sample formats (kind and bytes) and the value that stands for 1."""
 
@@ -52,6 +55,7 @@ def load_audio(
     *,
     start: float | None = None,
     stop: float | None = None,
+    channel: int | None = None,
 ) -> Tensor:
     """Read a recording, or a stretch of it, as a mono waveform.
 
@@ -66,6 +70,8 @@ def load_audio(
     stop : float | None
         Where it ends, in seconds; None, or beyond the end: at the last sample. Only the
         stretch is decoded; of MP3 and the like, all up to its end.
+    channel : int | None
+        The only channel that is read, from 1 on; None: the mean over all.
 
     Returns
     -------
@@ -78,12 +84,12 @@ def load_audio(
     ------
     AudioError
         If the file is missing, a directory, empty, truncated, not audio or not finite,
-        or if the stretch is empty.
+        or if the stretch is empty, or there is no such channel.
     """
     path, rate = Path(path), checked_rate(sample_rate)
     first = round((start or 0) * rate)
     last = UNKNOWN if stop is None else round(stop * rate)
-    read = _read_file(path, rate, first, last)
+    read = _read_file(path, rate, first, last, channel)
     _require_samples(str(path), read.frames, read.wav)
     wav = resample(read.wav, read.rate, rate)
     if start is None and stop is None:
@@ -162,6 +168,7 @@ def save_audio(path: str | Path, wav: np.ndarray | Tensor, sample_rate: int) -> 
     with atomic_write(path) as part:
         rate = checked_rate(sample_rate)
         soundfile.write(part, samples, rate, subtype="FLOAT", format="WAV")
+        clear_time(part)
     return path
 
 
@@ -179,6 +186,18 @@ def _require_samples(name: str, count: int, wav: Tensor) -> None:
         raise AudioError(
             f"{name}: it holds NaN or infinite samples: replace them, or leave them out"
         )
+
+
+def clear_time(path: Path) -> None:
+    """Set the time of writing in a float WAV to 0: equal sounds are equal files.
+
+    libsndfile notes it in the chunk PEAK, before the samples.
+    """
+    with path.open("r+b") as file:
+        head = file.read(WAV_HEAD).partition(b"data")[0]
+        if (place := head.find(b"PEAK")) >= 0:
+            file.seek(place + 12)  # behind name, size and version
+            file.write(bytes(4))
 
 
 # --- arrays -------------------------------------------------------------------------
@@ -230,6 +249,8 @@ class MonoFile:
     ----------
     path : str | Path
         What libsndfile reads.
+    channel : int | None
+        The only channel that is read, from 1 on; None: the mean over all.
 
     Attributes
     ----------
@@ -245,11 +266,12 @@ class MonoFile:
     Raises
     ------
     AudioError
-        If the file is missing, a directory, empty, truncated or not audio.
+        If the file is missing, a directory, empty, truncated or not audio, or has no
+        such channel.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, channel: int | None = None) -> None:
+        self.path, self._channel = Path(path), channel
         with _file_errors(self.path):
             contents = _inspected(self.path)
             with _open(self.path) as stream:
@@ -258,9 +280,15 @@ class MonoFile:
                 exact = stream.subtype.startswith(EXACT_SEEKS)
                 self.seeks = exact and self.frames > 0
                 self._least_frames = _least_frames(stream, contents)
+                channels = stream.channels
+        if channel is not None and not 1 <= channel <= channels:
+            raise AudioError(
+                f"{self.path}: it has no channel {channel}, but {channels}: they count "
+                "from 1"
+            )
 
     def blocks(self, begin: int = 0, end: int = UNKNOWN) -> Iterator[np.ndarray]:
-        """Yield the mean over the channels of the frames from begin to end.
+        """Yield the mean over the channels, or one channel, of frames begin to end.
 
         Blocks are float32, of at most `BLOCK_FRAMES`. `AudioError` if the file holds
         less than it states.
@@ -276,7 +304,9 @@ class MonoFile:
                     break
                 wanted = block[max(0, begin - reached) :]
                 reached += len(block)
-                if len(wanted):
+                if len(wanted) and self._channel is not None:
+                    yield wanted[:, self._channel - 1].copy()
+                elif len(wanted):
                     yield wanted.mean(1)
         expected = self._least_frames
         if reached < min(expected, end):
@@ -306,9 +336,11 @@ class _Read(NamedTuple):
     """Sample of the resampled recording that lies at the first one of `wav`."""
 
 
-def _read_file(path: Path, rate: int, first: int, last: int) -> _Read:
+def _read_file(
+    path: Path, rate: int, first: int, last: int, channel: int | None
+) -> _Read:
     """Return the part of a file that the result's samples first to last depend on."""
-    file = MonoFile(path)
+    file = MonoFile(path, channel)
     begin, end, offset = input_span(first, last, file.rate, rate)
     if not file.frames:  # nothing to seek in, and a begin beyond the end shows late
         begin = offset = 0

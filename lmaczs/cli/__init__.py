@@ -240,6 +240,7 @@ def interpret(args: argparse.Namespace) -> int:
             options_of(prompts, args.refine, model),
             folders,
             short_names(folders),
+            args.channel,
             args.force,
             progress=not args.quiet and args.jobs == 1,
         )
@@ -254,14 +255,18 @@ def classify(args: argparse.Namespace) -> int:
     labels = list(dict.fromkeys(args.labels))
     _warn_of_prompts(interpreter, labels, args.quiet)
     columns = "file", "label", "similarity", "probability"
-    return _each(args, inputs, partial(_classified, labels), interpreter, columns)
+    task = partial(_classified, labels, args.channel)
+    return _each(args, inputs, task, interpreter, columns)
 
 
 def _classified(
-    labels: list[str], interpreter: ZeroShotInterpreter, path: Path
+    labels: list[str],
+    channel: int | None,
+    interpreter: ZeroShotInterpreter,
+    path: Path,
 ) -> Outcome:
     """Similarity and probability of every label for a file."""
-    table = interpreter.classify_file(path, labels)
+    table = interpreter.classify_file(path, labels, channel=channel)
     return Outcome(rows=table.assign(file=str(path)).to_dict("records"))
 
 
@@ -319,6 +324,7 @@ def scan(args: argparse.Namespace) -> int:
             identity_of(interpreter),
             scan_command.event_folders(args.out, inputs.paths, _lists(args)),
             sounds=not args.tables_only,
+            channel=args.channel,
             force=args.force,
             progress=not args.quiet and args.jobs == 1,
         )

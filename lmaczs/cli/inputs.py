@@ -30,6 +30,16 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
     text = "text file with a FILE a line, relative to where you are; -: from stdin"
     parser.add_argument("--files-from", metavar="LIST", help=text)
+    text = "the only channel to read, from 1 on, or mix: the mean (default: mix)"
+    parser.add_argument("--channel", type=_channel, metavar="N|mix", help=text)
+
+
+def _channel(value: str) -> int | None:
+    if value == "mix":
+        return None
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not mix, or 1 or more")
+    return int(value)
 
 
 def find_inputs(files: Iterable[Path], files_from: str | None) -> Inputs:

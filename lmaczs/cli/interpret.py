@@ -51,6 +51,7 @@ class Explaining:
     options: dict[str, Any]
     folders: dict[Path, Path]
     names: dict[Path, str]
+    channel: int | None = None
     force: bool = False
     progress: bool = True
 
@@ -68,6 +69,7 @@ class Explaining:
                 self.prompts.texts,
                 refine=self.refine,
                 progress=self.progress,
+                channel=self.channel,
             )
             notes = [
                 f"{path} is longer than {LONG_SECONDS} s: its explanations are in "
@@ -76,7 +78,9 @@ class Explaining:
         else:
             from lmaczs.report.recording import save_recording
 
-            results = explain(interpreter, path, self.prompts, self.refine)
+            results = explain(
+                interpreter, path, self.prompts, self.refine, self.channel
+            )
             save_recording(folder, results)
             notes = warnings_of(interpreter, path, results[0])
         write_state(folder, replace(self._state(path), whole=True))
@@ -96,7 +100,8 @@ class Explaining:
 
     def _state(self, path: Path) -> ResultState:
         prompts = dict(zip(self._slugs(), self.prompts.names, strict=True))
-        return ResultState(**origin_of(path), options=self.options, prompts=prompts)
+        options = {**self.options, "channel": self.channel}
+        return ResultState(**origin_of(path), options=options, prompts=prompts)
 
     def _is_done(self, path: Path, is_long: bool) -> bool:
         """Whether all that is wanted is there, made of the same."""

@@ -69,18 +69,24 @@ def prompts_of(args: argparse.Namespace) -> Prompts:
 
 
 def explain(
-    interpreter: ZeroShotInterpreter, path: Path, prompts: Prompts, refine: Refine
+    interpreter: ZeroShotInterpreter,
+    path: Path,
+    prompts: Prompts,
+    refine: Refine,
+    channel: int | None = None,
 ) -> list[Interpretation]:
     """Explain a recording for all prompts."""
     results: list[Interpretation] = []
     if prompts.texts:
         given, contrast = prompts.texts, prompts.contrast or None
         results = interpreter.interpret_file(
-            path, given, refine=refine, contrast=contrast
+            path, given, refine=refine, contrast=contrast, channel=channel
         )
     for recording in prompts.recordings:
         results.append(
-            interpreter.interpret_file(path, refine=refine, prompt_audio=recording)
+            interpreter.interpret_file(
+                path, refine=refine, prompt_audio=recording, channel=channel
+            )
         )
     return results
 

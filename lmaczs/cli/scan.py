@@ -100,6 +100,7 @@ class Scanning:
     model: dict[str, Any]
     folders: dict[Path, Path]
     sounds: bool = True
+    channel: int | None = None
     force: bool = False
     progress: bool = True
 
@@ -111,7 +112,12 @@ class Scanning:
         if not self.force and state is not None and self._is_done(path, state):
             return self._outcome(path, BEFORE)
         found = interpreter.explain_events(
-            path, self.prompts, self.refine, self.rule, self.progress
+            path,
+            self.prompts,
+            self.refine,
+            self.rule,
+            self.progress,
+            self.channel,
         )
         write_events(interpreter, self._state(path), path, found, folder, self.sounds)
         return self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
@@ -123,6 +129,7 @@ class Scanning:
             "rule": asdict(self.rule),
             "prompts": self.prompts,  # an event may be another prompt's
             "sounds": self.sounds,
+            "channel": self.channel,
         }
         return ResultState(**origin_of(path), options=options, prompts={}, whole=True)
 

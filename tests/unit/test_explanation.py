@@ -645,6 +645,7 @@ def test_to_dict_holds_every_scalar() -> None:
         "margin_kept": None,
         "recording": None,
         "recording_sha256": None,
+        "channel": None,
         "empty": False,
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "mel_area": one.mel_area,

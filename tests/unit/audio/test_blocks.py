@@ -118,3 +118,22 @@ def test_other_suffixes_are_not_written(tmp_path: Path) -> None:
     """WAV is what is written."""
     with pytest.raises(AudioError, match=r"end the name in \.wav"):
         AudioWriter(tmp_path / "a.flac", 32000)
+
+
+def test_what_is_written_has_no_time(tmp_path: Path) -> None:
+    """As with `save_audio`."""
+    with AudioWriter(tmp_path / "a.wav", 8000, 100) as writer:
+        writer.write(torch.ones(100))
+    content = (tmp_path / "a.wav").read_bytes()
+    place = content.index(b"PEAK")
+    assert content[place + 12 : place + 16] == bytes(4)
+    assert torch.equal(load_audio(tmp_path / "a.wav", 8000), torch.ones(100))
+
+
+def test_blocks_of_one_channel(tmp_path: Path) -> None:
+    """They are, joined, what `load_audio` reads of it."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (100_000, 2))
+    soundfile.write(tmp_path / "a.wav", samples, 44100)
+    audio = AudioBlocks(tmp_path / "a.wav", 16000, channel=2)
+    whole = load_audio(tmp_path / "a.wav", 16000, channel=2)
+    torch.testing.assert_close(torch.cat(list(audio.read())), whole)

@@ -391,3 +391,30 @@ def test_other_suffixes_are_not_written(tmp_path: Path) -> None:
     """A WAV file under the name of another format would mislead."""
     with pytest.raises(AudioError, match="wav"):
         save_audio(tmp_path / "a.flac", torch.zeros(4), RATE)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_one_channel_alone(tmp_path: Path, suffix: str) -> None:
+    """It is what a file of that channel gives, whole or a stretch, at any rate."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 3))
+    path = tmp_path / f"three{suffix}"
+    soundfile.write(path, samples, 8000)
+    for number in (1, 2, 3):
+        alone = tmp_path / f"{number}{suffix}"
+        soundfile.write(alone, samples[:, number - 1], 8000)
+        for options in ({}, {"start": 0.1, "stop": 0.3}):
+            found = load_audio(path, 16000, channel=number, **options)
+            expected = load_audio(alone, 16000, **options)
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    for number in (0, 4, -1):
+        with pytest.raises(AudioError, match=f"no channel {number}, but 3"):
+            load_audio(path, 16000, channel=number)
+
+
+def test_equal_sounds_are_equal_files(tmp_path: Path) -> None:
+    """The header has no time of writing."""
+    content = save_audio(tmp_path / "a.wav", np.ones(100), 8000).read_bytes()
+    place = content.index(b"PEAK")
+    assert content[place + 12 : place + 16] == bytes(4)
+    again, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    assert (again == 1).all()

@@ -540,7 +540,7 @@ def test_bug_is_one_line(
 ) -> None:
     """An error that nobody expected is named, and how to see where it happened."""
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **named: object) -> None:
         raise KeyError("no such key")
 
     monkeypatch.setattr(ZeroShotInterpreter, "classify_file", fail)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
 from lmaczs.audio.io import save_audio
@@ -214,6 +215,41 @@ def test_jobs_write_the_same(
         assert one.pop("warnings") == two.pop("warnings")
         assert one.pop("contrast") == two.pop("contrast")
         assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_one_channel(
+    line: Callable[..., list[str]], tmp_path: Path, capsys: Capture
+) -> None:
+    """Its explanation is that of a file of it, by all three commands."""
+    noise = torch.rand(2, 3200, generator=torch.manual_seed(0)) - 0.5
+    soundfile.write(tmp_path / "both.wav", noise.T.numpy(), 16000, "FLOAT")
+    save_audio(tmp_path / "second.wav", noise[1], 16000)
+    for name, options in (("both", ["--channel", "2"]), ("second", [])):
+        assert main([*line(f"{name}.wav"), *options]) == 0
+    one, two = (
+        json.loads((tmp_path / "out" / name / "rain" / "explanation.json").read_text())
+        for name in ("both", "second")
+    )
+    assert (one["channel"], two["channel"]) == (2, None)
+    assert one["similarity"] == pytest.approx(two["similarity"], abs=1e-6)
+    capsys.readouterr()
+    assert main([*line("both.wav"), "--channel", "mix"]) == 0
+    assert "done before" not in capsys.readouterr().out
+    assert main([*line("both.wav"), "--channel", "3"]) == 1
+    assert "it has no channel 3, but 2" in capsys.readouterr().err
+    model = line()[-6:-2]
+    values = []
+    for name, options in (("both", ["--channel", "2"]), ("second", [])):
+        words = ["classify", str(tmp_path / f"{name}.wav"), "--label", "rain", *model]
+        assert main([*words, *options, "--format", "jsonl"]) == 0
+        values.append(json.loads(capsys.readouterr().out)["similarity"])
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    words = ["scan", str(tmp_path / "both.wav"), "--prompt", "rain", *model]
+    assert main([*words, "--channel", "3", "--out", str(tmp_path / "scans")]) == 1
+    assert "it has no channel 3, but 2" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*line("both.wav"), "--channel", "left"])
+    assert "'left' is not mix, or 1 or more" in capsys.readouterr().err
 
 
 def test_words_of_a_record() -> None:
