@@ -38,6 +38,7 @@ from lmaczs.utils.errors import InputError
 Domain = Literal["mel", "stft", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
 
+EXACT = 1e-6  # a mask's value so near to 0 or 1 is that
 MEL_FLOOR = 1e-10  # power; -100 dB, the extractor's floor
 # Windowed samples at once: on a CPU fresh pages cost more than the transform beyond a
 # few MB, on a GPU starting a kernel does.
@@ -368,7 +369,11 @@ class FrontEnd(nn.Module):
             In [0, 1].
         """
         with torch.autocast(mask.device.type, enabled=False):
-            return self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
+            bins: Tensor = self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
+        # what is left beside a one must be nothing: on a GPU products are an ulp off
+        whole = bins.round()
+        rest = torch.where((bins - whole).abs() < EXACT, whole - bins, 0.0)
+        return bins + rest.detach()
 
     def mask_response(self, power: Tensor) -> Tensor:
         """Precompute, of power spectrograms [B, F, T], what `masked_mel_power` needs.

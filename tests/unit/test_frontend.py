@@ -580,6 +580,23 @@ def test_mel_power_under_a_mask_on_bands(geometry: str, truncation: str) -> None
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("error", [-(2.0**-23), 2.0**-23])
+def test_expanded_masks_of_ones_leave_nothing(error: float) -> None:
+    """Whatever the device rounds: 1e-7 of a loud cell is above the model's floor."""
+    front_end = FrontEnd(ClapFeatureExtractor(truncation="rand_trunc"))
+    front_end.mel_to_freq.mul_(1 + error)
+    mask = (
+        torch.rand(64, 30, generator=torch.Generator().manual_seed(0)) > 0.4
+    ).float()
+    mask[:, :10] = 1
+    wide = front_end.expand_mask(mask)
+    assert (wide[front_end.visible][:, :10] == 1).all()
+    assert ((wide == 0) | (wide == 1) | ((wide > 1e-4) & (wide < 1 - 1e-4))).all()
+    values = torch.full((64, 30), 0.7, requires_grad=True)
+    (slope,) = torch.autograd.grad(front_end.expand_mask(values).sum(), values)
+    assert torch.allclose(slope, front_end.mel_to_freq.sum(0)[:, None].expand(64, 30))
+
+
 def test_expanded_masks_stay_in_range() -> None:
     """Ones stay ones where the model hears, to the last bit; zeros stay zeros."""
     for geometry in GEOMETRIES.values():
