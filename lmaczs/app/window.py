@@ -35,6 +35,8 @@ LOOK = {
         primary_hue="blue",
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
+    ).set(
+        checkbox_border_color="*neutral_400", checkbox_border_color_dark="*neutral_400"
     ),
     "css": """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
@@ -75,6 +77,8 @@ def build_app(
     The demonstration's scenes are written into the folder `samples`.
     """
     uploads = Uploads()
+    # served from where they are: copies would be removed as users' files are
+    gr.set_static_paths([samples])
 
     def check(path: str | None, request: gr.Request) -> None:
         uploads.use(request.session_hash or "", path)
