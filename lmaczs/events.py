@@ -203,7 +203,8 @@ def band_limits(power: Tensor, top_hz: float) -> tuple[float, float]:
     low, high = torch.searchsorted(share, share.new_tensor([TAIL, 1 - TAIL])).tolist()
     step = top_hz / (len(power) - 1)
     last = len(power) - 1
-    return max(0.0, low - 0.5) * step, min(last, min(high, last) + 0.5) * step
+    bands = max(0.0, low - 0.5) * step, min(last, min(high, last) + 0.5) * step
+    return min(bands[0], top_hz), min(bands[1], top_hz)  # products round upwards
 
 
 def without_shared(events: Sequence[Event]) -> list[Event]:
