@@ -350,23 +350,22 @@ def explain_batch(
     drafts = list(_drafts(front_end, wavs, spectra, masks))
     scores = [Score() for _ in range(2 * len(drafts))]
     if verify:
-        sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
-        rows = [inputs[n].alone(row) for n, row, _ in drafts for _ in range(2)]
-        scores = _verified(clap, sounds_of_all, rows, windows_at_once)
+        scores = _scores_of(clap, drafts, inputs, windows_at_once)
     shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
-        number, row, (waveform, residual) = draft
-        score = inputs[number].score(row)
+        number, row, (kept, rest) = draft
+        own = inputs[number]
+        score = own.score(row)
         results[number].append(
             Interpretation(
                 prompt=prompts[number][row],
                 stft=shown[number],
-                waveform=waveform.cpu(),
-                residual=residual.cpu(),
+                waveform=kept.cpu(),
+                residual=rest.cpu(),
                 mask=masks[number][row].cpu(),
                 sample_rate=front_end.sample_rate,
-                similarity=float(inputs[number].similarity[row]),
+                similarity=float(own.similarity[row]),
                 masked_similarity=masked.similarity,
                 residual_similarity=left.similarity,
                 hop_length=front_end.hop_length,
@@ -375,13 +374,25 @@ def explain_batch(
                 masked_presence=masked.presence,
                 residual_presence=left.presence,
                 verdict=judged(score, masked, left, references) if verify else None,
-                refine_steps=int(inputs[number].steps[row]),
+                refine_steps=int(own.steps[row]),
                 margin=score.margin,
                 masked_margin=masked.margin,
                 residual_margin=left.margin,
             )
         )
     return results
+
+
+def _scores_of(
+    clap: FrozenClap,
+    drafts: Sequence[tuple[int, int, tuple[Tensor, Tensor]]],
+    inputs: Sequence[BestWindow],
+    windows_at_once: int | None,
+) -> list[Score]:
+    """Scores of the masked-in and the masked-out sound of every draft."""
+    sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
+    rows = [inputs[n].alone(row) for n, row, _ in drafts for _ in range(2)]
+    return _verified(clap, sounds_of_all, rows, windows_at_once)
 
 
 def judged(

@@ -24,6 +24,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lmaczs import ZeroShotInterpreter
+from lmaczs.decoder import Decoder
 from lmaczs.evaluation.explainer import Explainer
 from lmaczs.evaluation.explainers import MAIN, chosen, decoder_method
 from lmaczs.evaluation.figure_data import (
@@ -141,12 +142,8 @@ def figures(
 
     methods = {name: clips.clip_masks(one) for name, one in explainers.items()}
     methods[MAIN] = decoded_masks(clap, interpreter.mods["decoder"])
-    other = None
-    if hparams["no_diversity_source"] is not None:
-        loaded = ZeroShotInterpreter.from_hparams(
-            hparams["no_diversity_source"], run_opts=run_opts
-        )
-        other = loaded.mods["decoder"]
+    other = decoder_of(hparams["no_diversity_source"], run_opts)
+    if other is not None:
         methods[WITHOUT] = decoded_masks(clap, other)
     table = similarity_table(
         clap, methods, clips.sounds(), clips.labels, template, with_masked=True
@@ -171,6 +168,15 @@ def figures(
     if hparams["evaluation"] is not None:
         curves = pd.read_csv(Path(hparams["evaluation"], CURVES))
         yield "curves", paper_figures.curves_figure(curves)
+
+
+def decoder_of(source: str | None, run_opts: dict[str, Any]) -> Decoder | None:
+    """Decoder of an exported folder; None without one."""
+    if source is None:
+        return None
+    loaded = ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
+    decoder: Decoder = loaded.mods["decoder"]
+    return decoder
 
 
 def write(path: Path, table: pd.DataFrame) -> None:

@@ -107,24 +107,7 @@ def build_app(
         title="lmaczs", analytics_enabled=False, delete_cache=(60, IDLE_SECONDS)
     ) as app:
         gr.Markdown(_about(interpreter, limits))
-        with gr.Row():
-            recording = gr.Audio(
-                sources=["upload", "microphone"],
-                type="filepath",
-                label=f"Recording, at most {limits.seconds:g} s",
-                buttons=[],
-            )
-            with gr.Column():
-                prompts = gr.Textbox(
-                    lines=4,
-                    label="Prompts, one a line",
-                    placeholder="a dog barking\nrain",
-                )
-                contrast = gr.Checkbox(
-                    label="Explain each prompt against the others",
-                    info="What makes it this one rather than those?",
-                )
-                go = gr.Button("Explain", variant="primary")
+        recording, prompts, contrast, go = _inputs(limits)
         rows = _samples(samples, interpreter.sample_rate)
         labels = [Path(path).stem.replace("_", " ") for path, _ in rows]
         gr.Examples(rows, [recording, prompts], label="Samples", example_labels=labels)
@@ -142,6 +125,29 @@ def build_app(
         app.unload(leave)
     app.queue(max_size=limits.waiting)
     return app, uploads
+
+
+def _inputs(limits: Limits) -> tuple[gr.Audio, gr.Textbox, gr.Checkbox, gr.Button]:
+    """Lay out what a user gives: recording, prompts, contrast and the button."""
+    with gr.Row():
+        recording = gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            label=f"Recording, at most {limits.seconds:g} s",
+            buttons=[],
+        )
+        with gr.Column():
+            prompts = gr.Textbox(
+                lines=4,
+                label="Prompts, one a line",
+                placeholder="a dog barking\nrain",
+            )
+            contrast = gr.Checkbox(
+                label="Explain each prompt against the others",
+                info="What makes it this one rather than those?",
+            )
+            go = gr.Button("Explain", variant="primary")
+    return recording, prompts, contrast, go
 
 
 def shown(page: str, name: str, prompts: Iterable[str], seconds: float) -> str:

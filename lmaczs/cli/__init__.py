@@ -94,7 +94,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = partial(_add_command, commands)
+    _add_listening(add)
+    _add_training(add)
+    return parser
 
+
+def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands for recordings, in the order of the help."""
     one = add(
         "interpret", interpret, "save the part of a recording that matches a prompt"
     )
@@ -148,6 +154,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(one, clap=False)
 
+
+def _add_training(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that make, compare and share decoders."""
     one = add("export", export, "turn a training run into a folder that can be loaded")
     one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
     one.add_argument("dest", type=Path, metavar="DEST")
@@ -165,7 +174,6 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = add("evaluate", evaluate, "compare decoders and methods: recipes/evaluate.py")
     recipe_commands.add_options(one)
-    return parser
 
 
 def _add_command(
