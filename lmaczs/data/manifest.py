@@ -11,12 +11,11 @@ A header, then a row a clip (or a row a caption of a clip)::
     stop      optional: seconds
 
 Rows that share path, start and stop are one clip. Other columns are carried through.
+What spreadsheets and people make of it (`read_csv_table`) is read, and said.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from collections import Counter
@@ -26,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmaczs.data.clip_texts import ClipText
+from lmaczs.data.csv_table import SURPLUS, LineError, Rows, read_csv_table
 from lmaczs.data.lists import MissingDataError, seconds_of
 from lmaczs.data.splits import SPLITS, Splits, fill_splits
 from lmaczs.utils.errors import InputError
@@ -34,10 +34,8 @@ logger = logging.getLogger(__name__)
 
 OWN = ("id", "path", "text", "label", "split", "start", "stop")
 CLIP = ["path", "start", "stop"]
+NEEDED = ("path", "text", "label")
 SHOWN = 20  # mistakes that a message lists
-
-Rows = list[tuple[int, dict[str, str]]]
-"""Line number and fields of each row."""
 
 
 class ManifestError(InputError):
@@ -59,7 +57,8 @@ def read_manifest(
     Parameters
     ----------
     manifest : str or Path
-        CSV file, UTF-8.
+        CSV file. Separators, columns and splits are read as `read_csv_table` and people
+        write them, with a warning where something was assumed.
     open_recordings : bool
         Whether to read the header of every recording, too: it must be audio, and no
         clip may begin after its end.
@@ -97,38 +96,40 @@ def read_manifest(
 
 def _read_rows(path: Path) -> Rows:
     """Line number and fields of each row; fields that a row lacks are empty."""
-    file = io.StringIO(_text(path), newline="")
-    # strict: a quote that is never closed would take all other rows into its field
-    reader = csv.DictReader(file, restkey="(too many fields)", restval="", strict=True)
     try:
-        header = reader.fieldnames or []
-        numbered = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        text = f"line {reader.line_num}: {error}; a quote is not closed or not doubled"
-        raise ManifestError(path, [text]) from error
-    if "path" not in header or not {"text", "label"} & set(header):
-        found = ", ".join(header) or "nothing"
+        table = read_csv_table(path, OWN, NEEDED)
+    except LineError as error:
+        raise ManifestError(path, [str(error)]) from error
+    if "path" not in table.columns or not {"text", "label"} & set(table.columns):
+        found = ", ".join(table.columns) or "nothing"
         needed = "line 1: the header needs path and one of text, label"
         raise ManifestError(path, [f"{needed}; it has {found}"])
-    for _, row in numbered:
-        row.update({k: v.strip() for k, v in row.items() if isinstance(v, str)})
-        row["path"] = str((path.parent / row["path"]).resolve()) if row["path"] else ""
-    if not numbered:
+    if not table.rows:
         raise ManifestError(path, ["line 2: there is no row"])
-    return numbered
+    if table.assumed:
+        logger.warning("%s is read: %s", path, "; ".join(table.assumed))
+    for _, row in table.rows:
+        row["path"] = _absolute(path.parent, row["path"])
+        row["split"] = row.get("split", "").lower()
+        if table.separator != ",":  # 0,5 s, as spreadsheets of such languages write it
+            for name in ("start", "stop"):
+                row[name] = row.get(name, "").replace(",", ".")
+    return table.rows
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ManifestError(path, [f"line {line}: it is not UTF-8"]) from error
+def _absolute(folder: Path, path: str) -> str:
+    """A recording's path; backslashes of Windows divide it where that finds a file."""
+    found = folder / path
+    if "\\" in path and not found.is_file():
+        found = min(
+            found, folder / path.replace("\\", "/"), key=lambda p: not p.is_file()
+        )
+    return str(found.resolve()) if path else ""
 
 
 def _mistakes_of(row: dict[str, str]) -> Iterator[str]:
     """What is wrong with one row by itself."""
-    if "(too many fields)" in row:
+    if SURPLUS in row:
         yield "more fields than the header; a text with a comma needs quotes"
     if not row["path"]:
         yield "path is empty"

@@ -132,6 +132,43 @@ def test_what_spreadsheets_write(folder: Path) -> None:
     assert table.split.tolist() == ["train", "train"]
 
 
+@pytest.mark.parametrize(
+    ("content", "assumed"),
+    [
+        ("path;text;split;start\na.wav;dog, big;train;0,5\n", "semicolons are"),
+        ("sep=;\npath;text;split;start\na.wav;dog, big;;0,5\n", "first line sets"),
+        ("path\ttext\tstart\na.wav\tdog, big\t0.5\n", "tabs are"),
+        ('Path, Text ,Start,SPLIT\na.wav, "dog, big", 0.5 ,Train\n', "'SPLIT' is"),
+        ('path,text,start\n,,\na.wav,"dog, big",.5\n,,\n', "2 empty rows are"),
+    ],
+)
+def test_tables_as_people_have_them(
+    folder: Path, content: str, assumed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Separators, spaces, cases, decimal commas, empty rows: read, with a line."""
+    path = folder / "clips.csv"
+    path.write_text(content, encoding="utf-8")
+    (row,) = read_manifest(path).to_dict("records")
+    assert (row["text"], row["start"], row["split"]) == ("dog, big", 0.5, "train")
+    (line,) = caplog.messages
+    assert line.startswith(f"{path} is read: ")
+    assert assumed in line
+
+
+def test_an_ordinary_table_is_read_without_a_word(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No assumption, no warning."""
+    read_manifest(write(folder, "path,text,split", "a.wav,dog,train"))
+    assert not caplog.messages
+
+
+def test_backslashes_of_windows(folder: Path) -> None:
+    """They divide a path where that finds a recording."""
+    table = read_manifest(write(folder, "path,label", r"sub\a.wav,dog"))
+    assert table.path[0] == str((folder / "sub" / "a.wav").resolve())
+
+
 def test_paths_are_relative_to_the_manifest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +267,7 @@ def test_another_encoding(folder: Path) -> None:
     """The line that is not UTF-8 is named."""
     path = folder / "clips.csv"
     path.write_bytes("path,text\na.wav,dog\nb.wav,café\n".encode("latin-1"))
-    assert mistakes(path) == ["line 3: it is not UTF-8"]
+    assert mistakes(path) == ["line 3: it is not UTF-8; save it as UTF-8"]
 
 
 def test_a_clip_in_two_splits(folder: Path) -> None:
