@@ -43,8 +43,8 @@ from lmaczs.training.distributed import (
     rank_indices,
 )
 from lmaczs.training.schedule import cosine_decay
+from lmaczs.utils.errors import OptionError
 from lmaczs.utils.naming import slugify
-from lmaczs.utils.options import OptionError
 from lmaczs.utils.seeds import seed_of
 
 

@@ -26,9 +26,8 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from lmaczs.hub import local_folder, resolve
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import LmaczsError, OptionError
 from lmaczs.utils.files import atomic_folder, atomic_write
-from lmaczs.utils.options import OptionError
 
 RUN_CARD = "interpreter.yaml"
 MODEL_KEYS = ("model_name", "domain", "width", "template")

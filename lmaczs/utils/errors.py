@@ -20,6 +20,10 @@ class InputError(LmaczsError, ValueError):
     """A file, an option or an argument that cannot be used as it is."""
 
 
+class OptionError(LmaczsError, ValueError):
+    """An option that a recipe does not have or cannot use: which, and how to fix it."""
+
+
 def nearest(name: object, names: Iterable[str]) -> str:
     """How a sentence about a mistyped name continues; empty if no name is near.
 

@@ -20,7 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import OptionError
+from lmaczs.utils.option_values import override_of
 
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions
@@ -57,10 +58,6 @@ RENAMED: dict[str, str] = {
 """Former names of keys in `hparams/*.yaml`, with the names that they have now."""
 
 
-class OptionError(LmaczsError, ValueError):
-    """An option that a recipe does not have or cannot use: which, and how to fix it."""
-
-
 def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
     """Check a recipe's command line and split it as `speechbrain.parse_arguments` does.
 
@@ -85,8 +82,11 @@ def parse_options(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
     """
     from speechbrain.utils.run_opts import RunOptions
 
-    _check_words(argv)
-    hparams_file, run_opts, overrides = RunOptions.from_command_line_args(list(argv))
+    own, others = _divided(argv)
+    hparams_file, run_opts, stray = RunOptions.from_command_line_args(others)
+    tree = _read(hparams_file)
+    lines = [override_of(name, _given(name, value, tree), tree) for name, value in own]
+    overrides = "\n".join([*lines, stray]).strip()
     check_options(hparams_file, overrides)
     if run_opts.device is not None:
         require_device(run_opts.device)
@@ -193,29 +193,40 @@ def _put_keys_on_lines(node: Any) -> None:
             _put_keys_on_lines(value)
 
 
-def _check_words(argv: Sequence[str]) -> None:
-    """Refuse words that SpeechBrain's argparse or conversion to YAML misreads."""
+def _divided(argv: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
+    """Options of the YAML with what was typed as their values, and all other words."""
     from speechbrain.utils.run_opts import HELP_TEXTS
 
     run_options = {*HELP_TEXTS, "jit_module_keys", "compile_module_keys", "help"}
-    for word, after in zip(argv, [*argv, "--"][1:], strict=True):
-        if not word.startswith("--"):
-            continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        if name in run_options:
+    own: dict[str, str | None] = {}
+    others, words = list[str](), list(argv)
+    while words:
+        word = words.pop(0)
+        typed, equals, value = word.removeprefix("--").partition("=")
+        name = typed.replace("-", "_")
+        if not word.startswith("--") or typed in run_options:
+            others.append(word)
+            # so that a value is not taken for an option of the YAML
+            if not equals and words and not words[0].startswith("--"):
+                others.append(words.pop(0))
             continue
         if meant := sorted(o for o in run_options if o.startswith(name)):
             raise OptionError(
                 f"--{name} would be taken for --{meant[0]}, an option of SpeechBrain: "
                 "write options in full"
             )
-        if "=" in value:
-            raise OptionError(
-                f"--{name}: a value with '=' cannot be given on the command line: "
-                "write it in the YAML"
-            )
-        if not equals and after.startswith("--"):
-            raise OptionError(f"--{name} has no value: write --{name}=VALUE")
+        if name in own:
+            raise OptionError(f"--{name} is given twice: give each option once")
+        has_next = bool(words) and not words[0].startswith("--")
+        own[name] = value if equals else words.pop(0) if has_next else None
+    return list(own.items()), others
+
+
+def _given(name: str, value: str | None, tree: Mapping[str, Any]) -> str:
+    """What was typed as an option's value; true for a switch without one."""
+    if value is None and not isinstance(tree.get(name), bool):
+        raise OptionError(f"--{name} has no value: write --{name}=VALUE")
+    return "true" if value is None else value
 
 
 def _read(path: str | Path) -> MutableMapping[str, Any]:

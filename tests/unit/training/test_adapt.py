@@ -20,8 +20,8 @@ from lmaczs.training.adapt import (
     same_prompt_cosine,
 )
 from lmaczs.training.export import ExportError
-from lmaczs.utils.errors import InputError
-from lmaczs.utils.options import OptionError, plain_values
+from lmaczs.utils.errors import InputError, OptionError
+from lmaczs.utils.options import plain_values
 
 Refused = Callable[..., None]
 

@@ -5,8 +5,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from lmaczs.utils import options
+from lmaczs.utils.errors import OptionError
 from lmaczs.utils.options import (
-    OptionError,
     check_options,
     load_hparams,
     load_part,
@@ -54,12 +54,13 @@ def test_keys_and_run_options_are_accepted(hparams: str) -> None:
         (["--weights.lmaczs.sparsity=3"], "--weights='{lmaczs: {sparsity: VALUE}}'"),
         (["--lr", "3"], "--optimizer='{lr: VALUE}'"),
         (["--nothing_like_it=3"], "the file lists what there is"),
-        (["--seed=1", "--seed=2"], "each one once"),
-        (["--seed=a: b"], "in quotes"),
+        (["--seed=1", "--seed=2"], "each option once"),
+        (["--seed=a: b"], "--seed=a: b: give a number"),
         (["stray"], "write --KEY=VALUE"),
         (["--opt=3"], "--optimizer_step_limit"),
         (["--dev", "cpu"], "--device"),
-        (["--seed=a=b"], "write it in the YAML"),
+        (["--seed=a=b"], "--seed=a=b: give a number"),
+        (["--weights=[a #1]"], "'#1' begins a comment"),
         (["--number_of_epochs"], "--number_of_epochs=VALUE"),
         (["--max_grad_norm=-1"], "--max_grad_norm=1e9"),
     ],
