@@ -64,6 +64,11 @@ def read_csv_table(path: Path, known: Sequence[str], needed: Sequence[str]) -> C
         Those by which the separator is recognised: commas, unless with another one the
         header has more of them.
 
+    Returns
+    -------
+    CsvTable
+        Without the rows in which no field is filled.
+
     Raises
     ------
     LineError
