@@ -6,6 +6,7 @@ standard library alone.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from lmaczs import __version__
 from lmaczs.cli.probe import ProbeResult, probe
 from lmaczs.hub import default_source
+from lmaczs.utils.extras import pip
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 """Formats that lmaczs supports, in libsndfile's names."""
@@ -41,6 +43,9 @@ NEEDS = {
     "transformers": ("torch", "torchaudio"),
     "speechbrain": ("torch", "torchaudio"),
 }
+NOTEBOOK = {"JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}
+"""Variables of the environment that a shell in a notebook's kernel has."""
+
 DEVICES = """
 import torch
 cuda = [f"cuda:{i} ({torch.cuda.get_device_name(i)})"
@@ -125,7 +130,7 @@ def _check_package(
     name: str, requirement: str, results: Mapping[str, ProbeResult]
 ) -> Check:
     """Check that a package has the required version and can be imported."""
-    install = f'pip install "{requirement}"'
+    install = pip(f'install "{requirement}"')
     if name in ("torch", "torchaudio"):
         install = _install_pair()
     try:
@@ -185,11 +190,26 @@ def diagnose_pair(
         reason = f"torch is built for {variants[0]}, torchaudio for {variants[1]}"
     else:
         reason = "torchaudio cannot be imported beside this torch"
+    remove = pip("uninstall -y torch torchaudio")
+    if "conda" in map(_installer, ("torch", "torchaudio")):
+        # pip removes its own packages alone
+        remove = "conda remove pytorch torchaudio, " + remove
     fix = (
-        "remove both (pip uninstall -y torch torchaudio), then install both with one "
-        f"command and from one package index: {_install_pair()}"
+        f"remove both ({remove}), then install both with one command and from one "
+        f"package index: {_install_pair()}"
     )
+    if NOTEBOOK & os.environ.keys():
+        fix += "; then restart the kernel, which keeps what it has imported"
     return Check(subject, f"{both}: {reason}", fix)
+
+
+def _installer(package: str) -> str:
+    """Which program installed a package: pip, conda, uv; empty if it is not known."""
+    try:
+        text = metadata.distribution(package).read_text("INSTALLER")
+    except metadata.PackageNotFoundError:
+        return ""
+    return (text or "").strip()
 
 
 def _variant(build: str) -> str | None:
@@ -217,7 +237,8 @@ def build_of(package: str) -> str | None:
 def _install_pair() -> str:
     wanted = _requirements()
     names: Sequence[str] = ("torch", "torchaudio")
-    return "pip install " + " ".join(f'"{wanted.get(name, name)}"' for name in names)
+    quoted = (f'"{wanted.get(name, name)}"' for name in names)
+    return pip(" ".join(("install", *quoted)))
 
 
 # --- devices, formats, model --------------------------------------------------------
@@ -231,7 +252,7 @@ def _check_devices(result: ProbeResult) -> Check:
 
 def _check_formats(result: ProbeResult) -> Check:
     wanted = _requirements().get("soundfile", "soundfile")
-    install = f'pip install --force-reinstall "{wanted}"'
+    install = pip(f'install --force-reinstall "{wanted}"')
     if result.error:
         return Check("sound formats", f"no soundfile: {result.error}", install)
     library, readable = result.info["library"], result.info["formats"]

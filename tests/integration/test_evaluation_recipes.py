@@ -42,6 +42,7 @@ from lmaczs.evaluation.score_cam import gscore_cam
 from lmaczs.evaluation.tables import results_columns
 from lmaczs.metrics.faithfulness import METRICS as FIGURES
 from lmaczs.metrics.metric import Metric
+from lmaczs.utils.extras import pip
 
 pytestmark = pytest.mark.slow
 
@@ -408,7 +409,7 @@ def test_package_that_is_missing_is_one_line(
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
         f"{recipe_name}.py: captum cannot be imported (no captum): install what "
-        'the extra eval needs, pip install -e ".[eval]"'
+        "the extra eval needs, " + pip('install -e ".[eval]"')
     )
     assert not out.exists()
 

@@ -21,6 +21,7 @@ import pandas as pd
 from torch import Tensor
 
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.extras import install_extra
 
 try:
     import webdataset
@@ -49,7 +50,7 @@ def require_webdataset() -> None:
     """Raise `ShardError` unless webdataset is installed."""
     if webdataset is None:
         raise ShardError(
-            "shards need the library webdataset: pip install 'lmaczs[shards]'"
+            f"shards need the library webdataset: {install_extra('shards')}"
         )
 
 

@@ -13,6 +13,7 @@ from lmaczs.clap import FrozenClap
 from lmaczs.cli.doctor import Check, build_of, diagnose_pair, examine
 from lmaczs.decoder import MaskDecoder
 from lmaczs.training.export import inference_yaml
+from lmaczs.utils.extras import pip
 
 TEMPLATE = "This is a sound of {}."
 # Requirements of lmaczs in the broken installation.
@@ -152,12 +153,12 @@ def test_version_and_absence_are_compared_with_the_requirements(
 ) -> None:
     """Too old and not installed are distinguished, each with its command."""
     assert broken["pandas"] == Check(
-        "pandas", "0.1, but pandas>=2.2 is needed", 'pip install "pandas>=2.2"'
+        "pandas", "0.1, but pandas>=2.2 is needed", pip('install "pandas>=2.2"')
     )
     assert broken["no-such-package"] == Check(
         "no-such-package",
         "not installed, no-such-package>=7 is needed",
-        'pip install "no-such-package>=7"',
+        pip('install "no-such-package>=7"'),
     )
 
 
@@ -166,7 +167,7 @@ def test_format_that_libsndfile_lacks_is_named(broken: dict[str, Check]) -> None
     """An old libsndfile reads no MP3."""
     check = broken["sound formats"]
     assert check.finding == "libsndfile 1.0.28 does not read MP3"
-    assert check.fix == 'pip install --force-reinstall "soundfile>=0.13"'
+    assert check.fix == pip('install --force-reinstall "soundfile>=0.13"')
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,30 @@ def test_pair_that_fails_is_told_by_its_variants(
     )
 
 
+def test_a_kernel_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook what was imported stays; elsewhere there is no kernel."""
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    pair = "2.13.0", "2.11.0", "RuntimeError"
+    assert "kernel" not in diagnose_pair(*pair).fix
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20261101")
+    assert "restart the kernel" in diagnose_pair(*pair).fix
+
+
+def test_conda_removes_what_conda_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pip leaves conda's packages where they are."""
+    pair = "2.13.0", "2.11.0", "RuntimeError"
+    assert "conda remove" not in diagnose_pair(*pair).fix
+    info = tmp_path / "torch-2.13.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: torch\nVersion: 2.13.0\n")
+    (info / "INSTALLER").write_text("conda\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "remove both (conda remove pytorch torchaudio, " in diagnose_pair(*pair).fix
+
+
 def test_pair_that_imports_is_fine_whatever_its_variants() -> None:
     """What works is not wrong: torchaudio 2.11.1 accepts other minor versions."""
     assert diagnose_pair("2.12.0+cu132", "2.11.1+cu130", "").fix == ""
@@ -209,7 +234,7 @@ def test_pair_of_which_one_is_missing_is_wrong() -> None:
     """Both are needed."""
     check = diagnose_pair("2.11.0", None, "ModuleNotFoundError")
     assert check.finding == "not both are installed"
-    assert check.fix.startswith("pip install ")
+    assert check.fix.startswith(pip("install "))
 
 
 def test_build_has_the_variant_and_needs_no_import() -> None:

@@ -120,7 +120,7 @@ def test_what_is_taken_for_shards(manifest: str | Path, expected: bool) -> None:
 def test_without_webdataset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install."""
     monkeypatch.setattr(shards, "webdataset", None)
-    with pytest.raises(ShardError, match=r"pip install 'lmaczs\[shards\]'"):
+    with pytest.raises(ShardError, match=r"pip install -e .*\[shards\]"):
         read_shards(train(folder))
 
 
