@@ -19,6 +19,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lmaczs.utils.imports import collector_paused
+
 if TYPE_CHECKING:
     from lmaczs.audio.io import AudioError
     from lmaczs.explanation import Interpretation
@@ -41,7 +43,8 @@ _LAZY = {
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
+    with collector_paused():
+        value = getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
 

@@ -24,13 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from lmaczs.presence import ABSENT
 from lmaczs.utils.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TAIL = 0.05
 """Fraction of an event's power that lies below its lower limit, and above its upper."""
@@ -121,6 +124,8 @@ class Event:
 
 def event_table(events: Iterable[Event]) -> pd.DataFrame:
     """A row an event, with the columns of `Event`; ordered by start, then stop."""
+    import pandas as pd
+
     columns = [field.name for field in fields(Event)]
     table = pd.DataFrame([astuple(event) for event in events], columns=columns)
     types = {name: str if name == "prompt" else float for name in columns}

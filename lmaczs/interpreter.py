@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
@@ -42,7 +41,9 @@ from lmaczs.utils.errors import InputError
 from lmaczs.utils.naming import SAVED, unique_slugs
 from lmaczs.utils.result_folder import origin_of
 from lmaczs.vocabulary import prompt_warnings, read_prompt
-from lmaczs.wordings import labelled_table, reading_table, single_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Refine = Literal["auto"] | int
 """Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
@@ -372,6 +373,8 @@ class ZeroShotInterpreter(Pretrained):
             If there is no recording or no wording, or not one value of `present` for
             each recording, or they are all the same.
         """
+        from lmaczs.wordings import labelled_table, reading_table, single_table
+
         several = list(dict.fromkeys(texts_of(prompts)))
         if isinstance(prompts, str) or not several:
             raise InputError(f"prompts is a list of wordings, not {prompts!r}")
@@ -868,6 +871,8 @@ class ZeroShotInterpreter(Pretrained):
     def _classify(
         self, wav: Tensor, labels: Iterable[str], template: str | None
     ) -> pd.DataFrame:
+        import pandas as pd
+
         several = texts_of(labels, "labels")
         if isinstance(labels, str) or not several:
             raise InputError(f"labels is a list of at least one label, not {labels!r}")

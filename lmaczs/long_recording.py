@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -20,6 +20,9 @@ from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder
 from lmaczs.explanation import audible_windows
 from lmaczs.presence import TIE, presence
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def scan(
     query: Query, audio: AudioBlocks, progress: bool = False, at_once: int = 8
 ) -> pd.DataFrame:
     """Classify every window of a recording, see `ZeroShotInterpreter.scan_file`."""
+    import pandas as pd
+
     places: list[tuple[int, int]] = []
     found: list[tuple[Tensor, Tensor]] = []
     for windows in windows_of(query, audio, progress, at_once):

@@ -41,6 +41,7 @@ from lmaczs.cli.rows import RowWriter, add_format
 from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
 from lmaczs.cli.work import FILE_ERRORS, Failure, Outcome, Task, add_jobs, each
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
+from lmaczs.utils.imports import collector_paused
 from lmaczs.utils.naming import recording_folders, short_names, unique_slugs
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ Result = TypeVar("Result")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's) and return its exit status."""
     args = build_parser().parse_args(argv)
+    args.own_process = argv is None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # a file's name may hold what the terminal cannot show
@@ -451,7 +453,8 @@ def _run_recipe(args: argparse.Namespace, name: str) -> int:
 
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
     """Load --source or --clap on --device, or raise a CommandError."""
-    return load(args.source, args.clap, args.device)
+    with collector_paused(keep=args.own_process):
+        return load(args.source, args.clap, args.device)
 
 
 def _checked(read: Callable[[], Result]) -> Result:

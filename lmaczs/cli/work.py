@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmaczs.cli.terminal import one_line
 from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.imports import collector_paused
 
 if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
@@ -97,12 +98,13 @@ _of_process: dict[str, Any] = {}
 
 
 def _begin(task: Task, load: Loader, threads: int) -> None:
-    import torch
-
     # the keyboard's interrupt ends all processes; what they leave is swept
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(threads)
-    _of_process.update(task=task, interpreter=load())
+    with collector_paused(keep=True):
+        import torch
+
+        torch.set_num_threads(threads)
+        _of_process.update(task=task, interpreter=load())
 
 
 def _attempt_in_process(path: Path) -> Any:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import soundfile
 
 from lmaczs.utils.errors import InputError, LmaczsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
@@ -22,6 +25,8 @@ def read_list(path: Path, columns: Sequence[str], fix: str) -> pd.DataFrame:
 
     An unreadable or empty list, or one without the columns, raises `InputError`.
     """
+    import pandas as pd
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:  # not CSV, not UTF-8 or empty

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pooch
 from torch import nn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DIGITS = 8
 WEIGHTS = ("*.safetensors", "*.bin", "*.ckpt")
@@ -37,6 +39,8 @@ def clips_digest(table: pd.DataFrame) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> list[Any]:
+    import pandas as pd
+
     path = Path(row["path"])
     size = path.stat().st_size if path.is_file() else None  # None: it is in a shard
     said = [[one.words, one.is_label] for one in row.get("texts", ())]

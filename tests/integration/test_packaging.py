@@ -215,6 +215,17 @@ def test_import_leaves_torch_alone(tmp_path: Path) -> None:
     assert run_installed(code, ROOT, cwd=tmp_path) == "set()"
 
 
+def test_interpreter_is_imported_without_collections_and_tables(tmp_path: Path) -> None:
+    """What takes a second of five is avoided: full collections; pandas comes later."""
+    code = (
+        "import gc, sys; found = []\n"
+        "gc.callbacks.append(lambda phase, info: found.append(info['generation']))\n"
+        "from lmaczs import ZeroShotInterpreter\n"
+        "print(found.count(2), 'pandas' in sys.modules, gc.isenabled())"
+    )
+    assert run_installed(code, ROOT, cwd=tmp_path) == "0 False True"
+
+
 def test_public_names_resolve() -> None:
     """Every public name is there, listed by dir, and the object that its module has."""
     from lmaczs import interpreter
