@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lmaczs.audio.blocks import AudioBlocks, AudioWriter
 from lmaczs.band import power_warnings
 from lmaczs.block_stft import BlockIstft, BlockStft
 from lmaczs.clap import AudioEncoding
+from lmaczs.events import activity_weights
 from lmaczs.explanation import (
     SILENCE,
     BestWindow,
@@ -35,6 +36,7 @@ from lmaczs.explanation import (
 )
 from lmaczs.frontend import power
 from lmaczs.long_recording import Query, WindowCutter, scores_of, shown
+from lmaczs.mask_events import MaskEvents
 from lmaczs.presence import PRESENT
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.files import atomic_write
@@ -264,6 +266,9 @@ class _Output:
         self.bands = _BandTrack(front_end.n_freqs, front_end.sample_rate)
         self.checks = [_Verification(query, row, options.at_once) for _ in names]
         self.mask_rows, self.columns = torch.zeros(front_end.n_freqs).double(), 0
+        self.weights = activity_weights(front_end.mel_filters).cpu()
+        per_second = front_end.sample_rate / front_end.hop_length
+        self.events = MaskEvents(self.weights, front_end.n_frames, per_second)
         self._input = torch.zeros(0)
         self._stack = contextlib.ExitStack()
 
@@ -290,7 +295,9 @@ class _Output:
         masked = mask * columns
         self.mask_rows += mask.double().sum(1)
         self.columns += mask.shape[1]
-        self.bands.add(power(columns), mask, power(masked))
+        kept = power(masked)
+        self.bands.add(power(columns), mask, kept)
+        self.events.add(mask, kept)
         self._write(self.istft.push(masked))
 
     def finish(self, samples: int) -> None:
@@ -346,8 +353,19 @@ class _Output:
             "mask_mean": float(rows.mean()),
             "mel_area": mel_area(rows, front_end.sample_rate),
             "seconds": samples / front_end.sample_rate,
+            "events": self._events_found(samples, best),
             "lmaczs_version": __version__,
         }
+
+    def _events_found(self, samples: int, best: BestWindow) -> list[dict[str, Any]]:
+        """Events of the mask, as `Interpretation.to_dict` has them."""
+        if self.checks[0].silent:
+            return []
+        front_end, rate = self.query.clap.front_end, self.writers[0].sample_rate
+        scores = best.window_scores(self.row, front_end, samples, self.weights)
+        prompt = self.query.prompts[self.row]
+        found = self.events.finish(prompt, scores, samples / rate, rate / 2)
+        return [asdict(event) for event in found]
 
     def write_rest(self, record: dict[str, Any]) -> None:
         """Write the numbers and the picture."""

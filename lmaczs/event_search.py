@@ -21,6 +21,7 @@ from lmaczs.events import (
     active_runs,
     activity,
     band_limits,
+    times_of,
     without_shared,
 )
 from lmaczs.explanation import Interpretation, explain_batch
@@ -391,11 +392,8 @@ def _event(
     inside = slice(max(0, limits[0] - shift), limits[1] - shift)
     kept = front_end.expand_mask(mask[:, inside]).square()
     band = band_limits((kept * spectrum[:, inside]).mean(1), rate / 2)
-    # a column is the middle of a stretch one hop long
-    start, stop = ((column - 0.5) * hop / rate for column in limits)
     return Event(
-        max(0.0, start),
-        min(stop, one.samples / rate),
+        *times_of(limits, rate / hop, one.samples / rate),
         *band,
         query.prompts[one.prompt],
         pair.similarity,

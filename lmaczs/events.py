@@ -22,7 +22,7 @@ and validation clips of ESC-50, for the embedded CLAP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -138,6 +138,15 @@ def activity(bands: Tensor) -> Tensor:
     return bands.mean(-2)
 
 
+def activity_weights(mel_filters: Tensor) -> Tensor:
+    """Weights [F] of the bins of a mask [F, T] in its `activity`.
+
+    By the model's filters [F, n_mels]: the mean over mel bands of the mean in each.
+    """
+    weights: Tensor = (mel_filters / mel_filters.sum(0)).mean(1)
+    return weights
+
+
 def active_runs(
     level: Tensor, rule: EventRule, per_second: float, reach: int
 ) -> list[tuple[int, int]]:
@@ -159,16 +168,132 @@ def active_runs(
     list of (int, int)
         First column of each, and the one after its last.
     """
-    peak = _highest_near(level, reach)
-    relative = level / peak.clamp_min(torch.finfo(level.dtype).tiny)
-    relative = torch.where(peak > 0, relative, torch.zeros_like(relative))
-    runs = [
-        run
-        for run in _runs(relative >= rule.off)
-        if bool((relative[slice(*run)] >= rule.on).any())
-    ]
-    joined = joined_runs(runs, rule.max_gap * per_second)
-    return [run for run in joined if run[1] - run[0] >= rule.min_length * per_second]
+    tracker = RunTracker(rule, per_second, reach)
+    runs = [*tracker.push(level, level.new_zeros(0, len(level))), *tracker.finish()]
+    return [(run.first, run.last) for run in runs]
+
+
+@dataclass
+class Run:
+    """A stretch of columns, and the sums of what was pushed with them.
+
+    Attributes
+    ----------
+    first, last : int
+        First column, and the one after the last.
+    total : Tensor [K], float64
+        Sums over the columns.
+    peaks : bool
+        Whether the activity rises to `EventRule.on` in it.
+    """
+
+    first: int
+    last: int
+    total: Tensor
+    peaks: bool
+
+
+class RunTracker:
+    """`active_runs` of columns that come in blocks, in memory that does not grow.
+
+    Parameters
+    ----------
+    rule : EventRule
+        See `active_runs`.
+    per_second : float
+        See `active_runs`.
+    reach : int
+        See `active_runs`.
+    """
+
+    def __init__(self, rule: EventRule, per_second: float, reach: int) -> None:
+        self.rule, self.per_second, self.reach = rule, per_second, reach
+        self._level: Tensor | None = None  # `_before` decided columns, then others
+        self._values: Tensor | None = None  # of the others
+        self._before = self._column = 0
+        self._run: Run | None = None  # may go on
+        self._event: Run | None = None  # may be joined to the next run
+        self._gap: Tensor | None = None  # sums over what follows it
+
+    def push(self, level: Tensor, values: Tensor) -> Iterator[Run]:
+        """Take activity [m], and values [K, m] to be summed; yield events that ended.
+
+        Blocks may be of any length.
+        """
+        known = self._level, self._values
+        self._level = level if known[0] is None else torch.cat([known[0], level])
+        self._values = values if known[1] is None else torch.cat([known[1], values], 1)
+        yield from self._decide(len(self._level) - self._before - self.reach)
+
+    def finish(self) -> Iterator[Run]:
+        """Yield the events that are left, at the end."""
+        if self._level is not None:
+            yield from self._decide(len(self._level) - self._before)
+        yield from self._end_run()
+        yield from self._end_event()
+
+    def _decide(self, count: int) -> Iterator[Run]:
+        """Take the next columns, whose neighbours within reach are known."""
+        if count <= 0:
+            return
+        assert self._level is not None and self._values is not None
+        place = slice(self._before, self._before + count)
+        level = self._level[place]
+        peak = _highest_near(self._level, self.reach)[place]
+        relative = level / peak.clamp_min(torch.finfo(level.dtype).tiny)
+        relative = torch.where(peak > 0, relative, torch.zeros_like(relative))
+        inside = relative >= self.rule.off
+        begin = 0
+        kinds, counts = torch.unique_consecutive(inside, return_counts=True)
+        for kind, length in zip(kinds.tolist(), counts.tolist(), strict=True):
+            piece = slice(begin, begin + length)
+            total = self._values[:, piece].double().sum(1)
+            peaks = bool((relative[piece] >= self.rule.on).any())
+            yield from self._take(kind, length, total, peaks)
+            begin += length
+        decided = self._before + count
+        self._before = min(self.reach, decided)
+        self._level = self._level[decided - self._before :].clone()
+        self._values = self._values[:, count:].clone()
+
+    def _take(
+        self, inside: bool, length: int, total: Tensor, peaks: bool
+    ) -> Iterator[Run]:
+        """Take columns that are all above `off`, or all below."""
+        first, self._column = self._column, self._column + length
+        if not inside:
+            yield from self._end_run()
+            self._gap = total if self._gap is None else self._gap + total
+        elif self._run is None:
+            self._run = Run(first, self._column, total, peaks)
+        else:
+            run = self._run
+            peaks |= run.peaks
+            self._run = Run(run.first, self._column, run.total + total, peaks)
+
+    def _end_run(self) -> Iterator[Run]:
+        """Join what ended to the event before it, or let it be the next one."""
+        run, self._run, event = self._run, None, self._event
+        if run is None:
+            return
+        gap = torch.zeros_like(run.total) if self._gap is None else self._gap
+        if not run.peaks:
+            self._gap = gap + run.total
+            return
+        self._gap = None
+        near = self.rule.max_gap * self.per_second
+        if event is not None and run.first - event.last < near:
+            total = event.total + gap + run.total
+            self._event = Run(event.first, run.last, total, True)
+            return
+        yield from self._end_event()
+        self._event = run
+
+    def _end_event(self) -> Iterator[Run]:
+        event, self._event = self._event, None
+        least = self.rule.min_length * self.per_second
+        if event is not None and event.last - event.first >= least:
+            yield event
 
 
 def _highest_near(level: Tensor, reach: int) -> Tensor:
@@ -177,22 +302,13 @@ def _highest_near(level: Tensor, reach: int) -> Tensor:
     return pooled[0]
 
 
-def _runs(inside: Tensor) -> list[tuple[int, int]]:
-    """Stretches [first, after the last) of a boolean tensor [T] that are true."""
-    edges = torch.nn.functional.pad(inside.int(), (1, 1)).diff()
-    starts, stops = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0]
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))
-
-
-def joined_runs(runs: Iterable[tuple[int, int]], gap: float) -> list[tuple[int, int]]:
-    """Join stretches, ordered by their begin, that are less than a gap apart."""
-    joined: list[tuple[int, int]] = []
-    for first, last in runs:
-        if joined and first - joined[-1][1] < gap:
-            joined[-1] = joined[-1][0], max(last, joined[-1][1])
-        else:
-            joined.append((first, last))
-    return joined
+def times_of(
+    columns: tuple[int, int], per_second: float, seconds: float
+) -> tuple[float, float]:
+    """Start and stop of columns [first, after the last) in a sound of this length."""
+    # a column is the middle of a stretch one hop long
+    start, stop = ((column - 0.5) / per_second for column in columns)
+    return max(0.0, start), min(stop, seconds)
 
 
 def band_limits(power: Tensor, top_hz: float) -> tuple[float, float]:

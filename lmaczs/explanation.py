@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,9 @@ from lmaczs.contrast import (
     rivals_of,
 )
 from lmaczs.decoder import Decoder
-from lmaczs.frontend import Domain, FrontEnd
+from lmaczs.events import Event, activity_weights, event_table
+from lmaczs.frontend import Domain, FrontEnd, power
+from lmaczs.mask_events import MaskEvents, WindowScores
 from lmaczs.presence import asked_of, presence_in, reference_text
 from lmaczs.refinement import RefinementOptions, refine
 from lmaczs.utils.files import atomic_write
@@ -33,6 +36,7 @@ from lmaczs.utils.naming import SAVED
 from lmaczs.verdict import Verdict, verdict_of, verdict_of_contrast
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
@@ -107,6 +111,9 @@ class Interpretation:
         Of its bytes, in hexadecimal digits.
     channel : int or None
         The only channel that was explained, from 1 on; None for the mean over all.
+    windows : WindowScores or None
+        The prompt's scores in each window that was explained; without them there are no
+        `events`.
     """
 
     prompt: str
@@ -134,6 +141,7 @@ class Interpretation:
     recording: str | None = None
     recording_sha256: str | None = None
     channel: int | None = None
+    windows: WindowScores | None = None
 
     def __repr__(self) -> str:
         """Prompt and verdict in words, on one line: its tensors would fill a screen."""
@@ -177,13 +185,36 @@ class Interpretation:
             return None
         return self.masked_margin / self.margin
 
+    @property
+    def events(self) -> pd.DataFrame:
+        """When, and in which band, the mask is: a row an event, as `find_events` has.
+
+        See `lmaczs.mask_events` for the rule. Empty for a prompt that is not heard.
+        """
+        return event_table(self._events)
+
+    @cached_property
+    def _events(self) -> list[Event]:
+        if self.windows is None or self.empty:
+            return []
+        per_second = self.sample_rate / self.hop_length
+        found = MaskEvents(self.windows.weights, self.windows.columns, per_second)
+        found.add(self.mask, power(self.masked_stft))
+        seconds = len(self.waveform) / self.sample_rate
+        return found.finish(self.prompt, self.windows, seconds, self.sample_rate / 2)
+
     def to_dict(self) -> dict[str, Any]:
         """Every field but tensors, and what is derived from tensors, by name.
 
-        margin_kept, empty, mask_mean, mel_area, seconds (length); and lmaczs_version.
+        margin_kept, empty, mask_mean, mel_area, seconds (length), events (a list of
+        dict); and lmaczs_version.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        scalars = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+        scalars = {
+            k: v
+            for k, v in values.items()
+            if k != "windows" and not isinstance(v, Tensor)
+        }
         return {
             **scalars,
             "warnings": list(self.warnings),
@@ -193,6 +224,7 @@ class Interpretation:
             "mask_mean": float(self.mask.mean()),
             "mel_area": self.mel_area,
             "seconds": len(self.waveform) / self.sample_rate,
+            "events": [asdict(event) for event in self._events],
             "lmaczs_version": __version__,
         }
 
@@ -352,6 +384,7 @@ def explain_batch(
     if verify:
         scores = _scores_of(clap, drafts, inputs, windows_at_once)
     shown = [spectrum.cpu() for spectrum in spectra]  # shared by a clip's prompts
+    weights = activity_weights(front_end.mel_filters).cpu()
     results: list[list[Interpretation]] = [[] for _ in wavs]
     for draft, masked, left in zip(drafts, scores[::2], scores[1::2], strict=True):
         number, row, (kept, rest) = draft
@@ -378,6 +411,7 @@ def explain_batch(
                 margin=score.margin,
                 masked_margin=masked.margin,
                 residual_margin=left.margin,
+                windows=own.window_scores(row, front_end, len(wavs[number]), weights),
             )
         )
     return results
@@ -729,6 +763,7 @@ class BestWindow:
         self.presence = torch.zeros_like(self.similarity)
         self.margin = torch.zeros_like(self.similarity)
         self.steps = torch.zeros_like(self.similarity, dtype=torch.int64)
+        self.windows = list[Tensor]()  # similarity and presence in each, [2, P]
 
     def alone(self, row: int) -> BestWindow:
         """The same for one prompt, of no sound yet."""
@@ -754,17 +789,29 @@ class BestWindow:
         """
         cosines = self.text @ embedding
         self.similarity = torch.maximum(self.similarity, cosines)
+        unknown = torch.full_like(cosines, math.nan)
         if not audible:
+            self.windows.append(torch.stack([unknown, unknown]))
             return
         best = cosines > self.audible
         if ranks is None:
             (ranks,) = self.ranks(self.text[None], embedding[None])
+        self.windows.append(torch.stack([cosines, unknown if ranks is None else ranks]))
         if ranks is not None:
             self.presence = torch.where(best, ranks, self.presence)
         if self.contrast is not None:
             ahead = margins(self.text, self.contrast, embedding)
             self.margin = torch.where(best, ahead, self.margin)
         self.audible = torch.maximum(self.audible, cosines)
+
+    def window_scores(
+        self, row: int, front_end: FrontEnd, samples: int, weights: Tensor
+    ) -> WindowScores:
+        """Scores of one prompt in each window of a sound of this length."""
+        hop, size = front_end.hop_length, front_end.max_samples
+        starts = tuple(start // hop for start in window_starts(samples, size, hop))
+        similarity, rank = torch.stack(self.windows)[..., row].cpu().unbind(1)
+        return WindowScores(weights, front_end.n_frames, starts, similarity, rank)
 
     def score(self, row: int) -> Score:
         """Score of one prompt."""

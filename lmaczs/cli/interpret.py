@@ -164,7 +164,8 @@ def entries_of(name: str, folders: Sequence[Path]) -> Iterator[PageEntry]:
     from lmaczs.report.html import PageEntry
 
     for folder in folders:
-        yield PageEntry(name, folder, read_record(folder / SAVED[3]) or {})
+        record = read_record(folder / SAVED[3]) or {}
+        yield PageEntry(name, folder, record, record.get("events", ()))
 
 
 def finding(record: Mapping[str, Any]) -> str:

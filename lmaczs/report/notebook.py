@@ -18,6 +18,9 @@ from lmaczs.report.words import MEANINGS
 PLAYED_SECONDS = 60.0
 """Sounds up to this length are in the element: a notebook keeps what it shows."""
 
+SHOWN_EVENTS = 10
+"""Most rows of the table of events."""
+
 FULL_SCALE = 1 << 15
 
 
@@ -69,6 +72,7 @@ def notebook_html(
         meaning=MEANINGS.get(record["verdict"]),
         lowered_db=20 * np.log10(scale),
         played_seconds=PLAYED_SECONDS,
+        shown_events=SHOWN_EVENTS,
     )
 
 

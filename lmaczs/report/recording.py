@@ -43,4 +43,5 @@ def page_entries(
     """Entries on a page of what `save_recording` wrote of a recording of that name."""
     slugs = unique_slugs([one.prompt for one in results])
     for one, slug in zip(results, slugs, strict=True):
-        yield PageEntry(name, Path(folder) / slug, one.to_dict())
+        record = one.to_dict()
+        yield PageEntry(name, Path(folder) / slug, record, record["events"])

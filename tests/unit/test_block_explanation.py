@@ -72,6 +72,10 @@ def assert_same(folder: Path, whole: Interpretation) -> None:
     assert set(record) == set(expected)
     assert record["recording_sha256"] == file_sha256(record["recording"])
     expected |= {name: record[name] for name in ("recording", "recording_sha256")}
+    found, events = record.pop("events"), expected.pop("events")
+    assert len(found) == len(events)
+    for one, other in zip(found, events, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
     for name, value in expected.items():
         close = isinstance(value, float)
         assert record[name] == (pytest.approx(value, abs=1e-5) if close else value)
@@ -118,6 +122,8 @@ def test_a_recording_is_interpreted_as_a_file_is(
     for found, one in zip(paths, whole, strict=True):
         assert_same(found["explanation.json"].parent, one)
     assert whole[1].empty and not whole[0].empty
+    assert len(whole[0].events) == 1 and whole[1].events.empty
+    assert 5.5 < whole[0].events.start[0] < whole[0].events.stop[0] < 11.5
 
 
 def test_windows_without_the_prompt_keep_nothing(

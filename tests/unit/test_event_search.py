@@ -13,6 +13,7 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.audio.io import save_audio
 from lmaczs.demo.scenes import render
 from lmaczs.events import EventRule
+from lmaczs.hub import default_source
 
 RATE = 32000
 PROMPTS = ["dog", "siren", "church bells"]
@@ -103,8 +104,6 @@ def test_masks_are_fitted_without_a_decoder(
     recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
 ) -> None:
     """A CLAP alone finds the events, too."""
-    from lmaczs.hub import default_source
-
     fitted = ZeroShotInterpreter.from_clap(
         default_source().with_name("clap_small"), run_opts={"device": "cpu"}
     )
@@ -112,3 +111,47 @@ def test_masks_are_fitted_without_a_decoder(
     found = fitted.find_events(path, "siren")
     assert len(found) == 1
     assert found.start[0] == pytest.approx(3.4, abs=1.0)
+
+
+def test_an_explanation_has_the_events_that_are_found(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """By its own mask: where the search has them; none of what is not heard."""
+    path = save_audio(tmp_path / "a.wav", recording, RATE)
+    found = interpreter.find_events(path, PROMPTS, refine=0)
+    explained = interpreter.interpret_file(path, PROMPTS, refine=0)
+    assert [len(one.events) for one in explained] == [1, 1, 0]
+    for row, one in zip(found.itertuples(), explained[:2], strict=True):
+        event = one.events.iloc[0]
+        assert list(one.events) == list(found)
+        assert one.events.dtypes.equals(found.dtypes)
+        limits = event.start, event.stop
+        assert limits == pytest.approx((row.start, row.stop), abs=0.35)
+        assert event.low_hz == pytest.approx(row.low_hz, abs=200)
+        assert event.mass == pytest.approx(row.mass, abs=0.1)
+
+
+def test_events_of_every_kind_of_explanation(
+    recording: Tensor, interpreter: ZeroShotInterpreter
+) -> None:
+    """Of batches, whose clips end before the batch, of contrasts and fitted masks."""
+    siren = recording[24 * RATE : 27 * RATE]
+    padded = torch.stack(
+        [torch.cat([siren, 0 * siren]), recording[22 * RATE :][: 6 * RATE]]
+    )
+    lengths = torch.tensor([0.5, 1.0])
+    single = interpreter.interpret_waveform((siren, RATE), prompts="siren")
+    batch = interpreter.interpret_batch(padded, "siren", lengths, sample_rate=RATE)
+    pd.testing.assert_frame_equal(single.events, batch[0].events, atol=1e-4)
+    assert single.events.stop.max() <= 3.0
+    assert batch[1].events.start.min() == pytest.approx(1.4, abs=0.7)
+    against = interpreter.interpret_waveform(
+        (padded[1], RATE), prompts="siren", contrast="dog"
+    )
+    fitted = ZeroShotInterpreter.from_clap(
+        default_source().with_name("clap_small"), run_opts={"device": "cpu"}
+    ).interpret_waveform((padded[1], RATE), prompts=["siren", "church bells"])
+    # the mask of a contrast keeps what is faint, too
+    assert set(against.events.prompt) == {"siren"}
+    assert len(fitted[0].events) and fitted[0].events.start.min() > 0.5
+    assert fitted[1].events.empty

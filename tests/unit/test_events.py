@@ -11,11 +11,13 @@ from torch import Tensor
 from lmaczs.events import (
     Event,
     EventRule,
+    RunTracker,
     active_runs,
     activity,
+    activity_weights,
     band_limits,
     event_table,
-    joined_runs,
+    times_of,
     without_shared,
 )
 from lmaczs.utils.errors import InputError
@@ -62,10 +64,55 @@ def test_gaps_are_closed_and_short_events_dropped() -> None:
     assert active_runs(level, EXACT, 10, 50) == [(10, 13), (16, 20), (50, 52)]
 
 
-def test_joined_runs_may_overlap() -> None:
-    """One inside another does not shorten it."""
-    assert joined_runs([(0, 9), (2, 4), (11, 12), (14, 15)], 3) == [(0, 15)]
-    assert joined_runs([(0, 9), (2, 4), (12, 13)], 3) == [(0, 9), (12, 13)]
+def joined(runs: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Join runs that are less than a gap apart."""
+    found = runs[:1]
+    for first, last in runs[1:]:
+        if first - found[-1][1] < gap:
+            found[-1] = found[-1][0], last
+        else:
+            found.append((first, last))
+    return found
+
+
+@given(
+    values=st.lists(st.integers(0, 10), min_size=1, max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    reach=st.integers(0, 9),
+    gap=st.integers(0, 5),
+)
+def test_blocks_are_searched_as_the_whole(
+    values: list[int], cuts: list[int], reach: int, gap: int
+) -> None:
+    """Wherever they are cut; what is summed is what lies in the event, gaps too."""
+    level = torch.tensor(values, dtype=torch.float64) / 10
+    rule = EventRule(on=0.7, off=0.5, min_length=2, max_gap=gap)
+    tracker, found = RunTracker(rule, 1, reach), []
+    for part in torch.tensor_split(level, sorted(cuts)):
+        found += tracker.push(part, torch.stack([part, part.square()]))
+    found += tracker.finish()
+    expected = joined(slow_runs(level, EXACT, reach), gap)
+    expected = [run for run in expected if run[1] - run[0] >= 2]
+    assert [(run.first, run.last) for run in found] == expected
+    for run in found:
+        inside = level[run.first : run.last]
+        sums = [float(inside.sum()), float(inside.square().sum())]
+        assert run.total.tolist() == pytest.approx(sums)
+
+
+def test_columns_are_the_middle_of_their_time() -> None:
+    """Half a column to either side, but not beyond the sound."""
+    assert times_of((0, 3), 10, 1.0) == (0.0, pytest.approx(0.25))
+    assert times_of((4, 11), 10, 1.0) == (pytest.approx(0.35), 1.0)
+
+
+def test_weights_are_those_of_bands_of_means() -> None:
+    """A mask's activity by its bins is the mean over bands of its mean in each."""
+    filters, mask = torch.rand(9, 4) + 0.1, torch.rand(9, 5)
+    bands = [(filters[:, band, None] * mask).sum(0) for band in range(4)]
+    means = [one / filters[:, band].sum() for band, one in enumerate(bands)]
+    found = activity_weights(filters) @ mask
+    torch.testing.assert_close(found, torch.stack(means).mean(0))
 
 
 def test_activity_is_the_mean_over_bands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from lmaczs.explanation import (
     window_starts,
 )
 from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.mask_events import WindowScores
 from lmaczs.report.figures import to_bands
 from lmaczs.utils.errors import InputError
 from lmaczs.verdict import verdict_of
@@ -610,6 +612,38 @@ def interpretation(samples: int = 8000) -> Interpretation:
     )
 
 
+def with_events() -> Interpretation:
+    """One second in two events; the second window is silence to the model."""
+    mask = torch.zeros(65, 251)
+    mask[8:17, 50:100] = mask[8:17, 230:245] = 0.5
+    ranks = torch.tensor([0.97, math.nan])
+    scores = 0.4 * ranks
+    windows = WindowScores(torch.full([65], 1 / 65), 150, (0, 101), scores, ranks)
+    one = interpretation(16000)
+    return dataclasses.replace(
+        one, stft=torch.ones(65, 251) + 0j, mask=mask, presence=0.97, windows=windows
+    )
+
+
+def test_events_are_those_of_the_mask_where_the_prompt_is() -> None:
+    """As `find_events` has them; not without windows, nor of an empty mask."""
+    one = with_events()
+    assert len(one.events) == 1
+    event = one.events.iloc[0]
+    found = event[["start", "stop", "low_hz", "high_hz"]].astype(float).tolist()
+    assert found == pytest.approx([49.5 / 250, 99.5 / 250, 7.5 * 125, 16.5 * 125])
+    assert event.prompt == "a dog"
+    assert event.presence == pytest.approx(0.97)
+    assert event.mass == pytest.approx(0.5 * 9 / 65)
+    assert one.to_dict()["events"] == one.events.to_dict("records")
+    assert "windows" not in one.to_dict()
+    for other in (
+        dataclasses.replace(one, windows=None),
+        dataclasses.replace(one, waveform=0 * one.waveform),
+    ):
+        assert other.events.empty and list(other.events) == list(one.events)
+
+
 def test_interpretation_is_frozen() -> None:
     """Fields cannot be replaced; two interpretations are compared as objects."""
     one, other = interpretation(), interpretation()
@@ -650,6 +684,7 @@ def test_to_dict_holds_every_scalar() -> None:
         "mask_mean": pytest.approx(one.mask.double().mean().item(), rel=1e-5),
         "mel_area": one.mel_area,
         "seconds": 0.5,
+        "events": [],
         "lmaczs_version": __version__,
     }
 

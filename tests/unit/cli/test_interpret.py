@@ -214,6 +214,8 @@ def test_jobs_write_the_same(
         one, two = (json.loads(p.read_text()) for p in (path, other))
         assert one.pop("warnings") == two.pop("warnings")
         assert one.pop("contrast") == two.pop("contrast")
+        for first, second in zip(one.pop("events"), two.pop("events"), strict=True):
+            assert first == pytest.approx(second, abs=1e-4)
         assert one == pytest.approx(two, abs=1e-4)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lmaczs.explanation import Interpretation
+from lmaczs.report.notebook import notebook_html
 
 RATE, HOP, N_FFT = 16000, 160, 512
 SCORES = {"presence": 0.99, "masked_presence": 0.97, "residual_presence": 0.125}
@@ -72,6 +73,20 @@ class Tags(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Keep the text."""
         self.text += data
+
+
+def test_events_are_a_table_that_stays_short() -> None:
+    """Those that do not fit are counted."""
+    one = interpretation(noise(0), noise(1))
+    event = {"start": 0.25, "stop": 0.5, "low_hz": 430.2, "high_hz": 2000, "prompt": ""}
+    event |= {"similarity": 0.5, "presence": 0.995, "mass": 0.1}
+    sounds = {"input": one.input, "explanation": one.waveform, "residual": one.residual}
+    for count, shown, more in ((0, 0, ""), (10, 10, ""), (12, 10, "2 more events")):
+        record = {**one.to_dict(), "events": count * [event]}
+        text = Tags(notebook_html(record, one.stft, one.mask, sounds)).text
+        assert text.count("0.25 – 0.50") == text.count("430 – 2000") == shown
+        assert ("more events" in text) == bool(more) and more in text
+        assert ("Event, s" in text) == bool(count)
 
 
 def test_it_holds_picture_players_and_verdict() -> None:
