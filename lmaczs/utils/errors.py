@@ -40,9 +40,10 @@ def run_recipe(
 ) -> None:
     """Run a recipe on the process's command line, and show what it returns.
 
-    An error that the user can cause (`LmaczsError`, or an `OSError` such as a full
-    disk) ends the process with status 1 and one sentence; ``--verbose`` shows its
-    traceback instead, and debug messages. Any other error keeps its traceback.
+    An error that the user can cause (`LmaczsError`, an `OSError` such as a full disk,
+    too little memory) ends the process with status 1 and one sentence; ``--verbose``
+    shows its traceback instead, and debug messages. Any other error keeps its
+    traceback.
 
     Parameters
     ----------
@@ -62,12 +63,28 @@ def run_recipe(
         show_debug_messages()
     try:
         show(main(argv))
-    except (LmaczsError, OSError) as error:
-        if verbose:
+    except Exception as error:
+        sentence = _sentence_of(error)
+        if verbose or sentence is None:
             raise
         # in one write: another process may print the same sentence at the same time
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {' '.join(sentence.split())}\n")
         sys.exit(1)
+
+
+def _sentence_of(error: Exception) -> str | None:
+    """What a user is told of an error that he can cause; None for others."""
+    if isinstance(error, (LmaczsError, OSError)):
+        return str(error)
+    # torch has a class of it for GPUs alone, and is not imported here
+    on_gpu = type(error).__name__ == "OutOfMemoryError"
+    if on_gpu or isinstance(error, MemoryError) or "can't allocate" in str(error):
+        reason = (str(error).strip() or "MemoryError").splitlines()[0]
+        return (
+            f"memory ran out ({reason}): lower --batch_size or --num_workers, or use "
+            "another --device"
+        )
+    return None
 
 
 def show_debug_messages() -> None:

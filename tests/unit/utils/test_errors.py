@@ -21,6 +21,12 @@ def main(argv):
         open("there/is/none")
     if argv == ["bug"]:
         raise ValueError("a bug")
+    if argv == ["numpy"]:
+        import numpy
+        numpy.empty(1 << 50)
+    if argv == ["torch"]:
+        import torch
+        torch.empty(1 << 50)
     return argv
 
 run_recipe(main, print)
@@ -59,6 +65,16 @@ def test_errors_of_the_user_are_one_line(recipe: Run, word: str, message: str) -
     assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert "Traceback" in recipe(word, "--verbose").stderr
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_too_little_memory_is_one_line(recipe: Run, library: str) -> None:
+    """How much was wanted, and what to lower."""
+    ended = recipe(library)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("recipe.py: memory ran out (")
+    assert "llocate" in ended.stderr and "lower --batch_size" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_bugs_keep_their_traceback(recipe: Run) -> None:
