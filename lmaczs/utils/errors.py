@@ -61,6 +61,8 @@ def run_recipe(
     verbose = len(argv) < len(sys.argv) - 1
     if verbose:
         show_debug_messages()
+    # "torchvision is not available - cannot save figures": no figure here needs it
+    logging.getLogger("speechbrain.utils.train_logger").setLevel(logging.ERROR)
     try:
         show(main(argv))
     except Exception as error:
