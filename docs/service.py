@@ -26,7 +26,8 @@ import soundfile
 from torch import Tensor
 
 from lmaczs import Interpretation, ZeroShotInterpreter
-from lmaczs.app.uploads import Limits, prompts_in, read_upload
+from lmaczs.app.limits import Limits
+from lmaczs.app.uploads import prompts_in, read_upload
 from lmaczs.utils.errors import LmaczsError
 
 IDLE_SECONDS = 30

@@ -90,14 +90,20 @@ class FrozenClap(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, relative_to: str | Path | None = None
+        cls,
+        source: str | Path,
+        relative_to: str | Path | None = None,
+        revision: str | None = None,
     ) -> FrozenClap:
         """Load a checkpoint from a folder, or by Hub id; see `hub.local_folder`.
+
+        `revision` is a commit, a tag or a branch of a repository of the Hub.
 
         FileNotFoundError if there is no such folder or it holds no CLAP checkpoint;
         ClapError if that is damaged, see `load_checkpoint`.
         """
-        return cls(*load_checkpoint(local_folder(source, relative_to) or source))
+        folder = local_folder(source, relative_to)
+        return cls(*load_checkpoint(folder or source, revision))
 
     def train(self, mode: bool = True) -> FrozenClap:
         """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module."""

@@ -36,7 +36,7 @@ class ClapError(LmaczsError, ValueError):
 
 
 def load_checkpoint(
-    source: str | Path,
+    source: str | Path, revision: str | None = None
 ) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
     """Load the three parts of a CLAP checkpoint; code that it names is never run.
 
@@ -44,6 +44,8 @@ def load_checkpoint(
     ----------
     source : str or Path
         A folder, which is never looked up on the network, or a Hub id.
+    revision : str, optional
+        Commit, tag or branch of a repository of the Hub.
 
     Returns
     -------
@@ -65,6 +67,7 @@ def load_checkpoint(
             f"{name} holds no CLAP checkpoint (config.json is missing)"
         )
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    options |= {} if revision is None else {"revision": revision}
     try:
         with _without_its_report():
             loaded: Any = ClapModel.from_pretrained(

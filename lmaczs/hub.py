@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.shipped import shipped_folder
 
 
@@ -29,6 +30,17 @@ def local_folder(
     if looks_like_path or name.count("/") != 1:
         raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id")
     return None
+
+
+def unpinned_folder(source: str | Path, revision: str | None) -> Path | None:
+    """As `local_folder`; InputError for a folder with a revision: it has none."""
+    folder = local_folder(source)
+    if folder is not None and revision is not None:
+        raise InputError(
+            f"revision {revision!r}: {source} is a folder; only a repository of the "
+            "Hub has revisions"
+        )
+    return folder
 
 
 def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:

@@ -32,7 +32,7 @@ from lmaczs.explanation import (
     scores,
     similarities,
 )
-from lmaczs.hub import default_source, local_folder, snapshot
+from lmaczs.hub import default_source, snapshot, unpinned_folder
 from lmaczs.long_recording import Query, scan
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
@@ -123,14 +123,9 @@ class ZeroShotInterpreter(Pretrained):
             has no `revision`.
         """
         source = default_source() if source is None else source
-        folder = local_folder(source)
+        folder = unpinned_folder(source, revision)
         if folder is None:
             folder = snapshot(str(source), savedir, revision)
-        elif revision is not None:
-            raise InputError(
-                f"revision {revision!r}: {source} is a folder; only a repository of "
-                "the Hub has revisions"
-            )
         if not (folder / "hyperparams.yaml").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "
@@ -154,6 +149,7 @@ class ZeroShotInterpreter(Pretrained):
         source: str | Path,
         run_opts: dict[str, Any] | None = None,
         template: str = DEFAULT_TEMPLATE,
+        revision: str | None = None,
     ) -> ZeroShotInterpreter:
         """Explain any CLAP, without a decoder: masks are fitted to every recording.
 
@@ -165,6 +161,8 @@ class ZeroShotInterpreter(Pretrained):
             SpeechBrain's, e.g. ``{"device": "cuda"}``.
         template : str
             Sentence with ``{}`` for prompts that are labels.
+        revision : str, optional
+            Commit, tag or branch of a repository of the Hub.
 
         Returns
         -------
@@ -177,10 +175,12 @@ class ZeroShotInterpreter(Pretrained):
         ClapError
             If the checkpoint is damaged, or cannot be fetched.
         InputError
-            If a mask on its spectrogram could not be listened to.
+            If a mask on its spectrogram could not be listened to, or `source` is a
+            folder and has no `revision`.
         """
+        unpinned_folder(source, revision)
         try:
-            clap = FrozenClap.from_pretrained(source)
+            clap = FrozenClap.from_pretrained(source, revision=revision)
         except InputError as error:
             raise InputError(f"{source} cannot be explained: {error}") from error
         named = {"template": template, "model_name": f"{Path(source).name}, fitted"}
@@ -343,6 +343,7 @@ class ZeroShotInterpreter(Pretrained):
         recordings: Iterable[str | Path | Waveform],
         prompts: Iterable[str],
         present: Sequence[bool] | None = None,
+        channel: int | None = None,
     ) -> pd.DataFrame:
         """Compare wordings of one idea: which does the model understand best?
 
@@ -356,6 +357,8 @@ class ZeroShotInterpreter(Pretrained):
             The wordings, as the prompts of `interpret_file`.
         present : sequence of bool, optional
             Whether the sound is in each of the recordings.
+        channel : int, optional
+            The only channel of files that is read, from 1 on; default: the mean.
 
         Returns
         -------
@@ -381,7 +384,7 @@ class ZeroShotInterpreter(Pretrained):
         template = self.hparams.template
         readings = [read_prompt(self.clap, one, template) for one in several]
         text = self.clap.encode_text([one.sentence for one in readings])
-        names, similarity, presence = self._scores(recordings, text)
+        names, similarity, presence = self._scores(recordings, text, channel)
         if present is None:
             table = single_table(names, several, similarity, presence)
         else:
@@ -396,7 +399,10 @@ class ZeroShotInterpreter(Pretrained):
 
     @torch.no_grad()
     def _scores(
-        self, recordings: Iterable[str | Path | Waveform], text: Tensor
+        self,
+        recordings: Iterable[str | Path | Waveform],
+        text: Tensor,
+        channel: int | None,
     ) -> tuple[list[str], Tensor, Tensor]:
         """Names, similarities and presences [N, P] of recordings."""
         references = reference_text(self.clap, self.hparams.template)
@@ -404,7 +410,7 @@ class ZeroShotInterpreter(Pretrained):
         for number, one in enumerate(recordings):
             if isinstance(one, str | Path):
                 names.append(str(one))
-                wav = self.load_audio(one)
+                wav = self.load_audio(one, channel=channel)
             else:
                 names.append(f"recording {number + 1}")
                 rate = None if has_rate(one) else self._rate_of(names[-1], None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lmaczs.app.uploads import Limits
+from lmaczs.app.limits import Limits
 from lmaczs.interpreter import Refine, ZeroShotInterpreter
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages

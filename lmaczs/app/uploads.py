@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Lock
 
 from torch import Tensor
 
+from lmaczs.app.limits import Limits
 from lmaczs.audio.io import AudioError, MonoFile, load_audio
 from lmaczs.utils.errors import InputError
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Most that is taken of a request, and most requests that wait. All positive."""
-
-    megabytes: float = 50
-    seconds: float = 60
-    prompts: int = 8
-    characters: int = 200
-    waiting: int = 20
-
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if not value > 0:
-                raise InputError(f"a limit is positive: {one.name} is {value:g}")
 
 
 def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Tensor:

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from lmaczs.app.explaining import explained_page
-from lmaczs.app.uploads import Limits, Uploads, check_upload, prompts_in, read_upload
+from lmaczs.app.limits import Limits
+from lmaczs.app.uploads import Uploads, check_upload, prompts_in, read_upload
 from lmaczs.demo.scenes import SCENES, write_scenes
 from lmaczs.interpreter import Refine, ZeroShotInterpreter
 from lmaczs.utils.errors import InputError, LmaczsError

@@ -285,11 +285,9 @@ def rank_prompts(args: argparse.Namespace) -> int:
     from lmaczs.prompts import read_prompts
     from lmaczs.vocabulary import vocabulary_line
 
-    try:
-        prompts = read_prompts(args.prompts)
-        manifest = prompts_command.manifest_of(args.files, args.label)
-    except LmaczsError as error:
-        raise CommandError(one_line(error)) from error
+    prompts = _checked(lambda: read_prompts(args.prompts))
+    inputs = _inputs(args)
+    manifest = _checked(lambda: prompts_command.manifest_of(inputs.paths, args))
     interpreter = _load(args)
     _warn_of_prompts(interpreter, prompts)
     header = True
@@ -304,10 +302,12 @@ def rank_prompts(args: argparse.Namespace) -> int:
         if path == manifest:
             rank = prompts_command.rank_on_manifest
             return rank(interpreter, path, args.label, prompts)
-        return interpreter.rank_prompts([path], prompts)
+        return interpreter.rank_prompts([path], prompts, channel=args.channel)
 
-    status = 0
-    for path in dict.fromkeys(args.files):
+    for problem in inputs.problems:
+        complain(problem)
+    status = int(bool(inputs.problems))
+    for path in inputs.paths:
         try:
             show(path, work(path))
         except FILE_ERRORS as error:
@@ -454,7 +454,7 @@ def _run_recipe(args: argparse.Namespace, name: str) -> int:
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
     """Load --source or --clap on --device, or raise a CommandError."""
     with collector_paused(keep=args.own_process):
-        return load(args.source, args.clap, args.device)
+        return load(args.source, args.clap, args.device, args.revision)
 
 
 def _checked(read: Callable[[], Result]) -> Result:
@@ -500,7 +500,7 @@ def _each(
     for problem in inputs.problems:
         complain(problem)
     status = int(bool(inputs.problems))
-    loader = partial(load, args.source, args.clap, args.device)
+    loader = partial(load, args.source, args.clap, args.device, args.revision)
     entries: list[PageEntry] = []
     with contextlib.ExitStack() as stack:
         writer = None

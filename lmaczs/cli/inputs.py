@@ -24,9 +24,11 @@ class Inputs:
     problems: list[str]
 
 
-def add_files(parser: argparse.ArgumentParser) -> None:
+FILES = "recording, folder (all recordings in it) or pattern, such as 'day*/*.wav'"
+
+
+def add_files(parser: argparse.ArgumentParser, text: str = FILES) -> None:
     """Add the arguments that name recordings."""
-    text = "recording, folder (all recordings in it) or pattern, such as 'day*/*.wav'"
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
     text = "text file with a FILE a line, relative to where you are; -: from stdin"
     parser.add_argument("--files-from", metavar="LIST", help=text)

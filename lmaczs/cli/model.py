@@ -19,14 +19,24 @@ def add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:
     if clap:
         text = "any CLAP, without a decoder: a folder or a Hub id; masks are fitted"
         model.add_argument("--clap", metavar="ID", help=text)
+        text = "commit, tag or branch, where --source or --clap is a Hub id"
+        parser.add_argument("--revision", metavar="REV", help=text)
     text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
     parser.add_argument("--device", help=text)
 
 
 def load(
-    source: str | None, clap: str | None, device: str | None
+    source: str | None,
+    clap: str | None,
+    device: str | None,
+    revision: str | None = None,
 ) -> ZeroShotInterpreter:
     """Load a model, or raise a CommandError that names the option."""
+    if revision is not None and source is None and clap is None:
+        raise CommandError(
+            f"--revision {revision} is one of the Hub's repository that --source or "
+            "--clap names: give one of them"
+        )
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
@@ -48,8 +58,12 @@ def load(
             ) from error
     try:
         if clap is not None:
-            return ZeroShotInterpreter.from_clap(clap, run_opts=run_opts)
-        return ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
+            return ZeroShotInterpreter.from_clap(
+                clap, run_opts=run_opts, revision=revision
+            )
+        return ZeroShotInterpreter.from_hparams(
+            source, run_opts=run_opts, revision=revision
+        )
     except Exception as error:  # hyperparams.yaml may name any code, which may fail
         reason = f"--source {source}: {one_line(error)}"
         if clap is not None:

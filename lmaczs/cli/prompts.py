@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmaczs.cli.inputs import add_files
 from lmaczs.utils.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def explain(
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    text = "recordings; with --label, one manifest (CSV)"
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=text)
+    text = "recording, folder or pattern; with --label, one manifest (CSV)"
+    add_files(parser, text)
     text = "the wordings: a text file, one a line"
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE", required=True, help=text
@@ -103,17 +104,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="LABEL", help=text)
 
 
-def manifest_of(files: list[Path], label: str | None) -> Path | None:
+def manifest_of(files: list[Path], args: argparse.Namespace) -> Path | None:
     """Manifest among the files, with its label; None where they are recordings.
 
     InputError where the two are mixed, or one of manifest and label is missing.
     """
+    label: str | None = args.label
     manifests = [path for path in files if path.suffix.lower() == ".csv"]
     if manifests and len(files) > 1:
         raise InputError(f"{manifests[0]} is a manifest: give it alone, with --label")
     if manifests and label is None:
         raise InputError(
             f"{manifests[0]} is a manifest: give the label to try, --label"
+        )
+    if manifests and args.channel is not None:
+        raise InputError(
+            f"--channel {args.channel} is for recordings; those of {manifests[0]} are "
+            "mixed"
         )
     if label is not None and not manifests:
         raise InputError(f"--label {label} is one of a manifest: give its CSV as FILE")

@@ -212,7 +212,8 @@ def write_events(
                 entries.append(_entry(path.name, one, f"{number:04d}"))
         table = event_table(events)
         place = Path(state.recording)
-        texts = _csv(table.assign(path=str(place))), to_raven(table, place)
+        raven = to_raven(table, place, state.options["channel"])
+        texts = _csv(table.assign(path=str(place))), raven
         for name, text in zip(
             tables_of(path), (*texts, to_audacity(table)), strict=True
         ):

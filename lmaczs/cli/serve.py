@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lmaczs.app.uploads import Limits
+from lmaczs.app.limits import Limits
 
 HOST, PORT = "127.0.0.1", 7860
 
@@ -30,13 +28,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=PORT, help=text)
     group = parser.add_argument_group("limits")
     for name, text in HELP.items():
+        text += f" (default: {getattr(Limits, name)})"
         group.add_argument(f"--max-{name}", type=float, metavar="N", help=text)
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
     """Limits by the options; `InputError` if one is not positive."""
-    from lmaczs.app.uploads import Limits
-
     given = {name: getattr(args, f"max_{name}") for name in HELP}
     whole = {one.name for one in fields(Limits) if one.type == "int"}
     return Limits(

@@ -32,17 +32,21 @@ EVENT = ["start", "stop", "low_hz", "high_hz", "annotation"]
 # --- Raven --------------------------------------------------------------------------
 
 
-def to_raven(events: pd.DataFrame, recording: str | Path) -> str:
+def to_raven(
+    events: pd.DataFrame, recording: str | Path, channel: int | None = None
+) -> str:
     """Raven selection table of events, as `lmaczs.events.event_table` has them.
 
-    `recording` is the path that "Begin Path" has, from which Raven opens the sound.
+    `recording` is the path that "Begin Path" has, from which Raven opens the sound;
+    `channel` the one that was searched, from 1 on. Events of the mean over all channels
+    are shown in the first.
     """
     path = Path(recording)
     table = pd.DataFrame(
         {
             "Selection": range(1, len(events) + 1),
             "View": "Spectrogram 1",
-            "Channel": 1,
+            "Channel": channel or 1,
             "Begin Time (s)": events.start.round(6),
             "End Time (s)": events.stop.round(6),
             "Low Freq (Hz)": events.low_hz.round(3),

@@ -21,7 +21,7 @@ import pytest
 import soundfile
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.app.uploads import Limits
+from lmaczs.app.limits import Limits
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "service.py"
 RATE = 32000

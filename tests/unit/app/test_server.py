@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmaczs import ZeroShotInterpreter
+from lmaczs.app.limits import Limits
 from lmaczs.app.server import require_app, serve_app
-from lmaczs.app.uploads import Limits
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import MissingExtraError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmaczs import ZeroShotInterpreter
-from lmaczs.app.uploads import Limits
+from lmaczs.app.limits import Limits
 
 pytest.importorskip("gradio", reason='no Gradio: pip install -e ".[app]"')
 

@@ -18,6 +18,21 @@ def test_options() -> None:
         add_model(parser, clap)
         args = parser.parse_args(["--source", "a", "--device", "cpu"])
         assert (args.source, args.device, "clap" in args) == ("a", "cpu", clap)
+        assert ("revision" in args) == clap
+
+
+def test_a_revision_is_one_of_the_hubs(tiny_clap_folder: Path) -> None:
+    """A folder has none, nor has the embedded default; it is named if it is missing."""
+    folder = str(tiny_clap_folder)
+    for source, clap, message in (
+        (None, None, "--revision abc1234 is one of the Hub's repository"),
+        (None, folder, f"--clap {folder}: revision 'abc1234': {folder} is a folder"),
+        (folder, None, f"--source {folder}: revision 'abc1234': {folder} is a folder"),
+        ("nobody/none", None, "at revision abc1234: "),
+        (None, "nobody/none", "--clap nobody/none: "),
+    ):
+        with pytest.raises(CommandError, match=message):
+            load(source, clap, "cpu", "abc1234")
 
 
 def test_identity_tells_models_apart(tiny_clap_folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import soundfile
 import torch
 
 from lmaczs.audio.io import load_audio, save_audio
@@ -59,6 +60,33 @@ def test_recordings_have_a_row_a_wording(
         assert text in captured.err
 
 
+def test_folders_lists_and_channels(
+    folder: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Recordings are named as for the other commands, each counted once."""
+    sound = torch.stack([torch.zeros(8000), load_audio(folder / "1.wav", 16000)])
+    soundfile.write(tmp_path / "both.wav", sound.T.numpy(), 16000, "FLOAT")
+    (tmp_path / "list.txt").write_text(f"{folder / '1.wav'}\n{tmp_path / 'both.wav'}\n")
+    (tmp_path / "empty").mkdir()
+    words = [str(folder), "--files-from", str(tmp_path / "list.txt")]
+    assert run(folder, tiny_clap_folder, *words, str(tmp_path / "empty")) == 1
+    captured = capsys.readouterr()
+    assert f"{tmp_path / 'empty'}: there is no recording" in captured.err
+    table = pd.read_csv(io.StringIO(captured.out))
+    files = [folder / f"{number}.wav" for number in range(4)]
+    assert table.file.unique().tolist() == [
+        *map(str, files),
+        str(tmp_path / "both.wav"),
+    ]
+    both = [str(tmp_path / "both.wav"), "--channel", "2"]
+    assert run(folder, tiny_clap_folder, *both) == 0
+    second = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    expected = table[table.file == str(files[1])]
+    assert second.prompt.tolist() == expected.prompt.tolist()
+    found = second.similarity.tolist()
+    assert found == pytest.approx(expected.similarity.tolist(), abs=1e-4)
+
+
 def test_manifest_ranks_by_its_label(
     folder: Path, tiny_clap_folder: Path, capsys: Capture
 ) -> None:
@@ -91,6 +119,7 @@ def test_file_that_cannot_be_read_is_one_line(
         (["clips.csv"], "clips.csv is a manifest: give the label", 2),
         (["clips.csv", "0.wav", "--label", "dog"], "give it alone", 2),
         (["0.wav", "--label", "dog"], "--label dog is one of a manifest", 2),
+        (["clips.csv", "--label", "dog", "--channel", "2"], "--channel 2 is for", 2),
         (["clips.csv", "--label", "dgo"], "--label dgo: did you mean 'dog'", 1),
     ],
 )

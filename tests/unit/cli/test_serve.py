@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lmaczs.app.uploads import Limits
+from lmaczs.app.limits import Limits
 from lmaczs.cli import main
 from lmaczs.cli.serve import add_options, limits_of
 from lmaczs.utils.errors import InputError
@@ -31,6 +31,19 @@ def test_loopback_unless_told() -> None:
     assert type(found.prompts) is int
     with pytest.raises(InputError, match="seconds is 0"):
         limits_of(parsed("--max-seconds", "0"))
+
+
+def test_the_help_states_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that hold where none is given."""
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    limits = {"megabytes": 50, "seconds": 60, "prompts": 8, "waiting": 20}
+    for name, value in limits.items():
+        assert getattr(Limits(), name) == value
+        assert (
+            f"(default: {value})" in text.split(f"--max-{name} N ")[-1].split("--")[0]
+        )
 
 
 def test_a_missing_gradio_is_a_sentence(

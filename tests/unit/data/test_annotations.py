@@ -69,6 +69,8 @@ def test_raven_files_have_ravens_columns() -> None:
     ]
     start = "1\tSpectrogram 1\t1\t1.25\t3.5\t400.0\t2100.5\ta.wav\t/sounds/a.wav\tdog"
     assert lines[1].startswith(start)
+    second = to_raven(EVENTS, "/sounds/a.wav", 2).splitlines()[1]
+    assert second.startswith("1\tSpectrogram 1\t2\t")
 
 
 def test_a_selection_in_two_views_is_one(tmp_path: Path) -> None:
