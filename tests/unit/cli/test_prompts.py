@@ -68,18 +68,15 @@ def test_folders_lists_and_channels(
     soundfile.write(tmp_path / "both.wav", sound.T.numpy(), 16000, "FLOAT")
     (tmp_path / "list.txt").write_text(f"{folder / '1.wav'}\n{tmp_path / 'both.wav'}\n")
     (tmp_path / "empty").mkdir()
-    words = [str(folder), "--files-from", str(tmp_path / "list.txt")]
-    assert run(folder, tiny_clap_folder, *words, str(tmp_path / "empty")) == 1
+    words = [str(folder), str(tmp_path / "empty")]
+    words += ["--files-from", str(tmp_path / "list.txt")]
+    assert run(folder, tiny_clap_folder, *words) == 1
     captured = capsys.readouterr()
     assert f"{tmp_path / 'empty'}: there is no recording" in captured.err
     table = pd.read_csv(io.StringIO(captured.out))
-    files = [folder / f"{number}.wav" for number in range(4)]
-    assert table.file.unique().tolist() == [
-        *map(str, files),
-        str(tmp_path / "both.wav"),
-    ]
-    both = [str(tmp_path / "both.wav"), "--channel", "2"]
-    assert run(folder, tiny_clap_folder, *both) == 0
+    files = [*(folder / f"{number}.wav" for number in range(4)), tmp_path / "both.wav"]
+    assert table.file.unique().tolist() == list(map(str, files))
+    assert run(folder, tiny_clap_folder, str(files[-1]), "--channel", "2") == 0
     second = pd.read_csv(io.StringIO(capsys.readouterr().out))
     expected = table[table.file == str(files[1])]
     assert second.prompt.tolist() == expected.prompt.tolist()
