@@ -40,6 +40,7 @@ from lmaczs.cli.output import (
 from lmaczs.cli.rows import RowWriter, add_format
 from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
 from lmaczs.cli.work import FILE_ERRORS, Failure, Outcome, Task, add_jobs, each
+from lmaczs.utils.ending import ended_by_sigterm, sentence_of, status_of
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.imports import collector_paused
 from lmaczs.utils.naming import recording_folders, short_names, unique_slugs
@@ -65,9 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verbose:
         show_debug_messages()
     try:
-        return args.command(args)
-    except KeyboardInterrupt:
-        return 130
+        with ended_by_sigterm():
+            return args.command(args)
+    except KeyboardInterrupt as stop:
+        complain(sentence_of(stop))
+        return status_of(stop)
     except BrokenPipeError:
         # stdout is closed, e.g. by `head`; Python's last flush needs a sink
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 from lmaczs.cli.terminal import CommandError
 from lmaczs.cli.work import Failure
 from lmaczs.utils.errors import LmaczsError
-from lmaczs.utils.files import sweep
+from lmaczs.utils.files import FULL, sweep
 from lmaczs.utils.locks import locked
 from lmaczs.utils.naming import PAGE, Recordings, is_other_page
 
 if TYPE_CHECKING:
     from lmaczs.report.html import PageEntry
-
-FULL = 1 << 20
-"""Bytes of a disk, below which it is full."""
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import LmaczsError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def complain(message: str, trace: str | None = None) -> None:
 
 def one_line(error: Exception, path: Path | None = None) -> str:
     """Error message on one line, preceded by the file unless it names it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = sentence_of(error)
     if path is None or text.startswith(f"{path}:"):
         return text
     return f"{path}: {type(error).__name__}: {text}"

@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 import yaml
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+from speechbrain.utils.checkpoints import Checkpoint
 
 from lmaczs.hub import local_folder, resolve
+from lmaczs.training.checkpoints import WholeCheckpoints
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
 from lmaczs.utils.errors import LmaczsError, OptionError
@@ -225,7 +226,7 @@ def _read_run_card(run_folder: Path) -> dict[str, Any]:
 
 
 def _best_checkpoint(run_folder: Path, metric: str, mode: str) -> Checkpoint:
-    checkpointer = Checkpointer(run_folder / "save")
+    checkpointer = WholeCheckpoints(run_folder / "save")
     found = checkpointer.find_checkpoint(
         **{f"{mode}_key": metric},
         # NaN compares as neither better nor worse, so the newest would win

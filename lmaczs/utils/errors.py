@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from lmaczs.utils.ending import ended_by_sigterm, sentence_of, status_of
+
 Result = TypeVar("Result")
 
 
@@ -41,9 +43,9 @@ def run_recipe(
     """Run a recipe on the process's command line, and show what it returns.
 
     An error that the user can cause (`LmaczsError`, an `OSError` such as a full disk,
-    too little memory) ends the process with status 1 and one sentence; ``--verbose``
-    shows its traceback instead, and debug messages. Any other error keeps its
-    traceback.
+    too little memory) ends the process with status 1 and one sentence, and so do the
+    keyboard's interrupt and SIGTERM, with status 130 and 143; ``--verbose`` shows the
+    traceback instead, and debug messages. Any other error keeps its traceback.
 
     Parameters
     ----------
@@ -63,21 +65,23 @@ def run_recipe(
         show_debug_messages()
     # "torchvision is not available - cannot save figures": no figure here needs it
     logging.getLogger("speechbrain.utils.train_logger").setLevel(logging.ERROR)
+    logging.raiseExceptions = verbose  # else a log on a full disk prints tracebacks
     try:
-        show(main(argv))
-    except Exception as error:
+        with ended_by_sigterm():
+            show(main(argv))
+    except (Exception, KeyboardInterrupt) as error:
         sentence = _sentence_of(error)
         if verbose or sentence is None:
             raise
         # in one write: another process may print the same sentence at the same time
         sys.stderr.write(f"{Path(sys.argv[0]).name}: {' '.join(sentence.split())}\n")
-        sys.exit(1)
+        sys.exit(status_of(error))
 
 
-def _sentence_of(error: Exception) -> str | None:
+def _sentence_of(error: BaseException) -> str | None:
     """What a user is told of an error that he can cause; None for others."""
-    if isinstance(error, (LmaczsError, OSError)):
-        return str(error)
+    if isinstance(error, (LmaczsError, OSError, KeyboardInterrupt)):
+        return sentence_of(error)
     # torch has a class of it for GPUs alone, and is not imported here
     on_gpu = type(error).__name__ == "OutOfMemoryError"
     if on_gpu or isinstance(error, MemoryError) or "can't allocate" in str(error):

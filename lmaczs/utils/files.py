@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmaczs.utils.ending import DISK
+
 UNFINISHED = re.compile(r"\.(.+)\.(\d+)\.lmaczs-(part|old)(\.[^.]*)?")
 """What a process that was killed leaves: name, its number, and what it is."""
+
+FULL = 1 << 20
+"""Bytes of a disk, below which it is full."""
+
+UNWRITTEN = ("PytorchStreamWriter", "iostream error", "System error")
+"""What torch and libsndfile say where a file could not be written."""
 
 
 @contextlib.contextmanager
@@ -25,9 +34,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.lmaczs-part{path.suffix}")
     try:
-        yield part
-        _to_disk(part)
-        os.replace(part, path)
+        with disk_errors(path.parent):
+            yield part
+            _to_disk(part)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -51,6 +61,26 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
         _take_place(part, dest)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Have errors of a disk name a place on it: raise an `OSError` with a file name.
+
+    torch and libsndfile raise a RuntimeError that names neither.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK and error.filename is None:
+            error.filename = str(place)
+        raise
+    except RuntimeError as error:
+        if not any(words in str(error) for words in UNWRITTEN):
+            raise
+        full = shutil.disk_usage(place).free < FULL
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number), str(place)) from error
 
 
 def _to_disk(path: Path) -> None:

@@ -26,6 +26,9 @@ LISTS = re.compile(
 )
 """Keys that are null in a YAML, and are lists where they are given."""
 
+UNKNOWN = object()
+"""Place of what the file does not have: a number is one, and a text is one."""
+
 NONE = ("", "null", "Null", "NULL", "~")
 FLAGS = {
     "true": True,
@@ -123,8 +126,14 @@ def _value(key: str, node: Node, place: Any) -> Any:
 
 
 def _part(place: Any, name: str) -> Any:
-    """What the file has for a key of a mapping; of a single number, the number."""
-    return place.get(name) if isinstance(place, Mapping) else place
+    """What the file has for a key of a mapping, or in its mappings; else `UNKNOWN`.
+
+    Of a single number, the number.
+    """
+    if not isinstance(place, Mapping):
+        return place
+    inside = [one for one in place.values() if isinstance(one, Mapping) and name in one]
+    return place.get(name, inside[0][name] if inside else UNKNOWN)
 
 
 def _scalar(key: str, text: str, place: Any) -> Any:
@@ -142,7 +151,8 @@ def _scalar(key: str, text: str, place: Any) -> Any:
         return _number(key, text, place)
     if place is None or _is_open(place):
         return _text(key, text)
-    return YAML(typ="safe").load(text)  # of what the YAML makes
+    found = YAML(typ="safe").load(text)
+    return found if isinstance(found, bool | int | float) else text
 
 
 def _text(key: str, text: str) -> str:
@@ -162,8 +172,8 @@ def _number(key: str, text: str, place: Any) -> int | float:
         number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
         raise OptionError(f"--{key}={text}: give a number") from error
-    whole = not isinstance(place, float) and number.is_integer()
-    return int(number) if whole else number
+    typed_whole = text.lstrip("+-").isdecimal() or not isinstance(place, float)
+    return int(number) if typed_whole and number.is_integer() else number
 
 
 def _written(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,11 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import nn
 
-from lmaczs.training.checkpoints import AtomicCheckpointer
+from lmaczs.training.checkpoints import (
+    AtomicCheckpointer,
+    WholeCheckpoints,
+    damaged_file,
+)
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
@@ -52,6 +58,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert model.weight.item() == expected
         assert sorted(p.name for p in found.path.iterdir()) == [
             "CKPT.yaml",
+            "digests.json",
             "model.ckpt",
         ]
 
@@ -126,3 +133,99 @@ def test_processes_that_see_different_disks(
     with pytest.raises(RuntimeError, match=r"CKPT\+one, none.*a disk that they share"):
         checkpointer.recover_if_possible()
     assert model.weight.item() == 5
+
+
+def save_two(folder: Path) -> list[Path]:
+    """Save a checkpoint of weight 1 and a newer one of weight 2."""
+    model = linear(1)
+    checkpointer = AtomicCheckpointer(folder, {"model": model})
+    saved = [checkpointer.save_checkpoint({"loss": 2}, name="1")]
+    nn.init.constant_(model.weight, 2)
+    saved.append(checkpointer.save_checkpoint({"loss": 1}, name="2"))
+    return [one.path for one in saved]
+
+
+@pytest.mark.parametrize("keys", [{}, {"min_key": "loss"}])
+@pytest.mark.parametrize("name", ["CKPT.yaml", "model.ckpt", "digests.json"])
+@pytest.mark.parametrize("fault", ["cut", "empty", "flipped"])
+def test_of_a_damaged_checkpoint_the_one_before_is_loaded(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    fault: str,
+    keys: dict[str, str],
+) -> None:
+    """Whichever file of it is damaged; it is named and set aside, not deleted."""
+    _, newest = save_two(tmp_path)
+    content = (newest / name).read_bytes()
+    half = len(content) // 2
+    damaged = {
+        "cut": content[:half],
+        "empty": b"",
+        "flipped": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+    }
+    (newest / name).write_bytes(damaged[fault])
+    model = linear(0)
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
+    checkpointer.recover_if_possible(**keys)
+    assert model.weight.item() == 1
+    aside = newest.with_name(f"damaged-{newest.name}")
+    assert (aside / name).read_bytes() == damaged[fault]
+    assert f"Checkpoint {newest} is damaged" in caplog.text
+    assert caplog.text.count("another one is loaded") == 1
+    checkpointer.recover_if_possible(**keys)
+    assert caplog.text.count("is damaged") == 1
+
+
+def test_no_checkpoint_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training begins anew, which is stated."""
+    for folder in save_two(tmp_path):
+        (folder / "model.ckpt").unlink()
+    model = linear(0)
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model})
+    assert checkpointer.recover_if_possible() is None
+    assert model.weight.item() == 0
+    assert "training begins anew" in caplog.text
+
+
+def test_which_file_of_a_checkpoint_is_damaged(tmp_path: Path) -> None:
+    """None of one as it was saved, and of one that was saved without digests."""
+    one, two = save_two(tmp_path)
+    assert damaged_file(one) is None
+    (one / "model.ckpt").write_bytes(b"")
+    assert damaged_file(one) == "model.ckpt"
+    (two / "model.ckpt").write_bytes(b"")
+    (two / "digests.json").unlink()
+    assert damaged_file(two) is None
+
+
+def test_a_disk_that_is_full_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's error names neither the disk nor the reason."""
+
+    def fail(obj: nn.Module, path: Path) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    usage = type(shutil.disk_usage(tmp_path))(1 << 30, 1 << 30, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": linear(0)})
+    checkpointer.add_recoverable("other", linear(0), custom_save_hook=fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpointer.save_checkpoint()
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path)
+
+
+def test_reading_leaves_damaged_ones_out_and_where_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an export does, which may run beside the training."""
+    one, two = save_two(tmp_path)
+    (two / "CKPT.yaml").write_bytes(b"{")
+    (found,) = WholeCheckpoints(tmp_path).list_checkpoints()
+    assert found.path == one
+    assert two.is_dir()
+    assert f"Checkpoint {two} is damaged (CKPT.yaml): left out" in caplog.text

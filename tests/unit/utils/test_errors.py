@@ -1,17 +1,19 @@
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmaczs.utils.errors import nearest
 
-Run = Callable[..., subprocess.CompletedProcess]
+Run = Any  # a function that runs words; its path is the recipe's
 
 RECIPE = """
+import errno, time
 from lmaczs.utils.errors import InputError, run_recipe
 
 def main(argv):
@@ -19,6 +21,11 @@ def main(argv):
         raise InputError("file.wav: no sound\\nin it")
     if argv == ["missing"]:
         open("there/is/none")
+    if argv == ["full"]:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/test.json")
+    if argv == ["wait"]:
+        print("waits", flush=True)
+        time.sleep(60)
     if argv == ["bug"]:
         raise ValueError("a bug")
     if argv == ["numpy"]:
@@ -44,6 +51,7 @@ def recipe(tmp_path: Path) -> Run:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(command, capture_output=True, text=True, env=env)
 
+    run.path = path  # type: ignore[attr-defined]
     return run
 
 
@@ -75,6 +83,28 @@ def test_too_little_memory_is_one_line(recipe: Run, library: str) -> None:
     assert ended.stderr.startswith("recipe.py: memory ran out (")
     assert "llocate" in ended.stderr and "lower --batch_size" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_named_with_the_fix(recipe: Run) -> None:
+    """Not by number, but by what to do."""
+    text = "recipe.py: out/test.json: No space left on device; make room, then give "
+    assert recipe("full").stderr == f"{text}the same line again\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_in_one_line(recipe: Run, number: str, status: int) -> None:
+    """With the status that shells have for it."""
+    command = [sys.executable, str(recipe.path), "wait"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=env, **pipes) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(getattr(signal, number))
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    text = f"recipe.py: stopped by {number}; the same line resumes from what is saved"
+    assert errors == f"{text}\n"
 
 
 def test_bugs_keep_their_traceback(recipe: Run) -> None:

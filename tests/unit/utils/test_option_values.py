@@ -27,6 +27,7 @@ level: 3
 rate: 0.5
 epochs: 16
 again: !ref <epochs>
+weights: {ours: {sparsity: 1.5}}
 quick: False
 mixing: !new:collections.OrderedDict
     prob: 0.5
@@ -103,7 +104,8 @@ def test_a_place_that_the_file_leaves_open(value: Any, key: str, text: str) -> N
     [
         ("--level=1e3", 1000),
         ("--level=12.04", 12.04),
-        ("--rate=1", 1.0),
+        ("--rate=1", 1),
+        ("--rate=1.0", 1.0),
         ("--rate=inf", float("inf")),
         ("--rate=-.inf", float("-inf")),
         ("--again=3", 3),
@@ -124,14 +126,23 @@ def test_a_place_that_the_file_leaves_open(value: Any, key: str, text: str) -> N
         ("--templates={}", {}),
         ("--templates=['{}']", ["{}"]),
         ("--areas=0.35", [0.35]),
-        ("--areas=[0.10, 1]", [0.1, 1.0]),
+        ("--areas=[0.10, 1]", [0.1, 1]),
         ("--test_folds=2", [2]),
         ("--test_folds=[1, 2]", [1, 2]),
         (
             "--decoders={LMAC-ZS: [run 1, 2026], other: 1e3}",
             {"LMAC-ZS": ["run 1", "2026"], "other": "1e3"},
         ),
-        ("--mixing={prob: 1, kind: 1e3}", {"prob": 1.0, "kind": "1e3"}),
+        ("--mixing={prob: 1, kind: 1e3}", {"prob": 1, "kind": "1e3"}),
+        (
+            "--weights={sparsity: 2, other: 3, name: 2026-11-25}",
+            {
+                "ours": {"sparsity": 1.5},
+                "sparsity": 2,
+                "other": 3,
+                "name": "2026-11-25",
+            },
+        ),
         ("--source=!name:builtins.dict", dict),
     ],
 )
