@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from torch import Tensor
 
 from lmaczs import __version__
 from lmaczs.audio.blocks import AudioBlocks, AudioWriter
-from lmaczs.band import power_warnings
-from lmaczs.block_stft import BlockIstft, BlockStft
+from lmaczs.block_stft import BlockIstft
 from lmaczs.clap import AudioEncoding
 from lmaczs.events import activity_weights
 from lmaczs.explanation import (
@@ -31,20 +30,19 @@ from lmaczs.explanation import (
     audible_windows,
     fade_of,
     judged,
+    kept_of_margin,
     masked_windows,
     mel_area,
 )
 from lmaczs.frontend import power
 from lmaczs.long_recording import Query, WindowCutter, scores_of, shown
 from lmaczs.mask_events import MaskEvents
+from lmaczs.overview import Overview
 from lmaczs.presence import PRESENT
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
 from lmaczs.utils.result_folder import origin_of
-
-PICTURE_COLUMNS = 2000
-"""Most time steps that are kept for the picture."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,6 @@ def explain_to(
     query: Query,
     audio: AudioBlocks,
     options: BlockOptions,
-    total: float | None = None,
 ) -> list[dict[str, Any]]:
     """Explain a recording for each prompt into a folder, as `Interpretation.save` does.
 
@@ -93,8 +90,6 @@ def explain_to(
         The recording, at the model's rate.
     options : BlockOptions
         How it is explained.
-    total : float, optional
-        Mean power of the recording at its own rate, see `lmaczs.band`.
 
     Returns
     -------
@@ -110,10 +105,10 @@ def explain_to(
         for block in shown(audio.read(), audio, options.progress):
             stream.push(block)
         stream.finish()
-        best = stream.best
-        band = stream.band_warnings(total)
+        best, band = stream.best, stream.overview.warnings(audio.own_power)
         origin = {**origin_of(audio.path), "channel": audio.channel}
-        records = [one.record(stream.samples, best, band) | origin for one in outputs]
+        samples = stream.overview.samples
+        records = [one.record(samples, best, band) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
             one.write_rest(record)  # before the sounds are moved: it marks them as ours
     return records
@@ -128,24 +123,17 @@ class _Stream:
         self.query, self.outputs, self.options = query, outputs, options
         front_end = query.clap.front_end
         self.cutter = WindowCutter(front_end.max_samples, front_end.hop_length)
-        self.stft = BlockStft(front_end)
-        self.best = BestWindow(query.text, query.references)
-        self._power, self._rows = 0.0, torch.zeros(front_end.n_freqs).double()
+        self.overview = Overview(front_end)
+        self.best = query.best_window()
         self._windows: list[tuple[int, Tensor]] = []
         self._columns: list[Tensor] = []  # of the STFT, from `_done` on
         self._done = 0  # columns that were handed on
         shape = len(query.prompts), front_end.n_freqs, 0
         self._total, self._weight = torch.zeros(shape), torch.zeros(0)
 
-    @property
-    def samples(self) -> int:
-        """Samples so far."""
-        return self.cutter.samples
-
     def push(self, block: Tensor) -> None:
         """Take samples [n]."""
-        self._power += float(block.double().square().sum())
-        self._columns.append(self.stft.push(block))
+        self._columns.append(self.overview.push(block))
         for output in self.outputs:
             output.take_input(block)
         self._windows += self.cutter.push(block)
@@ -153,21 +141,17 @@ class _Stream:
             self._explain(self._windows[: self.options.at_once])
             self._windows = self._windows[self.options.at_once :]
 
-    def band_warnings(self, total: float | None) -> tuple[str, ...]:
-        """What of the recording the model does not hear, see `lmaczs.band`."""
-        mean = self._power / self.samples
-        return power_warnings(self.query.clap.front_end, self._rows, mean, total)
-
     def finish(self) -> None:
         """Hand on all that is left, at the end of the recording."""
         self._windows += self.cutter.flush()
         while self._windows:
             self._explain(self._windows[: self.options.at_once])
             self._windows = self._windows[self.options.at_once :]
-        self._columns.append(self.stft.flush())
-        self._hand_on(self.query.clap.front_end.clip_frames(self.samples))
+        self._columns.append(self.overview.finish())
+        samples = self.overview.samples
+        self._hand_on(self.query.clap.front_end.clip_frames(samples))
         for output in self.outputs:
-            output.finish(self.samples)
+            output.finish(samples)
 
     def _explain(self, windows: Sequence[tuple[int, Tensor]]) -> None:
         """Encode windows, mask those that have a prompt, and add to the cross-fade."""
@@ -191,7 +175,7 @@ class _Stream:
             mask = masks.get(number)
             if mask is not None:
                 mask = mask * wanted[number, :, None, None]
-                mask = front_end.crop_mask(mask, self.samples).cpu()
+                mask = front_end.crop_mask(mask, self.overview.samples).cpu()
             self._add(first, mask, front_end.clip_frames(len(sound)))
 
     def _masks(
@@ -236,7 +220,6 @@ class _Stream:
         columns = torch.cat(self._columns, 1)
         weight = self._weight[:count]
         masks = (self._total[..., :count] / weight).clamp_(0, 1)
-        self._rows += power(columns[:, :count]).double().sum(1)
         for output, mask in zip(self.outputs, masks, strict=True):
             output.take(columns[:, :count], mask)
         self._columns = [columns[:, count:].clone()]
@@ -255,6 +238,8 @@ class _Output:
         audio: AudioBlocks,
         options: BlockOptions,
     ) -> None:
+        from lmaczs.report.band_track import BandTrack
+
         front_end = query.clap.front_end
         self.folder, self.query, self.row, self.options = folder, query, row, options
         names = "explanation.wav", "residual.wav"
@@ -263,7 +248,7 @@ class _Output:
             for name in names
         ]
         self.istft = BlockIstft(front_end)
-        self.bands = _BandTrack(front_end.n_freqs, front_end.sample_rate)
+        self.bands = BandTrack(3, front_end.n_freqs, front_end.sample_rate)
         self.checks = [_Verification(query, row, options.at_once) for _ in names]
         self.mask_rows, self.columns = torch.zeros(front_end.n_freqs).double(), 0
         self.weights = activity_weights(front_end.mel_filters).cpu()
@@ -326,6 +311,7 @@ class _Output:
         masked, left = (check.score() for check in self.checks)
         if not self.options.verify:
             masked = left = Score()
+        fields = query.fields_of(self.row, band)
         verdict = None
         if self.options.verify:
             verdict = judged(score, masked, left, query.references)
@@ -342,13 +328,13 @@ class _Output:
             "residual_presence": left.presence,
             "verdict": verdict,
             "refine_steps": int(best.steps[self.row]),
-            "warnings": [*query.warnings[self.row], *band],
-            "prompt_audio": None,
-            "contrast": [],
-            "margin": None,
-            "masked_margin": None,
-            "residual_margin": None,
-            "margin_kept": None,
+            "warnings": list(fields["warnings"]),
+            "prompt_audio": fields["prompt_audio"],
+            "contrast": list(fields["contrast"]),
+            "margin": score.margin,
+            "masked_margin": masked.margin,
+            "residual_margin": left.margin,
+            "margin_kept": kept_of_margin(score.margin, masked.margin),
             "empty": self.checks[0].silent,
             "mask_mean": float(rows.mean()),
             "mel_area": mel_area(rows, front_end.sample_rate),
@@ -387,7 +373,7 @@ class _Verification:
         front_end = query.clap.front_end
         self.query, self.at_once = query, at_once
         self.cutter = WindowCutter(front_end.max_samples, front_end.hop_length)
-        self.best = BestWindow(query.text[[row]], query.references)
+        self.best = query.best_window().alone(row)
         self.silent = True
         self.known: dict[int, tuple[Tensor, bool]] = {}
         self._changed = 0  # the sample after the last one that differs from the input
@@ -446,40 +432,3 @@ class _Verification:
     def score(self) -> Score:
         """Score of the sound; of silence there is none."""
         return Score() if self.silent else self.best.score(0)
-
-
-class _BandTrack:
-    """Means over mel bands and time of power, mask and masked power, for a picture.
-
-    Where there are too many time steps, neighbours are averaged.
-    """
-
-    def __init__(self, n_freqs: int, sample_rate: int) -> None:
-        from lmaczs.report.figures import mel_bands
-
-        self.matrix = mel_bands(n_freqs, sample_rate)
-        self.width = 1  # columns of the STFT in a time step
-        self._sums = torch.zeros(3, len(self.matrix), 0)
-        self._rest = torch.zeros(3, len(self.matrix), 0)
-
-    def add(self, *values: Tensor) -> None:
-        """Add columns [F, m] of each."""
-        bands = torch.stack([self.matrix @ one.cpu() for one in values])
-        rest = torch.cat([self._rest, bands], 2)
-        whole = rest.shape[2] // self.width * self.width
-        steps = rest[..., :whole].unflatten(2, (-1, self.width)).mean(3)
-        self._sums = torch.cat([self._sums, steps], 2)
-        self._rest = rest[..., whole:].clone()
-        while self._sums.shape[2] > PICTURE_COLUMNS:
-            even = self._sums.shape[2] // 2 * 2
-            odd = self._sums[..., even:].repeat_interleave(self.width, 2)
-            self._rest = torch.cat([odd, self._rest], 2)
-            self._sums = self._sums[..., :even].unflatten(2, (-1, 2)).mean(3)
-            self.width *= 2
-
-    def means(self) -> Iterator[Tensor]:
-        """Power, mask and masked power, [256, T] each."""
-        parts = [self._sums]
-        if self._rest.shape[2]:
-            parts.append(self._rest.mean(2, keepdim=True))
-        return iter(torch.cat(parts, 2))

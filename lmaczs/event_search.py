@@ -26,7 +26,8 @@ from lmaczs.events import (
 )
 from lmaczs.explanation import Interpretation, explain_batch
 from lmaczs.frontend import power
-from lmaczs.long_recording import Query, scores_of, windows_of
+from lmaczs.long_recording import Query, margins_of, scores_of, windows_of
+from lmaczs.overview import Overview
 from lmaczs.refinement import PromptLead, RefinementOptions, agreement_logits
 
 WHOLE = 0.8
@@ -72,6 +73,7 @@ def find(
     rule: EventRule,
     refinement: RefinementOptions | None,
     progress: bool = False,
+    overview: Overview | None = None,
     at_once: int = 8,
 ) -> Iterator[FoundEvent]:
     """Find events in a recording and explain them; ordered by their start.
@@ -88,6 +90,8 @@ def find(
         How explanations are refined.
     progress : bool
         Whether progress is shown where stderr is a terminal.
+    overview : Overview, optional
+        Is shown the recording; default: one without a picture.
     at_once : int
         Most windows in one batch of the encoder.
 
@@ -95,15 +99,18 @@ def find(
     ------
     FoundEvent
     """
-    candidates = _candidates(query, audio, rule, progress, at_once)
+    overview = overview or Overview(query.clap.front_end)
+    windows = windows_of(query, audio, progress, at_once, overview)
+    candidates = _candidates(query, windows, rule)
+    band = overview.warnings(audio.own_power)
     judged: list[tuple[Event, _Candidate]] = []
     for part in _batches(candidates, audio, at_once):
         judged += _judged(query, rule, part)
-    windows = dict(_merged(judged))
-    events = sorted(windows, key=lambda one: (one.start, one.stop))
+    places = dict(_merged(judged))
+    events = sorted(places, key=lambda one: (one.start, one.stop))
     events = without_shared(events) if rule.exclusive else events
-    chosen = sorted(events, key=lambda one: windows[one].begin)
-    by_window = [windows[event] for event in chosen]
+    chosen = sorted(events, key=lambda one: places[one].begin)
+    by_window = [places[event] for event in chosen]
     for part in _batches(by_window, audio, at_once):
         explained = _explained(query, part, refinement)
         own, chosen = chosen[: len(part)], chosen[len(part) :]
@@ -111,6 +118,7 @@ def find(
             first = one.begin / audio.sample_rate
             measured = _measured(query, event, first, result)
             if measured.mass > 0:  # else refinement found nothing to explain
+                result = replace(result, **query.fields_of(one.prompt, band))
                 yield FoundEvent(measured, result, first)
 
 
@@ -134,14 +142,14 @@ def _batches(
 
 
 def _candidates(
-    query: Query, audio: AudioBlocks, rule: EventRule, progress: bool, at_once: int
+    query: Query, batches: Iterable[list[tuple[int, Tensor]]], rule: EventRule
 ) -> list[_Candidate]:
     """Stretches where masks of the windows that have a prompt are active."""
     front_end = query.clap.front_end
     tracks = [_Track(rule, query) for _ in query.prompts]
     places: list[tuple[int, Tensor]] = []
     samples = 0
-    for windows in windows_of(query, audio, progress, at_once):
+    for windows in batches:
         sounds = torch.stack([sound for _, sound in windows]).to(query.clap.device)
         log_mel = front_end.log_mel(sounds)
         encoding = query.clap.audio_features(log_mel)
@@ -286,6 +294,7 @@ class _Judged:
     sound: Tensor
     similarity: float
     presence: float
+    margin: float  # above the contrast; infinite without one
 
 
 def _judged(
@@ -300,11 +309,13 @@ def _judged(
             columns = len(half.sound) // query.clap.front_end.hop_length
             holds = one.last - one.first <= columns
             better[one.number] = (
-                half
-                if holds
-                else _Judged(other.one, other.sound, half.similarity, half.presence)
+                half if holds else replace(half, one=other.one, sound=other.sound)
             )
-    kept = [pair for pair in better.values() if pair.presence >= rule.presence]
+    kept = [
+        pair
+        for pair in better.values()
+        if pair.presence >= rule.presence and pair.margin > 0
+    ]
     for length in sorted({len(pair.sound) for pair in kept}):
         group = [pair for pair in kept if len(pair.sound) == length]
         yield from _events(query, rule, group)
@@ -332,14 +343,15 @@ def _scored(query: Query, part: Sequence[tuple[_Candidate, Tensor]]) -> list[_Ju
         return []
     sounds = torch.stack([sound for _, sound in part]).to(query.clap.device)
     log_mel = query.clap.front_end.log_mel(sounds)
-    scores = scores_of(query, query.clap.audio_embedding(log_mel), log_mel)
+    embedding = query.clap.audio_embedding(log_mel)
+    scores = *scores_of(query, embedding, log_mel), margins_of(query, embedding)
     own = torch.tensor([one.prompt for one, _ in part], device=sounds.device)
-    similarity, ranks = (
+    found = (
         values.gather(1, own[:, None])[:, 0].nan_to_num(-1.0).tolist()
         for values in scores
     )
-    rows = zip(part, similarity, ranks, strict=True)
-    return [_Judged(one, sound, cosine, rank) for (one, sound), cosine, rank in rows]
+    rows = zip(part, *found, strict=True)
+    return [_Judged(*pair, *scored) for pair, *scored in rows]
 
 
 def _events(
@@ -430,19 +442,26 @@ def _explained(
     refinement: RefinementOptions | None,
 ) -> list[Interpretation]:
     """Explanation of each window for its prompt."""
-    own = [one.prompt for one, _ in part]
-    found = explain_batch(
-        query.clap,
-        query.decoder,
-        [sound for _, sound in part],
-        [[query.prompts[prompt]] for prompt in own],
-        [query.text[[prompt]] for prompt in own],
-        model=query.model,
-        windows_at_once=len(part),
-        references=query.references,
-        refinement=refinement,
-    )
-    return [one for (one,) in found]
+    found: dict[int, Interpretation] = {}
+    kinds = query.recorded[[one.prompt for one, _ in part]].tolist()
+    for recorded in set(kinds):
+        rows = [row for row, kind in enumerate(kinds) if kind == recorded]
+        own = [part[row][0].prompt for row in rows]
+        explained = explain_batch(
+            query.clap,
+            query.decoder,
+            [part[row][1] for row in rows],
+            [[query.prompts[prompt]] for prompt in own],
+            [query.text[[prompt]] for prompt in own],
+            model=query.model,
+            windows_at_once=len(part),
+            references=query.references,
+            refinement=refinement,
+            contrast=query.contrast,
+            recorded=recorded,
+        )
+        found |= {row: one for row, (one,) in zip(rows, explained, strict=True)}
+    return [found[row] for row in range(len(part))]
 
 
 def _measured(

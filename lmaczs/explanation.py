@@ -181,9 +181,7 @@ class Interpretation:
     @property
     def margin_kept(self) -> float | None:
         """Masked margin over margin, above 1 where it grows; None for no lead."""
-        if self.masked_margin is None or self.margin is None or self.margin <= 0:
-            return None
-        return self.masked_margin / self.margin
+        return kept_of_margin(self.margin, self.masked_margin)
 
     @property
     def events(self) -> pd.DataFrame:
@@ -290,6 +288,13 @@ class Interpretation:
             title_of(self.to_dict()),
         )
         return paths
+
+
+def kept_of_margin(margin: float | None, masked: float | None) -> float | None:
+    """Masked margin over margin; None where one is unknown, or there is no lead."""
+    if masked is None or margin is None or margin <= 0:
+        return None
+    return masked / margin
 
 
 def mel_area(rows: Tensor, sample_rate: int) -> float:
@@ -746,7 +751,8 @@ class Score:
 class BestWindow:
     """Scores of prompts [P, D] in a sound's most similar window.
 
-    Presence needs `references` [R, D], a margin a `contrast` [K, D].
+    Presence needs `references` [R, D], a margin a `contrast` [K, D]. `recorded` tells
+    which prompts are recordings: all or none, or a flag for each, [P].
     """
 
     def __init__(
@@ -754,7 +760,7 @@ class BestWindow:
         text: Tensor,
         references: Tensor | None = None,
         contrast: Tensor | None = None,
-        recorded: bool = False,
+        recorded: bool | Tensor = False,
     ) -> None:
         self.text, self.references = text, references
         self.contrast, self.recorded = contrast, recorded
@@ -768,7 +774,10 @@ class BestWindow:
     def alone(self, row: int) -> BestWindow:
         """The same for one prompt, of no sound yet."""
         text = self.text[row : row + 1]
-        return BestWindow(text, self.references, self.contrast, self.recorded)
+        recorded = self.recorded
+        if isinstance(recorded, Tensor):
+            recorded = bool(recorded[row])
+        return BestWindow(text, self.references, self.contrast, recorded)
 
     def add_steps(self, steps: Tensor) -> None:
         """Add the steps of refinement that the masks of a window took, [P] or more."""

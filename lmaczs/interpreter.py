@@ -34,6 +34,7 @@ from lmaczs.explanation import (
 )
 from lmaczs.hub import default_source, snapshot, unpinned_folder
 from lmaczs.long_recording import Query, scan
+from lmaczs.overview import Overview
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
 from lmaczs.refinement import RefinementOptions
@@ -47,6 +48,14 @@ if TYPE_CHECKING:
 
 Refine = Literal["auto"] | int
 """Argument of `ZeroShotInterpreter.interpret_file`: refine what fails; or how far."""
+
+Recorded = str | Path | Sequence[str | Path] | None
+"""Recordings that are prompts: one, several or none."""
+
+NO_CONTRAST = (
+    "contrast is for prompts in words: how similar two recordings are cannot be "
+    "compared with how similar one is to a text"
+)
 
 
 class ZeroShotInterpreter(Pretrained):
@@ -427,9 +436,11 @@ class ZeroShotInterpreter(Pretrained):
     def scan_file(
         self,
         path: str | Path,
-        prompts: str | Iterable[str],
+        prompts: str | Iterable[str] | None = None,
         progress: bool = False,
         channel: int | None = None,
+        contrast: str | Iterable[str] | None = None,
+        prompt_audio: Recorded = None,
     ) -> pd.DataFrame:
         """Classify every window of a recording, whose length memory does not depend on.
 
@@ -437,12 +448,17 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or iterable of str
+        prompts : str or iterable of str, optional
             Labels or sentences.
         progress : bool
             Whether to show progress where stderr is a terminal.
         channel : int, optional
             The only channel that is read, from 1 on; default: the mean over all.
+        contrast : str or iterable of str, optional
+            Prompts to compare with: adds a column margin, the similarity less that of
+            the most similar of these.
+        prompt_audio : path or list of paths, optional
+            Recordings that are prompts, beside `prompts` or in their place.
 
         Returns
         -------
@@ -455,21 +471,23 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         AudioError
-            If the recording cannot be read.
+            If a recording cannot be read, or a prompt is silence to the model.
         InputError
-            If there is no prompt.
+            If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
         audio = AudioBlocks(path, self.sample_rate, channel)
-        return scan(self._query(prompts), audio, progress)
+        return scan(self._query(prompts, contrast, prompt_audio), audio, progress)
 
     def find_events(
         self,
         path: str | Path,
-        prompts: str | Iterable[str],
+        prompts: str | Iterable[str] | None = None,
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
         channel: int | None = None,
+        contrast: str | Iterable[str] | None = None,
+        prompt_audio: Recorded = None,
     ) -> pd.DataFrame:
         """Find when, and in which band, prompts are present in a recording.
 
@@ -477,7 +495,7 @@ class ZeroShotInterpreter(Pretrained):
         ----------
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or iterable of str
+        prompts : str or iterable of str, optional
             Labels or sentences.
         refine : "auto" or int
             Refinement of the events' masks, see `interpret_file`.
@@ -487,6 +505,11 @@ class ZeroShotInterpreter(Pretrained):
             Whether to show progress where stderr is a terminal.
         channel : int, optional
             The only channel that is read, from 1 on; default: the mean over all.
+        contrast : str or iterable of str, optional
+            As in `interpret_file`; what is around an event is to be more similar to its
+            prompt than to these.
+        prompt_audio : path or list of paths, optional
+            Recordings that are prompts, beside `prompts` or in their place.
 
         Returns
         -------
@@ -497,42 +520,53 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         AudioError
-            If the recording cannot be read.
+            If a recording cannot be read, or a prompt is silence to the model.
         InputError
-            If there is no prompt.
+            If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
-        found = self.explain_events(path, prompts, refine, rule, progress, channel)
+        options = refine, rule, progress, channel, contrast, prompt_audio
+        found = self.explain_events(path, prompts, *options)
         return event_table(one.event for one in found)
 
     def explain_events(
         self,
         path: str | Path,
-        prompts: str | Iterable[str],
+        prompts: str | Iterable[str] | None = None,
         refine: Refine = "auto",
         rule: EventRule | None = None,
         progress: bool = False,
         channel: int | None = None,
+        contrast: str | Iterable[str] | None = None,
+        prompt_audio: Recorded = None,
+        overview: Overview | None = None,
     ) -> Iterator[FoundEvent]:
-        """As `find_events`: yield each event with the explanation of its window."""
+        """As `find_events`: yield each event with the explanation of its window.
+
+        `overview`, if it is given, sees the recording: it has a picture of the whole,
+        and what is doubtful about it, from the first event on.
+        """
         refinement = refinement_of(refine, True, self.decoder is None)
         audio = AudioBlocks(path, self.sample_rate, channel)
-        options = rule or EventRule(), refinement, progress
+        options = rule or EventRule(), refinement, progress, overview
         origin = {**origin_of(path), "channel": channel}
+        query = self._query(prompts, contrast, prompt_audio)
         return (
             replace(one, explanation=replace(one.explanation, **origin))
-            for one in find(self._query(prompts), audio, *options)
+            for one in find(query, audio, *options)
         )
 
     def interpret_to(
         self,
         folder: str | Path,
         path: str | Path,
-        prompts: str | Iterable[str],
+        prompts: str | Iterable[str] | None = None,
         verify: bool = True,
         refine: Refine = "auto",
         all_windows: bool = False,
         progress: bool = False,
         channel: int | None = None,
+        contrast: str | Iterable[str] | None = None,
+        prompt_audio: Recorded = None,
     ) -> dict[str, Path] | list[dict[str, Path]]:
         """Interpret a recording into files; memory does not grow with its length.
 
@@ -545,7 +579,7 @@ class ZeroShotInterpreter(Pretrained):
             after the prompt. Files that are there are replaced.
         path : str or Path
             A recording of any length, rate and channel count.
-        prompts : str or iterable of str
+        prompts : str or iterable of str, optional
             Labels or sentences; each of several counts once.
         verify : bool
             See `interpret_file`.
@@ -558,6 +592,10 @@ class ZeroShotInterpreter(Pretrained):
             Whether to show progress where stderr is a terminal.
         channel : int, optional
             The only channel that is read, from 1 on; default: the mean over all.
+        contrast : str or iterable of str, optional
+            See `interpret_file`.
+        prompt_audio : path or list of paths, optional
+            Recordings that are prompts, beside `prompts` or in their place.
 
         Returns
         -------
@@ -568,37 +606,93 @@ class ZeroShotInterpreter(Pretrained):
         Raises
         ------
         AudioError
-            If the recording cannot be read; then nothing is written.
+            If a recording cannot be read, or a prompt is silence to the model; then
+            nothing is written.
         InputError
-            If there is no prompt.
+            If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
-        query = self._query(prompts)
+        query = self._query(prompts, contrast, prompt_audio)
         refinement = refinement_of(refine, verify, self.decoder is None)
         options = BlockOptions(verify, refinement, all_windows, progress)
+        given = prompts if prompt_audio is None else prompt_audio
+        alone = isinstance(given, str | Path) and len(query.prompts) == 1
         folders = [Path(folder)]
-        if not isinstance(prompts, str):
+        if not alone:
             folders = [Path(folder, name) for name in unique_slugs(query.prompts)]
         audio = AudioBlocks(path, self.sample_rate, channel)
-        total = file_power(path, self.sample_rate, channel)
-        explain_to(folders, query, audio, options, total)
+        explain_to(folders, query, audio, options)
         paths = [{name: one / name for name in SAVED} for one in folders]
-        return paths[0] if isinstance(prompts, str) else paths
+        return paths[0] if alone else paths
 
-    def _query(self, prompts: str | Iterable[str]) -> Query:
-        """Model and prompts; each prompt once."""
-        several = tuple(dict.fromkeys(texts_of(prompts)))
-        if not several:
+    def _query(
+        self,
+        prompts: str | Iterable[str] | None,
+        contrast: str | Iterable[str] | None = None,
+        prompt_audio: Recorded = None,
+    ) -> Query:
+        """Model and prompts; each prompt once, those in words first."""
+        several = () if prompts is None else tuple(dict.fromkeys(texts_of(prompts)))
+        if isinstance(prompt_audio, str | Path):
+            prompt_audio = [prompt_audio]
+        like = list(prompt_audio or ())
+        if not several and not like:
             raise InputError("prompts is empty: give one label or sentence at least")
+        if like and contrast is not None:
+            raise InputError(NO_CONTRAST)
         template = self.hparams.template
+        text = self.clap.encode_text([to_sentence(one, template) for one in several])
+        sounds = [self._embedding_of(one) for one in like]
+        names, against = self._against(contrast, text)
+        words = [self._words(one, names) for one in several]
+        nothing = [()] * len(like)
         return Query(
             self.clap,
             self.decoder,
-            several,
-            self.clap.encode_text([to_sentence(one, template) for one in several]),
+            (*several, *(Path(one).name for one in like)),
+            torch.cat([text, *sounds]),
             reference_text(self.clap, template),
             self.hparams.model_name,
-            tuple(self.prompt_warnings(one) for one in several),
+            (*(warnings for _, warnings in words), *nothing),
+            against,
+            (*(others for others, _ in words), *nothing),
+            (*[None] * len(several), *map(str, like)),
         )
+
+    def _embedding_of(self, prompt_audio: str | Path) -> Tensor:
+        """Embedding [1, D] of a recording that is a prompt."""
+        like = embedding_of(self.clap, self.load_audio(prompt_audio))
+        if like is None:
+            raise AudioError(f"{prompt_audio}: silence to the model, no prompt")
+        return like[None]
+
+    def _against(
+        self, contrast: str | Iterable[str] | None, text: Tensor
+    ) -> tuple[list[str], Tensor | None]:
+        """Names and embeddings [K, D] of a contrast for prompts [P, D]."""
+        if contrast is None:
+            return [], None
+        names = texts_of(contrast, "contrast")
+        if not names:
+            raise InputError("contrast is empty: name what to explain against")
+        template = self.hparams.template
+        against = self.clap.encode_text([to_sentence(one, template) for one in names])
+        if not rivals_of(text, against).any(1).all():
+            raise InputError(
+                f"contrast: to the model a prompt is the same as {names}: name another"
+            )
+        return names, against
+
+    def _words(
+        self, prompt: str, contrast: Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A prompt's contrast without itself, and what is doubtful about all."""
+        template = self.hparams.template
+        own = to_sentence(prompt, template)
+        others = tuple(x for x in contrast if to_sentence(x, template) != own)
+        found = list(self.prompt_warnings(prompt))
+        for name in others:
+            found += [f"{name!r}: {text}" for text in self.prompt_warnings(name)]
+        return others, tuple(found)
 
     # -------------------------------------------------------------- waveforms
 
@@ -831,10 +925,7 @@ class ZeroShotInterpreter(Pretrained):
             raise InputError("give either prompts or prompt_audio")
         if prompt_audio is not None:
             if contrast is not None:
-                raise InputError(
-                    "contrast is for prompts in words: how similar two recordings are "
-                    "cannot be compared with how similar one is to a text"
-                )
+                raise InputError(NO_CONTRAST)
             return self._explain_like(wav, prompt_audio, verify, refine, total)
         several = texts_of(prompts)
         (results,) = self._explain([wav], [several], verify, refine, contrast, total)
@@ -849,15 +940,12 @@ class ZeroShotInterpreter(Pretrained):
         total: float | None,
     ) -> Interpretation:
         """Explain a clip for a recording as the prompt."""
-        like = embedding_of(self.clap, self.load_audio(prompt_audio))
-        if like is None:
-            raise AudioError(f"{prompt_audio}: silence to the model, no prompt")
         (explained,) = explain_batch(
             self.clap,
             self.decoder,
             [wav],
             [[Path(prompt_audio).name]],
-            [like[None]],
+            [self._embedding_of(prompt_audio)],
             verify=verify,
             model=self.hparams.model_name,
             refinement=refinement_of(refine, verify, self.decoder is None),
@@ -866,13 +954,6 @@ class ZeroShotInterpreter(Pretrained):
         )
         warnings = self._band_warnings(explained, wav, total)
         return replace(explained[0], prompt_audio=str(prompt_audio), warnings=warnings)
-
-    def _contrast(self, names: Sequence[str]) -> Tensor:
-        """Embeddings [K, D] of the prompts of a contrast."""
-        if not names:
-            raise InputError("contrast is empty: name what to explain against")
-        template = self.hparams.template
-        return self.clap.encode_text([to_sentence(one, template) for one in names])
 
     def _classify(
         self, wav: Tensor, labels: Iterable[str], template: str | None
@@ -910,12 +991,7 @@ class ZeroShotInterpreter(Pretrained):
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
         text = self.clap.encode_text(flat)
-        names = None if contrast is None else texts_of(contrast, "contrast")
-        against = None if names is None else self._contrast(names)
-        if against is not None and not rivals_of(text, against).any(1).all():
-            raise InputError(
-                f"contrast: to the model a prompt is the same as {names}: name another"
-            )
+        names, against = self._against(contrast, text)
         explained = explain_batch(
             self.clap,
             self.decoder,
@@ -931,7 +1007,7 @@ class ZeroShotInterpreter(Pretrained):
         results = []
         for own, wav in zip(explained, wavs, strict=True):
             of_wav = self._band_warnings(own, wav, total)
-            results.append([self._completed(one, names or (), of_wav) for one in own])
+            results.append([self._completed(one, names, of_wav) for one in own])
         return results
 
     def _band_warnings(
@@ -946,12 +1022,7 @@ class ZeroShotInterpreter(Pretrained):
         self, one: Interpretation, contrast: Sequence[str], of_wav: tuple[str, ...]
     ) -> Interpretation:
         """With all warnings, and the names of its contrast, without itself."""
-        found = self.prompt_warnings(one.prompt)
-        template = self.hparams.template
-        own = to_sentence(one.prompt, template)
-        others = tuple(x for x in contrast if to_sentence(x, template) != own)
-        for name in others:
-            found += tuple(f"{name!r}: {text}" for text in self.prompt_warnings(name))
+        others, found = self._words(one.prompt, contrast)
         warnings = (*found, *of_wav, *one.warnings)
         return replace(one, warnings=warnings, contrast=others)
 

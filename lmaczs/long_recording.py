@@ -6,10 +6,10 @@ half.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from lmaczs.audio.blocks import AudioBlocks
 from lmaczs.clap import FrozenClap
+from lmaczs.contrast import margins
 from lmaczs.decoder import Decoder
-from lmaczs.explanation import audible_windows
-from lmaczs.presence import TIE, presence
+from lmaczs.explanation import BestWindow, audible_windows
+from lmaczs.overview import Overview
+from lmaczs.presence import presence_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,12 @@ class Query:
         Name of the model, for the results.
     warnings : tuple of tuple of str
         What is doubtful about each prompt, for the results.
+    contrast : Tensor [K, D], optional
+        Embeddings of prompts that these are explained against, see `lmaczs.contrast`.
+    contrasts : tuple of tuple of str
+        The names of those that count for each prompt, for the results.
+    recordings : tuple of str or None
+        Of each prompt that is a recording its path, for the results.
     """
 
     clap: FrozenClap
@@ -54,6 +62,31 @@ class Query:
     references: Tensor
     model: str = ""
     warnings: tuple[tuple[str, ...], ...] = ()
+    contrast: Tensor | None = None
+    contrasts: tuple[tuple[str, ...], ...] = ()
+    recordings: tuple[str | None, ...] = ()
+
+    @property
+    def recorded(self) -> Tensor:
+        """Which prompts are recordings, bool [P]."""
+        flags = [one is not None for one in self.recordings] or [False]
+        return torch.tensor(flags, device=self.text.device).expand(len(self.text))
+
+    def best_window(self) -> BestWindow:
+        """Scores of the prompts in the most similar window, of none yet."""
+        return BestWindow(self.text, self.references, self.contrast, self.recorded)
+
+    def fields_of(self, row: int, band: Sequence[str] = ()) -> dict[str, Any]:
+        """Fields of a prompt's `Interpretation` that no sound is needed for.
+
+        Its names, and what is doubtful about it; `band` is that of the recording.
+        """
+        own = self.warnings[row] if self.warnings else ()
+        return {
+            "warnings": (*own, *band),
+            "contrast": self.contrasts[row] if self.contrasts else (),
+            "prompt_audio": self.recordings[row] if self.recordings else None,
+        }
 
 
 class WindowCutter:
@@ -104,37 +137,58 @@ def scan(
     import pandas as pd
 
     places: list[tuple[int, int]] = []
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[tuple[Tensor, ...]] = []
     for windows in windows_of(query, audio, progress, at_once):
         sounds = torch.stack([sound for _, sound in windows]).to(query.clap.device)
         log_mel = query.clap.front_end.log_mel(sounds)
-        scored = scores_of(query, query.clap.audio_embedding(log_mel), log_mel)
-        found.append((scored[0].cpu(), scored[1].cpu()))
+        embedding = query.clap.audio_embedding(log_mel)
+        scored = scores_of(query, embedding, log_mel)
+        ahead = margins_of(query, embedding).masked_fill(scored[1].isnan(), torch.nan)
+        found.append((scored[0].cpu(), scored[1].cpu(), ahead.cpu()))
         places += [(start, start + len(sound)) for start, sound in windows]
-    similarity, ranks = (torch.cat(parts) for parts in zip(*found, strict=True))
+    similarity, ranks, ahead = map(torch.cat, zip(*found, strict=True))
     rate, prompts = audio.sample_rate, query.prompts
     rows = [place for place in places for _ in prompts]
-    return pd.DataFrame(
-        {
-            "start": [start / rate for start, _ in rows],
-            "stop": [stop / rate for _, stop in rows],
-            "prompt": list(prompts) * len(places),
-            "similarity": similarity.flatten().tolist(),
-            "presence": ranks.flatten().tolist(),
-        }
-    )
+    columns = {
+        "start": [start / rate for start, _ in rows],
+        "stop": [stop / rate for _, stop in rows],
+        "prompt": list(prompts) * len(places),
+        "similarity": similarity.flatten().tolist(),
+        "presence": ranks.flatten().tolist(),
+    }
+    if query.contrast is not None:
+        columns["margin"] = ahead.flatten().tolist()
+    return pd.DataFrame(columns)
+
+
+def margins_of(query: Query, embedding: Tensor) -> Tensor:
+    """Margins [n, P] above the contrast in sounds of embeddings [n, D]; inf without."""
+    if query.contrast is None:
+        return embedding.new_full((len(embedding), len(query.prompts)), torch.inf)
+    return torch.stack([margins(query.text, query.contrast, one) for one in embedding])
 
 
 def windows_of(
-    query: Query, audio: AudioBlocks, progress: bool, at_once: int
+    query: Query,
+    audio: AudioBlocks,
+    progress: bool,
+    at_once: int,
+    overview: Overview | None = None,
 ) -> Iterator[list[tuple[int, Tensor]]]:
-    """First sample and sound of a recording's windows, some at once."""
+    """First sample and sound of a recording's windows, some at once.
+
+    `overview` is shown the recording, too.
+    """
     front_end = query.clap.front_end
     cutter = WindowCutter(front_end.max_samples, front_end.hop_length)
 
     def each() -> Iterator[tuple[int, Tensor]]:
         for block in shown(audio.read(), audio, progress):
+            if overview is not None:
+                overview.push(block)
             yield from cutter.push(block)
+        if overview is not None:
+            overview.finish()
         yield from cutter.flush()
 
     stream = each()
@@ -162,7 +216,8 @@ def scores_of(
 ) -> tuple[Tensor, Tensor]:
     """Similarities and presences [n, P] of windows; NaN where they are silence."""
     similarity = embedding @ query.text.T
-    ranks = presence(similarity - TIE, embedding @ query.references.T)
+    text = query.text.expand(len(embedding), -1, -1)
+    ranks = presence_in(text, embedding, query.references, query.recorded)
     audible = audible_windows(query.clap.front_end, log_mel)
     silent = ~torch.tensor(audible, device=embedding.device)[:, None]
     nothing = torch.nan

@@ -120,7 +120,10 @@ def presence(similarity: Tensor, reference: Tensor) -> Tensor:
 
 
 def presence_in(
-    text: Tensor, embedding: Tensor, references: Tensor, recorded: bool = False
+    text: Tensor,
+    embedding: Tensor,
+    references: Tensor,
+    recorded: bool | Tensor = False,
 ) -> Tensor:
     """Presence of prompts [P, D] in sounds, by embeddings.
 
@@ -136,14 +139,20 @@ def presence_in(
         Of sounds.
     references : Tensor [R, D]
         Of the reference prompts.
-    recorded : bool
-        Whether the prompts are recordings.
+    recorded : bool or Tensor [P], bool
+        Whether the prompts are recordings, or which are.
 
     Returns
     -------
     Tensor [..., P]
         In [0, 1].
     """
+    if isinstance(recorded, Tensor):
+        by_words = presence_in(text, embedding, references)
+        if not recorded.any():
+            return by_words
+        by_sounds = presence_in(text, embedding, references, recorded=True)
+        return torch.where(recorded, by_sounds, by_words)
     reference = embedding @ references.T
     if not recorded:
         return presence((text @ embedding[..., None])[..., 0] - TIE, reference)

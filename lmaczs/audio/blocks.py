@@ -47,6 +47,8 @@ class AudioBlocks:
         As given.
     samples : int | None
         Length at that rate, as the file states it; None if it does not.
+    own_power : float | None
+        Mean power at the file's rate, after the whole was read once.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class AudioBlocks:
         self._file = MonoFile(path, channel)
         frames, rate = self._file.frames, self._file.rate
         self.samples = -(-frames * sample_rate // rate) if frames else None
+        self.own_power: float | None = None
 
     def read(self, first: int = 0, last: int = END) -> Iterator[Tensor]:
         """Yield the samples from first to last, float32 [samples] on the CPU.
@@ -95,14 +98,18 @@ class AudioBlocks:
     def _resampled(self, begin: int, end: int) -> Iterator[Tensor]:
         """Blocks of the result that starts at the file's frame `begin`."""
         resampler = StreamResampler(self._file.rate, self.sample_rate)
-        empty = True
+        total, count = 0.0, 0
         for frames in self._file.blocks(begin, end):
-            block, empty = torch.from_numpy(frames), False
+            block = torch.from_numpy(frames)
             if not torch.isfinite(block).all():
                 raise AudioError(f"{self.path}: it holds NaN or infinite samples")
+            total += float(block.double().square().sum())
+            count += len(block)
             yield resampler.push(block)
-        if empty and not begin:
+        if not count and not begin:
             raise AudioError(f"{self.path}: it is empty, it has no samples")
+        if not begin and end >= (self._file.frames or END):
+            self.own_power = total / count
         yield resampler.flush()
 
     def cut(self, spans: Sequence[tuple[int, int]]) -> Iterator[Tensor]:

@@ -135,7 +135,7 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     one = add("scan", scan, "find when prompts are present in recordings of any length")
     add_files(one)
-    _add_texts(one, "--prompt", "label or sentence; repeat the option for more")
+    prompts_command.add_prompts(one, _text)
     add_model(one)
     _add_refine(one)
     add_out(one)
@@ -322,20 +322,20 @@ def rank_prompts(args: argparse.Namespace) -> int:
 
 def scan(args: argparse.Namespace) -> int:
     """Find events: print a line for each recording, write tables and a page."""
+    prompts = _checked(lambda: prompts_command.prompts_of(args))
     inputs = _inputs(args)
     with out_folder(args.out):
         interpreter = _load(args)
-        prompts = list(dict.fromkeys(args.prompts))
-        _warn_of_prompts(interpreter, prompts, args.quiet)
+        _warn_of_prompts(interpreter, [*prompts.texts, *prompts.contrast], args.quiet)
         rule = _checked(lambda: scan_command.rule_of(args))
-        read = [*inputs.paths, *_lists(args)]
-        check_page(args.out, read)
+        read = [*prompts.recordings, *_lists(args)]
+        check_page(args.out, [*inputs.paths, *read])
         task = scan_command.Scanning(
             prompts,
             args.refine,
             rule,
-            identity_of(interpreter),
-            scan_command.event_folders(args.out, inputs.paths, _lists(args)),
+            options_of(prompts, args.refine, identity_of(interpreter)),
+            scan_command.event_folders(args.out, inputs.paths, read),
             sounds=not args.tables_only,
             channel=args.channel,
             force=args.force,
@@ -475,7 +475,8 @@ def _inputs(args: argparse.Namespace) -> Inputs:
 
 def _lists(args: argparse.Namespace) -> list[Path]:
     """Files other than recordings that are read."""
-    lists = [args.files_from, args.prompts if args.command is interpret else None]
+    with_prompts = args.command in (interpret, scan)
+    lists = [args.files_from, args.prompts if with_prompts else None]
     return [Path(name) for name in lists if name not in (None, STDIN)]
 
 

@@ -70,6 +70,8 @@ class Explaining:
                 refine=self.refine,
                 progress=self.progress,
                 channel=self.channel,
+                contrast=self.prompts.contrast or None,
+                prompt_audio=self.prompts.recordings,
             )
             notes = [
                 f"{path} is longer than {LONG_SECONDS} s: its explanations are in "
@@ -91,8 +93,6 @@ class Explaining:
         """Whether it is explained block by block, by its header."""
         from lmaczs.data.lists import seconds_of
 
-        if self.prompts.recordings or self.prompts.contrast:
-            return False
         return (seconds_of(path) or 0) > LONG_SECONDS
 
     def _slugs(self) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmaczs.cli.interpret import BEFORE
+from lmaczs.cli.prompts import Prompts
 from lmaczs.cli.work import Outcome
 from lmaczs.utils.files import atomic_folder, atomic_write
 from lmaczs.utils.naming import (
@@ -94,10 +95,10 @@ def rule_of(args: argparse.Namespace) -> EventRule:
 class Scanning:
     """A task of `lmaczs.cli.work.each`; `folders` are by recording."""
 
-    prompts: list[str]
+    prompts: Prompts
     refine: Refine
     rule: EventRule
-    model: dict[str, Any]
+    options: dict[str, Any]
     folders: dict[Path, Path]
     sounds: bool = True
     channel: int | None = None
@@ -113,21 +114,22 @@ class Scanning:
             return self._outcome(path, BEFORE)
         found = interpreter.explain_events(
             path,
-            self.prompts,
+            self.prompts.texts or None,
             self.refine,
             self.rule,
             self.progress,
             self.channel,
+            self.prompts.contrast or None,
+            self.prompts.recordings,
         )
         write_events(interpreter, self._state(path), path, found, folder, self.sounds)
         return self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
 
     def _state(self, path: Path) -> ResultState:
         options = {
-            **self.model,
-            "refine": self.refine,
+            **self.options,
             "rule": asdict(self.rule),
-            "prompts": self.prompts,  # an event may be another prompt's
+            "prompts": self.prompts.texts,  # an event may be another prompt's
             "sounds": self.sounds,
             "channel": self.channel,
         }
@@ -151,7 +153,7 @@ class Scanning:
 
         folder = self.folders[path]
         table = pd.read_csv(folder / TABLE, keep_default_na=False)
-        counts = "; ".join(counts_of(table, self.prompts))
+        counts = "; ".join(counts_of(table, self.prompts.names))
         table = table.assign(file=str(path), folder=str(folder))
         state = read_state(folder)
         entries = [] if state is None else list(_shown(folder, state))

@@ -126,6 +126,42 @@ def test_a_recording_is_interpreted_as_a_file_is(
     assert 5.5 < whole[0].events.start[0] < whole[0].events.stop[0] < 11.5
 
 
+@pytest.mark.slow
+def test_contrasts_and_recordings_are_as_in_a_file(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """Margins and their warnings; recordings as prompts, beside prompts in words."""
+    wav = 0.01 * noise(12 * RATE)
+    for name, start in (("dog", 1), ("siren", 6)):
+        wav[start * RATE :][: 5 * RATE] += render(name, RATE, 5.0, seed=0).float()
+    path = save_audio(tmp_path / "a.wav", wav, RATE)
+    options = {"contrast": ["siren", "clock_tick"], "refine": 1}
+    whole = interpreter.interpret_file(path, ["dog", "siren"], **options)
+    paths = interpreter.interpret_to(
+        tmp_path / "out", path, ["dog", "siren"], **options
+    )
+    for found, one in zip(paths, whole, strict=True):
+        assert one.margin is not None and one.contrast and one.warnings
+        assert_same(found["explanation.json"].parent, one)
+    like = save_audio(tmp_path / "b.wav", render("dog", RATE, 5.0, seed=1), RATE)
+    single = interpreter.interpret_file(path, prompt_audio=like, refine=0)
+    one = interpreter.interpret_to(tmp_path / "like", path, prompt_audio=like, refine=0)
+    assert isinstance(one, dict) and single.presence >= 0.95
+    record = json.loads(one["explanation.json"].read_text())
+    assert record["prompt"] == "b.wav" and record["prompt_audio"] == str(like)
+    assert record["presence"] == single.presence
+    assert record["masked_presence"] is not None
+    both = interpreter.interpret_to(
+        tmp_path, path, "siren", prompt_audio=like, refine=0
+    )
+    assert [paths["explanation.json"].parent.name for paths in both] == [
+        "siren",
+        "b-wav",
+    ]
+    again = json.loads(both[1]["explanation.json"].read_text())
+    assert again["masked_similarity"] == pytest.approx(record["masked_similarity"])
+
+
 def test_windows_without_the_prompt_keep_nothing(
     interpreter: ZeroShotInterpreter, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from lmaczs.audio.io import save_audio
 from lmaczs.demo.scenes import render
 from lmaczs.events import EventRule
 from lmaczs.hub import default_source
+from lmaczs.overview import Overview
+from lmaczs.utils.errors import InputError
 
 RATE = 32000
 PROMPTS = ["dog", "siren", "church bells"]
@@ -155,3 +157,53 @@ def test_events_of_every_kind_of_explanation(
     assert set(against.events.prompt) == {"siren"}
     assert len(fitted[0].events) and fitted[0].events.start.min() > 0.5
     assert fitted[1].events.empty
+
+
+def test_prompts_against_others_and_recordings_as_prompts(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """A siren is none where an alarm is more similar; a dog is found by another."""
+    path = save_audio(tmp_path / "a.wav", recording, RATE)
+    like = save_audio(tmp_path / "b.wav", render("dog", RATE, 5.0, seed=1), RATE)
+    loose = EventRule(presence=0.9, exclusive=False)
+    options = {"refine": 0, "rule": loose}
+    alone = interpreter.find_events(path, ["dog", "siren"], **options)
+    assert {"dog", "siren"} <= set(alone.prompt)
+    against = list(
+        interpreter.explain_events(
+            path, ["dog", "siren"], **options, contrast="a siren wailing"
+        )
+    )
+    by_prompt = {one.event.prompt: one.explanation for one in against}
+    assert by_prompt["dog"].margin > 0
+    assert by_prompt["dog"].contrast == ("a siren wailing",)
+    table = interpreter.scan_file(path, "siren", contrast="a siren wailing")
+    ahead = (table.margin > 0)[table.start.between(22, 26)]
+    assert ahead.any() == ("siren" in by_prompt)
+    similar = list(interpreter.explain_events(path, prompt_audio=like, **options))
+    assert {one.event.prompt for one in similar} == {"b.wav"}
+    assert any(11.5 < one.event.start < 17 for one in similar)
+    assert similar[0].explanation.prompt_audio == str(like)
+    both = interpreter.find_events(path, "siren", prompt_audio=[like], **options)
+    assert set(both.prompt) == {"siren", "b.wav"}
+    with pytest.raises(InputError, match="contrast is for prompts in words"):
+        interpreter.find_events(path, "siren", prompt_audio=like, contrast="dog")
+
+
+def test_what_is_doubtful_comes_with_every_explanation(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """About the prompt, and that most of the recording is outside the band."""
+    seconds = torch.arange(len(recording)) / RATE
+    low = 0.9 * torch.sin(2 * torch.pi * 10 * seconds)
+    path = save_audio(tmp_path / "a.wav", recording + low, RATE)
+    (whole,) = interpreter.interpret_file(path, ["dog_"], verify=False, refine=0)
+    assert len(whole.warnings) == 2 and "lies in the band" in whole.warnings[1]
+    found = list(interpreter.explain_events(path, "dog_", refine=0))
+    assert found and found[0].explanation.warnings == whole.warnings
+    rate, overview = interpreter.sample_rate, Overview(interpreter.clap.front_end, True)
+    given = {"rule": EventRule(presence=1.0), "overview": overview, "refine": 0}
+    assert list(interpreter.explain_events(path, "a siren", **given)) == []
+    assert overview.warnings(None) == whole.warnings[1:]
+    assert overview.samples == len(recording) and rate == RATE
+    assert overview.bands().shape == (256, 1001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_a_scan_has_a_row_for_each_window_and_prompt(
         ranks = presence(expected, others).tolist()
         found = table.presence[table.start == start / RATE].tolist()
         assert found == pytest.approx(ranks)
+
+
+def test_a_scan_against_others_has_margins(query: Query, tmp_path: Path) -> None:
+    """Of each window; a prompt does not compete with itself. Silence has none."""
+    wav = 0.1 * torch.randn(SIZE, generator=torch.Generator().manual_seed(0))
+    path = save_audio(tmp_path / "a.wav", torch.cat([wav, torch.zeros(SIZE)]), RATE)
+    others = torch.cat([query.text[:1], query.references[:1]])
+    table = scan(replace(query, contrast=others), AudioBlocks(path, RATE))
+    cosines = similarities(query.clap, wav, torch.cat([query.text, others]))
+    dog, rain, _, other = cosines.tolist()
+    assert table.margin[:2].tolist() == pytest.approx(
+        [dog - other, rain - max(dog, other)], abs=1e-5
+    )
+    silent = table[table.start == 5.0]
+    assert len(silent) == 2 and silent.margin.isna().all()
+    assert "margin" not in scan(query, AudioBlocks(path, RATE))
 
 
 def test_silence_has_no_scores(query: Query, tmp_path: Path) -> None:

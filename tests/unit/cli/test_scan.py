@@ -104,6 +104,29 @@ def test_what_was_scanned_is_not_scanned_again(
     assert len(searched) == 3
 
 
+def test_prompts_are_given_as_to_interpret(
+    meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A file of them, recordings, and what they are against; at least one."""
+    like = save_audio(tmp_path / "b.wav", render("siren", RATE, 5.0, seed=1), RATE)
+    (tmp_path / "prompts.txt").write_text("siren\n")
+    words = ["scan", str(meadow), "--device", "cpu", "--refine", "off", "--tables-only"]
+    words += ["--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "give a prompt" in capsys.readouterr().err
+    both = ["--prompts", str(tmp_path / "prompts.txt"), "--prompt-audio", str(like)]
+    assert main([*words, *both, "--shared", "--presence", "0.9"]) == 0
+    assert f"{meadow}: siren: 1; b.wav: 1 (" in capsys.readouterr().out
+    against = ["--prompt", "siren", "--contrast", "siren", "--contrast", "dog"]
+    assert main([*words, *against]) == 0
+    assert "siren: 1 (" in capsys.readouterr().out
+    state = json.loads((tmp_path / "out/meadow.events/recording.json").read_text())
+    assert state["options"]["contrast"] == ["siren", "dog"]
+    against = ["--prompt", "a siren", "--contrast", "siren"]
+    assert main([*words, *against, "--presence", "0.9"]) == 0
+    assert "a siren: 0 (" in capsys.readouterr().out
+
+
 def test_rows_are_those_of_the_table(
     meadow: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -1,0 +1,55 @@
+"""Mel bands over time of a recording that comes in blocks, for a picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lmaczs.report.figures import mel_bands
+
+COLUMNS = 2000
+"""Most time steps that are kept."""
+
+
+class BandTrack:
+    """Means over mel bands and time of spectrograms, in memory that does not grow.
+
+    Where there are too many time steps, neighbours are averaged.
+
+    Parameters
+    ----------
+    count : int
+        Spectrograms that are followed.
+    n_freqs : int
+        Their rows.
+    sample_rate : int
+        Hz.
+    """
+
+    def __init__(self, count: int, n_freqs: int, sample_rate: int) -> None:
+        self.matrix = mel_bands(n_freqs, sample_rate)
+        self.width = 1  # columns of the STFT in a time step
+        self._sums = torch.zeros(count, len(self.matrix), 0)
+        self._rest = torch.zeros(count, len(self.matrix), 0)
+
+    def add(self, *values: Tensor) -> None:
+        """Add columns [F, m] of each."""
+        bands = torch.stack([self.matrix @ one.cpu() for one in values])
+        rest = torch.cat([self._rest, bands], 2)
+        whole = rest.shape[2] // self.width * self.width
+        steps = rest[..., :whole].unflatten(2, (-1, self.width)).mean(3)
+        self._sums = torch.cat([self._sums, steps], 2)
+        self._rest = rest[..., whole:].clone()
+        while self._sums.shape[2] > COLUMNS:
+            even = self._sums.shape[2] // 2 * 2
+            odd = self._sums[..., even:].repeat_interleave(self.width, 2)
+            self._rest = torch.cat([odd, self._rest], 2)
+            self._sums = self._sums[..., :even].unflatten(2, (-1, 2)).mean(3)
+            self.width *= 2
+
+    def means(self) -> tuple[Tensor, ...]:
+        """Values of each, [256, T] with T up to 2000."""
+        parts = [self._sums]
+        if self._rest.shape[2]:
+            parts.append(self._rest.mean(2, keepdim=True))
+        return torch.cat(parts, 2).unbind(0)
