@@ -41,7 +41,7 @@ from lmaczs.overview import Overview
 from lmaczs.presence import PRESENT
 from lmaczs.refinement import RefinementOptions
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.naming import SAVED
+from lmaczs.utils.naming import INPUT_COPY, SAVED
 from lmaczs.utils.result_folder import origin_of
 
 
@@ -60,6 +60,9 @@ class BlockOptions:
         masked out.
     progress : bool
         Whether progress is shown where stderr is a terminal.
+    page_folder : Path, optional
+        Where a copy of the input and what a page shows are written, see
+        `lmaczs.report.page_data`; the prompts' folders lie in it.
     at_once : int
         Most windows in one batch of the encoder.
     """
@@ -68,6 +71,7 @@ class BlockOptions:
     refinement: RefinementOptions | None = None
     all_windows: bool = False
     progress: bool = False
+    page_folder: Path | None = None
     at_once: int = 8
 
 
@@ -102,8 +106,15 @@ def explain_to(
             for row, folder in enumerate(folders)
         ]
         stream = _Stream(query, outputs, options)
+        copy = None
+        if options.page_folder is not None:
+            path = options.page_folder / INPUT_COPY
+            copy = AudioWriter(path, audio.sample_rate, audio.samples)
+            stack.enter_context(copy)
         for block in shown(audio.read(), audio, options.progress):
             stream.push(block)
+            if copy is not None:
+                copy.write(block)
         stream.finish()
         best, band = stream.best, stream.overview.warnings(audio.own_power)
         origin = {**origin_of(audio.path), "channel": audio.channel}
@@ -111,7 +122,21 @@ def explain_to(
         records = [one.record(samples, best, band) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
             one.write_rest(record)  # before the sounds are moved: it marks them as ours
+    if options.page_folder is not None:
+        _write_page_data(options.page_folder, outputs)
     return records
+
+
+def _write_page_data(folder: Path, outputs: Sequence[_Output]) -> None:
+    """Write what a page shows, of sounds that are there."""
+    from lmaczs.report.page_data import write_bands
+
+    power, *_ = outputs[0].bands.means()
+    masks = {
+        one.folder.name: None if one.checks[0].silent else one.bands.means()[1]
+        for one in outputs
+    }
+    write_bands(folder, power, masks)
 
 
 class _Stream:

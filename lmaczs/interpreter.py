@@ -567,6 +567,7 @@ class ZeroShotInterpreter(Pretrained):
         channel: int | None = None,
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
+        page: bool = False,
     ) -> dict[str, Path] | list[dict[str, Path]]:
         """Interpret a recording into files; memory does not grow with its length.
 
@@ -596,6 +597,9 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         prompt_audio : path or list of paths, optional
             Recordings that are prompts, beside `prompts` or in their place.
+        page : bool
+            Whether to write what `lmaczs.report.html.write_page` needs, too: a copy of
+            the input, and the page's data. Then a single prompt has a folder, too.
 
         Returns
         -------
@@ -613,11 +617,12 @@ class ZeroShotInterpreter(Pretrained):
         """
         query = self._query(prompts, contrast, prompt_audio)
         refinement = refinement_of(refine, verify, self.decoder is None)
-        options = BlockOptions(verify, refinement, all_windows, progress)
+        home = Path(folder) if page else None
+        options = BlockOptions(verify, refinement, all_windows, progress, home)
         given = prompts if prompt_audio is None else prompt_audio
         alone = isinstance(given, str | Path) and len(query.prompts) == 1
         folders = [Path(folder)]
-        if not alone:
+        if page or not alone:
             folders = [Path(folder, name) for name in unique_slugs(query.prompts)]
         audio = AudioBlocks(path, self.sample_rate, channel)
         explain_to(folders, query, audio, options)

@@ -43,7 +43,13 @@ from lmaczs.cli.work import FILE_ERRORS, Failure, Outcome, Task, add_jobs, each
 from lmaczs.utils.ending import ended_by_sigterm, sentence_of, status_of
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
 from lmaczs.utils.imports import collector_paused
-from lmaczs.utils.naming import recording_folders, short_names, unique_slugs
+from lmaczs.utils.naming import (
+    EVENTS_PAGE,
+    PAGE,
+    recording_folders,
+    short_names,
+    unique_slugs,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -329,7 +335,7 @@ def scan(args: argparse.Namespace) -> int:
         _warn_of_prompts(interpreter, [*prompts.texts, *prompts.contrast], args.quiet)
         rule = _checked(lambda: scan_command.rule_of(args))
         read = [*prompts.recordings, *_lists(args)]
-        check_page(args.out, [*inputs.paths, *read])
+        check_page(args.out, [*inputs.paths, *read], EVENTS_PAGE)
         task = scan_command.Scanning(
             prompts,
             args.refine,
@@ -371,7 +377,8 @@ def _demo(args: argparse.Namespace) -> int:
         results = interpreter.interpret_file(path, prompts[path], refine=args.refine)
         interpret_command.note_unfinished(folders[path])
         save_recording(folders[path], results)
-        for text in interpret_command.warnings_of(interpreter, path, results[0]):
+        record = results[0].to_dict()
+        for text in interpret_command.warnings_of(interpreter, path, record):
             note(text)
         entries.extend(page_entries(folders[path], results, path.name))
         shown = [*scene.prompts, f"{scene.absent_prompt} (absent)"]
@@ -511,7 +518,9 @@ def _each(
         if args.format is not None:
             writer = stack.enter_context(RowWriter(args.format, columns))
         if "out" in args:
-            stack.callback(lambda: write_page(args.out, entries, args.single_file))
+            page = EVENTS_PAGE if args.command is scan else PAGE
+            given = args.out, entries, args.single_file, page
+            stack.callback(lambda: write_page(*given))
         for path, found in each(inputs.paths, task, interpreter, loader, args.jobs):
             if isinstance(found, Failure):
                 complain(found.sentence, found.trace)

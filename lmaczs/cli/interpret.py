@@ -22,12 +22,11 @@ from lmaczs.utils.result_folder import (
 )
 
 if TYPE_CHECKING:
-    from lmaczs.explanation import Interpretation
     from lmaczs.interpreter import Refine, ZeroShotInterpreter
     from lmaczs.report.html import PageEntry
 
 LONG_SECONDS = 300
-"""A longer recording is explained block by block, and is not on the page."""
+"""A longer recording is explained block by block."""
 
 COLUMNS = (
     *("file", "prompt", "verdict", "presence", "similarity", "masked_similarity"),
@@ -57,12 +56,14 @@ class Explaining:
 
     def __call__(self, interpreter: ZeroShotInterpreter, path: Path) -> Outcome:
         """Explain a recording, unless that was done."""
+        from lmaczs.data.lists import seconds_of
+
         start = time.perf_counter()
-        folder, is_long = self.folders[path], self._is_long(path)
-        if not self.force and self._is_done(path, is_long):
-            return self._outcome(path, is_long, BEFORE)
+        folder = self.folders[path]
+        if not self.force and self._is_done(path):
+            return self._outcome(path, BEFORE)
         note_unfinished(folder)
-        if is_long:
+        if (seconds_of(path) or 0) > LONG_SECONDS:
             interpreter.interpret_to(
                 folder,
                 path,
@@ -72,11 +73,8 @@ class Explaining:
                 channel=self.channel,
                 contrast=self.prompts.contrast or None,
                 prompt_audio=self.prompts.recordings,
+                page=True,
             )
-            notes = [
-                f"{path} is longer than {LONG_SECONDS} s: its explanations are in "
-                f"{folder}, not on the page; `lmaczs scan` finds its events"
-            ]
         else:
             from lmaczs.report.recording import save_recording
 
@@ -84,16 +82,10 @@ class Explaining:
                 interpreter, path, self.prompts, self.refine, self.channel
             )
             save_recording(folder, results)
-            notes = warnings_of(interpreter, path, results[0])
         write_state(folder, replace(self._state(path), whole=True))
         took = f"{time.perf_counter() - start:.1f} s"
-        return replace(self._outcome(path, is_long, took), notes=notes)
-
-    def _is_long(self, path: Path) -> bool:
-        """Whether it is explained block by block, by its header."""
-        from lmaczs.data.lists import seconds_of
-
-        return (seconds_of(path) or 0) > LONG_SECONDS
+        outcome = self._outcome(path, took)
+        return replace(outcome, notes=warnings_of(interpreter, path, outcome.rows[0]))
 
     def _slugs(self) -> list[str]:
         return unique_slugs(self.prompts.names)
@@ -103,20 +95,19 @@ class Explaining:
         options = {**self.options, "channel": self.channel}
         return ResultState(**origin_of(path), options=options, prompts=prompts)
 
-    def _is_done(self, path: Path, is_long: bool) -> bool:
+    def _is_done(self, path: Path) -> bool:
         """Whether all that is wanted is there, made of the same."""
         folder = self.folders[path]
         state = read_state(folder)
         if state is None or not path.is_file() or not state.covers(self._state(path)):
             return False
-        shared = () if is_long else (INPUT_COPY, PAGE_DATA)
-        return are_there(folder, shared) and all(
+        return are_there(folder, (INPUT_COPY, PAGE_DATA)) and all(
             are_there(folder / slug, SAVED)
             and read_record(folder / slug / SAVED[3]) is not None
             for slug in self._slugs()
         )
 
-    def _outcome(self, path: Path, is_long: bool, end: str) -> Outcome:
+    def _outcome(self, path: Path, end: str) -> Outcome:
         """What is printed and shown of a recording, by what was written."""
         folders = [self.folders[path] / slug for slug in self._slugs()]
         records = [read_record(one / SAVED[3]) or {} for one in folders]
@@ -125,7 +116,7 @@ class Explaining:
             {"file": str(path), "folder": str(folder), **record}
             for folder, record in zip(folders, records, strict=True)
         ]
-        entries = [] if is_long else list(entries_of(self.names[path], folders))
+        entries = list(entries_of(self.names[path], folders))
         return Outcome(f"{found} ({end})", rows, entries)
 
 
@@ -149,14 +140,18 @@ def note_unfinished(folder: Path) -> None:
 
 
 def warnings_of(
-    interpreter: ZeroShotInterpreter, path: Path, one: Interpretation
+    interpreter: ZeroShotInterpreter, path: Path, record: Mapping[str, Any]
 ) -> list[str]:
-    """What is doubtful about a recording; of prompts it is printed once for all."""
-    own = () if one.prompt_audio else interpreter.prompt_warnings(one.prompt)
-    others = [
-        text for name in one.contrast for text in interpreter.prompt_warnings(name)
+    """What is doubtful about a recording, by what explanation.json holds.
+
+    What is doubtful about prompts is printed once for all recordings.
+    """
+    own = () if record["prompt_audio"] else (record["prompt"],)
+    of_prompts = [interpreter.prompt_warnings(name) for name in own]
+    of_prompts += [interpreter.prompt_warnings(name) for name in record["contrast"]]
+    return [
+        f"{path}: {text}" for text in record["warnings"][sum(map(len, of_prompts)) :]
     ]
-    return [f"{path}: {text}" for text in one.warnings[len(own) + len(others) :]]
 
 
 def entries_of(name: str, folders: Sequence[Path]) -> Iterator[PageEntry]:

@@ -63,29 +63,29 @@ def sweep_results(folders: Iterable[Path]) -> None:
                     sweep(inside)
 
 
-def check_page(out: Path, files: Iterable[Path]) -> None:
+def check_page(out: Path, files: Iterable[Path], page: str = PAGE) -> None:
     """Raise a CommandError where the page would replace a file that is not ours."""
-    if out / PAGE in Recordings(files):
+    if out / page in Recordings(files):
         raise CommandError(
-            f"--out {out}: its {PAGE} is one of the recordings, and the page would "
+            f"--out {out}: its {page} is one of the recordings, and the page would "
             "replace it; name another folder"
         )
-    if is_other_page(out / PAGE):
+    if is_other_page(out / page):
         raise CommandError(
-            f"--out {out}: its {PAGE} was not written by lmaczs, and the page would "
+            f"--out {out}: its {page} was not written by lmaczs, and the page would "
             "replace it; name another folder"
         )
 
 
 def write_page(
-    out: Path, entries: Sequence[PageEntry], single_file: bool
+    out: Path, entries: Sequence[PageEntry], single_file: bool, page: str = PAGE
 ) -> Path | None:
-    """Write index.html, unless nothing was explained."""
+    """Write the page, unless nothing was explained."""
     if not entries:
         return None
     from lmaczs.report import html
 
-    return html.write_page(out, entries, single_file)
+    return html.write_page(out, entries, single_file, name=page)
 
 
 def require_room(out: Path, failure: Failure) -> None:

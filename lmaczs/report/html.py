@@ -70,8 +70,9 @@ def write_page(
     entries: Iterable[PageEntry],
     single_file: bool = False,
     date: datetime.date | None = None,
+    name: str = PAGE,
 ) -> Path:
-    """Write index.html, on which explanations can be seen, played and compared.
+    """Write a page, on which explanations can be seen, played and compared.
 
     Parameters
     ----------
@@ -84,6 +85,8 @@ def write_page(
         file.
     date : datetime.date, optional
         For the title; default: today.
+    name : str
+        Of the file.
 
     Returns
     -------
@@ -114,14 +117,14 @@ def write_page(
         )
     )
     head, tail = page.rsplit(ENDS, 1)
-    with atomic_write(folder / PAGE) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_write(folder / name) as part, part.open("w", encoding="utf-8") as file:
         file.write(head)
         for number, recording in enumerate(recordings, 1) if single_file else ():
             data = _escaped(read_page_data(recording[0].folder.parent / PAGE_DATA))
             tag = f'<script type="application/json" id="data-{number}">'
             file.write(f"{tag}{data}</script>\n")
         file.write(ENDS + tail)
-    return folder / PAGE
+    return folder / name
 
 
 def template_environment() -> Environment:

@@ -14,7 +14,8 @@ from typing import Any
 
 from lmaczs.utils.result_folder import STATE, is_of, place_of, read_record
 
-PAGE = "index.html"
+PAGE, EVENTS_PAGE = "index.html", "events.html"
+"""Of explanations, and of a scan's events: neither replaces the other."""
 GENERATOR = '<meta name="generator" content="lmaczs">'
 INPUT_COPY = "input.wav"
 INPUT_FLAC = "input.flac"
@@ -77,7 +78,7 @@ def assign_folders(
     `is_free` says whether a recording's results may be written into a folder.
     """
     folders: dict[Path, Path] = {}
-    taken = {PAGE.casefold()}
+    taken = {PAGE.casefold(), EVENTS_PAGE.casefold()}
     there = _numbered(out, suffix)
     for path in recordings:
         # "...wav" has the stem "..", which would be the folder above
@@ -154,7 +155,7 @@ def _holds_other_files(folder: Path, path: Path, prompts: Sequence[str]) -> bool
 
 
 def is_other_page(path: Path) -> bool:
-    """Whether an index.html exists that this package did not write."""
+    """Whether a page exists that this package did not write."""
     try:
         return GENERATOR not in path.read_text("utf-8", errors="replace")
     except OSError:

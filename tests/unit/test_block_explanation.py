@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,9 @@ from lmaczs.demo.scenes import render
 from lmaczs.explanation import Interpretation, explain
 from lmaczs.long_recording import Query
 from lmaczs.report.figures import title_of
+from lmaczs.report.page_data import read_page_data
 from lmaczs.report.picture import save_png
+from lmaczs.report.recording import save_recording
 from lmaczs.utils.result_folder import file_sha256
 
 RATE, SIZE, HOP = 32000, 160000, 640
@@ -197,6 +201,35 @@ def test_no_step_at_the_edge_of_a_window(tiny_clap: FrozenClap, tmp_path: Path) 
     shared = tiny_clap.front_end.visible[:, None] * level * spectrum
     expected = tiny_clap.front_end.istft(shared, len(kept))
     torch.testing.assert_close(kept, expected, atol=1e-5, rtol=0)
+
+
+def test_a_page_shows_what_was_written(tiny_clap: FrozenClap, tmp_path: Path) -> None:
+    """The copy of the input is the input; picture and masks are those of the whole."""
+    query = query_of(tiny_clap, random_decoder(tiny_clap))
+    path = save_audio(tmp_path / "a.wav", noise(400 * HOP), RATE)
+    home = tmp_path / "a"
+    options = BlockOptions(verify=False, all_windows=True, page_folder=home)
+    folders = [home / "dog", home / "rain"]
+    explain_to(folders, query, AudioBlocks(path, RATE), options)
+    wav = load_audio(path, RATE)
+    torch.testing.assert_close(load_audio(home / "input.wav", RATE), wav)
+    found = json.loads(read_page_data(home / "page_data.js"))
+    whole = explain(tiny_clap, query.decoder, wav, PROMPTS, query.text, False)
+    save_recording(tmp_path / "b", whole)
+    expected = json.loads(read_page_data(tmp_path / "b" / "page_data.js"))
+    assert (found["rows"], found["columns"]) == (expected["rows"], expected["columns"])
+    pairs = [(found["picture"], expected["picture"])]
+    for name, other in (("dog", "a-dog-barking"), ("rain", "heavy-rain")):
+        one, two = found["prompts"][name], expected["prompts"][other]
+        pairs.append((one["mask"], two["mask"]))
+        assert one["where"] == pytest.approx(two["where"], abs=20)
+        assert (home / name / "explanation.flac").is_file()
+    for one, other in pairs:
+        first, second = (
+            np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+            for text in (one, other)
+        )
+        assert np.abs(first.astype(int) - second).max() <= 1
 
 
 def test_a_recording_that_breaks_off_leaves_nothing(

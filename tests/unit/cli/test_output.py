@@ -66,6 +66,9 @@ def test_a_page_replaces_pages_only(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<h1>My sounds</h1>")
     with pytest.raises(CommandError, match="was not written by lmaczs"):
         check_page(tmp_path, [])
+    check_page(tmp_path, [], "events.html")
+    with pytest.raises(CommandError, match="its events.html is one of"):
+        check_page(tmp_path, [tmp_path / "events.html"], "events.html")
     assert write_page(tmp_path, [], False) is None
 
 

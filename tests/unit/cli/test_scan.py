@@ -62,7 +62,7 @@ def test_tables_sounds_and_a_page_are_written(
     assert (one / "explanation.png").is_file()
     sound = load_audio(folder / "0001" / "input.wav", RATE)
     assert len(sound) <= 5 * RATE
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "events.html").read_text()
     assert "meadow.wav, 00:0" in page and "0001" in page
 
 
@@ -82,8 +82,8 @@ def test_what_was_scanned_is_not_scanned_again(
     """The same line, rows and page; not with another option, nor if a file is gone."""
     assert run(meadow, tmp_path) == 0
     line = capsys.readouterr().out
-    page = (tmp_path / "index.html").read_text()
-    (tmp_path / "index.html").unlink()
+    page = (tmp_path / "events.html").read_text()
+    (tmp_path / "events.html").unlink()
     searched = []
     explain_events = ZeroShotInterpreter.explain_events
 
@@ -96,7 +96,7 @@ def test_what_was_scanned_is_not_scanned_again(
     again = capsys.readouterr().out
     assert not searched and "(done before" in again
     assert again.partition(" (")[0] == line.partition(" (")[0]
-    assert (tmp_path / "index.html").read_text() == page
+    assert (tmp_path / "events.html").read_text() == page
     assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 1
     (tmp_path / "meadow.events" / "0001" / "input.wav").unlink()
     assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 2
