@@ -9,6 +9,7 @@ Groups of cases, each timed in turns, with its ratio to the first case of its gr
 stages    of an explanation of n clips: front end, encoder, decoder, a masked pass of
           the encoder, 8 steps of refinement, a fitted mask, the inverse STFT; encoder
           and decoder in bf16, and with --compile compiled
+onnx...   with --onnx: encoder, decoder and masked pass by onnxruntime, on a CPU
 files     a 5 s clip at 44.1 kHz read, resampled; results and their picture saved
 calls     classified, explained, verified, refined, fitted, for 1 to 50 prompts; Hugging
           Face's pipeline and the bare ClapModel
@@ -62,6 +63,8 @@ from lmaczs.demo.scenes import SCENES, render_scene
 from lmaczs.evaluation.explainer import ExplainerInput
 from lmaczs.evaluation.explainers import EXPLAINERS, MAIN, decoder_method
 from lmaczs.explanation import explain_batch, similarities
+from lmaczs.frontend import power
+from lmaczs.onnx_export import export_onnx
 from lmaczs.presence import reference_names, reference_text
 from lmaczs.refinement import RefinementOptions, refine
 from lmaczs.report.picture import save_png
@@ -235,6 +238,45 @@ def stages(material: Material, count: int, compiled: bool) -> list[Case]:
         works["audio encoder, compiled"] = fast
         works["audio encoder, compiled, bf16"] = in_bf16(fast, device)
     return [Case(name, work, count) for name, work in works.items()]
+
+
+def by_onnxruntime(material: Material) -> list[Case]:
+    """The same stages of one clip, by torch and by onnxruntime on as many threads.
+
+    Parameters
+    ----------
+    material : Material
+        Of a model on the CPU.
+
+    Returns
+    -------
+    list of Case
+    """
+    import onnxruntime
+
+    clap, decoder, template = material.clap, material.decoder, "{}"
+    folder = export_onnx(clap, decoder, material.folder / "onnx", template)
+    batch, options = material.batch(1), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    text, cells = batch.text[:, None], power(batch.spectrum).contiguous()
+    encoding = clap.audio_features(batch.log_mel)
+    masks, fe = batch.like[:, None], clap.front_end
+    inputs = {
+        "encoder": (cells,),
+        "decoder": (text, batch.log_mel, *encoding.features),
+        "masked": (cells, masks, text),
+    }
+    works: dict[str, Callable[[], object]] = {
+        "encoder": lambda: clap.audio_features(fe.to_log_mel(fe.mel_power(cells))),
+        "decoder": lambda: decoder(text, encoding.features, batch.log_mel),
+        "masked": lambda: clap.audio_embedding(fe.input_tf(batch.spectrum, masks)),
+    }
+    for name, given in inputs.items():
+        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
+        names = [one.name for one in session.get_inputs()]
+        feed = {key: one.numpy() for key, one in zip(names, given, strict=True)}
+        works[f"{name}, onnxruntime"] = partial(session.run, None, feed)
+    return [Case(name, work) for name, work in works.items()]
 
 
 def files(material: Material) -> list[Case]:
@@ -470,6 +512,8 @@ def groups(
     on_gpu = material.clap.device.type == "cuda"
     for count in (1, 8, 64) if on_gpu else (1, 8):
         yield f"stages, {count} clips", stages(material, count, options.compile)
+    if options.onnx and not on_gpu:
+        yield "onnxruntime", by_onnxruntime(material)
     yield "files", files(material)
     yield "calls", calls(material)
     few = options.quick and not on_gpu
@@ -583,6 +627,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--groups", nargs="+", help="only those that start so")
     parser.add_argument("--compile", action="store_true", help="encoder, compiled")
+    parser.add_argument("--onnx", action="store_true", help="onnxruntime, too")
     parser.add_argument("--long", action="store_true", help="an hour of sound, too")
     parser.add_argument("--quick", action="store_true", help="few turns, few cases")
     parser.add_argument("--repeats", type=int, help="most turns (15; 5 if quick)")

@@ -220,7 +220,9 @@ class FrozenClap(nn.Module):
 
     def _audio(self, log_mel: Tensor, **options: bool) -> Any:
         # even a fused checkpoint: longer clips come in windows
-        longer = torch.zeros(len(log_mel), 1, dtype=torch.bool, device=log_mel.device)
+        longer = torch.zeros(
+            log_mel.shape[0], 1, dtype=torch.bool, device=log_mel.device
+        )
         return self.model.get_audio_features(log_mel, is_longer=longer, **options)
 
 

@@ -600,7 +600,7 @@ def masked_windows(
     if refinement is not None:
         masks, steps = _refined(clap, windows, masks, aim, domain, refinement)
     assert masks is not None  # there is a decoder, or refinement
-    heard = _heard(front_end, windows.log_mel)
+    heard = heard_frames(front_end, windows.log_mel)
     return masks if bool(heard.all()) else masks * heard[:, None, None], steps
 
 
@@ -725,11 +725,11 @@ def _verified(
 
 def audible_windows(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
     """Whether windows [n, C, T, n_mels] are anything but silence to the model."""
-    reaches: list[bool] = _heard(front_end, log_mel).any(1).tolist()
+    reaches: list[bool] = heard_frames(front_end, log_mel).any(1).tolist()
     return reaches
 
 
-def _heard(front_end: FrontEnd, log_mel: Tensor) -> Tensor:
+def heard_frames(front_end: FrontEnd, log_mel: Tensor) -> Tensor:
     """Frames [n, T] of windows [n, C, T, n_mels] that are no silence to the model.
 
     Sound outside its band is silence.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
+from lmaczs.cli import export as export_command
 from lmaczs.cli import interpret as interpret_command
 from lmaczs.cli import prompts as prompts_command
 from lmaczs.cli import push as push_command
@@ -169,10 +170,7 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_training(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Commands that make, compare and share decoders."""
     one = add("export", export, "turn a training run into a folder that can be loaded")
-    one.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
-    one.add_argument("dest", type=Path, metavar="DEST")
-    text = "replace DEST where it is an export of another run"
-    one.add_argument("--force", action="store_true", help=text)
+    export_command.add_options(one)
 
     one = add("adapt", adapt, "train a decoder for any CLAP, without labels")
     adapt_command.add_options(one)
@@ -403,13 +401,7 @@ def diagnose(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a training run's best decoder as a folder that can be loaded."""
-    from lmaczs.training.export import ExportError, export_run
-
-    try:
-        dest = export_run(args.run_folder, args.dest, args.force)
-    except (ExportError, OSError) as error:
-        raise CommandError(one_line(error)) from error
-    say(f"{dest}: try lmaczs interpret FILE --prompt TEXT --source {dest}")
+    say(export_command.run(args))
     return 0
 
 
