@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from lmaczs.utils.imports import collector_paused
 
 if TYPE_CHECKING:
-    from lmaczs.audio.io import AudioError
     from lmaczs.explanation import Interpretation
     from lmaczs.hub import default_source
     from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.utils.errors import AudioError
 
 __all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 # Resolved on first use: torch and transformers take seconds to import, and
 # `lmaczs --help` needs neither.
 _LAZY = {
-    "AudioError": "lmaczs.audio.io",
+    "AudioError": "lmaczs.utils.errors",
     "Interpretation": "lmaczs.explanation",
     "ZeroShotInterpreter": "lmaczs.interpreter",
     "default_source": "lmaczs.hub",

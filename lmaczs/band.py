@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from lmaczs.audio.io import MonoFile
 from lmaczs.frontend import FrontEnd, power
 
 LITTLE = 0.5
 """A fraction of a recording's power in the band below which that is said."""
-
-
-def file_power(
-    path: str | Path, sample_rate: int, channel: int | None = None
-) -> float | None:
-    """Mean power of a recording, or of one channel, at its own rate.
-
-    None if that is no higher than `sample_rate`: resampling then loses nothing.
-    """
-    file = MonoFile(path, channel)
-    if file.rate <= sample_rate:
-        return None
-    total, count = 0.0, 0
-    for block in file.blocks():
-        total += float((block.astype("float64") ** 2).sum())
-        count += len(block)
-    return total / count
 
 
 def band_warnings(

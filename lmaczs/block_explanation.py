@@ -116,10 +116,10 @@ def explain_to(
             if copy is not None:
                 copy.write(block)
         stream.finish()
-        best, band = stream.best, stream.overview.warnings(audio.own_power)
-        origin = {**origin_of(audio.path), "channel": audio.channel}
+        best, origin = stream.best, {**origin_of(audio.path), "channel": audio.channel}
+        doubts = stream.overview.warnings(audio.own_power, audio.warnings)
         samples = stream.overview.samples
-        records = [one.record(samples, best, band) | origin for one in outputs]
+        records = [one.record(samples, best, doubts) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
             one.write_rest(record)  # before the sounds are moved: it marks them as ours
     if options.page_folder is not None:
@@ -327,7 +327,7 @@ class _Output:
                 check.push(part)
 
     def record(
-        self, samples: int, best: BestWindow, band: Sequence[str]
+        self, samples: int, best: BestWindow, doubts: Sequence[str]
     ) -> dict[str, Any]:
         """What explanation.json holds."""
         rows = (self.mask_rows / self.columns).float()
@@ -336,7 +336,7 @@ class _Output:
         masked, left = (check.score() for check in self.checks)
         if not self.options.verify:
             masked = left = Score()
-        fields = query.fields_of(self.row, band)
+        fields = query.fields_of(self.row, doubts)
         verdict = None
         if self.options.verify:
             verdict = judged(score, masked, left, query.references)

@@ -102,7 +102,7 @@ def find(
     overview = overview or Overview(query.clap.front_end)
     windows = windows_of(query, audio, progress, at_once, overview)
     candidates = _candidates(query, windows, rule)
-    band = overview.warnings(audio.own_power)
+    doubts = overview.warnings(audio.own_power, audio.warnings)
     judged: list[tuple[Event, _Candidate]] = []
     for part in _batches(candidates, audio, at_once):
         judged += _judged(query, rule, part)
@@ -118,7 +118,7 @@ def find(
             first = one.begin / audio.sample_rate
             measured = _measured(query, event, first, result)
             if measured.mass > 0:  # else refinement found nothing to explain
-                result = replace(result, **query.fields_of(one.prompt, band))
+                result = replace(result, **query.fields_of(one.prompt, doubts))
                 yield FoundEvent(measured, result, first)
 
 

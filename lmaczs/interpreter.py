@@ -15,10 +15,17 @@ from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
-from lmaczs.audio.io import AudioError, checked_rate, convert_audio, load_audio
+from lmaczs.audio.io import (
+    Recording,
+    checked_rate,
+    convert_audio,
+    convert_recording,
+    read_recording,
+)
+from lmaczs.audio.levels import level_warnings
 from lmaczs.audio.resampling import resample
 from lmaczs.audio.waveforms import Waveform, has_rate, with_rate
-from lmaczs.band import band_warnings, file_power
+from lmaczs.band import band_warnings
 from lmaczs.block_explanation import BlockOptions, explain_to
 from lmaczs.clap import FrozenClap
 from lmaczs.contrast import rivals_of
@@ -38,7 +45,7 @@ from lmaczs.overview import Overview
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
 from lmaczs.refinement import RefinementOptions
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import AudioError, AudioWarning, InputError
 from lmaczs.utils.naming import SAVED, unique_slugs
 from lmaczs.utils.result_folder import origin_of
 from lmaczs.vocabulary import prompt_warnings, read_prompt
@@ -198,19 +205,30 @@ class ZeroShotInterpreter(Pretrained):
     # ------------------------------------------------------------------ files
 
     def load_audio(
-        self, path: str | Path, savedir: Any = None, channel: int | None = None
+        self,
+        path: str | Path,
+        savedir: Any = None,
+        channel: int | None = None,
+        strict: bool = False,
     ) -> Tensor:
         """Read a recording as mono [samples] at the model's rate, on the CPU.
 
         `savedir`, SpeechBrain's, is ignored: recordings are never fetched, linked or
-        copied. `AudioError` if it cannot be read.
+        copied. `AudioError` if it cannot be read; what is doubtful about it is an
+        `AudioWarning`.
         """
+        recording = self._read(path, channel, strict)
+        _warn(path, recording.warnings)
+        return recording.wav
+
+    def _read(self, path: str | Path, channel: int | None, strict: bool) -> Recording:
+        """A recording at the model's rate, with what is doubtful about it."""
         if not isinstance(path, str | Path):
             raise AudioError(
                 f"{type(path).__name__}: the name of a file is needed; samples in "
                 "memory go to interpret_waveform or classify_waveform, with their rate"
             )
-        return load_audio(path, self.sample_rate, channel=channel)
+        return read_recording(path, self.sample_rate, channel, strict)
 
     @overload
     def interpret_file(  # type: ignore[overload-overlap]  # a str is an Iterable[str]
@@ -222,6 +240,7 @@ class ZeroShotInterpreter(Pretrained):
         contrast: str | Iterable[str] | None = None,
         *,
         channel: int | None = None,
+        strict: bool = False,
     ) -> Interpretation: ...
 
     @overload
@@ -234,6 +253,7 @@ class ZeroShotInterpreter(Pretrained):
         contrast: str | Iterable[str] | None = None,
         *,
         channel: int | None = None,
+        strict: bool = False,
     ) -> list[Interpretation]: ...
 
     @overload
@@ -246,6 +266,7 @@ class ZeroShotInterpreter(Pretrained):
         *,
         prompt_audio: str | Path,
         channel: int | None = None,
+        strict: bool = False,
     ) -> Interpretation: ...
 
     def interpret_file(
@@ -257,6 +278,7 @@ class ZeroShotInterpreter(Pretrained):
         contrast: str | Iterable[str] | None = None,
         prompt_audio: str | Path | None = None,
         channel: int | None = None,
+        strict: bool = False,
     ) -> Interpretation | list[Interpretation]:
         """Interpret a recording for one prompt or several; it is encoded once.
 
@@ -283,6 +305,9 @@ class ZeroShotInterpreter(Pretrained):
             looked for. It is named after the file.
         channel : int, optional
             The only channel that is read, from 1 on; default: the mean over all.
+        strict : bool
+            Whether a recording that is truncated or damaged is refused, not read as far
+            as it goes with a warning.
 
         Returns
         -------
@@ -297,9 +322,8 @@ class ZeroShotInterpreter(Pretrained):
             If there is not one of `prompts` and `prompt_audio`, or a contrast for a
             recording, or one that is the same as a prompt to the model.
         """
-        wav, like = self.load_audio(path, channel=channel), prompt_audio
-        total = file_power(path, self.sample_rate, channel)
-        found = self._interpret(wav, prompts, verify, refine, contrast, like, total)
+        recording, like = self._read(path, channel, strict), prompt_audio
+        found = self._interpret(recording, prompts, verify, refine, contrast, like)
         origin = {**origin_of(path), "channel": channel}
         if isinstance(found, list):
             return [replace(one, **origin) for one in found]
@@ -311,6 +335,7 @@ class ZeroShotInterpreter(Pretrained):
         labels: Iterable[str],
         template: str | None = None,
         channel: int | None = None,
+        strict: bool = False,
     ) -> pd.DataFrame:
         """Zero-shot classification.
 
@@ -325,6 +350,9 @@ class ZeroShotInterpreter(Pretrained):
             Sentence with ``{}`` for a label; default: the model's.
         channel : int, optional
             The only channel that is read, from 1 on; default: the mean over all.
+        strict : bool
+            Whether a recording that is truncated or damaged is refused, not read as far
+            as it goes with a warning.
 
         Returns
         -------
@@ -339,7 +367,8 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If `labels` is empty, or `template` has no ``{}``.
         """
-        return self._classify(self.load_audio(path, channel=channel), labels, template)
+        wav = self.load_audio(path, channel=channel, strict=strict)
+        return self._classify(wav, labels, template)
 
     # ---------------------------------------------------------------- prompts
 
@@ -441,6 +470,7 @@ class ZeroShotInterpreter(Pretrained):
         channel: int | None = None,
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
+        strict: bool = False,
     ) -> pd.DataFrame:
         """Classify every window of a recording, whose length memory does not depend on.
 
@@ -459,6 +489,9 @@ class ZeroShotInterpreter(Pretrained):
             the most similar of these.
         prompt_audio : path or list of paths, optional
             Recordings that are prompts, beside `prompts` or in their place.
+        strict : bool
+            Whether a recording that is truncated or damaged is refused, not read as far
+            as it goes with a warning.
 
         Returns
         -------
@@ -475,8 +508,11 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
-        audio = AudioBlocks(path, self.sample_rate, channel)
-        return scan(self._query(prompts, contrast, prompt_audio), audio, progress)
+        audio = AudioBlocks(path, self.sample_rate, channel, strict)
+        query = self._query(prompts, contrast, prompt_audio)
+        table = scan(query, audio, progress)
+        _warn(path, audio.warnings)
+        return table
 
     def find_events(
         self,
@@ -488,6 +524,7 @@ class ZeroShotInterpreter(Pretrained):
         channel: int | None = None,
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
+        strict: bool = False,
     ) -> pd.DataFrame:
         """Find when, and in which band, prompts are present in a recording.
 
@@ -510,6 +547,9 @@ class ZeroShotInterpreter(Pretrained):
             prompt than to these.
         prompt_audio : path or list of paths, optional
             Recordings that are prompts, beside `prompts` or in their place.
+        strict : bool
+            Whether a recording that is truncated or damaged is refused, not read as far
+            as it goes with a warning.
 
         Returns
         -------
@@ -524,7 +564,7 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
-        options = refine, rule, progress, channel, contrast, prompt_audio
+        options = refine, rule, progress, channel, contrast, prompt_audio, strict
         found = self.explain_events(path, prompts, *options)
         return event_table(one.event for one in found)
 
@@ -538,6 +578,7 @@ class ZeroShotInterpreter(Pretrained):
         channel: int | None = None,
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
+        strict: bool = False,
         overview: Overview | None = None,
     ) -> Iterator[FoundEvent]:
         """As `find_events`: yield each event with the explanation of its window.
@@ -546,14 +587,17 @@ class ZeroShotInterpreter(Pretrained):
         and what is doubtful about it, from the first event on.
         """
         refinement = refinement_of(refine, True, self.decoder is None)
-        audio = AudioBlocks(path, self.sample_rate, channel)
+        audio = AudioBlocks(path, self.sample_rate, channel, strict)
         options = rule or EventRule(), refinement, progress, overview
         origin = {**origin_of(path), "channel": channel}
-        query = self._query(prompts, contrast, prompt_audio)
-        return (
-            replace(one, explanation=replace(one.explanation, **origin))
-            for one in find(query, audio, *options)
-        )
+        found = find(self._query(prompts, contrast, prompt_audio), audio, *options)
+
+        def each() -> Iterator[FoundEvent]:
+            for one in found:
+                yield replace(one, explanation=replace(one.explanation, **origin))
+            _warn(path, audio.warnings)
+
+        return each()
 
     def interpret_to(
         self,
@@ -568,6 +612,7 @@ class ZeroShotInterpreter(Pretrained):
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
         page: bool = False,
+        strict: bool = False,
     ) -> dict[str, Path] | list[dict[str, Path]]:
         """Interpret a recording into files; memory does not grow with its length.
 
@@ -600,6 +645,9 @@ class ZeroShotInterpreter(Pretrained):
         page : bool
             Whether to write what `lmaczs.report.html.write_page` needs, too: a copy of
             the input, and the page's data. Then a single prompt has a folder, too.
+        strict : bool
+            Whether a recording that is truncated or damaged is refused, not read as far
+            as it goes with a warning.
 
         Returns
         -------
@@ -624,8 +672,9 @@ class ZeroShotInterpreter(Pretrained):
         folders = [Path(folder)]
         if page or not alone:
             folders = [Path(folder, name) for name in unique_slugs(query.prompts)]
-        audio = AudioBlocks(path, self.sample_rate, channel)
+        audio = AudioBlocks(path, self.sample_rate, channel, strict)
         explain_to(folders, query, audio, options)
+        _warn(path, audio.warnings)
         paths = [{name: one / name for name in SAVED} for one in folders]
         return paths[0] if alone else paths
 
@@ -781,13 +830,11 @@ class ZeroShotInterpreter(Pretrained):
             See `interpret_file`.
         """
         samples, rate = with_rate(waveform, sample_rate)
-        wav = convert_audio(samples, rate, self.sample_rate)
-        total = None
-        if rate > self.sample_rate:
-            own = convert_audio(samples, rate, rate)
-            total = float(own.square().mean())
-        like = prompt_audio
-        return self._interpret(wav, prompts, verify, refine, contrast, like, total)
+        recording, like = (
+            convert_recording(samples, rate, self.sample_rate),
+            prompt_audio,
+        )
+        return self._interpret(recording, prompts, verify, refine, contrast, like)
 
     def classify_waveform(
         self,
@@ -880,7 +927,10 @@ class ZeroShotInterpreter(Pretrained):
         lengths = _lengths(wavs, wav_lens)
         cut = [wav[:length] for wav, length in zip(wavs, lengths, strict=True)]
         _require_finite(cut)
-        clips = [resample(wav, rate, self.sample_rate) for wav in cut]
+        clips = [
+            Recording(resample(wav, rate, self.sample_rate), level_warnings(wav))
+            for wav in cut
+        ]
         several = [texts_of(one) for one in each]
         results = self._explain(clips, several, verify, refine, contrast)
         pairs = zip(each, results, strict=True)
@@ -918,37 +968,35 @@ class ZeroShotInterpreter(Pretrained):
 
     def _interpret(
         self,
-        wav: Tensor,
+        recording: Recording,
         prompts: str | Iterable[str] | None,
         verify: bool,
         refine: Refine,
         contrast: str | Iterable[str] | None,
         prompt_audio: str | Path | None,
-        total: float | None,
     ) -> Interpretation | list[Interpretation]:
         if (prompts is None) == (prompt_audio is None):
             raise InputError("give either prompts or prompt_audio")
         if prompt_audio is not None:
             if contrast is not None:
                 raise InputError(NO_CONTRAST)
-            return self._explain_like(wav, prompt_audio, verify, refine, total)
+            return self._explain_like(recording, prompt_audio, verify, refine)
         several = texts_of(prompts)
-        (results,) = self._explain([wav], [several], verify, refine, contrast, total)
+        (results,) = self._explain([recording], [several], verify, refine, contrast)
         return results[0] if isinstance(prompts, str) else results
 
     def _explain_like(
         self,
-        wav: Tensor,
+        recording: Recording,
         prompt_audio: str | Path,
         verify: bool,
         refine: Refine,
-        total: float | None,
     ) -> Interpretation:
         """Explain a clip for a recording as the prompt."""
         (explained,) = explain_batch(
             self.clap,
             self.decoder,
-            [wav],
+            [recording.wav],
             [[Path(prompt_audio).name]],
             [self._embedding_of(prompt_audio)],
             verify=verify,
@@ -957,7 +1005,7 @@ class ZeroShotInterpreter(Pretrained):
             references=reference_text(self.clap, self.hparams.template),
             recorded=True,
         )
-        warnings = self._band_warnings(explained, wav, total)
+        warnings = self._warnings(explained, recording)
         return replace(explained[0], prompt_audio=str(prompt_audio), warnings=warnings)
 
     def _classify(
@@ -983,16 +1031,15 @@ class ZeroShotInterpreter(Pretrained):
 
     def _explain(
         self,
-        wavs: Sequence[Tensor],
+        recordings: Sequence[Recording],
         prompts: Sequence[Sequence[str]],
         verify: bool,
         refine: Refine,
         contrast: str | Iterable[str] | None = None,
-        total: float | None = None,
     ) -> list[list[Interpretation]]:
         refinement = refinement_of(refine, verify, self.decoder is None)
         if not any(prompts):
-            return [[] for _ in wavs]
+            return [[] for _ in recordings]
         template = self.hparams.template
         flat = [to_sentence(prompt, template) for own in prompts for prompt in own]
         text = self.clap.encode_text(flat)
@@ -1000,7 +1047,7 @@ class ZeroShotInterpreter(Pretrained):
         explained = explain_batch(
             self.clap,
             self.decoder,
-            wavs,
+            [one.wav for one in recordings],
             prompts,
             text.split([len(own) for own in prompts]),
             verify=verify,
@@ -1010,18 +1057,20 @@ class ZeroShotInterpreter(Pretrained):
             contrast=against,
         )
         results = []
-        for own, wav in zip(explained, wavs, strict=True):
-            of_wav = self._band_warnings(own, wav, total)
-            results.append([self._completed(one, names, of_wav) for one in own])
+        for own, recording in zip(explained, recordings, strict=True):
+            found = self._warnings(own, recording)
+            results.append([self._completed(one, names, found) for one in own])
         return results
 
-    def _band_warnings(
-        self, own: Sequence[Interpretation], wav: Tensor, total: float | None
+    def _warnings(
+        self, own: Sequence[Interpretation], recording: Recording
     ) -> tuple[str, ...]:
-        """What is doubtful about the recording of interpretations."""
+        """What is doubtful about the recording of interpretations, each once."""
         if not own:
             return ()
-        return band_warnings(self.clap.front_end, own[0].stft, wav, total)
+        wav, total = recording.wav, recording.lost_power
+        band = band_warnings(self.clap.front_end, own[0].stft, wav, total)
+        return tuple(dict.fromkeys([*recording.warnings, *band]))
 
     def _completed(
         self, one: Interpretation, contrast: Sequence[str], of_wav: tuple[str, ...]
@@ -1030,6 +1079,12 @@ class ZeroShotInterpreter(Pretrained):
         others, found = self._words(one.prompt, contrast)
         warnings = (*found, *of_wav, *one.warnings)
         return replace(one, warnings=warnings, contrast=others)
+
+
+def _warn(path: str | Path, texts: Iterable[str]) -> None:
+    """Warn the caller of a method of what is doubtful about a recording."""
+    for text in texts:
+        warn(f"{path}: {text}", AudioWarning, stacklevel=3)
 
 
 def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,13 +55,16 @@ class Overview:
             self._track.add(kept)
         return columns
 
-    def warnings(self, own_power: float | None) -> tuple[str, ...]:
-        """What of the recording the model does not hear, see `lmaczs.band`.
+    def warnings(
+        self, own_power: float | None, others: Iterable[str] = ()
+    ) -> tuple[str, ...]:
+        """What of the recording the model does not hear, behind other warnings.
 
-        `own_power` is the recording's mean power at its own rate.
+        `own_power` is the recording's mean power at its own rate; see `lmaczs.band`.
         """
         mean = self._power / max(1, self.samples)
-        return power_warnings(self.front_end, self._rows, mean, own_power)
+        band = power_warnings(self.front_end, self._rows, mean, own_power)
+        return tuple(dict.fromkeys([*others, *band]))
 
     def bands(self) -> Tensor:
         """Power in bands, [256, T]; there has to be a picture."""

@@ -9,8 +9,9 @@ from threading import Lock
 from torch import Tensor
 
 from lmaczs.app.limits import Limits
-from lmaczs.audio.io import AudioError, MonoFile, load_audio
-from lmaczs.utils.errors import InputError
+from lmaczs.audio.io import load_audio
+from lmaczs.audio.mono_file import MonoFile
+from lmaczs.utils.errors import AudioError, InputError
 
 
 def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Tensor:

@@ -14,8 +14,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio.io import AudioError, MonoFile, clear_time
+from lmaczs.audio.io import clear_time
+from lmaczs.audio.levels import Levels
+from lmaczs.audio.mono_file import MonoFile
 from lmaczs.audio.resampling import StreamResampler, input_span
+from lmaczs.utils.errors import AudioError
 from lmaczs.utils.files import atomic_write
 
 END = 1 << 62
@@ -36,6 +39,8 @@ class AudioBlocks:
         Rate of the blocks in Hz.
     channel : int | None
         The only channel that is read, from 1 on; None: the mean over all.
+    strict : bool
+        Whether a file that is truncated or damaged is refused.
 
     Attributes
     ----------
@@ -53,21 +58,34 @@ class AudioBlocks:
     Raises
     ------
     AudioError
-        If the file is missing, a directory, empty, truncated or not audio, or has no
-        such channel.
+        If the file is missing, a directory, empty or not audio, or has no such channel;
+        see `strict`.
     """
 
     def __init__(
-        self, path: str | Path, sample_rate: int, channel: int | None = None
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channel: int | None = None,
+        strict: bool = False,
     ) -> None:
         self.path, self.sample_rate, self.channel = Path(path), sample_rate, channel
-        self._file = MonoFile(path, channel)
+        self._file, self._levels = MonoFile(path, channel, strict), Levels()
         frames, rate = self._file.frames, self._file.rate
         self.samples = -(-frames * sample_rate // rate) if frames else None
-        self.own_power: float | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about the file, and about what `read` had of all of it."""
+        return *self._file.warnings, *self._levels.warnings(self.channel)
+
+    @property
+    def own_power(self) -> float | None:
+        """Mean power at its own rate, of what `read` had of all of it; None before."""
+        return self._levels.power if self._levels.count else None
 
     def read(self, first: int = 0, last: int = END) -> Iterator[Tensor]:
-        """Yield the samples from first to last, float32 [samples] on the CPU.
+        """Read the samples from first to last, float32 on the CPU, block by block.
 
         Parameters
         ----------
@@ -76,40 +94,47 @@ class AudioBlocks:
         last : int
             The sample after the last one; it may lie beyond the end.
 
-        Yields
-        ------
-        Tensor [samples]
+        Returns
+        -------
+        Iterator of Tensor [samples]
             At least one sample each.
 
         Raises
         ------
         AudioError
-            If the recording has no samples at all, holds less than it states, or
-            samples that are not finite.
+            If the recording has no samples at all, or samples that are not finite; if
+            it is `strict` and holds less than it states.
         """
-        rates = self._file.rate, self.sample_rate
-        begin, end, position = input_span(first, last, *rates)
-        for block in self._resampled(begin, end):
+        if (first, last) == (0, END):
+            self._levels = Levels()
+            return self._between(first, last, self._levels)
+        return self._between(first, last)
+
+    def _between(
+        self, first: int, last: int, levels: Levels | None = None
+    ) -> Iterator[Tensor]:
+        begin, end, position = input_span(
+            first, last, self._file.rate, self.sample_rate
+        )
+        for block in self._resampled(begin, end, levels):
             wanted = block[max(0, first - position) : max(0, last - position)]
             position += len(block)
             if len(wanted):
                 yield wanted
 
-    def _resampled(self, begin: int, end: int) -> Iterator[Tensor]:
+    def _resampled(
+        self, begin: int, end: int, levels: Levels | None
+    ) -> Iterator[Tensor]:
         """Blocks of the result that starts at the file's frame `begin`."""
         resampler = StreamResampler(self._file.rate, self.sample_rate)
-        total, count = 0.0, 0
-        for frames in self._file.blocks(begin, end):
-            block = torch.from_numpy(frames)
+        empty = True
+        for frames in self._file.blocks(begin, end, levels):
+            block, empty = torch.from_numpy(frames), False
             if not torch.isfinite(block).all():
                 raise AudioError(f"{self.path}: it holds NaN or infinite samples")
-            total += float(block.double().square().sum())
-            count += len(block)
             yield resampler.push(block)
-        if not count and not begin:
+        if empty and not begin:
             raise AudioError(f"{self.path}: it is empty, it has no samples")
-        if not begin and end >= (self._file.frames or END):
-            self.own_power = total / count
         yield resampler.flush()
 
     def cut(self, spans: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
@@ -133,10 +158,10 @@ class AudioBlocks:
         """
         if self._file.seeks:
             for first, last in spans:
-                yield torch.cat([torch.zeros(0), *self.read(first, last)])
+                yield torch.cat([torch.zeros(0), *self._between(first, last)])
             return
         kept, reached = torch.zeros(0), 0  # the last of what was read, up to `reached`
-        blocks = self.read() if spans else iter(())
+        blocks = self._between(0, END) if spans else iter(())
         for first, last in spans:
             kept = kept[max(0, first - reached + len(kept)) :]
             parts = [kept]

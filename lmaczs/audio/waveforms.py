@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from lmaczs.audio.io import AudioError
+from lmaczs.utils.errors import AudioError
 
 Samples = Tensor | npt.NDArray[Any] | Sequence[float]
 """[samples], [channels, samples], or [samples, channels] as soundfile reads."""

@@ -39,7 +39,14 @@ from lmaczs.cli.output import (
     write_page,
 )
 from lmaczs.cli.rows import RowWriter, add_format
-from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
+from lmaczs.cli.terminal import (
+    CommandError,
+    audio_warnings_to,
+    complain,
+    note,
+    one_line,
+    say,
+)
 from lmaczs.cli.work import FILE_ERRORS, Failure, Outcome, Task, add_jobs, each
 from lmaczs.utils.ending import ended_by_sigterm, sentence_of, status_of
 from lmaczs.utils.errors import LmaczsError, show_debug_messages
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verbose:
         show_debug_messages()
     try:
-        with ended_by_sigterm():
+        with ended_by_sigterm(), audio_warnings_to(note):
             return args.command(args)
     except KeyboardInterrupt as stop:
         complain(sentence_of(stop))
@@ -258,6 +265,7 @@ def interpret(args: argparse.Namespace) -> int:
             folders,
             short_names(folders),
             args.channel,
+            args.strict,
             args.force,
             progress=not args.quiet and args.jobs == 1,
         )
@@ -272,18 +280,19 @@ def classify(args: argparse.Namespace) -> int:
     labels = list(dict.fromkeys(args.labels))
     _warn_of_prompts(interpreter, labels, args.quiet)
     columns = "file", "label", "similarity", "probability"
-    task = partial(_classified, labels, args.channel)
+    task = partial(_classified, labels, args.channel, args.strict)
     return _each(args, inputs, task, interpreter, columns)
 
 
 def _classified(
     labels: list[str],
     channel: int | None,
+    strict: bool,
     interpreter: ZeroShotInterpreter,
     path: Path,
 ) -> Outcome:
     """Similarity and probability of every label for a file."""
-    table = interpreter.classify_file(path, labels, channel=channel)
+    table = interpreter.classify_file(path, labels, channel=channel, strict=strict)
     return Outcome(rows=table.assign(file=str(path)).to_dict("records"))
 
 
@@ -342,6 +351,7 @@ def scan(args: argparse.Namespace) -> int:
             scan_command.event_folders(args.out, inputs.paths, read),
             sounds=not args.tables_only,
             channel=args.channel,
+            strict=args.strict,
             force=args.force,
             progress=not args.quiet and args.jobs == 1,
         )

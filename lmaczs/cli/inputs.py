@@ -34,6 +34,8 @@ def add_files(parser: argparse.ArgumentParser, text: str = FILES) -> None:
     parser.add_argument("--files-from", metavar="LIST", help=text)
     text = "the only channel to read, from 1 on, or mix: the mean (default: mix)"
     parser.add_argument("--channel", type=_channel, metavar="N|mix", help=text)
+    text = "refuse a truncated or damaged recording instead of reading what is there"
+    parser.add_argument("--strict", action="store_true", help=text)
 
 
 def _channel(value: str) -> int | None:

@@ -51,6 +51,7 @@ class Explaining:
     folders: dict[Path, Path]
     names: dict[Path, str]
     channel: int | None = None
+    strict: bool = False
     force: bool = False
     progress: bool = True
 
@@ -74,13 +75,13 @@ class Explaining:
                 contrast=self.prompts.contrast or None,
                 prompt_audio=self.prompts.recordings,
                 page=True,
+                strict=self.strict,
             )
         else:
             from lmaczs.report.recording import save_recording
 
-            results = explain(
-                interpreter, path, self.prompts, self.refine, self.channel
-            )
+            reading = {"channel": self.channel, "strict": self.strict}
+            results = explain(interpreter, path, self.prompts, self.refine, reading)
             save_recording(folder, results)
         write_state(folder, replace(self._state(path), whole=True))
         took = f"{time.perf_counter() - start:.1f} s"
@@ -92,7 +93,7 @@ class Explaining:
 
     def _state(self, path: Path) -> ResultState:
         prompts = dict(zip(self._slugs(), self.prompts.names, strict=True))
-        options = {**self.options, "channel": self.channel}
+        options = {**self.options, **reading_options(self.channel, self.strict)}
         return ResultState(**origin_of(path), options=options, prompts=prompts)
 
     def _is_done(self, path: Path) -> bool:
@@ -130,6 +131,11 @@ def options_of(
     like = {path.name: file_sha256(path) for path in prompts.recordings}
     contrast = list(prompts.contrast)
     return {**model, "refine": refine, "contrast": contrast, "prompt_audio": like}
+
+
+def reading_options(channel: int | None, strict: bool) -> dict[str, Any]:
+    """What of the reading results depend on: what `strict` refuses, has none."""
+    return {"channel": channel, **({"strict": True} if strict else {})}
 
 
 def note_unfinished(folder: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmaczs.cli.inputs import add_files
 from lmaczs.utils.errors import InputError, nearest
@@ -74,19 +74,19 @@ def explain(
     path: Path,
     prompts: Prompts,
     refine: Refine,
-    channel: int | None = None,
+    reading: Mapping[str, Any],
 ) -> list[Interpretation]:
-    """Explain a recording for all prompts."""
+    """Explain a recording for all prompts; `reading` has channel and strict."""
     results: list[Interpretation] = []
     if prompts.texts:
         given, contrast = prompts.texts, prompts.contrast or None
         results = interpreter.interpret_file(
-            path, given, refine=refine, contrast=contrast, channel=channel
+            path, given, refine=refine, contrast=contrast, **reading
         )
     for recording in prompts.recordings:
         results.append(
             interpreter.interpret_file(
-                path, refine=refine, prompt_audio=recording, channel=channel
+                path, refine=refine, prompt_audio=recording, **reading
             )
         )
     return results

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmaczs.cli.interpret import BEFORE
+from lmaczs.cli.interpret import BEFORE, reading_options
 from lmaczs.cli.prompts import Prompts
 from lmaczs.cli.work import Outcome
 from lmaczs.utils.files import atomic_folder, atomic_write
@@ -102,6 +102,7 @@ class Scanning:
     folders: dict[Path, Path]
     sounds: bool = True
     channel: int | None = None
+    strict: bool = False
     force: bool = False
     progress: bool = True
 
@@ -121,6 +122,7 @@ class Scanning:
             self.channel,
             self.prompts.contrast or None,
             self.prompts.recordings,
+            self.strict,
         )
         write_events(interpreter, self._state(path), path, found, folder, self.sounds)
         return self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
@@ -131,7 +133,7 @@ class Scanning:
             "rule": asdict(self.rule),
             "prompts": self.prompts.texts,  # an event may be another prompt's
             "sounds": self.sounds,
-            "channel": self.channel,
+            **reading_options(self.channel, self.strict),
         }
         return ResultState(**origin_of(path), options=options, prompts={}, whole=True)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lmaczs.utils.ending import sentence_of
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.errors import AudioWarning, LmaczsError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,25 @@ def complain(message: str, trace: str | None = None) -> None:
     print(f"lmaczs: {message}", file=sys.stderr, flush=True)
     if trace is not None:
         logger.debug("%s", trace)
+
+
+@contextlib.contextmanager
+def audio_warnings_to(take: Callable[[str], object]) -> Iterator[None]:
+    """Hand what is doubtful about recordings to a function; show other warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AudioWarning)
+        show = warnings.showwarning
+
+        def handed(
+            message: Warning | str, category: type[Warning], *where: Any, **how: Any
+        ) -> None:
+            if issubclass(category, AudioWarning):
+                take(str(message))
+            else:
+                show(message, category, *where, **how)
+
+        warnings.showwarning = handed
+        yield
 
 
 def one_line(error: Exception, path: Path | None = None) -> str:

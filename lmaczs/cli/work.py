@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmaczs.cli.terminal import one_line
+from lmaczs.cli.terminal import audio_warnings_to, one_line
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.imports import collector_paused
 
@@ -86,8 +86,11 @@ def each(
 
 
 def _attempt(task: Task, interpreter: ZeroShotInterpreter, path: Path) -> Any:
+    notes: list[str] = []
     try:
-        return task(interpreter, path)
+        with audio_warnings_to(notes.append):
+            outcome = task(interpreter, path)
+        return replace(outcome, notes=[*dict.fromkeys([*outcome.notes, *notes])])
     except FILE_ERRORS as error:
         number = getattr(error, "errno", None)
         return Failure(one_line(error, path), traceback.format_exc(), number)

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import soundfile
-
-from lmaczs.utils.errors import InputError, LmaczsError
+from lmaczs.audio.mono_file import MonoFile
+from lmaczs.utils.errors import AudioError, InputError, LmaczsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,11 +54,16 @@ def require_files(table: pd.DataFrame, fix: str) -> pd.DataFrame:
 
 
 def seconds_of(path: str | Path) -> float | None:
-    """Length of a recording as its header states it, None where it is no audio."""
+    """Length of a recording, None where it is no audio.
+
+    It is what the headers state; where they do not, the recording is decoded.
+    """
     try:
-        return soundfile.info(path).duration
-    except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):
+        file = MonoFile(path)
+        frames = file.frames or sum(map(len, file.blocks()))
+    except AudioError:
         return None
+    return frames / file.rate
 
 
 def require_audio(paths: Iterable[str]) -> None:

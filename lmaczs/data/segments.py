@@ -18,8 +18,9 @@ class Segment(NamedTuple):
     stop: float | None = None
 
     def load(self, sample_rate: int) -> Tensor:
-        """Read the waveform [samples], see `load_audio`."""
-        return load_audio(self.path, sample_rate, start=self.start, stop=self.stop)
+        """Read the waveform [samples], see `load_audio`; refuse a truncated one."""
+        start, stop = self.start, self.stop
+        return load_audio(self.path, sample_rate, start=start, stop=stop, strict=True)
 
 
 def segments_of(table: pd.DataFrame) -> list[Segment]:

@@ -157,7 +157,7 @@ class ContaminatedClips(Dataset):
             return torch.from_numpy(rng.standard_normal(samples, dtype=np.float32))
         if self.condition == "speech":
             path = self.speech[int(rng.integers(len(self.speech)))]
-            return load_audio(path, self.front_end.sample_rate)
+            return load_audio(path, self.front_end.sample_rate, strict=True)
         others = np.flatnonzero(self.clips.label != clip.label)
         return self._read(int(others[rng.integers(len(others))]))
 

@@ -26,6 +26,14 @@ class OptionError(LmaczsError, ValueError):
     """An option that a recipe does not have or cannot use: which, and how to fix it."""
 
 
+class AudioError(LmaczsError, ValueError):
+    """A recording that cannot be used: which one, why, and how to fix it."""
+
+
+class AudioWarning(UserWarning):
+    """A recording that was read, and what is doubtful about it."""
+
+
 def nearest(name: object, names: Iterable[str]) -> str:
     """How a sentence about a mistyped name continues; empty if no name is near.
 

@@ -11,8 +11,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from lmaczs.audio.io import load_audio
-from lmaczs.band import band_warnings, file_power
+from lmaczs.audio.io import read_recording
+from lmaczs.band import band_warnings
 from lmaczs.clap import FrozenClap
 
 RATE = 32000
@@ -61,8 +61,8 @@ def test_power_of_a_file_before_it_is_resampled(
     noise = 0.01 * np.random.default_rng(0).standard_normal(len(time))
     path = tmp_path / "bat.wav"
     soundfile.write(path, call + noise, 384000, subtype="FLOAT")
-    total = file_power(path, RATE)
+    wav, _, total = read_recording(path, RATE)
     assert total == pytest.approx(0.125, rel=1e-2)
-    assert "less than 1 %" in warned(tiny_clap, load_audio(path, RATE), total)
+    assert "less than 1 %" in warned(tiny_clap, wav, total)
     soundfile.write(path, call[:RATE], RATE, subtype="FLOAT")
-    assert file_power(path, RATE) is None
+    assert read_recording(path, RATE).lost_power is None

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import AudioError, InputError
 from lmaczs.utils.extras import install_extra
 
 try:
@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError:  # an extra
     webdataset = None
 
-from lmaczs.audio.io import AudioError, load_audio
+from lmaczs.audio.io import load_audio
 from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.splits import SPLITS, Splits
 
@@ -164,7 +164,7 @@ class StoredClip:
             file.write(self.audio)
             file.flush()
             try:
-                return load_audio(file.name, sample_rate)
+                return load_audio(file.name, sample_rate, strict=True)
             except AudioError as error:
                 reason = str(error).removeprefix(f"{file.name}: ")
                 raise ShardError(f"{self.path}: {reason}; {FIX}") from error

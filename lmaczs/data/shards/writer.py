@@ -179,7 +179,7 @@ def _require_audio(path: Path) -> None:
         rate = soundfile.info(path).samplerate
     except soundfile.LibsndfileError:
         rate = 48000  # any: the next line says what is wrong with it
-    load_audio(path, rate)
+    load_audio(path, rate, strict=True)
 
 
 def _encoded(samples: np.ndarray, rate: int, subtype: str) -> tuple[str, bytes]:

@@ -1,0 +1,62 @@
+"""Tags around and between the sound in a file: ID3, APE, zeros."""
+
+from __future__ import annotations
+
+import struct
+from mmap import mmap
+
+ZEROS_AT_ONCE = 1 << 20
+APE_BYTES = 32
+"""Of the header, and of the footer, of an APE tag."""
+
+ID3V1_BYTES = 128
+
+
+def after_tags(data: bytes | mmap, start: int, end: int) -> int:
+    """First byte from `start` on that is of no ID3v2, ID3v1 or APE tag."""
+    while size := _tag_size(data, start):
+        start = min(end, start + size)
+    return start
+
+
+def before_tags(data: bytes | mmap, start: int, end: int) -> int:
+    """End of what lies before the ID3v1 and APE tags at the end of a range."""
+    while True:
+        if end - start >= ID3V1_BYTES and data[end - ID3V1_BYTES :][:3] == b"TAG":
+            end -= ID3V1_BYTES
+            continue
+        footer = data[max(start, end - APE_BYTES) : end]
+        if footer[:8] != b"APETAGEX" or len(footer) < APE_BYTES:
+            return end
+        size, _, flags = struct.unpack_from("<III", footer, 12)
+        size += APE_BYTES if flags >> 31 else 0  # it has a header, too
+        if not APE_BYTES <= size <= end - start:
+            return end
+        end -= size
+
+
+def after_zeros(data: bytes | mmap, start: int, end: int) -> int:
+    """First byte from `start` on that is not 0, in whole 8 bytes, or `end`."""
+    while start < end:
+        part = data[start : min(end, start + ZEROS_AT_ONCE)]
+        rest = part.lstrip(b"\0")
+        if rest:
+            return start + (len(part) - len(rest)) // 8 * 8
+        start += len(part)
+    return end
+
+
+def _tag_size(data: bytes | mmap, start: int) -> int:
+    """Bytes of the tag that begins here, 0 if none does."""
+    head = data[start : start + APE_BYTES]
+    if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
+        a, b, c, d = head[6:10]
+        footer = 10 if head[5] & 0x10 else 0
+        return 10 + (a << 21 | b << 14 | c << 7 | d) + footer
+    if head[:3] == b"TAG" and len(data[start : start + ID3V1_BYTES]) == ID3V1_BYTES:
+        return ID3V1_BYTES
+    if head[:8] == b"APETAGEX" and len(head) == APE_BYTES:
+        size, _, flags = struct.unpack_from("<III", head, 12)
+        is_header = flags >> 29 & 1
+        return (size + APE_BYTES) if is_header else APE_BYTES
+    return 0
