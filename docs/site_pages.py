@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     *("recipes/README-*.md", "pretrained/*/README.md"),
 )
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")

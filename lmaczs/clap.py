@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
 
-from lmaczs.clap_checkpoint import load_checkpoint
+from lmaczs.clap_checkpoint import ClapError, load_checkpoint
 from lmaczs.frontend import FrontEnd
 from lmaczs.hub import local_folder
 
@@ -94,16 +94,21 @@ class FrozenClap(nn.Module):
         source: str | Path,
         relative_to: str | Path | None = None,
         revision: str | None = None,
+        trust_remote_code: bool = False,
     ) -> FrozenClap:
         """Load a checkpoint from a folder, or by Hub id; see `hub.local_folder`.
 
         `revision` is a commit, a tag or a branch of a repository of the Hub.
 
         FileNotFoundError if there is no such folder or it holds no CLAP checkpoint;
-        ClapError if that is damaged, see `load_checkpoint`.
+        ClapError if that is damaged or not to be trusted, see `load_checkpoint`.
         """
-        folder = local_folder(source, relative_to)
-        return cls(*load_checkpoint(folder or source, revision))
+        place = local_folder(source, relative_to) or source
+        parts = load_checkpoint(place, revision, trust_remote_code)
+        try:
+            return cls(*parts)
+        except (IndexError, RuntimeError) as error:  # sizes that do not fit
+            raise ClapError(f"{source} cannot encode a prompt: {error}") from error
 
     def train(self, mode: bool = True) -> FrozenClap:
         """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module."""

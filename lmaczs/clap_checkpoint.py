@@ -1,14 +1,14 @@
 """Reading a CLAP checkpoint; one with missing or broken weights is refused.
 
 transformers initialises missing weights at random, and results would be meaningless.
+Nothing that the files name is run or fetched: see `lmaczs.clap_settings`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,36 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    AutoFeatureExtractor,
-    AutoTokenizer,
+    ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
-from lmaczs.utils.errors import LmaczsError
+from lmaczs.clap_settings import read_config, read_extractor, read_tokenizer
+from lmaczs.hub import snapshot
+from lmaczs.utils.errors import InputError, LmaczsError
+from lmaczs.utils.plain_files import require_plain
+from lmaczs.utils.weights import (
+    Shapes,
+    broken,
+    counted,
+    elements,
+    faults,
+    shapes_in,
+    some,
+    tensors_in,
+    unpickled,
+)
 
 logger = logging.getLogger(__name__)
 
-NAMED = 3  # weights that a sentence names
+SETTINGS = ("*.json", "*.txt", "*.model")
+"""Files beside the weights: configuration, feature extractor, tokenizer."""
+
+SAFE = ("model.safetensors", "model-*-of-*.safetensors")
+PICKLES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
 
 
 class ClapError(LmaczsError, ValueError):
@@ -36,7 +53,9 @@ class ClapError(LmaczsError, ValueError):
 
 
 def load_checkpoint(
-    source: str | Path, revision: str | None = None
+    source: str | Path,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
     """Load the three parts of a CLAP checkpoint; code that it names is never run.
 
@@ -46,6 +65,9 @@ def load_checkpoint(
         A folder, which is never looked up on the network, or a Hub id.
     revision : str, optional
         Commit, tag or branch of a repository of the Hub.
+    trust_remote_code : bool
+        Read weights from pickles, too, where there are no others: by torch's reader of
+        weights alone.
 
     Returns
     -------
@@ -57,87 +79,146 @@ def load_checkpoint(
     FileNotFoundError
         If a folder holds no config.json.
     ClapError
-        If a file is missing or damaged, the Hub cannot be reached or has no such
-        repository, or weights are missing, misshapen or not finite.
+        If a file is missing or damaged, is a pipe or a link out of the folder, or says
+        more than the weights hold; the Hub cannot be reached or has no such repository;
+        or weights are missing, misshapen, not finite or pickled.
     """
-    name = str(source)
-    local = os.path.isdir(name)
-    if local and not os.path.isfile(os.path.join(name, "config.json")):
+    folder = _folder(source, revision, trust_remote_code)
+    if not (folder / "config.json").exists():
         raise FileNotFoundError(
-            f"{name} holds no CLAP checkpoint (config.json is missing)"
+            f"{source} holds no CLAP checkpoint (config.json is missing)"
         )
-    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-    options |= {} if revision is None else {"revision": revision}
     try:
-        with _without_its_report():
-            loaded: Any = ClapModel.from_pretrained(
-                name,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that all of them are reported
-                **options,
-            )
-        model, report = loaded
-        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except Exception as error:  # pickle, safetensors, JSON and the Hub have their own
-        reason = _first_sentence(error)
-        if not local and isinstance(error, OSError):  # no network, or no such name
-            raise ClapError(
-                f"{name} is no folder, and cannot be fetched from the Hub ({reason}): "
-                "check the name and the connection, or give a folder"
-            ) from error
+        return _read(folder, trust_remote_code)
+    except ClapError as error:
+        raise ClapError(f"{source} {error}") from error
+    except Exception as error:  # safetensors, JSON and the libraries have their own
         raise ClapError(
-            f"{name} cannot be loaded as a CLAP checkpoint ({reason}): give a folder "
-            "with all of its files, undamaged, or another Hub id"
+            f"{source} cannot be loaded as a CLAP checkpoint "
+            f"({_first_sentence(error)}): give a folder with all of its files, "
+            "undamaged, or another Hub id"
         ) from error
-    _require_whole(name, model.state_dict(), report)
+
+
+def _folder(source: str | Path, revision: str | None, pickles: bool) -> Path:
+    """The folder itself, or that of a repository in the Hub's cache."""
+    if Path(source).is_dir():
+        return Path(source)
+    names = (*SETTINGS, *SAFE, *(PICKLES if pickles else ()))
+    try:
+        return snapshot(str(source), revision=revision, patterns=names)
+    except FileNotFoundError as error:
+        raise ClapError(
+            f"{source} is no folder, and cannot be fetched from the Hub "
+            f"({_first_sentence(error.__cause__ or error)}): check the name and the "
+            "connection, or give a folder"
+        ) from error
+
+
+def _read(
+    folder: Path, pickles: bool
+) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
+    files = _weight_files(folder, pickles)
+    most_bytes = sum(path.stat().st_size for path in files)
+    weights: dict[str, Tensor] = {}
+    if files[0].suffix == ".bin":
+        weights = unpickled(files)
+        shapes: Shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    else:
+        shapes = shapes_in(files)
+    config = read_config(folder, shapes, most_bytes)
+    _require_room(config, shapes)
+    extractor = read_extractor(folder, config, shapes, most_bytes)
+    tokenizer = read_tokenizer(folder, config, most_bytes)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # transformers makes up an empty tokenizer: all prompts would be the same
         raise ClapError(
-            f"{name} is no whole CLAP checkpoint: its tokenizer knows no word "
-            "(tokenizer.json is missing); fetch or save it again, or choose another one"
+            "is no whole CLAP checkpoint: its tokenizer knows no word (tokenizer.json "
+            "is missing); fetch or save it again, or choose another one"
         )
+    model = _build(config, weights or tensors_in(files), str(folder))
     return model, extractor, tokenizer
 
 
-def _require_whole(
-    name: str, weights: dict[str, Tensor], report: dict[str, Any]
-) -> None:
-    """Refuse random, misshapen and non-finite weights; extra ones are only logged.
+def _weight_files(folder: Path, pickles: bool) -> list[Path]:
+    """Files of the weights; those that run code when they are read only if trusted."""
+    for patterns in (SAFE, PICKLES):
+        names = [p.name for one in patterns for p in sorted(folder.glob(one))]
+        if names[:1] in ([SAFE[0]], [PICKLES[0]]):
+            del names[1:]  # whole, beside parts of another saving
+        if names and patterns is PICKLES and not pickles:
+            raise ClapError(
+                f"has its weights in a pickle ({names[0]}), which can run code: if you "
+                "trust who made it, add --trust-remote-code (trust_remote_code=True "
+                "in Python), or save it as safetensors"
+            )
+        if names:
+            return [require_plain(folder, name) for name in names]
+    raise InputError("model.safetensors is missing")
 
-    Integer buffers (position_ids, relative_position_index) follow from config.json, and
-    older checkpoints lack them or hold others.
+
+def _require_room(config: ClapConfig, shapes: Shapes) -> None:
+    """Refuse a model that is larger than its weights, before it is allocated."""
+    with torch.device("meta"):
+        wanted = _learnt(ClapModel(config).state_dict())
+    if sum(value.numel() for value in wanted.values()) > elements(shapes):
+        _refuse(faults(wanted, shapes) or "more weights than the file holds")
+
+
+def _build(config: ClapConfig, weights: dict[str, Tensor], name: str) -> ClapModel:
+    """The model in float32, whole.
+
+    Integer buffers (position_ids, relative_position_index) follow from the
+    configuration, and older checkpoints lack them or hold others.
     """
-    learnt = {key: w for key, w in weights.items() if w.is_floating_point()}
-    missing, reshaped = report["missing_keys"], report["mismatched_keys"]
-    shapes = {key: (list(theirs), list(ours)) for key, theirs, ours in reshaped}
-    _refuse(name, [k for k in learnt if k in missing], "missing")
-    other = {k: "{} instead of {}".format(*shapes[k]) for k in learnt if k in shapes}
-    wrong = [f"{key} {shape}" for key, shape in other.items()]
-    _refuse(name, wrong, "of another shape than config.json says")
-    broken = [key for key, w in learnt.items() if not bool(w.isfinite().all())]
-    _refuse(name, broken, "NaN or infinite")
-    extra = sorted(key for key in report["unexpected_keys"] if key not in weights)
+    kept = {k: w for k, w in weights.items() if w.is_floating_point() or _counts(k)}
+    with _without_its_report():
+        loaded: Any = ClapModel.from_pretrained(
+            None,
+            config=config,
+            state_dict=kept,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that all of them are reported
+        )
+    model, report = loaded
+    _require_whole(model.state_dict(), report)
+    known = model.state_dict()
+    extra = sorted(key for key in report["unexpected_keys"] if key not in known)
     if extra:
         message = "%s: what a CLAP does not have is ignored: %s (%d in all)"
-        logger.warning(message, name, _some(extra), len(extra))
+        logger.warning(message, name, some(extra), len(extra))
+    return model
 
 
-def _refuse(name: str, keys: Sequence[str], what: str) -> None:
-    if keys:
-        counted = f"{len(keys)} weight{'s' * (len(keys) > 1)}"
+def _counts(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _learnt(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: w for key, w in weights.items() if w.is_floating_point()}
+
+
+def _require_whole(weights: dict[str, Tensor], report: dict[str, Any]) -> None:
+    """Refuse random, misshapen and non-finite weights."""
+    learnt = _learnt(weights)
+    lost = set(report["missing_keys"])
+    shapes = {key: tuple(theirs) for key, theirs, _ in report["mismatched_keys"]}
+    own = {key: tuple(w.shape) for key, w in learnt.items() if key not in lost}
+    _refuse(faults(learnt, own | {k: s for k, s in shapes.items() if k in own}))
+    bad = broken(weights)
+    _refuse(f"{counted(bad)} NaN or infinite ({some(bad)})" if bad else "")
+
+
+def _refuse(fault: str) -> None:
+    if fault:
         raise ClapError(
-            f"{name} is no whole CLAP checkpoint: {counted} {what} ({_some(keys)}); "
-            "fetch or save it again, or choose another one"
+            f"is no whole CLAP checkpoint: {fault}; fetch or save it again, or choose "
+            "another one"
         )
 
 
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join([*keys[:NAMED], *(["..."] if len(keys) > NAMED else [])])
-
-
-def _first_sentence(error: Exception) -> str:
+def _first_sentence(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.split(r"(?<=[.!?])\s", line)[0].rstrip(" .:")
 

@@ -25,6 +25,14 @@ from torch import Tensor, nn
 from lmaczs.clap import FrozenClap
 from lmaczs.frontend import Domain
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.weights import (
+    broken,
+    counted,
+    is_pickle,
+    some,
+    tensors_in,
+    unpickled,
+)
 
 
 class Decoder(nn.Module, ABC):
@@ -188,11 +196,26 @@ class MaskDecoder(Decoder):
 
 
 def load_decoder(decoder: Decoder, path: str | Path) -> None:
-    """Load a decoder's weights; those of another architecture are an InputError.
+    """Load a decoder's weights, which have to be whole and finite.
 
     SpeechBrain's own loading ignores missing and unknown weights.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        Changed in place.
+    path : str or Path
+        A safetensors file, or a pickle of torch's: older exports have one. A pickle is
+        for files that the user trusts; torch's reader of weights alone opens it.
+
+    Raises
+    ------
+    InputError
+        If the weights are those of another architecture, NaN or infinite, or the file
+        is damaged.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    path = Path(path)
+    state = unpickled([path]) if is_pickle(path) else tensors_in([path])
     try:
         decoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -200,6 +223,8 @@ def load_decoder(decoder: Decoder, path: str | Path) -> None:
             f"{path} holds weights of another decoder (was it trained for another "
             f"CLAP, or with another width?): {str(error).splitlines()[-1].strip()}"
         ) from error
+    if bad := broken(state):
+        raise InputError(f"{path}: {counted(bad)} NaN or infinite ({some(bad)})")
 
 
 class FiLM(nn.Module):

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.shipped import shipped_folder
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+PATIENCE = 20.0
+"""Seconds without a byte from the Hub after which it is given up; the environment
+variable LMACZS_HUB_TIMEOUT is another number."""
 
 
 def default_source() -> Path:
@@ -50,23 +67,168 @@ def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
 
 
 def snapshot(
-    name: str, savedir: str | Path | None = None, revision: str | None = None
+    name: str,
+    savedir: str | Path | None = None,
+    revision: str | None = None,
+    patterns: Sequence[str] = ("*",),
 ) -> Path:
     """Download a Hub repository into `savedir`, or into the Hub's cache.
 
-    `revision` is a branch, a tag or a commit; a commit that is cached needs no network.
-    FileNotFoundError if the Hub cannot be reached or has no such repository or
-    revision; a mistyped folder name ends here too.
+    What is there already needs no network with HF_HUB_OFFLINE=1, and a commit never
+    does. A Hub that does not answer is given up after `PATIENCE`, once for all files.
+
+    Parameters
+    ----------
+    name : str
+        ``owner/name``.
+    savedir : str or Path, optional
+        Folder for the files.
+    revision : str, optional
+        A branch, a tag or a commit.
+    patterns : sequence of str
+        Files that are needed, in any folder: names, with ``*``.
+
+    Returns
+    -------
+    Path
+        Folder of the files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the Hub cannot be reached or has no such repository or revision; a mistyped
+        folder name ends here too.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import constants
 
     try:
-        return Path(snapshot_download(name, revision=revision, local_dir=savedir))
-    except (OSError, HFValidationError) as error:  # the Hub's errors are OSErrors
+        if constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", revision or ""):
+            with suppress(OSError):
+                return _cached(name, savedir, revision, patterns)
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set, and it is not in the Hub's cache")
+        places = [Path(savedir)] if savedir else [_cache_of(name)]
+        return patiently(lambda: _download(name, savedir, revision, patterns), places)
+    except Exception as error:  # those of a connection differ by the client's version
+        with suppress(OSError, ValueError):
+            if not _says_no(error):
+                folder = _cached(name, savedir, revision, patterns)
+                logger.warning("%s: the Hub cannot be reached; a copy is used", name)
+                return folder
         at = f" at revision {revision}" if revision else ""
-        reason = " ".join(str(error).split())
         raise FileNotFoundError(
             f"there is no folder {name}, and the Hub gives no repository of that name"
-            f"{at}: {reason}"
+            f"{at}: {' '.join(str(error).split())}"
         ) from error
+
+
+def _says_no(error: Exception) -> bool:
+    """Whether the Hub has answered: there is no such repository, or not for you."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if isinstance(error, HFValidationError):
+        return True
+    status = getattr(getattr(error, "response", None), "status_code", 500)
+    return isinstance(error, HfHubHTTPError) and status < 500
+
+
+def _cache_of(name: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=name, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / folder
+
+
+def _cached(
+    name: str,
+    savedir: str | Path | None,
+    revision: str | None,
+    patterns: Sequence[str],
+) -> Path:
+    """Folder of what was downloaded before; an OSError if it is not whole."""
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            name,
+            revision=revision,
+            local_dir=savedir,
+            allow_patterns=[*patterns],
+            local_files_only=True,
+        )
+    )
+
+
+def _download(
+    name: str,
+    savedir: str | Path | None,
+    revision: str | None,
+    patterns: Sequence[str],
+) -> Path:
+    """Download what is needed of a repository, one file after the other.
+
+    `snapshot_download` does so in threads, for which a process waits at its end.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    info = HfApi().model_info(name, revision=revision, timeout=_patience())
+    names = [one.rfilename for one in info.siblings or ()]
+    wanted = [n for n in names if any(fnmatch(n, pattern) for pattern in patterns)]
+    if not wanted:
+        raise FileNotFoundError(f"it has no {', '.join(patterns)}")
+    if savedir is None:  # so that the name of a branch or tag is known offline, too
+        hf_hub_download(name, wanted[0], revision=revision)
+    done = [
+        Path(hf_hub_download(name, one, revision=info.sha, local_dir=savedir))
+        for one in wanted
+    ]
+    depth = wanted[0].count("/")
+    return done[0].parents[depth]
+
+
+def _patience() -> float:
+    return float(os.environ.get("LMACZS_HUB_TIMEOUT") or PATIENCE)
+
+
+def patiently(ask: Callable[[], Result], places: Sequence[Path] = ()) -> Result:
+    """Result of questions to the Hub, which may never answer.
+
+    TimeoutError (an OSError) if for `PATIENCE` there is none, and nothing is written in
+    the folders `places`.
+    """
+    patience = _patience()
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.extend((True, ask()))
+        except BaseException as error:  # raised again by the caller
+            outcome.extend((False, error))
+
+    # a daemon, so that a process may end while the client still waits and tries again
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+    seen, since = _bytes_in(places), time.monotonic()
+    while worker.is_alive() and time.monotonic() - since < patience:
+        worker.join(min(0.5, patience))
+        if (now := _bytes_in(places)) != seen:
+            seen, since = now, time.monotonic()
+    if len(outcome) < 2:
+        raise TimeoutError(
+            f"the Hub has sent nothing for {patience:.0f} s (LMACZS_HUB_TIMEOUT)"
+        )
+    done, value = outcome
+    if not done:
+        raise value
+    result: Result = value
+    return result
+
+
+def _bytes_in(places: Sequence[Path]) -> int:
+    """Size of all files in folders, some of which may vanish meanwhile."""
+    total = 0
+    for path in (one for place in places for one in place.rglob("*")):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total

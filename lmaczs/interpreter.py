@@ -30,6 +30,7 @@ from lmaczs.block_explanation import BlockOptions, explain_to
 from lmaczs.clap import FrozenClap
 from lmaczs.contrast import rivals_of
 from lmaczs.decoder import Decoder
+from lmaczs.decoder_file import load_folder
 from lmaczs.event_search import FoundEvent, find
 from lmaczs.events import EventRule, event_table
 from lmaczs.explanation import (
@@ -41,6 +42,7 @@ from lmaczs.explanation import (
 )
 from lmaczs.hub import default_source, snapshot, unpinned_folder
 from lmaczs.long_recording import Query, scan
+from lmaczs.model_file import ForeignCodeError
 from lmaczs.overview import Overview
 from lmaczs.presence import reference_text
 from lmaczs.prompts import DEFAULT_TEMPLATE, texts_of, to_sentence
@@ -63,6 +65,8 @@ NO_CONTRAST = (
     "contrast is for prompts in words: how similar two recordings are cannot be "
     "compared with how similar one is to a text"
 )
+REPOSITORY = ("*.json", "*.yaml", "*.txt", "*.model", "*.safetensors", "README.md")
+"""What is downloaded of a decoder's repository; everything of one that is trusted."""
 
 
 class ZeroShotInterpreter(Pretrained):
@@ -101,12 +105,13 @@ class ZeroShotInterpreter(Pretrained):
         run_opts: dict[str, Any] | None = None,
         overrides: dict[str, Any] | None = None,
         revision: str | None = None,
+        trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> ZeroShotInterpreter:
         """Load a decoder and the CLAP that it was trained for.
 
-        A folder is used in place and never looked up on the network. As with every
-        SpeechBrain checkpoint, hyperparams.yaml can run code: load only what you trust.
+        A folder is used in place and never looked up on the network. Whoever made it,
+        only what ``lmaczs export`` names is built, and no code of it runs.
 
         Parameters
         ----------
@@ -118,12 +123,16 @@ class ZeroShotInterpreter(Pretrained):
         run_opts : dict, optional
             SpeechBrain's, e.g. ``{"device": "cuda"}``.
         overrides : dict, optional
-            Replacements for values of hyperparams.yaml, e.g. ``clap_source``.
+            Replacements for values of the folder, e.g. ``clap_source``.
         revision : str, optional
             Commit, tag or branch of a repository of the Hub. By a commit, which
             ``lmaczs push`` prints, the decoder stays the same whatever is pushed later.
+        trust_remote_code : bool
+            Whether you trust who made the folder: weights may be pickles, and a
+            hyperparams.yaml that names anything else is run by SpeechBrain.
         **kwargs : Any
-            Passed on to ``Pretrained.from_hparams``.
+            ``freeze_params``; with `trust_remote_code`, whatever
+            ``Pretrained.from_hparams`` takes.
 
         Returns
         -------
@@ -135,29 +144,35 @@ class ZeroShotInterpreter(Pretrained):
             If there is no such folder, repository or revision, or it holds no
             hyperparams.yaml, or the Hub cannot be reached.
         InputError
-            If hyperparams.yaml names no CLAP or no decoder, or `source` is a folder and
-            has no `revision`.
+            If the folder names anything that exports do not, is damaged or names no
+            CLAP or no decoder, or is a folder and has a `revision`.
+        ClapError
+            If its CLAP is damaged.
         """
-        source = default_source() if source is None else source
-        folder = unpinned_folder(source, revision)
-        if folder is None:
-            folder = snapshot(str(source), savedir, revision)
-        if not (folder / "hyperparams.yaml").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no hyperparams.yaml; `lmaczs export` writes a folder "
-                "that can be loaded"
+        folder = _folder_of(source, savedir, revision, trust_remote_code)
+        given = {k: v for k, v in (overrides or {}).items() if k != "source_folder"}
+        try:
+            modules, hparams = load_folder(folder, given, trust_remote_code)
+        except ForeignCodeError:
+            if not trust_remote_code:
+                raise
+            given["source_folder"] = str(folder.resolve())
+            trusted: ZeroShotInterpreter = super().from_hparams(
+                source=str(folder),
+                overrides=given,
+                run_opts=_plain(run_opts),
+                **kwargs,
             )
-        interpreter: ZeroShotInterpreter = super().from_hparams(
-            source=str(folder),
-            overrides={**(overrides or {}), "source_folder": str(folder.resolve())},
-            run_opts=_plain(run_opts),
-            **kwargs,
+            # not enforced by SpeechBrain 1.1
+            missing = [n for n in cls.MODULES_NEEDED if n not in trusted.mods]
+            if missing:
+                raise InputError(
+                    f"hyperparams.yaml names no module {missing[0]!r}"
+                ) from None
+            return trusted
+        return cls(
+            modules=modules, hparams=hparams, run_opts=_plain(run_opts), **kwargs
         )
-        # not enforced by SpeechBrain 1.1
-        missing = [n for n in cls.MODULES_NEEDED if n not in interpreter.mods]
-        if missing:
-            raise InputError(f"hyperparams.yaml names no module {missing[0]!r}")
-        return interpreter
 
     @classmethod
     def from_clap(
@@ -179,6 +194,9 @@ class ZeroShotInterpreter(Pretrained):
             Sentence with ``{}`` for prompts that are labels.
         revision : str, optional
             Commit, tag or branch of a repository of the Hub.
+        trust_remote_code : bool
+            Whether you trust who made it: weights may be pickles. Code of it is never
+            run.
 
         Returns
         -------
@@ -192,11 +210,11 @@ class ZeroShotInterpreter(Pretrained):
             If the checkpoint is damaged, or cannot be fetched.
         InputError
             If a mask on its spectrogram could not be listened to, or `source` is a
-            folder and has no `revision`.
+            folder and has a `revision`.
         """
         unpinned_folder(source, revision)
         try:
-            clap = FrozenClap.from_pretrained(source, revision=revision)
+            clap = FrozenClap.from_pretrained(source, None, revision, trust_remote_code)
         except InputError as error:
             raise InputError(f"{source} cannot be explained: {error}") from error
         named = {"template": template, "model_name": f"{Path(source).name}, fitted"}
@@ -1085,6 +1103,21 @@ def _warn(path: str | Path, texts: Iterable[str]) -> None:
     """Warn the caller of a method of what is doubtful about a recording."""
     for text in texts:
         warn(f"{path}: {text}", AudioWarning, stacklevel=3)
+
+
+def _folder_of(
+    source: str | Path | None,
+    savedir: str | Path | None,
+    revision: str | None,
+    everything: bool,
+) -> Path:
+    """Folder of a decoder; what can be loaded of a repository is downloaded first."""
+    source = default_source() if source is None else source
+    folder = unpinned_folder(source, revision)
+    if folder is None:
+        needed = ("*",) if everything else REPOSITORY
+        folder = snapshot(str(source), savedir, revision, needed)
+    return folder
 
 
 def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:

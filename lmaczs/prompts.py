@@ -120,12 +120,22 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
     Raises
     ------
     InputError
-        If `prompt` is empty or no text, or `template` has no ``{}``.
+        If `prompt` is empty or no text, or `template` has no ``{}`` or other braces.
     """
     prompt = clean_prompt(prompt)
+    require_template(template)
+    return template.format(prompt) if is_label(prompt) else prompt
+
+
+def require_template(template: str) -> None:
+    """Refuse a template without ``{}``, or with braces that say anything else.
+
+    Those could ask for attributes, or for a text of any length.
+    """
     if "{}" not in template:
         raise InputError(f"the template {template!r} has no {{}} for the label")
-    return template.format(prompt) if is_label(prompt) else prompt
+    if re.search(r"[{}]", template.replace("{}", "")):
+        raise InputError(f"the template {template!r} has other braces than {{}}")
 
 
 def is_label(prompt: str) -> bool:

@@ -401,7 +401,7 @@ def diagnose(args: argparse.Namespace) -> int:
     """Print what was found, and how to fix what is wrong."""
     from lmaczs.cli.doctor import examine
 
-    checks = examine(args.source, args.device)
+    checks = examine(args.source, args.device, args.trust_remote_code)
     for check in checks:
         say(f"{'WRONG' if check.fix else 'ok':7} {check.subject}: {check.finding}")
         if check.fix:
@@ -466,7 +466,13 @@ def _run_recipe(args: argparse.Namespace, name: str) -> int:
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
     """Load --source or --clap on --device, or raise a CommandError."""
     with collector_paused(keep=args.own_process):
-        return load(args.source, args.clap, args.device, args.revision)
+        return _loader(args)()
+
+
+def _loader(args: argparse.Namespace) -> Callable[[], ZeroShotInterpreter]:
+    """What loads that model, here or in another process."""
+    options = (args.device, args.revision, args.trust_remote_code)
+    return partial(load, args.source, args.clap, *options)
 
 
 def _checked(read: Callable[[], Result]) -> Result:
@@ -513,7 +519,7 @@ def _each(
     for problem in inputs.problems:
         complain(problem)
     status = int(bool(inputs.problems))
-    loader = partial(load, args.source, args.clap, args.device, args.revision)
+    loader = _loader(args)
     entries: list[PageEntry] = []
     with contextlib.ExitStack() as stack:
         writer = None

@@ -64,7 +64,9 @@ import torch
 from lmaczs.clap import COLLAPSED_COSINE
 from lmaczs.interpreter import ZeroShotInterpreter
 start = perf_counter()
-interpreter = ZeroShotInterpreter.from_hparams({source!r}, run_opts={run_opts!r})
+interpreter = ZeroShotInterpreter.from_hparams(
+    {source!r}, run_opts={run_opts!r}, trust_remote_code={trusted!r}
+)
 loaded = perf_counter() - start
 rate = interpreter.sample_rate
 noise = torch.randn(rate, generator=torch.manual_seed(0))
@@ -89,16 +91,23 @@ class Check:
     """How to fix it; empty where nothing is wrong."""
 
 
-def examine(source: str | Path | None = None, device: str | None = None) -> list[Check]:
+def examine(
+    source: str | Path | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> list[Check]:
     """Check everything that lmaczs needs; a check with a fix is a problem.
 
-    The model in the folder `source` (default: the embedded one) is tried on `device`.
+    The model in the folder `source` (default: the embedded one) is tried on `device`;
+    `trust_remote_code` as in `ZeroShotInterpreter.from_hparams`.
     """
     folder = default_source() if source is None else Path(source)
     codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
     if (folder / "hyperparams.yaml").is_file():
         run_opts = {} if device is None else {"device": device}
-        codes["model"] = MODEL.format(source=str(folder), run_opts=run_opts)
+        codes["model"] = MODEL.format(
+            source=str(folder), run_opts=run_opts, trusted=trust_remote_code
+        )
     results = probe(codes)
     torch_build, torchaudio_build = (results[name].info for name in BUILDS)
     wanted = _requirements()

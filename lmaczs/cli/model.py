@@ -21,6 +21,8 @@ def add_model(parser: argparse.ArgumentParser, clap: bool = True) -> None:
         model.add_argument("--clap", metavar="ID", help=text)
         text = "commit, tag or branch, where --source or --clap is a Hub id"
         parser.add_argument("--revision", metavar="REV", help=text)
+    text = "you trust who made the model: its pickles are read, and its code is run"
+    parser.add_argument("--trust-remote-code", action="store_true", help=text)
     text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
     parser.add_argument("--device", help=text)
 
@@ -30,6 +32,7 @@ def load(
     clap: str | None,
     device: str | None,
     revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> ZeroShotInterpreter:
     """Load a model, or raise a CommandError that names the option."""
     if revision is not None and source is None and clap is None:
@@ -48,23 +51,23 @@ def load(
             f"a package cannot be imported: {one_line(error)}; see `lmaczs doctor`"
         ) from error
     disable_progress_bar()
-    run_opts = {}
+    options: dict[str, Any] = {
+        "run_opts": {},
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
     if device is not None:
         try:
-            run_opts["device"] = torch.zeros(1, device=device).device
+            options["run_opts"]["device"] = torch.zeros(1, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise CommandError(
                 f"--device {device}: {one_line(error)}; `lmaczs doctor` lists devices"
             ) from error
     try:
         if clap is not None:
-            return ZeroShotInterpreter.from_clap(
-                clap, run_opts=run_opts, revision=revision
-            )
-        return ZeroShotInterpreter.from_hparams(
-            source, run_opts=run_opts, revision=revision
-        )
-    except Exception as error:  # hyperparams.yaml may name any code, which may fail
+            return ZeroShotInterpreter.from_clap(clap, **options)
+        return ZeroShotInterpreter.from_hparams(source, **options)
+    except Exception as error:  # of a folder that is trusted, any code may fail
         reason = f"--source {source}: {one_line(error)}"
         if clap is not None:
             reason = f"--clap {clap}: {one_line(error)}"

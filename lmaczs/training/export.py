@@ -3,11 +3,12 @@
 A run leaves SpeechBrain checkpoints and `save/interpreter.yaml`, the settings that its
 decoder needs for inference. An exported folder is self-contained::
 
-    DEST/hyperparams.yaml   how to build CLAP and decoder
-    DEST/decoder.ckpt       the decoder's weights at the best checkpoint
-    DEST/clap/              the CLAP, unless it is one of the Hub
-    DEST/README.md          model card
-    DEST/run.json           digest of the run: only that run may replace the folder
+    DEST/interpreter.json      the model: its CLAP, its decoder, its template
+    DEST/decoder.safetensors   the decoder's weights at the best checkpoint
+    DEST/hyperparams.yaml      the same as interpreter.json, for SpeechBrain
+    DEST/clap/                 the CLAP, unless it is one of the Hub
+    DEST/README.md             model card
+    DEST/run.json              digest of the run: only that run may replace the folder
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from safetensors.torch import save
 from speechbrain.utils.checkpoints import Checkpoint
+from torch import Tensor
 
+from lmaczs.decoder_file import WEIGHTS
 from lmaczs.hub import local_folder, resolve
+from lmaczs.model_file import JSON_FILE, YAML_FILE
 from lmaczs.training.checkpoints import WholeCheckpoints
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
-from lmaczs.utils.errors import LmaczsError, OptionError
+from lmaczs.utils.errors import InputError, LmaczsError, OptionError
 from lmaczs.utils.files import atomic_folder, atomic_write
+from lmaczs.utils.weights import unpickled
 
 RUN_CARD = "interpreter.yaml"
 MODEL_KEYS = ("model_name", "domain", "width", "template")
@@ -38,7 +43,10 @@ CLAP_PATTERNS = (
     *("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"),
     *("README.md", "LICENSE*", "NOTICE*"),
 )
-EXPORTED = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", RUN_FILE}
+EXPORTED = {
+    *(JSON_FILE, YAML_FILE, *WEIGHTS),  # the last is that of older exports
+    *("clap", "README.md", RUN_FILE),
+}
 
 # The names of lmaczs in it are a file format: exported folders have them.
 DECODER = "lmaczs.decoder.MaskDecoder"
@@ -59,7 +67,7 @@ decoder: !new:{decoder}
 modules:
     clap: !ref <clap>
     decoder: !ref <decoder>
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+pretrainer: !new:lmaczs.decoder_file.DecoderPretrainer
     loadables:
         decoder: !ref <decoder>
     custom_hooks:
@@ -94,6 +102,38 @@ def inference_yaml(
     }
     scalars = {key: _scalar(value) for key, value in values.items()}
     return INFERENCE_YAML.format(decoder=decoder, **scalars)
+
+
+def write_model(
+    folder: str | Path,
+    weights: Mapping[str, Tensor],
+    clap_source: str,
+    model_name: str,
+    domain: str,
+    width: int,
+    template: str,
+    decoder: str = DECODER,
+) -> None:
+    """Write a decoder into a folder that exists: its weights, and two files on them.
+
+    `weights` is a state dict; the other arguments are those of `inference_yaml`.
+    """
+    folder = Path(folder)
+    values = {
+        "clap_source": clap_source,
+        "model_name": model_name,
+        "domain": domain,
+        "width": width,
+        "template": template,
+        "decoder": decoder,
+    }
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+    text = inference_yaml(clap_source, model_name, domain, width, template, decoder)
+    (folder / YAML_FILE).write_text(text, encoding="utf-8")
+    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    # by bytes: save_file would let nobody else read the file
+    (folder / WEIGHTS[0]).write_bytes(save(plain, metadata={"format": "pt"}))
 
 
 def write_run_card(
@@ -172,14 +212,12 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     origin = {"run": run_digest(run_folder)}
     _check_dest(dest, origin, force)
     with atomic_folder(dest) as part:
-        shutil.copyfile(weights, part / "decoder.ckpt")
         if clap_folder:
             _copy_clap(clap_folder, part / "clap")
         source = "clap" if clap_folder else card["clap_source"]
         decoder = card.get("decoder", DECODER)
         values = {key: card[key] for key in MODEL_KEYS}
-        text = inference_yaml(source, **values, decoder=decoder)
-        (part / "hyperparams.yaml").write_text(text, encoding="utf-8")
+        write_model(part, weights, source, **values, decoder=decoder)
         text = _readme(run_folder, card, checkpoint, clap_folder is not None)
         (part / "README.md").write_text(text, encoding="utf-8")
         (part / RUN_FILE).write_text(json.dumps(origin) + "\n", encoding="utf-8")
@@ -240,16 +278,15 @@ def _best_checkpoint(run_folder: Path, metric: str, mode: str) -> Checkpoint:
     return found
 
 
-def _decoder_weights(checkpoint: Checkpoint) -> Path:
+def _decoder_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     path = checkpoint.path / "decoder.ckpt"
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling a damaged file may raise anything
+        return unpickled([path])
+    except InputError as error:
         raise ExportError(
             f"{path}: missing or damaged: remove {checkpoint.path} to export the "
             "next best checkpoint"
         ) from error
-    return path
 
 
 def _clap_folder(source: str) -> Path | None:
@@ -295,7 +332,7 @@ def _is_export(dest: Path) -> bool:
     if dest.exists() and not dest.is_dir():
         raise ExportError(f"{dest}: it is a file: name a folder")
     content = {path.name for path in dest.iterdir()} if dest.is_dir() else set()
-    if content and not ("hyperparams.yaml" in content and content <= EXPORTED):
+    if content and not (YAML_FILE in content and content <= EXPORTED):
         raise ExportError(
             f"{dest}: it holds something else than an earlier export: name an empty "
             "or a new folder"

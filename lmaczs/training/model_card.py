@@ -38,8 +38,8 @@ left is what the CLAP model listened to.
     explanation = interpreter.interpret_file("street.wav", "a dog barking")
 
 Masks are in the {{ domain }} domain; a bare label is put into "{{ template }}".
-Loading this folder runs what its hyperparams.yaml names, as with every SpeechBrain
-model: read that file before you load somebody else's folder.
+Loading it so runs no code of this folder. SpeechBrain's own loaders run what its
+hyperparams.yaml names.
 
 ## Metrics
 

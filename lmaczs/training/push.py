@@ -15,13 +15,14 @@ from huggingface_hub import (
     ModelCard,
 )
 
+from lmaczs.decoder_file import WEIGHTS
 from lmaczs.hub import local_folder
 from lmaczs.training.export import EXPORTED
 from lmaczs.training.run_identity import RUN_FILE
 from lmaczs.utils.errors import LmaczsError
 
 SHARED = EXPORTED - {RUN_FILE}  # the digest of a run on this machine says nothing there
-NEEDED = ("hyperparams.yaml", "decoder.ckpt", "README.md")
+NEEDED = ("hyperparams.yaml", "README.md")
 THIS_FOLDER = 'source="<this folder>"'
 HUBS_OWN = {".gitattributes", "README.md"}  # a repository may begin with these
 
@@ -100,6 +101,8 @@ def shared_files(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        missing = [*missing, WEIGHTS[0]]
     if missing:
         raise PushError(
             f"{folder}: no exported decoder ({missing[0]} is missing): name a folder "
@@ -191,8 +194,8 @@ def _require_its_clap(folder: Path) -> None:
     if not clap.resolve().is_relative_to(folder.resolve()):
         raise PushError(
             f"{folder}: its CLAP {source} lies outside, and would be missing on the "
-            "Hub: copy it to clap/ in the folder, and write `clap_source: clap` into "
-            "hyperparams.yaml"
+            'Hub: copy it to clap/ in the folder, and write "clap" as its '
+            "clap_source into interpreter.json and hyperparams.yaml"
         )
 
 

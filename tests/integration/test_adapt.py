@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs import ZeroShotInterpreter
@@ -46,7 +47,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 def weights(dest: Path) -> dict[str, torch.Tensor]:
     """Weights of a decoder's folder."""
-    return torch.load(dest / "decoder.ckpt", weights_only=True)
+    return load_file(dest / "decoder.safetensors")
 
 
 def test_the_decoder_is_loaded_and_explains(made: Path, clap_folder: Path) -> None:
@@ -98,7 +99,7 @@ def test_the_same_command_refuses_to_replace_what_it_made(
     captured = capsys.readouterr()
     assert "fitted" in captured.out
     assert "epoch" not in captured.err  # no bar where there is no terminal
-    name = made / "dest" / "decoder.ckpt"
+    name = made / "dest" / "decoder.safetensors"
     assert name.read_bytes() == before[name]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import speechbrain as sb
 import torch
+from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def pretrained(
     decoder = MaskDecoder(FrozenClap.from_pretrained(tiny_clap_folder), width=8)
     with torch.no_grad():
         decoder.draw.weight.mul_(10)
-    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    save_file(decoder.state_dict(), folder / "decoder.safetensors")
     text = inference_yaml(str(tiny_clap_folder), "tiny", "stft", 8, TEMPLATE)
     (folder / "hyperparams.yaml").write_text(text)
     return folder
@@ -167,7 +168,7 @@ def test_what_fine_tuning_starts_from(
     before = read(out, "before.json")
     assert after == pytest.approx(before, abs=1e-5)
     assert read(tmp_path / "out", "before.json") == before
-    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    saved = load_file(pretrained / "decoder.safetensors")
     state = last_weights(tmp_path / "out")
     assert all(torch.allclose(state[name], value) for name, value in saved.items())
     assert brain.hparams.templates[0] == TEMPLATE
@@ -179,7 +180,7 @@ def test_fine_tuning_changes_the_decoder(
 ) -> None:
     """Weights and metrics are others; all that was measured is written and finite."""
     out, after = tuned
-    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    saved = load_file(pretrained / "decoder.safetensors")
     state = last_weights(out)
     assert not any(torch.equal(state[name], value) for name, value in saved.items())
     before = read(out, "before.json")
@@ -214,7 +215,7 @@ def test_validation_that_is_not_finite(
         train([*line, "--lr=1.0e+37"])
     (kept,) = Checkpointer(out / "save").list_checkpoints()
     assert kept.meta["epoch"] == 0
-    saved = torch.load(pretrained / "decoder.ckpt", weights_only=True)
+    saved = load_file(pretrained / "decoder.safetensors")
     state = last_weights(out)
     assert all(torch.equal(state[name], value) for name, value in saved.items())
     ZeroShotInterpreter.from_hparams(export_run(out, tmp_path / "exported"))
@@ -336,7 +337,7 @@ def test_fine_tuning_keeps_the_kind_of_decoder(
     start.mkdir()
     (start / "hyperparams.yaml").write_text(inference_yaml(*values, decoder=path))
     decoder = PaperDecoder(FrozenClap.from_pretrained(tiny_clap_folder), width=8)
-    torch.save(decoder.state_dict(), start / "decoder.ckpt")
+    save_file(decoder.state_dict(), start / "decoder.safetensors")
     options = {"manifest": labelled, "source": start, "number_of_epochs": 1}
     train(argv("finetune.yaml", tmp_path / "out", **options))
     dest = export_run(tmp_path / "out", tmp_path / "exported")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs.clap import FrozenClap
@@ -223,7 +224,7 @@ def pretrained(
         folder = tmp_path_factory.mktemp(f"pretrained{seed}")
         torch.manual_seed(seed)
         decoder = MaskDecoder(FrozenClap.from_pretrained(tiny_clap_folder), width=8)
-        torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+        save_file(decoder.state_dict(), folder / "decoder.safetensors")
         text = inference_yaml(str(tiny_clap_folder), "tiny", "stft", 8, "{}")
         (folder / "hyperparams.yaml").write_text(text)
         return folder

@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 from lmaczs import default_source
 
@@ -244,8 +244,8 @@ def exported(tmp_path: Path) -> Path:
     folder = tmp_path / "exported"
     shutil.copytree(default_source(), folder)
     shutil.copytree(default_source().parent / "clap_small", folder / "clap")
-    path = folder / "hyperparams.yaml"
-    path.write_text(path.read_text().replace("../clap_small", "clap"))
+    for path in (folder / "hyperparams.yaml", folder / "interpreter.json"):
+        path.write_text(path.read_text().replace("../clap_small", "clap"))
     (folder / "README.md").write_text(CARD)
     (folder / "run.json").write_text("{}")
     (folder / "clap" / ".DS_Store").touch()
@@ -287,10 +287,10 @@ def push(run: Run, hub: HubStandIn, folder: Path, *options: str) -> str:
 
 def change(folder: Path) -> None:
     """Another decoder: all weights are doubled."""
-    path = folder / "decoder.ckpt"
-    weights = torch.load(path, weights_only=True)
+    path = folder / "decoder.safetensors"
+    weights = load_file(path)
     doubled = {k: 2 * w if w.is_floating_point() else w for k, w in weights.items()}
-    torch.save(doubled, path)
+    save_file(doubled, path)
 
 
 @pytest.mark.slow
@@ -334,7 +334,7 @@ def test_a_repository_of_something_else_is_left_alone(run: Run, exported: Path) 
         assert line.startswith("lmaczs: me/dogs: it holds something else")
         push(run, hub, exported, "--force")
         tree = hub.commits["me/dogs"][-1][1]
-    assert tree["novel.txt"] == b"It was" and "decoder.ckpt" in tree
+    assert tree["novel.txt"] == b"It was" and "decoder.safetensors" in tree
     assert "clap/old.bin" not in tree  # of an earlier CLAP
 
 

@@ -345,7 +345,7 @@ def test_lmac_as_published(
     flags = {**flags, "batch_size": 4, "crosscor_threshold": 0.0}
     line = options(tmp_path / "second", **flags, **stage)
     second = train(line)
-    saved = torch.load(exported / "decoder.ckpt", weights_only=True)
+    saved = load_file(exported / "decoder.safetensors")
     assert same(saved, second.initial)
     assert not same(saved, weights(second.checkpoint(1)))
     assert second.test["guidance"] > 0 == second.test["unguided_sparsity"]

@@ -447,14 +447,16 @@ def test_weights_of_another_decoder_are_refused(
 def test_hyperparams_of_0_1_0_are_a_file_format(
     tiny_clap: FrozenClap, tiny_clap_folder: Path, tmp_path: Path
 ) -> None:
-    """What version 0.1.0 exported is loaded: three import paths and their arguments."""
+    """What version 0.1.0 exported is loaded, where its pickle is trusted."""
     exported = Path(__file__).parents[1] / "data" / "hyperparams-0.1.0.yaml"
     shutil.copytree(tiny_clap_folder, tmp_path / "clap_small")
     folder = tmp_path / "lmaczs_small"
     folder.mkdir()
     shutil.copy(exported, folder / "hyperparams.yaml")
     torch.save(make(tiny_clap).state_dict(), folder / "decoder.ckpt")
-    loaded = ZeroShotInterpreter.from_hparams(folder)
+    with pytest.raises(ValueError, match="is a pickle.*trust_remote_code=True.*export"):
+        ZeroShotInterpreter.from_hparams(folder)
+    loaded = ZeroShotInterpreter.from_hparams(folder, trust_remote_code=True)
     expected = make(tiny_clap).state_dict()
     found = loaded.mods["decoder"].state_dict()
     assert found.keys() == expected.keys()

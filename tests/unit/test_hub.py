@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from lmaczs.hub import default_source, local_folder, resolve, snapshot
+from lmaczs.hub import default_source, local_folder, patiently, resolve, snapshot
 
 
 @pytest.fixture
@@ -78,3 +82,40 @@ def test_the_embedded_default_is_there_with_its_clap() -> None:
     folder = default_source()
     assert (folder / "hyperparams.yaml").is_file()
     assert (folder.parent / "clap_small" / "config.json").is_file()
+
+
+@pytest.fixture
+def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Hub that accepts connections and never answers, given up after a second."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        place = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", place)
+        monkeypatch.setenv("LMACZS_HUB_TIMEOUT", "1")
+        yield
+
+
+@pytest.mark.slow
+def test_a_hub_that_never_answers_is_given_up(silent_hub: None) -> None:
+    """In one sentence, which names the way to wait longer."""
+    start = time.monotonic()
+    with pytest.raises(FileNotFoundError, match="nothing for 1 s .LMACZS_HUB_TIMEOUT"):
+        snapshot("nobody/no-such-model")
+    assert time.monotonic() - start < 20
+
+
+def test_an_answer_that_arrives_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as something is written, however slowly; an error is that of the Hub."""
+    monkeypatch.setenv("LMACZS_HUB_TIMEOUT", "0.4")
+
+    def slow() -> int:
+        for number in range(5):
+            time.sleep(0.2)
+            (tmp_path / str(number)).write_text("more")
+        return 7
+
+    assert patiently(slow, [tmp_path]) == 7
+    with pytest.raises(ZeroDivisionError):
+        patiently(lambda: 1 // 0)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import lmaczs.utils.shipped
@@ -44,7 +45,7 @@ def source(
     decoder = MaskDecoder(tiny_clap, width=WIDTH)
     with torch.no_grad():
         decoder.draw.weight.mul_(5)
-    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    save_file(decoder.state_dict(), folder / "decoder.safetensors")
     shutil.copytree(tiny_clap_folder, folder / "clap")
     yaml = inference_yaml("clap", "tiny", "stft", WIDTH, TEMPLATE)
     (folder / "hyperparams.yaml").write_text(yaml)
@@ -625,7 +626,7 @@ def test_decoder_of_another_width(broken: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="weights of another decoder") as error:
         ZeroShotInterpreter.from_hparams(folder)
     message = str(error.value)
-    assert "decoder.ckpt" in message
+    assert "decoder.safetensors" in message
     assert "width" in message
     assert "\n" not in message
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lmaczs import ZeroShotInterpreter
@@ -129,7 +130,7 @@ def test_exported_folder_is_loaded(
 ) -> None:
     """Its hyperparams.yaml names this class; masks are those of its weights."""
     decoder = make(tiny_clap)
-    torch.save(decoder.state_dict(), tmp_path / "decoder.ckpt")
+    save_file(decoder.state_dict(), tmp_path / "decoder.safetensors")
     path = "lmaczs.paper_decoder.PaperDecoder"
     values = (str(tiny_clap_folder), "tiny", "stft", 8, "{}")
     text = inference_yaml(*values, decoder=path)

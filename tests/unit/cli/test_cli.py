@@ -63,7 +63,7 @@ def deaf_source(
 
 def model_folder(folder: Path, decoder: MaskDecoder, clap: Path) -> Path:
     """Write a decoder as a folder that can be loaded."""
-    torch.save(decoder.state_dict(), folder / "decoder.ckpt")
+    save_file(decoder.state_dict(), folder / "decoder.safetensors")
     text = inference_yaml(str(clap), "tiny", "stft", 8, TEMPLATE)
     (folder / "hyperparams.yaml").write_text(text)
     return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lmaczs.clap import FrozenClap
 from lmaczs.cli.doctor import Check, build_of, diagnose_pair, examine
@@ -46,7 +47,9 @@ def model(
 ) -> Path:
     """Model folder with a random decoder."""
     folder = tmp_path_factory.mktemp("model")
-    torch.save(MaskDecoder(tiny_clap, width=8).state_dict(), folder / "decoder.ckpt")
+    save_file(
+        MaskDecoder(tiny_clap, width=8).state_dict(), folder / "decoder.safetensors"
+    )
     text = inference_yaml(str(tiny_clap_folder), "tiny", "stft", 8, TEMPLATE)
     (folder / "hyperparams.yaml").write_text(text)
     return folder

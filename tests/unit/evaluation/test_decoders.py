@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
+from safetensors.torch import save_file
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import FrozenClap
@@ -27,7 +27,7 @@ def test_further_decoders_are_rows_of_their_own(
     def exported(name: str, clap: Path | str) -> str:
         decoder = PaperDecoder(FrozenClap.from_pretrained(clap), width=8)
         (tmp_path / name).mkdir()
-        torch.save(decoder.state_dict(), tmp_path / name / "decoder.ckpt")
+        save_file(decoder.state_dict(), tmp_path / name / "decoder.safetensors")
         path = "lmaczs.paper_decoder.PaperDecoder"
         text = inference_yaml(str(clap), name, "stft", 8, "{}", decoder=path)
         (tmp_path / name / "hyperparams.yaml").write_text(text)

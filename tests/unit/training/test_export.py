@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
@@ -49,12 +51,20 @@ decoder: !new:lmaczs.decoder.MaskDecoder
 modules:
     clap: !ref <clap>
     decoder: !ref <decoder>
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+pretrainer: !new:lmaczs.decoder_file.DecoderPretrainer
     loadables:
         decoder: !ref <decoder>
     custom_hooks:
         decoder: !name:lmaczs.decoder.load_decoder
 """
+EXPECTED_JSON = {
+    "clap_source": "clap",
+    "model_name": "tiny",
+    "domain": "stft",
+    "width": 8,
+    "template": "This is a sound of {}.",
+    "decoder": "lmaczs.decoder.MaskDecoder",
+}
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def save_checkpoint(run_folder: Path, clap: FrozenClap, **meta: float) -> MaskDe
 
 def weights(dest: Path) -> dict[str, Tensor]:
     """Exported weights."""
-    return torch.load(dest / "decoder.ckpt", weights_only=True)
+    return load_file(dest / "decoder.safetensors")
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -152,15 +162,16 @@ def test_best_checkpoint_is_exported_not_the_last(
 def test_export_holds_exactly_what_is_documented(
     run_folder: Path, clap_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
-    """Five names, the CLAP file by file, and nothing of a trainer's or of ours."""
+    """Six names, the CLAP file by file, and nothing of a trainer's or of ours."""
     save_checkpoint(run_folder, tiny_clap, loss=1.0)
     wanted = {path.name for path in clap_folder.iterdir()}
     (clap_folder / "optimizer.bin").touch()
     (clap_folder / "checkpoint-1").mkdir()
     dest = export_run(run_folder, tmp_path / "new" / "dest")
     names = {path.name for path in dest.iterdir()}
-    wanted_names = {"hyperparams.yaml", "decoder.ckpt", "clap", "README.md", "run.json"}
-    assert names == wanted_names
+    model = {"interpreter.json", "hyperparams.yaml", "decoder.safetensors"}
+    assert names == model | {"clap", "README.md", "run.json"}
+    assert json.loads((dest / "interpreter.json").read_text()) == EXPECTED_JSON
     assert (dest / "hyperparams.yaml").read_text() == EXPECTED_YAML
     assert {path.name for path in (dest / "clap").iterdir()} == wanted
     for name in wanted:
@@ -289,7 +300,8 @@ def test_empty_folder_is_filled(
     """A destination that is there but empty is as good as none."""
     save_checkpoint(run_folder, tiny_clap, loss=1.0)
     (tmp_path / "dest").mkdir()
-    assert (export_run(run_folder, tmp_path / "dest") / "decoder.ckpt").is_file()
+    dest = export_run(run_folder, tmp_path / "dest")
+    assert (dest / "decoder.safetensors").is_file()
 
 
 def test_failed_export_keeps_the_earlier_one(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from lmaczs import default_source
 from lmaczs.clap import FrozenClap
@@ -21,7 +22,7 @@ def test_the_embedded_default() -> None:
     """Its own weights, free to learn; the CLAP is frozen and its folder known."""
     start = load_pretrained_decoder()
     folder = Path(default_source())
-    saved = torch.load(folder / "decoder.ckpt", weights_only=True)
+    saved = load_file(folder / "decoder.safetensors")
     state = start.decoder.state_dict()
     assert all(torch.equal(state[name], value) for name, value in saved.items())
     assert all(one.requires_grad for one in start.decoder.parameters())
@@ -39,6 +40,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         load_pretrained_decoder(tmp_path)
     default = Path(default_source())
     shutil.copytree(default, tmp_path / "decoder")
+    (tmp_path / "decoder/interpreter.json").unlink()
     text = (default / "hyperparams.yaml").read_text().replace("width: 32\n", "")
     text = text.replace("width: !ref <width>", "width: 32")
     text = text.replace("../clap_small", str(default.parent / "clap_small"))

@@ -19,7 +19,7 @@ from lmaczs.training.push import (
 def exported(tmp_path: Path) -> Path:
     """An exported folder in outline: a decoder for a CLAP beside it."""
     (tmp_path / "clap").mkdir()
-    for name in ("decoder.ckpt", "run.json", "clap/config.json", "clap/.cache"):
+    for name in ("decoder.safetensors", "run.json", "clap/config.json", "clap/.cache"):
         (tmp_path / name).write_text("{}")
     (tmp_path / "hyperparams.yaml").write_text("clap_source: clap\nx: !ref <y>\n")
     (tmp_path / "README.md").write_text('---\ntags: [a]\n---\nsource="<this folder>"\n')
@@ -30,7 +30,7 @@ def test_the_files_are_what_can_be_loaded(exported: Path) -> None:
     """Nothing hidden, nothing of this machine; the card goes apart."""
     (exported / "notes.txt").touch()
     found = shared_files(exported)
-    assert set(found) == {"decoder.ckpt", "hyperparams.yaml", "clap/config.json"}
+    assert set(found) == {"decoder.safetensors", "hyperparams.yaml", "clap/config.json"}
     assert all(path.is_file() for path in found.values())
 
 
@@ -60,7 +60,9 @@ def test_a_folder_that_could_not_be_loaded_is_refused(
         shared_files(exported)
 
 
-@pytest.mark.parametrize("name", ["hyperparams.yaml", "decoder.ckpt", "README.md"])
+@pytest.mark.parametrize(
+    "name", ["hyperparams.yaml", "decoder.safetensors", "README.md"]
+)
 def test_an_incomplete_folder_is_refused(name: str, exported: Path) -> None:
     """What is missing is named."""
     (exported / name).unlink()

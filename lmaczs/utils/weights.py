@@ -1,0 +1,121 @@
+"""Weights in files: read without running code, and refused unless they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lmaczs.utils.errors import InputError
+
+NAMED = 3  # weights that a sentence names
+MOST_TENSORS = 20_000
+"""Of one file: a large CLAP has 500. Each costs time, however small it is."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def is_pickle(path: str | Path) -> bool:
+    """Whether a file is one of torch's, by its content: an archive, or older."""
+    with Path(path).open("rb") as file:
+        return file.read(4).startswith((b"PK", b"\x80"))
+
+
+def shapes_in(paths: Iterable[Path]) -> Shapes:
+    """Names and shapes of the tensors in safetensors files, by their headers alone.
+
+    InputError if a file is damaged or holds too many.
+    """
+    found: Shapes = {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                names = list(file.keys())
+                if len(names) > MOST_TENSORS:
+                    raise InputError(
+                        f"{path} holds {len(names)} tensors, more than any model's"
+                    )
+                found |= {key: tuple(file.get_slice(key).get_shape()) for key in names}
+        except (SafetensorError, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is damaged: {one_line(error)}") from error
+    return found
+
+
+def tensors_in(paths: Iterable[Path]) -> dict[str, Tensor]:
+    """Tensors in safetensors files, on the CPU; InputError if one is damaged."""
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                found |= {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged: {one_line(error)}") from error
+    return found
+
+
+def unpickled(paths: Iterable[Path]) -> dict[str, Tensor]:
+    """Tensors in pickles of torch, whose code is not run; InputError if damaged.
+
+    For files that the user trusts: torch's reader of weights alone refuses what is none
+    of torch's, but is no guard against an attack on itself.
+    """
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            one = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling may raise anything
+            # torch's own sentence advises weights_only=False, which runs any code
+            kind = type(error).__name__
+            raise InputError(
+                f"{path} is damaged, or holds more than weights ({kind})"
+            ) from None
+        if not isinstance(one, Mapping):
+            raise InputError(f"{path} holds no weights by their names")
+        tensors = {str(k): v for k, v in one.items() if isinstance(v, Tensor)}
+        found.update(tensors)
+    return found
+
+
+def elements(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers tensors of these shapes hold."""
+    return sum(prod(shape) for shape in shapes.values())
+
+
+def faults(wanted: Mapping[str, Tensor], found: Shapes) -> str:
+    """Which weights are missing or have another shape, in a phrase; empty if none."""
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        return f"{counted(missing)} missing ({some(missing)})"
+    other = [
+        f"{key} {list(found[key])} instead of {list(value.shape)}"
+        for key, value in wanted.items()
+        if found[key] != tuple(value.shape)
+    ]
+    return f"{counted(other)} of another shape ({some(other)})" if other else ""
+
+
+def broken(weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the weights that hold NaN or infinite values."""
+    learnt = {key: w for key, w in weights.items() if w.is_floating_point()}
+    return [key for key, w in learnt.items() if not bool(w.isfinite().all())]
+
+
+def counted(names: list[str]) -> str:
+    """Their number in words."""
+    return f"{len(names)} weight{'s' * (len(names) > 1)}"
+
+
+def some(names: list[str]) -> str:
+    """The first of them."""
+    return ", ".join([*names[:NAMED], *(["..."] if len(names) > NAMED else [])])
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,116 @@
+"""Weights are read without running code, and what is wrong with them is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmaczs.utils import weights
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.weights import (
+    broken,
+    elements,
+    faults,
+    is_pickle,
+    shapes_in,
+    tensors_in,
+    unpickled,
+)
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
+
+
+class Touch:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.fixture
+def safe(tmp_path: Path) -> Path:
+    """The tensors as safetensors."""
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors"
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> Path:
+    """The tensors as torch's pickle."""
+    torch.save(TENSORS, tmp_path / "a.ckpt")
+    return tmp_path / "a.ckpt"
+
+
+def test_tensors_come_back(safe: Path, pickled: Path) -> None:
+    """Of either format, which the content tells; shapes by the header alone."""
+    for found in (tensors_in([safe]), unpickled([pickled])):
+        assert found.keys() == TENSORS.keys()
+        assert all(torch.equal(found[key], TENSORS[key]) for key in TENSORS)
+    assert shapes_in([safe]) == {"a": (2, 3), "b": ()}
+    assert elements(shapes_in([safe])) == 7
+    assert [is_pickle(path) for path in (safe, pickled)] == [False, True]
+
+
+@pytest.mark.parametrize("kept", [0, 4, 20, 0.7])
+def test_a_damaged_file_is_named(kept: float, safe: Path, pickled: Path) -> None:
+    """Wherever it was cut."""
+    for path, read in ((safe, tensors_in), (safe, shapes_in), (pickled, unpickled)):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(kept if kept > 1 else kept * len(whole))])
+        with pytest.raises(InputError, match=f"{path.name} is damaged") as refused:
+            read([path])
+        assert "\n" not in str(refused.value)
+        path.write_bytes(whole)
+
+
+def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
+    """And the advice to read it with weights_only=False is not passed on."""
+    torch.save({"a": Touch(tmp_path / "ran")}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="more than weights") as refused:
+        unpickled([tmp_path / "a.ckpt"])
+    assert "weights_only" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
+    torch.save([1], tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="holds no weights"):
+        unpickled([tmp_path / "a.ckpt"])
+
+
+def test_too_many_tensors_are_refused(
+    safe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs time."""
+    monkeypatch.setattr(weights, "MOST_TENSORS", 1)
+    with pytest.raises(InputError, match="holds 2 tensors"):
+        shapes_in([safe])
+
+
+@pytest.mark.parametrize(
+    ("found", "phrase"),
+    [
+        ({"a": (2, 3), "b": ()}, ""),
+        ({"a": (2, 3), "b": (), "c": (9,)}, ""),
+        ({}, "2 weights missing (a, b)"),
+        ({"a": (2, 3)}, "1 weight missing (b)"),
+        ({"a": (3, 2), "b": ()}, "1 weight of another shape (a [3, 2] instead of [2"),
+    ],
+)
+def test_what_is_wrong_is_a_phrase(found: dict, phrase: str) -> None:
+    """Missing ones first; what is in excess is not wrong."""
+    assert faults(TENSORS, found).startswith(phrase)
+    assert bool(faults(TENSORS, found)) is bool(phrase)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_named(value: float) -> None:
+    """One value is enough; integers cannot be."""
+    spoiled: dict[str, Tensor] = {**TENSORS, "c": torch.tensor([0.0, value])}
+    assert broken(TENSORS) == []
+    assert broken(spoiled) == ["c"]
