@@ -181,6 +181,7 @@ class ZeroShotInterpreter(Pretrained):
         run_opts: dict[str, Any] | None = None,
         template: str = DEFAULT_TEMPLATE,
         revision: str | None = None,
+        trust_remote_code: bool = False,
     ) -> ZeroShotInterpreter:
         """Explain any CLAP, without a decoder: masks are fitted to every recording.
 
