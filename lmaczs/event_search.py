@@ -129,8 +129,10 @@ def _batches(
     ordered = sorted(candidates, key=lambda one: one.begin)
     sounds = audio.cut([(one.begin, one.end) for one in ordered])
     pairs = list[tuple[_Candidate, Tensor]]()
-    for pair in zip(ordered, sounds, strict=True):
-        pairs.append(pair)
+    for one, sound in zip(ordered, sounds, strict=True):
+        # the last window of a recording may end in zeros, as in the scan
+        lacking = one.end - one.begin - len(sound)
+        pairs.append((one, torch.nn.functional.pad(sound, (0, lacking))))
         if len(pairs) == at_once:
             yield pairs
             pairs = []

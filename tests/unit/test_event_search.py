@@ -207,3 +207,16 @@ def test_what_is_doubtful_comes_with_every_explanation(
     assert overview.warnings(None) == whole.warnings[1:]
     assert overview.samples == len(recording) and rate == RATE
     assert overview.bands().shape == (256, 1001)
+
+
+def test_a_recording_may_end_within_a_hop_of_a_window(
+    tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """Windows at its end are filled up as in the scan, beside those at its begin."""
+    generator = torch.Generator().manual_seed(0)
+    wav = 0.001 * torch.randn(5 * RATE + 32, generator=generator)
+    for name, start in (("dog", 0.0), ("siren", 2.0)):
+        sound = render(name, RATE, 3.0, seed=0).float()
+        wav[round(start * RATE) :][: len(sound)] += sound
+    found = found_in(wav, tmp_path, interpreter, presence=0.5, candidate=0.0)
+    assert len(found) and found.stop.max() <= 5.05
