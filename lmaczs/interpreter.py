@@ -528,7 +528,7 @@ class ZeroShotInterpreter(Pretrained):
             If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
         audio = AudioBlocks(path, self.sample_rate, channel, strict)
-        query = self._query(prompts, contrast, prompt_audio)
+        query = self.query(prompts, contrast, prompt_audio)
         table = scan(query, audio, progress)
         _warn(path, audio.warnings)
         return table
@@ -609,7 +609,7 @@ class ZeroShotInterpreter(Pretrained):
         audio = AudioBlocks(path, self.sample_rate, channel, strict)
         options = rule or EventRule(), refinement, progress, overview
         origin = {**origin_of(path), "channel": channel}
-        found = find(self._query(prompts, contrast, prompt_audio), audio, *options)
+        found = find(self.query(prompts, contrast, prompt_audio), audio, *options)
 
         def each() -> Iterator[FoundEvent]:
             for one in found:
@@ -682,7 +682,7 @@ class ZeroShotInterpreter(Pretrained):
         InputError
             If there is no prompt, or a contrast that is refused, see `interpret_file`.
         """
-        query = self._query(prompts, contrast, prompt_audio)
+        query = self.query(prompts, contrast, prompt_audio)
         refinement = refinement_of(refine, verify, self.decoder is None)
         home = Path(folder) if page else None
         options = BlockOptions(verify, refinement, all_windows, progress, home)
@@ -697,13 +697,16 @@ class ZeroShotInterpreter(Pretrained):
         paths = [{name: one / name for name in SAVED} for one in folders]
         return paths[0] if alone else paths
 
-    def _query(
+    def query(
         self,
         prompts: str | Iterable[str] | None,
         contrast: str | Iterable[str] | None = None,
         prompt_audio: Recorded = None,
     ) -> Query:
-        """Model and prompts; each prompt once, those in words first."""
+        """Model and prompts, as long recordings are searched for them.
+
+        Each prompt once, those in words first; errors are those of `scan_file`.
+        """
         several = () if prompts is None else tuple(dict.fromkeys(texts_of(prompts)))
         if isinstance(prompt_audio, str | Path):
             prompt_audio = [prompt_audio]

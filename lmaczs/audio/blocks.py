@@ -29,7 +29,7 @@ WAV_BYTES = 0xFFFFFFFF - 4096
 
 
 class AudioBlocks:
-    """A recording of any length as blocks of mono samples at one rate.
+    """A recording of any length, or a stretch of it, as mono samples at one rate.
 
     Parameters
     ----------
@@ -41,6 +41,10 @@ class AudioBlocks:
         The only channel that is read, from 1 on; None: the mean over all.
     strict : bool
         Whether a file that is truncated or damaged is refused.
+    start : float | None
+        Where the stretch begins, in seconds; None: at the first sample.
+    stop : float | None
+        Where it ends, in seconds; None, or beyond the end: at the last sample.
 
     Attributes
     ----------
@@ -68,11 +72,18 @@ class AudioBlocks:
         sample_rate: int,
         channel: int | None = None,
         strict: bool = False,
+        start: float | None = None,
+        stop: float | None = None,
     ) -> None:
         self.path, self.sample_rate, self.channel = Path(path), sample_rate, channel
         self._file, self._levels = MonoFile(path, channel, strict), Levels()
+        self._first = round((start or 0) * sample_rate)
+        self._last = END if stop is None else round(stop * sample_rate)
         frames, rate = self._file.frames, self._file.rate
-        self.samples = -(-frames * sample_rate // rate) if frames else None
+        self.samples = None
+        if frames:
+            last = min(-(-frames * sample_rate // rate), self._last)
+            self.samples = max(0, last - self._first)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -90,7 +101,7 @@ class AudioBlocks:
         Parameters
         ----------
         first : int
-            First sample of the resampled recording.
+            First sample, of the resampled recording's or its stretch's.
         last : int
             The sample after the last one; it may lie beyond the end.
 
@@ -113,9 +124,10 @@ class AudioBlocks:
     def _between(
         self, first: int, last: int, levels: Levels | None = None
     ) -> Iterator[Tensor]:
-        begin, end, position = input_span(
-            first, last, self._file.rate, self.sample_rate
-        )
+        rates = self._file.rate, self.sample_rate
+        first = self._first + first
+        last = min(self._first + last, self._last)
+        begin, end, position = input_span(first, last, *rates)
         for block in self._resampled(begin, end, levels):
             wanted = block[max(0, first - position) : max(0, last - position)]
             position += len(block)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmaczs import __version__
 from lmaczs.cli import adapt as adapt_command
+from lmaczs.cli import corpus as corpus_command
 from lmaczs.cli import export as export_command
 from lmaczs.cli import interpret as interpret_command
 from lmaczs.cli import prompts as prompts_command
@@ -38,7 +39,7 @@ from lmaczs.cli.output import (
     sweep_results,
     write_page,
 )
-from lmaczs.cli.rows import RowWriter, add_format
+from lmaczs.cli.rows import RowWriter, add_format, add_quiet
 from lmaczs.cli.terminal import (
     CommandError,
     audio_warnings_to,
@@ -157,6 +158,14 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_force(one)
     add_format(one)
     add_jobs(one)
+
+    one = add("corpus", corpus, "explain any number of clips into Parquet tables")
+    corpus_command.add_options(one)
+    prompts_command.add_texts(one, _text)
+    add_model(one)
+    _add_refine(one)
+    add_jobs(one)
+    add_quiet(one)
 
     one = add("demo", demo, "interpret synthetic scenes")
     add_model(one)
@@ -356,6 +365,17 @@ def scan(args: argparse.Namespace) -> int:
             progress=not args.quiet and args.jobs == 1,
         )
         return _each(args, inputs, task, interpreter, scan_command.COLUMNS)
+
+
+def corpus(args: argparse.Namespace) -> int:
+    """Explain clips into tables, block by block; what is done is left out."""
+    _checked(lambda: corpus_command.check(args))
+    prompts = _checked(lambda: prompts_command.texts_of(args))
+    clips = _checked(lambda: corpus_command.clips_of(args))
+    with corpus_command.held(args.out):
+        interpreter = _load(args)
+        _warn_of_prompts(interpreter, prompts, args.quiet)
+        return corpus_command.run(args, interpreter, prompts, clips)
 
 
 def demo(args: argparse.Namespace) -> int:

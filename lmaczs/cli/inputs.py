@@ -30,6 +30,11 @@ FILES = "recording, folder (all recordings in it) or pattern, such as 'day*/*.wa
 def add_files(parser: argparse.ArgumentParser, text: str = FILES) -> None:
     """Add the arguments that name recordings."""
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
+    add_list(parser)
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """Add --files-from, and --channel."""
     text = "text file with a FILE a line, relative to where you are; -: from stdin"
     parser.add_argument("--files-from", metavar="LIST", help=text)
     text = "the only channel to read, from 1 on, or mix: the mean (default: mix)"

@@ -37,11 +37,8 @@ def add_prompts(
     parser: argparse.ArgumentParser, text_type: Callable[[str], str]
 ) -> None:
     """Add the prompts of `interpret` to its parser; at least one has to be given."""
-    parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="text file, one prompt a line"
-    )
+    add_texts(parser, text_type)
     for option, kind, name, text in (
-        ("--prompt", text_type, "PROMPT", "label or sentence"),
         ("--prompt-audio", Path, "FILE", "a recording as prompt: what sounds like it"),
         ("--contrast", text_type, "PROMPT", "what raises the prompts above this one"),
     ):
@@ -51,11 +48,33 @@ def add_prompts(
         )
 
 
-def prompts_of(args: argparse.Namespace) -> Prompts:
-    """Prompts of a command line, each once."""
+def add_texts(parser: argparse.ArgumentParser, text_type: Callable[[str], str]) -> None:
+    """Add prompts in words; `texts_of` reads them."""
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="text file, one prompt a line"
+    )
+    text = "label or sentence; repeat the option for more"
+    options: dict[str, Any] = {"action": "append", "default": [], "type": text_type}
+    parser.add_argument("--prompt", metavar="PROMPT", help=text, **options)
+
+
+def texts_of(args: argparse.Namespace) -> list[str]:
+    """Prompts in words of a command line, each once; `InputError` if there is none."""
+    if not (texts := _texts(args)):
+        raise InputError("give a prompt: --prompt TEXT or --prompts FILE")
+    return texts
+
+
+def _texts(args: argparse.Namespace) -> list[str]:
     from lmaczs.prompts import read_prompts
 
-    texts = [*args.prompt, *(read_prompts(args.prompts) if args.prompts else ())]
+    several = [*args.prompt, *(read_prompts(args.prompts) if args.prompts else ())]
+    return list(dict.fromkeys(several))
+
+
+def prompts_of(args: argparse.Namespace) -> Prompts:
+    """Prompts of a command line, each once."""
+    texts = _texts(args)
     recordings = list(dict.fromkeys(args.prompt_audio))
     if not texts and not recordings:
         raise InputError(
@@ -65,8 +84,7 @@ def prompts_of(args: argparse.Namespace) -> Prompts:
         raise InputError(f"--prompt-audio {missing[0]}: there is no such file")
     if args.contrast and recordings:
         raise InputError("--contrast is for prompts in words, not for --prompt-audio")
-    texts, contrast = (list(dict.fromkeys(given)) for given in (texts, args.contrast))
-    return Prompts(texts, recordings, contrast)
+    return Prompts(texts, recordings, list(dict.fromkeys(args.contrast)))
 
 
 def explain(

@@ -21,7 +21,11 @@ def add_format(parser: argparse.ArgumentParser, default: str | None = None) -> N
         "instead of lines" if default is None else "(default: %(default)s)"
     )
     parser.add_argument("--format", choices=FORMATS, default=default, help=text)
-    text = "print errors only, and the rows of --format"
+    add_quiet(parser, "print errors only, and the rows of --format")
+
+
+def add_quiet(parser: argparse.ArgumentParser, text: str = "print errors only") -> None:
+    """Add --quiet."""
     parser.add_argument("--quiet", action="store_true", help=text)
 
 

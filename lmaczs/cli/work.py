@@ -56,10 +56,11 @@ Loader = Callable[[], "ZeroShotInterpreter"]
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add --jobs."""
     text = "processes, each with its own model (default: %(default)s)"
-    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help=text)
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=text)
 
 
-def _jobs(value: str) -> int:
+def positive(value: str) -> int:
+    """Whole number from 1 on, as the type of an option."""
     if not value.isdecimal() or not int(value):
         raise argparse.ArgumentTypeError(f"{value!r} is not 1 or more")
     return int(value)

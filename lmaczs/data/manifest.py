@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -80,9 +80,7 @@ def read_manifest(
     MissingDataError
         If there is no such file.
     """
-    path = Path(manifest)
-    if not path.is_file():
-        raise MissingDataError(f"--manifest={manifest} does not exist")
+    path = _existing(manifest)
     rows = _read_rows(path)
     mistakes = [(line, text) for line, row in rows for text in _mistakes_of(row)]
     mistakes += [*_repeated_ids(rows), *_divided_clips(rows)]
@@ -94,23 +92,71 @@ def read_manifest(
     return _as_table([row for _, row in rows], for_test)
 
 
-def _read_rows(path: Path) -> Rows:
-    """Line number and fields of each row; fields that a row lacks are empty."""
+def read_clips(manifest: str | Path) -> pd.DataFrame:
+    """Read which clips a manifest names, each once; no recording is looked at.
+
+    Parameters
+    ----------
+    manifest : str or Path
+        CSV file, as `read_manifest` reads it; it need not have a text or a label.
+
+    Returns
+    -------
+    DataFrame
+        path (absolute, or a URL), start, stop (seconds; NaN where the clip is not cut),
+        then further columns, as text. Of rows that share these three the first counts.
+
+    Raises
+    ------
+    ManifestError
+        With every mistake and its line.
+    MissingDataError
+        If there is no such file.
+    """
+    path = _existing(manifest)
+    rows = _read_rows(path, needed=("path",))
+    mistakes = [(line, text) for line, row in rows for text in _mistakes_of_place(row)]
+    if mistakes:
+        raise ManifestError(path, [f"line {line}: {text}" for line, text in mistakes])
+    table = pd.DataFrame([row for _, row in rows]).fillna("")
+    for name in ("start", "stop"):
+        table[name] = list(map(_seconds, table.get(name, [""] * len(table))))
+    further = [name for name in table.columns if name not in CLIP]
+    return table[[*CLIP, *further]].drop_duplicates(CLIP, ignore_index=True)
+
+
+def _existing(manifest: str | Path) -> Path:
+    path = Path(manifest)
+    if not path.is_file():
+        raise MissingDataError(f"--manifest={manifest} does not exist")
+    return path
+
+
+def _read_rows(path: Path, needed: Sequence[str] = NEEDED) -> Rows:
+    """Line number and fields of each row; fields that a row lacks are empty.
+
+    Of what is `needed` beside path, one has to be there.
+    """
     try:
-        table = read_csv_table(path, OWN, NEEDED)
+        table = read_csv_table(path, OWN, needed)
     except LineError as error:
         raise ManifestError(path, [str(error)]) from error
-    if "path" not in table.columns or not {"text", "label"} & set(table.columns):
+    others = needed[1:]
+    known = set(table.columns)
+    if "path" not in known or (others and known.isdisjoint(others)):
         found = ", ".join(table.columns) or "nothing"
-        needed = "line 1: the header needs path and one of text, label"
-        raise ManifestError(path, [f"{needed}; it has {found}"])
+        wanted = f"path and one of {', '.join(others)}" if others else "path"
+        raise ManifestError(
+            path, [f"line 1: the header needs {wanted}; it has {found}"]
+        )
     if not table.rows:
         raise ManifestError(path, ["line 2: there is no row"])
     if table.assumed:
         logger.warning("%s is read: %s", path, "; ".join(table.assumed))
     for _, row in table.rows:
         row["path"] = _absolute(path.parent, row["path"])
-        row["split"] = row.get("split", "").lower()
+        if "split" in known:
+            row["split"] = row["split"].lower()
         if table.separator != ",":  # 0,5 s, as spreadsheets of such languages write it
             for name in ("start", "stop"):
                 row[name] = row.get(name, "").replace(",", ".")
@@ -119,6 +165,8 @@ def _read_rows(path: Path) -> Rows:
 
 def _absolute(folder: Path, path: str) -> str:
     """A recording's path; backslashes of Windows divide it where that finds a file."""
+    if "://" in path:  # a URL stays as it is
+        return path
     found = folder / path
     if "\\" in path and not found.is_file():
         found = min(
@@ -129,21 +177,22 @@ def _absolute(folder: Path, path: str) -> str:
 
 def _mistakes_of(row: dict[str, str]) -> Iterator[str]:
     """What is wrong with one row by itself."""
-    if SURPLUS in row:
-        yield "more fields than the header; a text with a comma needs quotes"
-    if not row["path"]:
-        yield "path is empty"
-    elif not Path(row["path"]).is_file():
+    yield from _mistakes_of_place(row)
+    if row["path"] and not Path(row["path"]).is_file():
         yield f"{row['path']} does not exist"
     if not row.get("text") and not row.get("label"):
         yield "text and label are empty"
     split = row.get("split") or "train"
     if split not in SPLITS:
         yield f"split is {split!r}, not one of {', '.join(SPLITS)}"
-    yield from _mistakes_of_times(row)
 
 
-def _mistakes_of_times(row: dict[str, str]) -> Iterator[str]:
+def _mistakes_of_place(row: dict[str, str]) -> Iterator[str]:
+    """What is wrong with path, start and stop, without a look at the recording."""
+    if SURPLUS in row:
+        yield "more fields than the header; a text with a comma needs quotes"
+    if not row["path"]:
+        yield "path is empty"
     times = {"start": 0.0, "stop": math.inf}
     for name in times:
         if not row.get(name):

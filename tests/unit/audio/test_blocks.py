@@ -137,3 +137,27 @@ def test_blocks_of_one_channel(tmp_path: Path) -> None:
     audio = AudioBlocks(tmp_path / "a.wav", 16000, channel=2)
     whole = load_audio(tmp_path / "a.wav", 16000, channel=2)
     torch.testing.assert_close(torch.cat(list(audio.read())), whole)
+
+
+@pytest.mark.parametrize(
+    "start, stop", [(None, 2.5), (1.25, None), (3.0, 4.1), (9, 99)]
+)
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3"])
+def test_a_stretch_is_what_load_audio_reads(
+    tmp_path: Path, name: str, start: float | None, stop: float | None
+) -> None:
+    """As long as stated; its samples count from its begin, in `cut` too."""
+    path = noise(tmp_path / name)
+    blocks = AudioBlocks(path, 32000, start=start, stop=stop)
+    whole = load_audio(path, 32000, start=start, stop=stop)
+    joined = torch.cat(list(blocks.read()))
+    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
+    assert blocks.samples == len(whole)
+    (part,) = blocks.cut([(1000, 1 << 40)])
+    torch.testing.assert_close(part, whole[1000:], atol=1e-5, rtol=0)
+
+
+def test_a_stretch_beyond_the_end_is_empty(tmp_path: Path) -> None:
+    """It has no sample."""
+    blocks = AudioBlocks(noise(tmp_path / "a.wav"), 32000, start=99.0)
+    assert blocks.samples == 0 and not list(blocks.read())

@@ -17,6 +17,7 @@ from lmaczs.data.manifest import (
     ManifestError,
     join_rows,
     manifest_splits,
+    read_clips,
     read_manifest,
 )
 
@@ -410,3 +411,26 @@ def test_a_table_that_is_written_is_read_back(
     table.to_csv(folder / "clips.csv", index=False)
     again = read_manifest(folder / "clips.csv")
     pd.testing.assert_frame_equal(again[list(table)], table, check_dtype=False)
+
+
+def test_clips_need_no_words_and_no_recording(tmp_path: Path) -> None:
+    """Each counts once; a URL is kept; other columns are carried through."""
+    lines = ["site,path,start,stop", "a,x.wav,,", "b,s3://c/y.wav,1,2", "c,x.wav,,"]
+    table = read_clips(write(tmp_path, *lines))
+    assert table.columns.tolist() == ["path", "start", "stop", "site"]
+    assert table.path.tolist() == [str(tmp_path / "x.wav"), "s3://c/y.wav"]
+    assert table.site.tolist() == ["a", "b"]
+    assert np.isnan(table.start[0]) and table.stop[1] == 2
+    only = read_clips(write(tmp_path, "path", "x.wav"))
+    assert only.columns.tolist() == ["path", "start", "stop"]
+
+
+def test_mistakes_of_clips_are_named(tmp_path: Path) -> None:
+    """But for those of words and recordings, which do not count."""
+    manifest = write(tmp_path, "path,start", "x.wav,-1", ",1", "y.wav,1,2")
+    with pytest.raises(ManifestError) as caught:
+        read_clips(manifest)
+    text = str(caught.value)
+    assert "3 mistakes" in text and "line 3: path is empty" in text
+    with pytest.raises(ManifestError, match="the header needs path; it has start"):
+        read_clips(write(tmp_path, "start", "1"))

@@ -1,0 +1,220 @@
+"""`lmaczs corpus`: clips of a manifest, or recordings, explained into Parquet."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from lmaczs.cli.inputs import add_list, find_inputs
+from lmaczs.cli.model import identity_of, load
+from lmaczs.cli.output import check_page, out_folder, write_page
+from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
+from lmaczs.cli.work import positive
+from lmaczs.utils.errors import InputError, LmaczsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lmaczs.corpus.engines import Counts, Lost
+    from lmaczs.corpus.run import Corpus
+    from lmaczs.corpus.store import Store
+    from lmaczs.interpreter import ZeroShotInterpreter
+
+ENGINES = ("local", "ray")
+BLOCK_CLIPS = 64
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command, beside model, prompts and refinement."""
+    text = (
+        "a manifest (CSV or Parquet), or recordings, folders and patterns; "
+        "or URLs of them, such as s3://bucket/folder/"
+    )
+    parser.add_argument("files", nargs="*", metavar="MANIFEST", help=text)
+    add_list(parser)
+    text = "folder or URL of the tables; an interrupted corpus in it is resumed"
+    parser.add_argument("--out", required=True, metavar="DIR", help=text)
+    text = "processes of this machine, or actors of Ray (default: %(default)s)"
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help=text)
+    text = "of a Ray cluster (default: one on this machine, for this command)"
+    parser.add_argument("--address", help=text)
+    text = "clips that are written, lost and done again together (default: %(default)s)"
+    parser.add_argument(
+        "--block-clips", type=positive, default=BLOCK_CLIPS, metavar="N", help=text
+    )
+    text = "keep sound and picture of explanations of which this is true: "
+    parser.add_argument(
+        "--keep", metavar="CONDITION", help=text + "'presence > 0.9 and mass < 0.2'"
+    )
+    text = "do not search for events, which takes a second look at what is present"
+    parser.add_argument("--no-events", action="store_true", help=text)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check what the command needs before a model is loaded."""
+    from lmaczs.corpus.keep import Keep
+    from lmaczs.corpus.store import require_corpus
+
+    require_corpus()
+    if args.engine == "ray":
+        from lmaczs.corpus.cluster import require_ray
+
+        require_ray()
+    elif args.address is not None:
+        raise InputError("--address is a cluster's: give --engine ray, too")
+    if args.keep is not None:
+        Keep(args.keep)
+
+
+def clips_of(args: argparse.Namespace) -> Iterator[pa.Table]:
+    """Clips that the command line names; `InputError` if it names none."""
+    from lmaczs.corpus.plan import clips_in, clips_of_manifest, is_manifest
+    from lmaczs.corpus.store import is_url
+
+    lists = [word for word in args.files if is_manifest(word)]
+    if lists:
+        if len(args.files) > 1 or args.files_from is not None:
+            raise InputError(f"{lists[0]} is a manifest: give it alone")
+        return clips_of_manifest(lists[0])
+    urls = [word for word in args.files if is_url(word)]
+    words = [Path(word) for word in args.files if not is_url(word)]
+    if urls and not words and args.files_from is None:
+        return clips_in(urls)
+    inputs = find_inputs(words, args.files_from)
+    if inputs.problems:
+        raise InputError(inputs.problems[0])
+    return clips_in([*inputs.paths, *urls])
+
+
+def held(out: str) -> AbstractContextManager[None]:
+    """Make --out and hold it; of a store nothing can be held."""
+    from lmaczs.corpus.store import is_url
+
+    return contextlib.nullcontext() if is_url(out) else out_folder(Path(out))
+
+
+def run(
+    args: argparse.Namespace,
+    interpreter: ZeroShotInterpreter,
+    prompts: Sequence[str],
+    clips: Iterable[pa.Table],
+) -> int:
+    """Work on what is left of a corpus, and say what came of it."""
+    from lmaczs.corpus.rows import Wanted
+    from lmaczs.corpus.run import begin, left
+    from lmaczs.corpus.store import Store
+
+    store = Store(args.out)
+    store.sweep()
+    if store.folder is not None and args.keep is not None:
+        check_page(store.folder, [])
+    wanted = Wanted(
+        tuple(prompts), args.refine, not args.no_events, args.keep, args.channel
+    )
+    model = identity_of(interpreter)
+    try:
+        corpus = begin(store, clips, model, wanted, args.block_clips)
+    except LmaczsError as error:
+        raise CommandError(f"--out {one_line(error)}") from error
+    blocks = left(store, corpus)
+    results = _results(args, store, corpus, interpreter, blocks)
+    status = _shown(args, corpus, blocks, results)
+    if store.folder is not None and args.keep is not None:
+        _write_page(store.folder)
+    return status
+
+
+def _results(
+    args: argparse.Namespace,
+    store: Store,
+    corpus: Corpus,
+    interpreter: ZeroShotInterpreter,
+    blocks: Sequence[int],
+) -> Iterator[Counts | Lost]:
+    """What comes of blocks, by the engine that is wanted."""
+    from lmaczs.corpus.engines import attempted
+    from lmaczs.corpus.local import run_local
+    from lmaczs.corpus.run import MakeWorker, worker_of
+
+    if not blocks:
+        return
+    make = MakeWorker(args.out, partial(load, args.source, args.clap, args.device))
+    if args.engine == "ray":
+        from lmaczs.corpus.cluster import run_ray
+
+        gpus = float((args.device or "").startswith("cuda"))
+        yield from run_ray(blocks, make, args.jobs, args.address, gpus)
+    elif args.jobs > 1:
+        yield from run_local(blocks, make, args.jobs)
+    else:
+        import torch
+
+        torch.set_num_threads(1)  # as the processes of `run_local`
+        work = worker_of(store, corpus, interpreter)
+        yield from (attempted(work, block) for block in blocks)
+
+
+def _shown(
+    args: argparse.Namespace,
+    corpus: Corpus,
+    blocks: Sequence[int],
+    results: Iterable[Counts | Lost],
+) -> int:
+    """Show progress on a terminal, then a line of counts; return the exit status."""
+    from lmaczs.corpus.engines import Lost
+
+    begin = time.perf_counter()
+    clips = failures = events = kept = lost = 0
+    first = ""
+    hidden = True if args.quiet else None  # None: not in a pipe
+    before = corpus.blocks - len(blocks)
+    done = min(corpus.clips, before * corpus.block_clips)
+    with tqdm(total=corpus.clips, initial=done, unit="clip", disable=hidden) as bar:
+        for one in results:
+            if isinstance(one, Lost):
+                lost += 1
+                complain(f"block {one.block} is not done: {one.reason}", one.trace)
+                continue
+            clips += one.clips
+            failures += one.failures
+            events += one.events
+            kept += one.kept
+            first = first or one.first_failure
+            bar.update(one.clips)
+    seconds = time.perf_counter() - begin
+    if not args.quiet:
+        say(
+            f"{args.out}: {clips} of {corpus.clips} clips in {seconds:.1f} s "
+            f"({clips / max(seconds, 1e-9):.1f} a second), {events} events, {kept} kept"
+            + (f"; {before} of {corpus.blocks} blocks were done before" * (before > 0))
+        )
+    if failures:
+        complain(
+            f"{failures} clips cannot be read, {args.out}/failures has them; {first}"
+        )
+    if lost:
+        note("the same line again does the blocks that are not done")
+    return int(failures + lost > 0)
+
+
+def _write_page(out: Path) -> None:
+    """Write index.html of what is kept."""
+    from lmaczs.corpus.block import KEPT
+    from lmaczs.report.html import PageEntry
+    from lmaczs.utils.naming import SAVED
+    from lmaczs.utils.result_folder import read_record
+
+    entries = []
+    for path in sorted((out / KEPT).glob(f"*/*/{SAVED[3]}")):
+        record = read_record(path) or {}
+        name = f"{Path(record['recording']).name}, {path.parts[-3]}"
+        entries.append(PageEntry(name, path.parent, record))
+    write_page(out, entries, single_file=False)

@@ -1,0 +1,1 @@
+"""Corpora: any number of clips explained into Parquet tables, and searched."""

@@ -1,0 +1,106 @@
+"""A block of a corpus, written whole or not at all: the same by every engine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmaczs.corpus.engines import Counts
+from lmaczs.corpus.plan import read_block
+from lmaczs.corpus.rows import Found, RowMaker, Wanted
+from lmaczs.corpus.store import Copies, Store
+from lmaczs.corpus.tables import TABLES, WHOLE, clips_schema, file_of, to_parquet
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.report.recording import save_recording
+from lmaczs.utils.naming import unique_slugs
+
+KEPT = "kept"
+"""Folder of sounds and pictures."""
+
+
+class BlockWorker:
+    """Works on blocks of a corpus with one model.
+
+    Parameters
+    ----------
+    store : Store
+        The corpus, with its plan.
+    interpreter : ZeroShotInterpreter
+        The model.
+    wanted : Wanted
+        What is wanted of every clip.
+    about : mapping of str to Any
+        What the tables' metadata say of the corpus.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        interpreter: ZeroShotInterpreter,
+        wanted: Wanted,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.store = store
+        self.rows = RowMaker(interpreter, wanted)
+        self.about = {**about, "band_hz": band_edges(interpreter)}
+        self.size = interpreter.clap.embedding_dim
+
+    def __call__(self, number: int) -> Counts:
+        """Make the rows of a block of the plan and write them.
+
+        Parameters
+        ----------
+        number : int
+            Of the block.
+
+        Returns
+        -------
+        Counts
+
+        Raises
+        ------
+        OSError
+            If a store fails.
+        """
+        clips, schema = read_block(self.store, number)
+        with Copies() as copies:
+            found = self.rows(clips, copies)
+        self._write_kept(found)
+        schemas = {**TABLES, WHOLE: clips_schema(self.size, schema)}
+        for table, rows in found.tables.items():  # the last one makes it whole
+            content = to_parquet(rows, schemas[table], table, self.about)
+            self.store.write(file_of(table, number), content)
+        failures = found.tables["failures"]
+        return Counts(
+            number,
+            len(clips),
+            len(failures),
+            len(found.tables["events"]),
+            sum(map(len, found.kept.values())),
+            *(f"{one['path']}: {one['reason']}" for one in failures[:1]),
+        )
+
+    def _write_kept(self, found: Found) -> None:
+        """Write sounds and pictures, and where they are into the rows of scores."""
+        folders = {}
+        for (clip, window), results in found.kept.items():
+            name = f"{KEPT}/{clip:08d}-{window}"
+            with tempfile.TemporaryDirectory() as place:
+                save_recording(place, results)
+                self.store.put(Path(place), name)
+            prompts = [one.prompt for one in results]
+            for prompt, slug in zip(prompts, unique_slugs(prompts), strict=True):
+                folders[clip, window, prompt] = f"{name}/{slug}"
+        for row in found.tables["scores"]:
+            row["folder"] = folders.get((row["clip"], row["window"], row["prompt"]))
+
+
+def band_edges(interpreter: ZeroShotInterpreter) -> list[list[float]]:
+    """Lowest and highest frequency in Hz of each of the model's mel bands."""
+    front_end = interpreter.clap.front_end
+    step = front_end.sample_rate / front_end.n_fft
+    used = (front_end.mel_filters > 0).T.cpu()
+    bins = [row.nonzero()[:, 0] for row in used]
+    return [[float(one[0]) * step, float(one[-1]) * step] for one in bins]

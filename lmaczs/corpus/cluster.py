@@ -1,0 +1,113 @@
+"""The engine `ray`: Ray Data, whose actors hold a model each, on one machine or many.
+
+An actor that is lost, or the machine that it was on, is replaced by Ray, which gives
+its blocks to another; blocks that are done twice are the same twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lmaczs.corpus.engines import Counts, Lost, MakeWork, attempted
+from lmaczs.utils.extras import require_packages
+
+
+def require_ray() -> None:
+    """Import Ray Data, or raise `MissingExtraError`."""
+    require_packages(["ray.data"], "ray")
+
+
+class BlockActor:
+    """Works on blocks that Ray Data hands it. It is made once in each actor.
+
+    Parameters
+    ----------
+    make : callable
+        Loads the model.
+    """
+
+    def __init__(self, make: MakeWork) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # see lmaczs.corpus.local
+        self.work = make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """What came of the blocks of a batch."""
+        results = [attempted(self.work, int(block)) for block in batch["block"]]
+        return {"result": [_as_dict(one) for one in results]}
+
+
+def _as_dict(result: Counts | Lost) -> dict[str, Any]:
+    return {**asdict(result), "lost": isinstance(result, Lost)}
+
+
+def run_ray(
+    blocks: Sequence[int],
+    make: MakeWork,
+    jobs: int,
+    address: str | None = None,
+    gpus: float = 0,
+) -> Iterator[Counts | Lost]:
+    """Work on blocks by Ray Data.
+
+    Parameters
+    ----------
+    blocks : sequence of int
+        Numbers in the plan.
+    make : callable
+        Can be pickled; each actor calls it once.
+    jobs : int
+        Number of actors.
+    address : str, optional
+        Of a cluster, whose machines reach corpus and recordings by the same places;
+        default: this machine.
+    gpus : float
+        That each actor takes, besides a processor.
+
+    Yields
+    ------
+    Counts or Lost
+        Of each block, as they are done.
+    """
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        _begin(ray, address, jobs)
+    try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        data = ray.data.from_items(
+            [{"block": block} for block in blocks],
+            override_num_blocks=len(blocks),
+        )
+        found = data.map_batches(
+            BlockActor,
+            fn_constructor_args=(make,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(jobs, len(blocks))),
+            num_cpus=1,
+            num_gpus=gpus,
+        )
+        for row in found.iter_rows():
+            result = dict(row["result"])
+            kind = Lost if result.pop("lost") else Counts
+            yield kind(**result)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _begin(ray: Any, address: str | None, jobs: int) -> None:
+    """Connect to a cluster, or start one on this machine that has room for the jobs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {"num_cpus": jobs + 1, "include_dashboard": False}
+    ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)

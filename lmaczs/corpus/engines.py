@@ -1,0 +1,54 @@
+"""What comes of a block by any engine, and the attempts that it is given."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ATTEMPTS = 3
+"""That a block is given, and a worker that is ended at its first block."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What came of a block: numbers of its clips, and of what they have.
+
+    `first_failure` is a sentence, empty if there is no failure.
+    """
+
+    block: int
+    clips: int
+    failures: int
+    events: int
+    kept: int
+    first_failure: str = ""
+
+
+Work = Callable[[int], Counts]
+"""Makes and writes a block."""
+
+MakeWork = Callable[[], Work]
+"""Makes it in a process of its own: it loads the model."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A block that could not be done, and why."""
+
+    block: int
+    reason: str
+    trace: str = ""
+
+
+def attempted(work: Work, block: int) -> Counts | Lost:
+    """Work on a block, again where it fails: a store may fail for a while."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work(block)
+        except Exception as error:  # whatever it is, the other blocks are done
+            if attempt == ATTEMPTS:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = f"{type(error).__name__}: {reason}"
+                return Lost(block, reason, traceback.format_exc())
+    raise AssertionError("a block has attempts")

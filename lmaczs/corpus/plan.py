@@ -1,0 +1,184 @@
+"""The plan of a corpus: which clips there are, in blocks of equal size.
+
+It is written once, as Parquet files whose row groups are the blocks: what works on a
+block reads that row group, and nobody holds the whole plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmaczs.corpus.store import Store, is_url, opened
+from lmaczs.corpus.tables import PLAN, own_names
+from lmaczs.data.lists import SUFFIXES
+from lmaczs.data.manifest import CLIP, read_clips
+from lmaczs.utils.errors import InputError
+
+BLOCKS_OF_FILE = 1000
+ROWS_AT_ONCE = 1 << 16
+MANIFESTS = (".csv", ".parquet")
+
+
+def is_manifest(place: str) -> bool:
+    """Whether a place is a list of clips, not a recording."""
+    return place.lower().endswith(MANIFESTS)
+
+
+def clips_in(places: Iterable[str | Path]) -> Iterator[pa.Table]:
+    """Yield clips: whole recordings, by path or URL.
+
+    A URL that ends in ``/`` is a folder, of which all recordings are taken.
+    """
+    paths = (path for place in places for path in _recordings(str(place)))
+    while batch := list(islice(paths, ROWS_AT_ONCE)):
+        yield pa.table({"path": batch})
+
+
+def _recordings(place: str) -> Iterator[str]:
+    if not is_url(place):
+        yield os.path.abspath(place)
+    elif not place.endswith("/"):
+        yield place
+    else:
+        store = Store(place)
+        found = [one for one in store.names("") if one.lower().endswith(SUFFIXES)]
+        if not found:
+            raise InputError(f"{place}: there is no recording in this folder")
+        yield from map(store.url, found)
+
+
+def clips_of_manifest(place: str) -> Iterator[pa.Table]:
+    """Iterate over the clips of a manifest: CSV, or Parquet with the same columns.
+
+    Parquet is read in parts, and may lie in an object store. `InputError`, at once, if
+    it cannot be read, or has a column that `clips` has itself.
+    """
+    if place.lower().endswith(".csv"):
+        if is_url(place):
+            raise InputError(f"{place}: a manifest in a store is Parquet; convert it")
+        table = pa.Table.from_pandas(read_clips(place), preserve_index=False)
+        _check_columns(table.column_names, place)
+        return iter([table])
+    files, path = opened(place) if is_url(place) else (None, place)
+    try:
+        file = pq.ParquetFile(path, filesystem=files)
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{place} cannot be read as Parquet: {reason}") from error
+    _check_columns(file.schema_arrow.names, place)
+    return (
+        _with_places(pa.table(one), place) for one in file.iter_batches(ROWS_AT_ONCE)
+    )
+
+
+def _check_columns(names: Sequence[str], place: str) -> None:
+    if "path" not in names:
+        raise InputError(f"{place} has no column path; it has {', '.join(names)}")
+    if taken := sorted((own_names() - set(CLIP)) & set(names)):
+        raise InputError(
+            f"{place} has a column {taken[0]}, which the table clips has itself: "
+            "rename it"
+        )
+
+
+def _with_places(table: pa.Table, place: str) -> pa.Table:
+    """A part of a Parquet manifest with paths that are absolute, and no empty ones."""
+    base = place.rpartition("/")[0] if is_url(place) else os.path.dirname(place)
+    paths = table["path"].to_pylist()
+    if not all(isinstance(path, str) and path for path in paths):
+        raise InputError(f"{place}: in a row path is empty, or no text")
+    index = table.column_names.index("path")
+    return table.set_column(index, "path", [[_absolute(base, one) for one in paths]])
+
+
+def _absolute(base: str, path: str) -> str:
+    if is_url(path):
+        return path
+    return f"{base}/{path}" if is_url(base) else os.path.abspath(Path(base, path))
+
+
+# --- the files ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A file of a plan: its content as a table, whose row groups are the blocks."""
+
+    table: pa.Table
+    block_clips: int
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks it has."""
+        return -(-len(self.table) // self.block_clips)
+
+    def to_bytes(self) -> bytes:
+        """As Parquet."""
+        file = io.BytesIO()
+        options = {"row_group_size": self.block_clips, "compression": "zstd"}
+        pq.write_table(self.table, file, **options)
+        return file.getvalue()
+
+    def digest(self) -> bytes:
+        """Of its clips, the same for every version of Parquet."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as stream:
+            stream.write_table(self.table.combine_chunks())
+        return hashlib.sha256(sink.getvalue()).digest()
+
+
+def planned(clips: Iterable[pa.Table], block_clips: int) -> Iterator[PlanFile]:
+    """Yield the files of a plan of clips.
+
+    `clips` have path, and start and stop in seconds if there are any, then further
+    columns; a block has `block_clips` of them.
+    """
+    waiting: list[pa.Table] = []
+    first = count = 0
+    most = block_clips * BLOCKS_OF_FILE
+    for table in chain(map(_with_all, clips), [None]):
+        if table is not None:
+            waiting.append(table)
+            count += len(table)
+        while count >= most or (table is None and count):
+            rows = pa.concat_tables(waiting)
+            part = rows.slice(0, most)
+            waiting, count = [rows.slice(len(part))], count - len(part)
+            numbers = pa.array(range(first, first + len(part)), pa.int64())
+            first += len(part)
+            yield PlanFile(part.add_column(0, PLAN.field("clip"), numbers), block_clips)
+
+
+def _with_all(table: pa.Table) -> pa.Table:
+    """A table of clips with the plan's columns first, typed."""
+    columns = {}
+    for field in PLAN:
+        if field.name in table.column_names:
+            columns[field.name] = table[field.name].cast(field.type)
+        elif field.name != "clip":
+            columns[field.name] = pa.nulls(len(table), field.type)
+    further = (name for name in table.column_names if name not in PLAN.names)
+    return pa.table({**columns, **{name: table[name] for name in further}})
+
+
+def plan_file(number: int) -> str:
+    """Place of a plan's file below the corpus."""
+    return f"plan/{number:05d}.parquet"
+
+
+def read_block(store: Store, block: int) -> tuple[list[dict[str, Any]], pa.Schema]:
+    """Clips of a block, and the schema of the plan."""
+    with store.open(plan_file(block // BLOCKS_OF_FILE)) as source:
+        file = pq.ParquetFile(source)
+        table = file.read_row_group(block % BLOCKS_OF_FILE)
+    return table.to_pylist(), table.schema

@@ -1,0 +1,355 @@
+"""From clips to rows of a corpus's tables: embeddings, scores, masks in short, events.
+
+A clip that is longer than the model's input is a row for each window of `scan_file`.
+Of prompts that are present, and of those that are kept, the explanation is summed up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmaczs.audio.blocks import AudioBlocks
+from lmaczs.audio.io import AudioError
+from lmaczs.corpus.keep import Keep
+from lmaczs.corpus.store import Copies
+from lmaczs.corpus.tables import EMBEDDING, PLAN, TABLES
+from lmaczs.event_search import find, to_bands
+from lmaczs.events import EventRule
+from lmaczs.explanation import AT_ONCE, Interpretation, explain_batch
+from lmaczs.interpreter import Refine, ZeroShotInterpreter, refinement_of
+from lmaczs.long_recording import scores_of, windows_of
+from lmaczs.presence import PRESENT
+from lmaczs.utils.result_folder import file_sha256
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of every clip.
+
+    Attributes
+    ----------
+    prompts : tuple of str
+        Labels or sentences.
+    refine : "auto" or int
+        See `ZeroShotInterpreter.interpret_file`.
+    events : bool
+        Whether events are searched for, which takes a second look.
+    keep : str or None
+        Of which explanations sound and picture are kept, see `lmaczs.corpus.keep`.
+    channel : int or None
+        The only channel that is read, from 1 on; None: the mean over all.
+    """
+
+    prompts: tuple[str, ...]
+    refine: Refine = "auto"
+    events: bool = True
+    keep: str | None = None
+    channel: int | None = None
+
+
+@dataclass
+class Found:
+    """What was found in clips.
+
+    Attributes
+    ----------
+    tables : dict of str to list of dict
+        Rows of each table.
+    kept : dict of (int, int) to list of Interpretation
+        What is kept, by clip and window.
+    """
+
+    tables: dict[str, list[Row]] = field(
+        default_factory=lambda: {name: [] for name in TABLES}
+    )
+    kept: dict[tuple[int, int], list[Interpretation]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A window [samples] of a clip, and its number."""
+
+    clip: Row
+    number: int
+    sound: Tensor
+    start: float  # seconds from the recording's begin
+    stop: float
+    sha256: str
+
+    @property
+    def key(self) -> Row:
+        return {"clip": self.clip["clip"], "window": self.number}
+
+
+class RowMaker:
+    """Makes rows of clips with one model.
+
+    Parameters
+    ----------
+    interpreter : ZeroShotInterpreter
+        The model.
+    wanted : Wanted
+        What is wanted of every clip.
+
+    Raises
+    ------
+    InputError
+        If there is no prompt, or what is to be kept is no condition.
+    """
+
+    def __init__(self, interpreter: ZeroShotInterpreter, wanted: Wanted) -> None:
+        self.query = interpreter.query(wanted.prompts)
+        self.wanted = wanted
+        self.keep = None if wanted.keep is None else Keep(wanted.keep)
+        fitted = interpreter.decoder is None
+        self.refinement = refinement_of(wanted.refine, True, fitted)
+        device = self.query.clap.device.type
+        self.at_once = AT_ONCE.get(device, AT_ONCE["cuda"])
+
+    @torch.no_grad()
+    def __call__(self, clips: Sequence[Row], copies: Copies) -> Found:
+        """Rows of clips.
+
+        Parameters
+        ----------
+        clips : sequence of dict
+            Rows of a plan.
+        copies : Copies
+            Where recordings in stores are copied to.
+
+        Returns
+        -------
+        Found
+            Of a clip that cannot be read there is a row of failures alone.
+
+        Raises
+        ------
+        OSError
+            If a store fails.
+        """
+        found = Found()
+        windows = self._windows(clips, copies, found.tables["failures"])
+        while batch := list(islice(windows, self.at_once)):
+            self._add(batch, found)
+        failed = {row["clip"] for row in found.tables["failures"]}
+        for table in ("clips", "scores"):
+            own = found.tables[table]
+            found.tables[table] = [row for row in own if row["clip"] not in failed]
+        found.kept = {k: one for k, one in found.kept.items() if k[0] not in failed}
+        if self.wanted.events:
+            found.tables["events"] = list(self._events(clips, copies, found))
+        return found
+
+    # ---------------------------------------------------------------- reading
+
+    def _windows(
+        self, clips: Sequence[Row], copies: Copies, failures: list[Row]
+    ) -> Iterator[_Window]:
+        """Yield the windows of all clips; add a row for each that cannot be read."""
+        digests: dict[str, str] = {}
+        for clip in clips:
+            place = clip["path"]
+            try:
+                audio = self._audio(clip, copies)
+                if place not in digests:
+                    digests[place] = file_sha256(audio.path)
+                yield from self._of_clip(clip, audio, digests[place])
+            except (AudioError, FileNotFoundError) as error:
+                reason = " ".join(str(error).split()).replace(f"{place}: ", "")
+                failures.append({n: clip[n] for n in PLAN.names} | {"reason": reason})
+
+    def _audio(self, clip: Row, copies: Copies) -> AudioBlocks:
+        times = (_number(clip["start"]), _number(clip["stop"]))
+        rate = self.query.clap.front_end.sample_rate
+        path = copies.path(clip["path"])
+        return AudioBlocks(path, rate, self.wanted.channel, *times)
+
+    def _of_clip(self, clip: Row, audio: AudioBlocks, sha256: str) -> Iterator[_Window]:
+        begin, count = _number(clip["start"]) or 0.0, 0
+        for windows in windows_of(self.query, audio, False, self.at_once):
+            for first, sound in windows:
+                last = first + len(sound)  # the last window may end in zeros
+                last = last if audio.samples is None else min(last, audio.samples)
+                start, stop = (begin + n / audio.sample_rate for n in (first, last))
+                yield _Window(clip, count, sound, start, stop, sha256)
+                count += 1
+        if not count:
+            raise AudioError(f"it has no sample from {begin:g} s on")
+
+    # --------------------------------------------------------------- explaining
+
+    def _add(self, windows: Sequence[_Window], found: Found) -> None:
+        """Add the rows of windows."""
+        clap = self.query.clap
+        sounds = [one.sound.to(clap.device) for one in windows]
+        log_mel = torch.cat([clap.front_end.log_mel(one[None]) for one in sounds])
+        embedding = clap.audio_embedding(log_mel)
+        scores = torch.stack(scores_of(self.query, embedding, log_mel), -1).cpu()
+        rows = [self._scored(*one) for one in zip(windows, scores, strict=True)]
+        explained = self._explained(windows, sounds, rows)
+        vectors = embedding.cpu().tolist()
+        for window, own, results, vector in zip(
+            windows, rows, explained, vectors, strict=True
+        ):
+            clip, silent = window.clip, own[0]["presence"] is None
+            found.tables["clips"].append(
+                {
+                    **clip,
+                    **window.key,
+                    "sha256": window.sha256,
+                    "start": window.start,
+                    "stop": window.stop,
+                    EMBEDDING: None if silent else vector,
+                }
+            )
+            found.tables["scores"] += own
+            if kept := list(self._kept(window, own, results)):
+                found.kept[clip["clip"], window.number] = kept
+
+    def _scored(self, window: _Window, scores: Tensor) -> list[Row]:
+        """Rows of a window, by similarity and presence [P, 2] of each prompt."""
+        rows = []
+        for prompt, (similarity, presence) in zip(
+            self.query.prompts, scores.tolist(), strict=True
+        ):
+            verdict = "not heard" if not presence >= PRESENT else None
+            values = {"similarity": _number(similarity), "presence": _number(presence)}
+            rows.append({**window.key, "prompt": prompt, **values, "verdict": verdict})
+        return rows
+
+    def _explained(
+        self,
+        windows: Sequence[_Window],
+        sounds: Sequence[Tensor],
+        rows: list[list[Row]],
+    ) -> list[dict[int, Interpretation]]:
+        """Explanations by the number of the prompt; their rows are completed."""
+        asked = [
+            [n for n, row in enumerate(own) if self._is_asked(window, row)]
+            for window, own in zip(windows, rows, strict=True)
+        ]
+        chosen = [number for number, own in enumerate(asked) if own]
+        found: list[dict[int, Interpretation]] = [{} for _ in windows]
+        if not chosen:
+            return found
+        results = explain_batch(
+            self.query.clap,
+            self.query.decoder,
+            [sounds[number] for number in chosen],
+            [[self.query.prompts[n] for n in asked[number]] for number in chosen],
+            [self.query.text[asked[number]] for number in chosen],
+            model=self.query.model,
+            refinement=self.refinement,
+            references=self.query.references,
+        )
+        for number, several in zip(chosen, results, strict=True):
+            found[number] = dict(zip(asked[number], several, strict=True))
+            for n, one in found[number].items():
+                rows[number][n] |= self._summary(one)
+        return found
+
+    def _is_asked(self, window: _Window, row: Row) -> bool:
+        return row["verdict"] is None or self._is_kept(window, row)
+
+    def _is_kept(self, window: _Window, row: Row) -> bool:
+        if self.keep is None:
+            return False
+        of_clip = {name: getattr(window, name) for name in ("start", "stop")}
+        return self.keep({**row, **of_clip, "path": window.clip["path"]})
+
+    def _summary(self, one: Interpretation) -> Row:
+        """What scores have of an explanation, beside similarity and presence."""
+        device = self.query.clap.device
+        bands = to_bands(self.query, one.mask.to(device)).cpu().clamp(0, 1)
+        return {
+            "verdict": one.verdict,
+            "masked_similarity": one.masked_similarity,
+            "masked_presence": one.masked_presence,
+            "residual_similarity": one.residual_similarity,
+            "residual_presence": one.residual_presence,
+            "mask_mean": float(one.mask.mean()),
+            "mass": float(bands.mean()),
+            "mass_by_band": bands.mean(1).tolist(),
+            "mass_by_second": by_second(bands.mean(0), one).tolist(),
+            "refine_steps": one.refine_steps,
+        }
+
+    def _kept(
+        self,
+        window: _Window,
+        rows: Sequence[Row],
+        results: Mapping[int, Interpretation],
+    ) -> Iterator[Interpretation]:
+        """Yield the explanations of a window that are kept."""
+        for number, one in results.items():
+            if self._is_kept(window, rows[number]):
+                about = self.query.prompts.index(one.prompt)
+                yield replace(
+                    one,
+                    recording=window.clip["path"],
+                    recording_sha256=window.sha256,
+                    channel=self.wanted.channel,
+                    warnings=(*self.query.warnings[about], *one.warnings),
+                )
+
+    # ------------------------------------------------------------------- events
+
+    def _events(
+        self, clips: Sequence[Row], copies: Copies, found: Found
+    ) -> Iterator[Row]:
+        """Yield the events of clips in which a window has a candidate."""
+        rule = EventRule()
+        prompts: dict[int, set[str]] = {}
+        for row in found.tables["scores"]:
+            if (row["presence"] or 0) >= rule.candidate:
+                prompts.setdefault(row["clip"], set()).add(row["prompt"])
+        for clip in clips:
+            if own := prompts.get(clip["clip"]):
+                rows = [n for n, p in enumerate(self.query.prompts) if p in own]
+                query = replace(
+                    self.query,
+                    prompts=tuple(self.query.prompts[n] for n in rows),
+                    text=self.query.text[rows],
+                )
+                begin = _number(clip["start"]) or 0.0
+                audio = self._audio(clip, copies)
+                for one in find(query, audio, rule, self.refinement):
+                    event = asdict(one.event)
+                    event["start"] += begin
+                    event["stop"] += begin
+                    yield {"clip": clip["clip"], **event}
+
+
+def by_second(columns: Tensor, one: Interpretation) -> Tensor:
+    """Means over each second of a clip, the last of which may be part of one.
+
+    Parameters
+    ----------
+    columns : Tensor [T]
+        A value for each column of the clip's mask.
+    one : Interpretation
+        Of the clip.
+
+    Returns
+    -------
+    Tensor [seconds]
+    """
+    seconds = math.ceil(len(one.waveform) / one.sample_rate)
+    number = torch.arange(len(columns)) * one.hop_length // one.sample_rate
+    number = number.clamp_max(seconds - 1)
+    total = torch.zeros(seconds).index_add_(0, number, columns)
+    return total / torch.bincount(number, minlength=seconds)
+
+
+def _number(value: float | None) -> float | None:
+    """A number of a row; None for NaN."""
+    return None if value is None or math.isnan(value) else value

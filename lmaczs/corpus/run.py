@@ -1,0 +1,201 @@
+"""A corpus: what it is made of, which of its blocks are whole, and the work on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lmaczs import __version__
+from lmaczs.corpus.block import BlockWorker
+from lmaczs.corpus.plan import plan_file, planned
+from lmaczs.corpus.rows import Wanted
+from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import SCHEMA_VERSION, WHOLE, blocks_of
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.digests import fingerprint
+from lmaczs.utils.errors import InputError
+
+STATE = "corpus.json"
+
+Loader = Callable[[], ZeroShotInterpreter]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What corpus.json holds.
+
+    Attributes
+    ----------
+    model : dict
+        What rows depend on of the model: its name, its template and its weights.
+    wanted : dict
+        Of `Wanted`.
+    block_clips : int
+        Clips of a block.
+    plan : str
+        Digest of the plan.
+    clips : int
+        Of the plan.
+    blocks : int
+        Of the plan.
+    schema : int
+        Version of the tables' schema.
+    lmaczs_version : str
+        That makes it.
+    """
+
+    model: dict[str, Any]
+    wanted: dict[str, Any]
+    block_clips: int
+    plan: str
+    clips: int
+    blocks: int
+    schema: int = SCHEMA_VERSION
+    lmaczs_version: str = __version__
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the metadata of its tables say of it."""
+        return {**self.model, "lmaczs_version": self.lmaczs_version}
+
+
+def read_corpus(store: Store) -> Corpus | None:
+    """Read what a corpus is made of; None where there is none.
+
+    InputError if it is of another version.
+    """
+    content = store.read(STATE)
+    if content is None:
+        return None
+    try:
+        return Corpus(**json.loads(content))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{store.place}: its {STATE} was not written by this version of lmaczs "
+            f"({__version__}): name another folder"
+        ) from error
+
+
+def begin(
+    store: Store,
+    clips: Iterable[pa.Table],
+    model: Mapping[str, Any],
+    wanted: Wanted,
+    block_clips: int,
+) -> Corpus:
+    """Plan a corpus, or find the one that was begun.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is written.
+    clips : iterable of Table
+        See `lmaczs.corpus.plan.planned`.
+    model : mapping of str to Any
+        What rows depend on of the model.
+    wanted : Wanted
+        What is wanted of every clip.
+    block_clips : int
+        Clips of a block.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    InputError
+        If there is a corpus of other clips, or made otherwise; or there is no clip.
+    """
+    known = read_corpus(store)
+    if known is None and store.names(WHOLE):
+        raise InputError(
+            f"{store.place} has a folder {WHOLE}, but no {STATE}: it is no corpus that "
+            "can be resumed; name another folder"
+        )
+    digest = hashlib.sha256()
+    count = blocks = 0
+    for number, file in enumerate(planned(clips, block_clips)):
+        digest.update(file.digest())
+        count, blocks = count + len(file.table), blocks + file.blocks
+        if known is None:
+            store.write(plan_file(number), file.to_bytes())
+    if not count:
+        raise InputError("there is no clip: give recordings or a manifest")
+    made = Corpus(
+        dict(model), as_json(wanted), block_clips, digest.hexdigest(), count, blocks
+    )
+    if known is None:
+        content = json.dumps(asdict(made), indent=1) + "\n"
+        store.write(STATE, content.encode())
+    elif known != made:
+        raise InputError(f"{store.place} holds a corpus {_difference(known, made)}")
+    return made
+
+
+def as_json(wanted: Wanted) -> dict[str, Any]:
+    """As corpus.json has it."""
+    return {**asdict(wanted), "prompts": list(wanted.prompts)}
+
+
+def _difference(known: Corpus, made: Corpus) -> str:
+    """How a sentence goes on about a corpus that is another one."""
+    old, new = ({**asdict(one), **one.wanted, **one.model} for one in (known, made))
+    names = [name for name in old if name not in ("wanted", "model", "plan")]
+    other = [name for name in names if old[name] != new.get(name)]
+    fix = "name another folder, or give what it was begun with"
+    if "prompts" in other:
+        return f"of other prompts: {fix}"
+    if known.plan != made.plan and not {"block_clips"} & set(other):
+        return f"of other clips ({known.clips}, not {made.clips}): {fix}"
+    name = other[0]
+    return f"with {name} {old[name]!r}, not {new.get(name)!r}: {fix}"
+
+
+def left(store: Store, corpus: Corpus) -> list[int]:
+    """Blocks that are not whole."""
+    whole = blocks_of(store.names(WHOLE))
+    return [block for block in range(corpus.blocks) if block not in whole]
+
+
+@dataclass(frozen=True)
+class MakeWorker:
+    """Makes, in a process of any machine, what works on blocks of a corpus.
+
+    Attributes
+    ----------
+    place : str
+        Of the corpus.
+    load : callable
+        Loads the model.
+    """
+
+    place: str
+    load: Loader
+
+    def __call__(self) -> BlockWorker:
+        """Load the model; `InputError` if it is not the corpus's."""
+        store = Store(self.place)
+        corpus = read_corpus(store)
+        if corpus is None:
+            raise InputError(f"{self.place} holds no corpus")
+        interpreter = self.load()
+        if fingerprint(interpreter.mods) != corpus.model["weights"]:
+            raise InputError(
+                f"{self.place}: the model of a worker has other weights than the "
+                "corpus; give all machines the same"
+            )
+        return worker_of(store, corpus, interpreter)
+
+
+def worker_of(
+    store: Store, corpus: Corpus, interpreter: ZeroShotInterpreter
+) -> BlockWorker:
+    """What works on blocks of a corpus, with a model that is loaded."""
+    wanted = Wanted(**{**corpus.wanted, "prompts": tuple(corpus.wanted["prompts"])})
+    return BlockWorker(store, interpreter, wanted, corpus.about)

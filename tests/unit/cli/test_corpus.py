@@ -1,0 +1,157 @@
+"""`lmaczs corpus`: what is written, resumed and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from lmaczs.audio.io import save_audio
+from lmaczs.cli import build_parser, main
+from lmaczs.cli.corpus import check, clips_of
+from lmaczs.corpus import rows
+from lmaczs.demo.scenes import render
+from lmaczs.utils.errors import LmaczsError
+
+RATE = 32000
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five short recordings, a damaged one, and a manifest of them."""
+    folder = tmp_path_factory.mktemp("sounds")
+    lines = ["path,label,start,stop"]
+    for number, name in enumerate(("siren", "dog", "rain", "siren", "dog")):
+        wav = render(name, RATE, 1.5, seed=number).float()
+        save_audio(folder / f"{number}.wav", wav, RATE)
+        lines.append(f"{number}.wav,{name},,")
+    (folder / "5.wav").write_bytes((folder / "0.wav").read_bytes()[:500])
+    (folder / "clips.csv").write_text("\n".join([*lines, "1.wav,dog,0.5,1\n"]))
+    return folder
+
+
+def run(out: Path, *words: str | Path) -> int:
+    """Run the command for a siren and a dog, with the decoder's masks."""
+    line = ["corpus", "--prompt", "siren", "--prompt", "dog", "--out", str(out)]
+    line += ["--refine", "off", "--device", "cpu", "--block-clips", "2"]
+    return main([*line, *map(str, words)])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Content of every file below a folder."""
+    files = (one for one in sorted(folder.rglob("*")) if one.is_file())
+    return {str(one.relative_to(folder)): one.read_bytes() for one in files}
+
+
+def test_recordings_become_tables(
+    sounds: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A line of counts, one for what cannot be read, no progress in a pipe; a page."""
+    out = tmp_path / "out"
+    assert run(out, sounds, "--keep", "presence > 0.99") == 1
+    said, error = capsys.readouterr()
+    assert said.startswith(f"{out}: 6 of 6 clips in ") and said.count("\n") == 1
+    assert f"1 clips cannot be read, {out}/failures has them" in error
+    assert "5.wav" in error and "%" not in error
+    find = duckdb.sql
+    count = find(f"select count(*) from '{out}/scores/*/*.parquet'").fetchall()
+    assert count == [(10,)]
+    best = find(
+        f"""select parse_filename(path), arg_max(prompt, presence)
+        from '{out}/clips/*/*.parquet' join '{out}/scores/*/*.parquet'
+        using (clip, "window") group by all order by all"""
+    ).fetchall()
+    assert best[:2] == [("0.wav", "siren"), ("1.wav", "dog")]
+    kept = find(
+        f"select folder from '{out}/scores/*/*.parquet' where folder is not null"
+    ).fetchall()
+    assert kept and all((out / one / "explanation.wav").is_file() for (one,) in kept)
+    assert all(one in (out / "index.html").read_text() for (one,) in kept)
+
+
+def test_what_is_done_is_left_out(
+    sounds: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that is gone is done again, alone; the result is the same."""
+    out = tmp_path / "out"
+    manifest = sounds / "clips.csv"
+    assert run(out, manifest) == 0
+    before = tree(out)
+    (out / "clips" / "part=00000" / "00000001.parquet").unlink()
+    assert run(out, manifest) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "2 of 6 clips in" in said[1] and "2 of 3 blocks were done before" in said[1]
+    assert tree(out) == before
+    monkeypatch.setattr(rows, "explain_batch", None)  # nothing is left to be done
+    assert run(out, manifest, "--quiet") == 0
+    assert not any(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--keep", "presence > 0.5"], "with keep None, not 'presence > 0.5'"),
+        (["--prompt", "rain"], "of other prompts"),
+        (["--no-events"], "with events True, not False"),
+        (["--block-clips", "3"], "with block_clips 2, not 3"),
+    ],
+)
+def test_another_corpus_in_the_folder_is_refused(
+    sounds: Path, tmp_path: Path, capsys: Capture, words: list[str], reason: str
+) -> None:
+    """One sentence; nothing is changed."""
+    out = tmp_path / "out"
+    assert run(out, sounds / "0.wav") == 0
+    before = tree(out)
+    assert run(out, sounds / "0.wav", *words) == 2
+    assert reason in capsys.readouterr().err
+    assert run(out, sounds / "1.wav") == 2
+    assert "of other clips" in capsys.readouterr().err
+    assert tree(out) == before
+
+
+@pytest.mark.slow
+def test_engines_write_the_same_bytes(sounds: Path, tmp_path: Path) -> None:
+    """In this process, in others, and by Ray: tables, sounds, pictures and page."""
+    options = ("--keep", "presence > 0.99")
+    engines = [("--jobs", "2"), ("--engine", "ray", "--jobs", "2")]
+    assert run(tmp_path / "out", sounds, *options) == 1
+    expected = tree(tmp_path / "out")
+    for number, engine in enumerate(engines):
+        out = tmp_path / str(number)
+        assert run(out, sounds, *options, *engine) == 1
+        assert tree(out) == expected
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        ([], "give a FILE"),
+        (["none/*.wav"], "no file matches this pattern"),
+        (["a.csv", "b.wav"], "a.csv is a manifest: give it alone"),
+        (["none.csv"], "none.csv does not exist"),
+        (["a.wav", "--keep", "loud"], "--keep 'loud': 'loud' is no comparison"),
+        (["a.wav", "--address", "x:1"], "--address is a cluster's"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_early(
+    words: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a model is loaded or a folder made."""
+    monkeypatch.chdir(tmp_path)
+    line = ["corpus", *words, "--prompt", "dog", "--out", "out"]
+    args = build_parser().parse_args(line)
+    with pytest.raises(LmaczsError) as caught:
+        check(args)
+        list(clips_of(args))
+    assert reason in str(caught.value)
+
+
+def test_urls_are_taken_as_they_are() -> None:
+    """Beside paths, which are made absolute."""
+    words = ["corpus", "s3://b/x.wav", "y.wav", "--prompt", "dog", "--out", "s3://b/o"]
+    args = build_parser().parse_args(words)
+    (table,) = clips_of(args)
+    assert table["path"].to_pylist() == [str(Path("y.wav").absolute()), "s3://b/x.wav"]

@@ -1,0 +1,102 @@
+"""Recordings, and a corpus of them, made with the embedded default."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from lmaczs.audio.io import save_audio
+from lmaczs.corpus.rows import Wanted
+from lmaczs.corpus.run import Corpus, begin
+from lmaczs.corpus.store import Store
+from lmaczs.demo.scenes import render
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.digests import fingerprint
+
+RATE = 32000
+PROMPTS = ("siren", "dog")
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> ZeroShotInterpreter:
+    """The embedded default, on the CPU."""
+    return ZeroShotInterpreter.from_hparams(run_opts={"device": "cpu"})
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By name: a siren, a dog, silence, nine seconds with a siren, and no sound.
+
+    The last one is damaged: a header without samples.
+    """
+    folder = tmp_path_factory.mktemp("recordings")
+    noise = 0.001 * torch.randn(9 * RATE, generator=torch.Generator().manual_seed(0))
+    siren, dog = (render(name, RATE, 2.0, seed=0).float() for name in PROMPTS)
+    noise[3 * RATE : 8 * RATE] += render("siren", RATE, 5.0, seed=0).float()
+    sounds = {"siren": siren, "dog": dog, "long": noise, "silence": torch.zeros(RATE)}
+    paths = {
+        name: save_audio(folder / f"{name}.wav", sound, RATE)
+        for name, sound in sounds.items()
+    }
+    damaged = folder / "damaged.wav"
+    damaged.write_bytes(paths["siren"].read_bytes()[:1000])
+    return {**paths, "damaged": damaged}
+
+
+@pytest.fixture(scope="session")
+def clips(recordings: dict[str, Path]) -> pa.Table:
+    """Clips of a plan: all recordings, and half a second of one, each with a site."""
+    paths = [*map(str, recordings.values()), str(recordings["long"])]
+    times = {"start": [None] * 5 + [4.25], "stop": [None] * 5 + [4.75]}
+    return pa.table({"path": paths, **times, "site": list("aabbcc")})
+
+
+@pytest.fixture(scope="session")
+def model(interpreter: ZeroShotInterpreter) -> dict[str, str]:
+    """What corpus.json says of the model."""
+    hparams = interpreter.hparams
+    names = {"model": hparams.model_name, "template": hparams.template}
+    return {**names, "weights": fingerprint(interpreter.mods)}
+
+
+@pytest.fixture
+def corpus(
+    tmp_path: Path, clips: pa.Table, model: dict[str, str]
+) -> tuple[Store, Corpus]:
+    """A corpus that is planned, two clips a block, of which no block is done."""
+    store = Store(tmp_path / "corpus")
+    wanted = Wanted(PROMPTS, 0, keep="prompt == 'siren' and presence > 0.95")
+    return store, begin(store, [clips], model, wanted, 2)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """URL of an empty bucket of an S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow.fs import FileSystem
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "any")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        files, _ = FileSystem.from_uri("s3://lmaczs/?allow_bucket_creation=true")
+        files.create_dir("lmaczs")
+        yield "s3://lmaczs"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, tmp_path: Path) -> str:
+    """URL of an empty folder of an S3 server on loopback."""
+    return f"{object_store}/{tmp_path.name}"

@@ -1,0 +1,133 @@
+"""block.py: a block is written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from lmaczs.corpus.block import BlockWorker, band_edges
+from lmaczs.corpus.engines import Counts
+from lmaczs.corpus.run import Corpus, left, worker_of
+from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import TABLES, file_of
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.naming import SAVED
+
+Begun = tuple[Store, Corpus]
+
+
+@pytest.fixture
+def worker(corpus: Begun, interpreter: ZeroShotInterpreter) -> BlockWorker:
+    """What works on the corpus's blocks."""
+    return worker_of(*corpus, interpreter)
+
+
+def read(store: Store, table: str, block: int) -> list[dict[str, Any]]:
+    """Rows of a block's table."""
+    content = store.read(file_of(table, block))
+    assert content is not None
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(content)).to_pylist()
+    return rows
+
+
+def test_a_block_has_its_clips(corpus: Begun, worker: BlockWorker) -> None:
+    """In every table; what comes of it is counted; others are not begun."""
+    store, _ = corpus
+    assert worker(2) == Counts(
+        2, 2, 1, 1, 1, read(store, "failures", 2)[0]["path"] + ": " + reason(store)
+    )
+    (one,) = read(store, "clips", 2)
+    assert (one["clip"], one["site"], one["start"], one["stop"]) == (5, "c", 4.25, 4.75)
+    assert {row["clip"] for row in read(store, "scores", 2)} == {5}
+    assert left(*corpus) == [0, 1]
+    assert all(
+        f"{name}/part=00000/00000002.parquet" in store.names("") for name in TABLES
+    )
+
+
+def reason(store: Store) -> str:
+    """Why the damaged recording cannot be read."""
+    return str(read(store, "failures", 2)[0]["reason"])
+
+
+def test_what_is_kept_is_where_scores_say(corpus: Begun, worker: BlockWorker) -> None:
+    """Sound and picture of each, and the page's data; a second time it is replaced."""
+    store, _ = corpus
+    assert store.folder is not None
+    for _ in range(2):
+        worker(0)
+        rows = read(store, "scores", 0)
+        kept = [row["folder"] for row in rows if row["folder"] is not None]
+        assert kept == ["kept/00000000-0/siren"]
+        for name in (*SAVED, "../page_data.js", "../input.wav"):
+            assert (store.folder / kept[0] / name).is_file()
+    record = json.loads((store.folder / kept[0] / SAVED[3]).read_text())
+    assert record["prompt"] == "siren" and record["recording"].endswith("siren.wav")
+
+
+def test_a_block_that_fails_is_not_whole(
+    corpus: Begun, worker: BlockWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full before the last table, it is left to be done again."""
+    store, _ = corpus
+    write = store.write
+
+    def full(name: str, data: bytes) -> None:
+        if name.startswith("clips"):
+            raise OSError(28, "No space left on device")
+        write(name, data)
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        worker(1)
+    assert left(*corpus) == [0, 1, 2]
+    monkeypatch.undo()
+    worker(1)
+    assert left(*corpus) == [0, 2]
+
+
+def test_bands_are_the_models(interpreter: ZeroShotInterpreter) -> None:
+    """One pair of limits a mel band, rising, below half the sampling rate."""
+    edges = band_edges(interpreter)
+    assert len(edges) == interpreter.clap.front_end.n_mels
+    assert all(low <= high for low, high in edges)
+    assert edges == sorted(edges) and edges[-1][1] < interpreter.sample_rate / 2
+
+
+def test_a_store_holds_what_a_folder_holds(
+    corpus: Begun, worker: BlockWorker, bucket: str, interpreter: ZeroShotInterpreter
+) -> None:
+    """The same files, to the byte, and recordings are read from a store as well."""
+    store, begun = corpus
+    remote = Store(bucket)
+    for name in store.names(""):
+        content = store.read(name)
+        assert content is not None
+        remote.write(name, content)
+    other = worker_of(remote, begun, interpreter)
+    assert other(0) == worker(0)
+    assert remote.names("") == store.names("")
+    for name in store.names(""):
+        assert remote.read(name) == store.read(name), name
+
+
+def test_recordings_in_a_store_are_as_those_of_a_folder(
+    worker: BlockWorker, recordings: dict[str, Path], bucket: str
+) -> None:
+    """The same rows but for the path; one that is not there is a failure."""
+    from lmaczs.corpus.store import Copies
+
+    sounds = Store(bucket)
+    sounds.write("dog.wav", recordings["dog"].read_bytes())
+    places = [str(recordings["dog"]), sounds.url("dog.wav"), sounds.url("none.wav")]
+    rows = [{"clip": 0, "path": place, "start": None, "stop": None} for place in places]
+    with Copies() as copies:
+        local, remote, missing = (worker.rows([row], copies).tables for row in rows)
+    assert remote["scores"] == local["scores"] and remote["events"] == local["events"]
+    assert remote["clips"] == [{**local["clips"][0], "path": places[1]}]
+    assert missing["failures"][0]["path"] == places[2] and not missing["clips"]

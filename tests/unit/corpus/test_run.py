@@ -1,0 +1,102 @@
+"""run.py: a corpus is begun once, and resumed only as what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lmaczs.corpus.block import BlockWorker
+from lmaczs.corpus.rows import Wanted
+from lmaczs.corpus.run import (
+    STATE,
+    Corpus,
+    MakeWorker,
+    as_json,
+    begin,
+    left,
+    read_corpus,
+    worker_of,
+)
+from lmaczs.corpus.store import Store
+from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.utils.errors import InputError
+
+Begun = tuple[Store, Corpus]
+WANTED = Wanted(("siren", "dog"), 0, keep="prompt == 'siren' and presence > 0.95")
+
+
+def test_what_it_is_made_of_is_read_back(
+    corpus: Begun, clips: pa.Table, model: dict[str, str]
+) -> None:
+    """And begun again it is the same, with all blocks left."""
+    store, begun = corpus
+    assert read_corpus(store) == begun
+    assert begin(store, [clips], model, WANTED, 2) == begun
+    assert (begun.clips, begun.blocks) == (6, 3) and left(*corpus) == [0, 1, 2]
+    assert begun.wanted == as_json(WANTED)
+    assert begun.about["weights"] == model["weights"]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"wanted": replace(WANTED, prompts=("siren",))}, "of other prompts"),
+        ({"wanted": replace(WANTED, refine="auto")}, "with refine 0, not 'auto'"),
+        ({"wanted": replace(WANTED, keep=None)}, "with keep"),
+        ({"wanted": replace(WANTED, events=False)}, "with events True, not False"),
+        ({"block_clips": 3}, "with block_clips 2, not 3"),
+        ({"model": {"weights": "other"}}, "with weights"),
+        ({"clips": pa.table({"path": ["/x.wav"]})}, r"of other clips \(6, not 1\)"),
+    ],
+)
+def test_another_one_is_refused(
+    corpus: Begun,
+    clips: pa.Table,
+    model: dict[str, str],
+    change: dict[str, Any],
+    reason: str,
+) -> None:
+    """In a sentence with what differs; what is there stays."""
+    store, begun = corpus
+    given = {"clips": clips, "model": {}, "wanted": WANTED, "block_clips": 2, **change}
+    named = {**model, **given["model"]}
+    with pytest.raises(InputError, match=f"holds a corpus {reason}.*another folder"):
+        begin(store, [given["clips"]], named, given["wanted"], given["block_clips"])
+    assert read_corpus(store) == begun
+
+
+def test_what_is_no_corpus_is_refused(
+    tmp_path: Path, clips: pa.Table, model: dict[str, str]
+) -> None:
+    """A folder of that name, a file of another version, and no clip at all."""
+    store = Store(tmp_path)
+    with pytest.raises(InputError, match="there is no clip"):
+        begin(store, [], model, WANTED, 2)
+    assert read_corpus(store) is None
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "mine.wav").touch()
+    with pytest.raises(InputError, match="it is no corpus that can be resumed"):
+        begin(store, [clips], model, WANTED, 2)
+    (tmp_path / STATE).write_text('{"schema": 99}')
+    with pytest.raises(InputError, match="was not written by this version"):
+        read_corpus(store)
+
+
+def test_a_worker_has_the_corpus_s_model(
+    corpus: Begun, interpreter: ZeroShotInterpreter, tiny_clap_folder: Path
+) -> None:
+    """Another one is refused, and so is a place without a corpus."""
+    store, begun = corpus
+    made = MakeWorker(store.place, lambda: interpreter)()
+    assert isinstance(made, BlockWorker) and made.rows.wanted == WANTED
+    assert made.about == worker_of(store, begun, interpreter).about
+    other = partial(ZeroShotInterpreter.from_clap, tiny_clap_folder, {"device": "cpu"})
+    with pytest.raises(InputError, match="other weights than the corpus"):
+        MakeWorker(store.place, other)()
+    with pytest.raises(InputError, match="holds no corpus"):
+        MakeWorker(store.place + "x", lambda: interpreter)()
