@@ -7,7 +7,7 @@ half.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,13 @@ class Query:
         """Which prompts are recordings, bool [P]."""
         flags = [one is not None for one in self.recordings] or [False]
         return torch.tensor(flags, device=self.text.device).expand(len(self.text))
+
+    def only(self, rows: Sequence[int]) -> Query:
+        """The same for some of the prompts."""
+        of_each = ("prompts", "warnings", "contrasts", "recordings")
+        lists = {name: getattr(self, name) for name in of_each}
+        chosen = {k: tuple(v[n] for n in rows) for k, v in lists.items() if v}
+        return replace(self, text=self.text[list(rows)], **chosen)
 
     def best_window(self) -> BestWindow:
         """Scores of the prompts in the most similar window, of none yet."""

@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", metavar="CONDITION", help=text + "'presence > 0.9 and mass < 0.2'"
     )
-    text = "do not search for events, which takes a second look at what is present"
+    text = "do not search for events, which takes a second look at long clips"
     parser.add_argument("--no-events", action="store_true", help=text)
 
 

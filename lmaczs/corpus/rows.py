@@ -7,7 +7,8 @@ Of prompts that are present, and of those that are kept, the explanation is summ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -21,7 +22,7 @@ from lmaczs.corpus.keep import Keep
 from lmaczs.corpus.store import Copies
 from lmaczs.corpus.tables import EMBEDDING, PLAN, TABLES
 from lmaczs.event_search import find, to_bands
-from lmaczs.events import EventRule
+from lmaczs.events import Event, EventRule, without_shared
 from lmaczs.explanation import AT_ONCE, Interpretation, explain_batch
 from lmaczs.interpreter import Refine, ZeroShotInterpreter, refinement_of
 from lmaczs.long_recording import scores_of, windows_of
@@ -42,7 +43,8 @@ class Wanted:
     refine : "auto" or int
         See `ZeroShotInterpreter.interpret_file`.
     events : bool
-        Whether events are searched for, which takes a second look.
+        Whether events are searched for; in clips of several windows that takes a second
+        look.
     keep : str or None
         Of which explanations sound and picture are kept, see `lmaczs.corpus.keep`.
     channel : int or None
@@ -66,12 +68,15 @@ class Found:
         Rows of each table.
     kept : dict of (int, int) to list of Interpretation
         What is kept, by clip and window.
+    events : dict of int to list of Event
+        Of the explanations of each clip's first window.
     """
 
     tables: dict[str, list[Row]] = field(
         default_factory=lambda: {name: [] for name in TABLES}
     )
     kept: dict[tuple[int, int], list[Interpretation]] = field(default_factory=dict)
+    events: dict[int, list[Event]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,8 @@ class RowMaker:
                 }
             )
             found.tables["scores"] += own
+            if not window.number:
+                found.events[clip["clip"]] = list(_events_of(results.values()))
             if kept := list(self._kept(window, own, results)):
                 found.kept[clip["clip"], window.number] = kept
 
@@ -292,13 +299,12 @@ class RowMaker:
         """Yield the explanations of a window that are kept."""
         for number, one in results.items():
             if self._is_kept(window, rows[number]):
-                about = self.query.prompts.index(one.prompt)
                 yield replace(
                     one,
+                    **self.query.fields_of(number),
                     recording=window.clip["path"],
                     recording_sha256=window.sha256,
                     channel=self.wanted.channel,
-                    warnings=(*self.query.warnings[about], *one.warnings),
                 )
 
     # ------------------------------------------------------------------- events
@@ -306,27 +312,45 @@ class RowMaker:
     def _events(
         self, clips: Sequence[Row], copies: Copies, found: Found
     ) -> Iterator[Row]:
-        """Yield the events of clips in which a window has a candidate."""
+        """Yield the events of clips, by the rule of `find_events`.
+
+        In a clip of one window they are those of its explanations: the model does not
+        look once more.
+        """
         rule = EventRule()
-        prompts: dict[int, set[str]] = {}
-        for row in found.tables["scores"]:
-            if (row["presence"] or 0) >= rule.candidate:
-                prompts.setdefault(row["clip"], set()).add(row["prompt"])
+        windows = Counter(row["clip"] for row in found.tables["clips"])
         for clip in clips:
-            if own := prompts.get(clip["clip"]):
-                rows = [n for n, p in enumerate(self.query.prompts) if p in own]
-                query = replace(
-                    self.query,
-                    prompts=tuple(self.query.prompts[n] for n in rows),
-                    text=self.query.text[rows],
-                )
-                begin = _number(clip["start"]) or 0.0
-                audio = self._audio(clip, copies)
-                for one in find(query, audio, rule, self.refinement):
-                    event = asdict(one.event)
-                    event["start"] += begin
-                    event["stop"] += begin
-                    yield {"clip": clip["clip"], **event}
+            number, begin = clip["clip"], _number(clip["start"]) or 0.0
+            if windows[number] == 1:
+                known = found.events.get(number, ())
+                sure = [one for one in known if one.presence >= rule.presence]
+                events = without_shared(sure)
+            else:
+                events = self._searched(clip, copies, found, rule)
+            for one in events:
+                times = {"start": one.start + begin, "stop": one.stop + begin}
+                yield {"clip": number, **asdict(one), **times}
+
+    def _searched(
+        self, clip: Row, copies: Copies, found: Found, rule: EventRule
+    ) -> list[Event]:
+        """Events of a clip of several windows, some of which have a candidate."""
+        prompts = {
+            row["prompt"]
+            for row in found.tables["scores"]
+            if row["clip"] == clip["clip"] and (row["presence"] or 0) >= rule.candidate
+        }
+        rows = [n for n, name in enumerate(self.query.prompts) if name in prompts]
+        if not rows:
+            return []
+        audio = self._audio(clip, copies)
+        events = find(self.query.only(rows), audio, rule, self.refinement)
+        return [one.event for one in events]
+
+
+def _events_of(explanations: Iterable[Interpretation]) -> Iterator[Event]:
+    for one in explanations:
+        yield from (Event(*row) for row in one.events.itertuples(index=False))
 
 
 def by_second(columns: Tensor, one: Interpretation) -> Tensor:

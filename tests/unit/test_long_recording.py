@@ -117,3 +117,15 @@ def test_progress_is_shown_on_a_terminal_alone(
     text = stream.getvalue()
     assert ("meadow.wav" in text and "left" in text) == terminal
     assert bool(text) == terminal
+
+
+def test_a_query_may_be_for_some_of_its_prompts(tiny_clap: FrozenClap) -> None:
+    """All that belongs to a prompt goes with it; what there is none of stays so."""
+    text = torch.eye(4, tiny_clap.embedding_dim)
+    names, words = tuple("abcd"), (("x",), (), ("y",), ())
+    recordings = (None, "/s.wav", None, None)
+    whole = Query(tiny_clap, None, names, text, text, "m", words, None, (), recordings)
+    part = whole.only([1, 2])
+    assert (part.prompts, part.warnings) == (("b", "c"), ((), ("y",)))
+    assert (part.recordings, part.contrasts) == (("/s.wav", None), ())
+    assert torch.equal(part.text, text[1:3]) and part.model == "m"

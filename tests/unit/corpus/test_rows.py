@@ -105,7 +105,7 @@ def test_long_clips_have_a_row_for_each_window(
 def test_events_are_those_of_find_events(
     interpreter: ZeroShotInterpreter, recordings: dict[str, Path], found: Found
 ) -> None:
-    """In all clips; none without being asked for."""
+    """In a clip of several windows; none without being asked for."""
     number = list(recordings).index("long")
     table = interpreter.find_events(recordings["long"], PROMPTS, refine=0)
     rows = [row for row in found.tables["events"] if row["clip"] == number]
@@ -131,7 +131,9 @@ def test_a_stretch_is_as_a_file_of_it(
     )
     assert one["scores"] == other["scores"]
     assert (one["clips"][0]["start"], one["clips"][0]["stop"]) == (3.5, 6.5)
+    event = interpreter.interpret_file(alone, "siren", refine=0).events.iloc[0]
     times = [(row["start"], row["stop"]) for row in other["events"]]
+    assert times[0] == pytest.approx((event.start, event.stop))
     shifted = [(row["start"] - 3.5, row["stop"] - 3.5) for row in one["events"]]
     assert len(times) == len(shifted) > 0
     for own, pair in zip(shifted, times, strict=True):
