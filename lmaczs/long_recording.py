@@ -76,7 +76,9 @@ class Query:
         """The same for some of the prompts."""
         of_each = ("prompts", "warnings", "contrasts", "recordings")
         lists = {name: getattr(self, name) for name in of_each}
-        chosen = {k: tuple(v[n] for n in rows) for k, v in lists.items() if v}
+        chosen: dict[str, Any] = {
+            k: tuple(v[n] for n in rows) for k, v in lists.items() if v
+        }
         return replace(self, text=self.text[list(rows)], **chosen)
 
     def best_window(self) -> BestWindow:
