@@ -56,8 +56,6 @@ class AudioBlocks:
         As given.
     samples : int | None
         Length at that rate, as the file states it; None if it does not.
-    own_power : float | None
-        Mean power at the file's rate, after the whole was read once.
 
     Raises
     ------

@@ -117,7 +117,12 @@ def run(
     if store.folder is not None and args.keep is not None:
         check_page(store.folder, [])
     wanted = Wanted(
-        tuple(prompts), args.refine, not args.no_events, args.keep, args.channel
+        tuple(prompts),
+        args.refine,
+        not args.no_events,
+        args.keep,
+        args.channel,
+        args.strict,
     )
     model = identity_of(interpreter)
     try:

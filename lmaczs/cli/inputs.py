@@ -34,7 +34,7 @@ def add_files(parser: argparse.ArgumentParser, text: str = FILES) -> None:
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
-    """Add --files-from, and --channel."""
+    """Add --files-from, --channel and --strict."""
     text = "text file with a FILE a line, relative to where you are; -: from stdin"
     parser.add_argument("--files-from", metavar="LIST", help=text)
     text = "the only channel to read, from 1 on, or mix: the mean (default: mix)"

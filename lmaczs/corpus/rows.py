@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
-from lmaczs.audio.io import AudioError
 from lmaczs.corpus.keep import Keep
 from lmaczs.corpus.store import Copies
 from lmaczs.corpus.tables import EMBEDDING, PLAN, TABLES
@@ -27,6 +26,7 @@ from lmaczs.explanation import AT_ONCE, Interpretation, explain_batch
 from lmaczs.interpreter import Refine, ZeroShotInterpreter, refinement_of
 from lmaczs.long_recording import scores_of, windows_of
 from lmaczs.presence import PRESENT
+from lmaczs.utils.errors import AudioError
 from lmaczs.utils.result_folder import file_sha256
 
 Row = dict[str, Any]
@@ -49,6 +49,8 @@ class Wanted:
         Of which explanations sound and picture are kept, see `lmaczs.corpus.keep`.
     channel : int or None
         The only channel that is read, from 1 on; None: the mean over all.
+    strict : bool
+        Whether a recording that is truncated or damaged is a failure.
     """
 
     prompts: tuple[str, ...]
@@ -56,6 +58,7 @@ class Wanted:
     events: bool = True
     keep: str | None = None
     channel: int | None = None
+    strict: bool = False
 
 
 @dataclass
@@ -70,6 +73,8 @@ class Found:
         What is kept, by clip and window.
     events : dict of int to list of Event
         Of the explanations of each clip's first window.
+    doubts : dict of int to tuple of str
+        What is doubtful about the recording of each clip that could be read.
     """
 
     tables: dict[str, list[Row]] = field(
@@ -77,6 +82,7 @@ class Found:
     )
     kept: dict[tuple[int, int], list[Interpretation]] = field(default_factory=dict)
     events: dict[int, list[Event]] = field(default_factory=dict)
+    doubts: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,13 +148,15 @@ class RowMaker:
             If a store fails.
         """
         found = Found()
-        windows = self._windows(clips, copies, found.tables["failures"])
+        windows = self._windows(clips, copies, found)
         while batch := list(islice(windows, self.at_once)):
             self._add(batch, found)
         failed = {row["clip"] for row in found.tables["failures"]}
         for table in ("clips", "scores"):
             own = found.tables[table]
             found.tables[table] = [row for row in own if row["clip"] not in failed]
+        for row in found.tables["clips"]:
+            row["warnings"] = found.doubts[row["clip"]]
         found.kept = {k: one for k, one in found.kept.items() if k[0] not in failed}
         if self.wanted.events:
             found.tables["events"] = list(self._events(clips, copies, found))
@@ -157,9 +165,9 @@ class RowMaker:
     # ---------------------------------------------------------------- reading
 
     def _windows(
-        self, clips: Sequence[Row], copies: Copies, failures: list[Row]
+        self, clips: Sequence[Row], copies: Copies, found: Found
     ) -> Iterator[_Window]:
-        """Yield the windows of all clips; add a row for each that cannot be read."""
+        """Yield the windows of all clips; note which of them are doubtful, or fail."""
         digests: dict[str, str] = {}
         for clip in clips:
             place = clip["path"]
@@ -168,15 +176,17 @@ class RowMaker:
                 if place not in digests:
                     digests[place] = file_sha256(audio.path)
                 yield from self._of_clip(clip, audio, digests[place])
+                found.doubts[clip["clip"]] = audio.warnings
             except (AudioError, FileNotFoundError) as error:
                 reason = " ".join(str(error).split()).replace(f"{place}: ", "")
-                failures.append({n: clip[n] for n in PLAN.names} | {"reason": reason})
+                failure = {name: clip[name] for name in PLAN.names}
+                found.tables["failures"].append({**failure, "reason": reason})
 
     def _audio(self, clip: Row, copies: Copies) -> AudioBlocks:
         times = (_number(clip["start"]), _number(clip["stop"]))
         rate = self.query.clap.front_end.sample_rate
         path = copies.path(clip["path"])
-        return AudioBlocks(path, rate, self.wanted.channel, *times)
+        return AudioBlocks(path, rate, self.wanted.channel, self.wanted.strict, *times)
 
     def _of_clip(self, clip: Row, audio: AudioBlocks, sha256: str) -> Iterator[_Window]:
         begin, count = _number(clip["start"]) or 0.0, 0

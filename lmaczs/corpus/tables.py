@@ -76,6 +76,7 @@ TABLES: dict[str, pa.Schema] = {
             *PLACE[1:],
             ("sha256", pa.string()),
             *STRETCH,
+            ("warnings", pa.list_(pa.string())),
         ]
     ),
 }

@@ -32,7 +32,7 @@ def interpreter() -> ZeroShotInterpreter:
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By name: a siren, a dog, silence, nine seconds with a siren, and no sound.
 
-    The last one is damaged: a header without samples.
+    The last one ends in its header.
     """
     folder = tmp_path_factory.mktemp("recordings")
     noise = 0.001 * torch.randn(9 * RATE, generator=torch.Generator().manual_seed(0))
@@ -43,9 +43,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: save_audio(folder / f"{name}.wav", sound, RATE)
         for name, sound in sounds.items()
     }
-    damaged = folder / "damaged.wav"
-    damaged.write_bytes(paths["siren"].read_bytes()[:1000])
-    return {**paths, "damaged": damaged}
+    empty = folder / "empty.wav"
+    empty.write_bytes(paths["siren"].read_bytes()[:20])
+    return {**paths, "empty": empty}
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_a_block_has_its_clips(corpus: Begun, worker: BlockWorker) -> None:
 
 
 def reason(store: Store) -> str:
-    """Why the damaged recording cannot be read."""
+    """Why the empty recording cannot be read."""
     return str(read(store, "failures", 2)[0]["reason"])
 
 

@@ -145,8 +145,8 @@ def test_clips_that_cannot_be_read_are_failures_alone(
 ) -> None:
     """With the reason; what was read of one before it failed is left out."""
     (failure,) = found.tables["failures"]
-    assert failure["path"] == str(recordings["damaged"])
-    assert "truncated" in failure["reason"]
+    assert failure["path"] == str(recordings["empty"])
+    assert failure["reason"] and str(recordings["empty"]) not in failure["reason"]
     assert not [row for row in found.tables["clips"] if row["clip"] == failure["clip"]]
     beyond = clip(0, recordings["dog"], start=99.0)
     missing = clip(1, recordings["dog"].with_name("none.wav"))
@@ -156,6 +156,21 @@ def test_clips_that_cannot_be_read_are_failures_alone(
     assert reasons[0].startswith("it has no sample from 99 s on")
     assert reasons[1].startswith("there is no such file")
     assert {row["clip"] for row in other.tables["clips"]} == {2}
+
+
+def test_what_is_damaged_is_doubtful_or_a_failure(
+    interpreter: ZeroShotInterpreter, recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    """What can be read of it counts, with a warning in each row; not if strict."""
+    content = recordings["long"].read_bytes()
+    damaged = tmp_path / "damaged.wav"
+    damaged.write_bytes(content[: len(content) * 3 // 4])
+    row = clip(0, damaged)
+    tables = found_in(interpreter, Wanted(PROMPTS, 0), row).tables
+    assert len(tables["clips"]) > 1 and not tables["failures"]
+    assert all("truncated" in " ".join(one["warnings"]) for one in tables["clips"])
+    strict = found_in(interpreter, Wanted(PROMPTS, 0, strict=True), row).tables
+    assert "truncated" in strict["failures"][0]["reason"] and not strict["clips"]
 
 
 def test_what_fails_late_leaves_no_row(
