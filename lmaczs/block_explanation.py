@@ -115,9 +115,9 @@ def explain_to(
             stream.push(block)
             if copy is not None:
                 copy.write(block)
-        stream.finish()
+        stream.finish(audio)
         best, origin = stream.best, {**origin_of(audio.path), "channel": audio.channel}
-        doubts = stream.overview.warnings(audio.own_power, audio.warnings)
+        doubts = stream.overview.warnings()
         samples = stream.overview.samples
         records = [one.record(samples, best, doubts) | origin for one in outputs]
         for one, record in zip(outputs, records, strict=True):
@@ -166,13 +166,13 @@ class _Stream:
             self._explain(self._windows[: self.options.at_once])
             self._windows = self._windows[self.options.at_once :]
 
-    def finish(self) -> None:
+    def finish(self, audio: AudioBlocks) -> None:
         """Hand on all that is left, at the end of the recording."""
         self._windows += self.cutter.flush()
         while self._windows:
             self._explain(self._windows[: self.options.at_once])
             self._windows = self._windows[self.options.at_once :]
-        self._columns.append(self.overview.finish())
+        self._columns.append(self.overview.finish(audio.own_power, audio.warnings))
         samples = self.overview.samples
         self._hand_on(self.query.clap.front_end.clip_frames(samples))
         for output in self.outputs:

@@ -102,7 +102,7 @@ def find(
     overview = overview or Overview(query.clap.front_end)
     windows = windows_of(query, audio, progress, at_once, overview)
     candidates = _candidates(query, windows, rule)
-    doubts = overview.warnings(audio.own_power, audio.warnings)
+    doubts = overview.warnings()
     judged: list[tuple[Event, _Candidate]] = []
     for part in _batches(candidates, audio, at_once):
         judged += _judged(query, rule, part)

@@ -197,7 +197,7 @@ def windows_of(
                 overview.push(block)
             yield from cutter.push(block)
         if overview is not None:
-            overview.finish()
+            overview.finish(audio.own_power, audio.warnings)
         yield from cutter.flush()
 
     stream = each()

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
     from lmaczs.explanation import Interpretation
     from lmaczs.interpreter import Refine, ZeroShotInterpreter
-    from lmaczs.report.html import PageEntry
+    from lmaczs.report.html import PageEntry, PageOverview
 
 Result = TypeVar("Result")
 
@@ -540,7 +540,7 @@ def _each(
         complain(problem)
     status = int(bool(inputs.problems))
     loader = _loader(args)
-    entries: list[PageEntry] = []
+    entries: list[PageEntry | PageOverview] = []
     with contextlib.ExitStack() as stack:
         writer = None
         if args.format is not None:

@@ -18,7 +18,7 @@ from lmaczs.utils.locks import locked
 from lmaczs.utils.naming import PAGE, Recordings, is_other_page
 
 if TYPE_CHECKING:
-    from lmaczs.report.html import PageEntry
+    from lmaczs.report.html import PageEntry, PageOverview
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,10 @@ def check_page(out: Path, files: Iterable[Path], page: str = PAGE) -> None:
 
 
 def write_page(
-    out: Path, entries: Sequence[PageEntry], single_file: bool, page: str = PAGE
+    out: Path,
+    entries: Sequence[PageEntry | PageOverview],
+    single_file: bool,
+    page: str = PAGE,
 ) -> Path | None:
     """Write the page, unless nothing was explained."""
     if not entries:

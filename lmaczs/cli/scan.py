@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,15 +38,18 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from lmaczs.event_search import FoundEvent
-    from lmaczs.events import EventRule
+    from lmaczs.events import Event, EventRule
     from lmaczs.interpreter import Refine, ZeroShotInterpreter
-    from lmaczs.report.html import PageEntry
+    from lmaczs.overview import Overview
+    from lmaczs.report.html import PageEntry, PageOverview
 
 TABLE = "events.csv"
 SUFFIX = ".events"
 """Of a recording's folder: its name, then this."""
 
-RESULT = re.compile(r"events\.csv|recording\.json|.*\.(selections|labels)\.txt|\d{4,}")
+RESULT = re.compile(
+    r"events\.csv|recording\.json|page_data\.js|.*\.(selections|labels)\.txt|\d{4,}"
+)
 """Names of what a scan writes into it."""
 
 SHARED = (INPUT_COPY, PAGE_DATA)
@@ -108,11 +111,14 @@ class Scanning:
 
     def __call__(self, interpreter: ZeroShotInterpreter, path: Path) -> Outcome:
         """Find the events of a recording, unless that was done."""
+        from lmaczs.overview import Overview
+
         begin = time.perf_counter()
         folder = self.folders[path]
         state = read_state(folder)
         if not self.force and state is not None and self._is_done(path, state):
             return self._outcome(path, BEFORE)
+        overview = Overview(interpreter.clap.front_end, picture=self.sounds)
         found = interpreter.explain_events(
             path,
             self.prompts.texts or None,
@@ -123,9 +129,12 @@ class Scanning:
             self.prompts.contrast or None,
             self.prompts.recordings,
             self.strict,
+            overview,
         )
-        write_events(interpreter, self._state(path), path, found, folder, self.sounds)
-        return self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
+        write_events(interpreter, self._state(path), found, folder, overview)
+        outcome = self._outcome(path, f"{time.perf_counter() - begin:.1f} s")
+        notes = [f"{path}: {text}" for text in overview.warnings()]
+        return replace(outcome, notes=notes)
 
     def _state(self, path: Path) -> ResultState:
         options = {
@@ -142,9 +151,13 @@ class Scanning:
         folder = self.folders[path]
         if not path.is_file() or not state.covers(self._state(path)):
             return False
-        events = [Path(one["folder"]) for one in state.entries]
+        shown = state.entries[1:]
+        if not all("window_start" in one for one in shown):
+            return False  # of another version
+        events = [Path(one["folder"]) for one in shown]
         return (
             are_there(folder, tables_of(path))
+            and (not self.sounds or are_there(folder, [PAGE_DATA]))
             and all(are_there(folder / one, SAVED) for one in events)
             and all(are_there(folder / one.parent, SHARED) for one in events)
         )
@@ -198,32 +211,49 @@ def tables_of(path: Path) -> tuple[str, str, str]:
 def write_events(
     interpreter: ZeroShotInterpreter,
     state: ResultState,
-    path: Path,
     found: Iterable[FoundEvent],
     folder: Path,
-    sounds: bool,
+    overview: Overview,
 ) -> None:
-    """Write tables of a recording's events, and sounds and pictures as they come."""
-    from lmaczs.data.annotations import to_audacity, to_raven
-    from lmaczs.events import event_table
+    """Write tables of a recording's events; sounds and pictures, as they come.
 
-    events, entries = [], []
+    `overview` has a picture where these are wanted.
+    """
+    from lmaczs.report.page_data import write_overview
+
+    events: list[Event] = []
+    shown: list[dict[str, Any]] = []
     with atomic_folder(folder) as part:
         for number, one in enumerate(found, 1):
             events.append(one.event)
-            if sounds:
-                _write_sound(interpreter, one, part / f"{number:04d}")
-                entries.append(_entry(path.name, one, f"{number:04d}"))
-        table = event_table(events)
-        place = Path(state.recording)
-        raven = to_raven(table, place, state.options["channel"])
-        texts = _csv(table.assign(path=str(place))), raven
-        for name, text in zip(
-            tables_of(path), (*texts, to_audacity(table)), strict=True
-        ):
-            with atomic_write(part / name) as unfinished:
-                unfinished.write_text(text, "utf-8")
-        write_state(part, replace(state, entries=entries))
+            if overview.picture:
+                own = f"{number:04d}"
+                _write_sound(interpreter, one, part / own)
+                shown.append(_entry(one, f"{own}/{slugify(one.event.prompt)}"))
+        _write_tables(part, state, events)
+        if overview.picture:
+            rate, seconds = interpreter.sample_rate, overview.seconds
+            levels = overview.levels()
+            write_overview(part, overview.bands(), rate, seconds, levels)
+            whole = {"seconds": seconds, "warnings": list(overview.warnings())}
+            shown.sort(key=lambda one: one["event"]["start"])
+            state = replace(state, entries=[whole, *shown])
+        write_state(part, state)
+
+
+def _write_tables(folder: Path, state: ResultState, events: Sequence[Event]) -> None:
+    from lmaczs.data.annotations import to_audacity, to_raven
+    from lmaczs.events import event_table
+
+    table, place = event_table(events), Path(state.recording)
+    texts = (
+        _csv(table.assign(path=str(place))),
+        to_raven(table, place, state.options["channel"]),
+        to_audacity(table),
+    )
+    for name, text in zip(tables_of(place), texts, strict=True):
+        with atomic_write(folder / name) as unfinished:
+            unfinished.write_text(text, "utf-8")
 
 
 def _csv(table: DataFrame) -> str:
@@ -245,37 +275,41 @@ def _write_sound(
     write_page_data(folder, result.stft, {slug: mask})
 
 
-def _entry(name: str, one: FoundEvent, own: str) -> dict[str, Any]:
-    """An event on the page, as a recording that begins where its window does."""
-    event: dict[str, Any] = asdict(one.event)
-    event["start"] = max(0.0, one.event.start - one.window_start)
-    seconds = len(one.explanation.waveform) / one.explanation.sample_rate
-    event["stop"] = min(seconds, one.event.stop - one.window_start)
-    where = f"{name}, {clock(one.event.start)} to {clock(one.event.stop)}"
+def _entry(one: FoundEvent, folder: str) -> dict[str, Any]:
+    """What recording.json has of an event, for the page."""
     return {
-        "file": where,
-        "folder": f"{own}/{slugify(one.event.prompt)}",
-        "events": [event],
+        "folder": folder,
+        "event": asdict(one.event),
+        "window_start": one.window_start,
     }
 
 
-def _shown(folder: Path, state: ResultState) -> Iterator[PageEntry]:
-    """Page entries of a recording, by what was written."""
+def _shown(folder: Path, state: ResultState) -> Iterator[PageEntry | PageOverview]:
+    """The recording on the page, then its events, by what was written."""
+    from lmaczs.report.html import PageOverview
+
+    if not state.entries:
+        return
+    whole, *shown = state.entries
+    path = Path(state.recording)
+    events = [(one["event"], folder / one["folder"]) for one in shown]
+    of_whole = whole["seconds"], events, whole["warnings"]
+    yield PageOverview(path.name, folder, path, *of_whole)
+    for one in shown:
+        yield _event_entry(path.name, folder / one["folder"], one)
+
+
+def _event_entry(name: str, folder: Path, one: Mapping[str, Any]) -> PageEntry:
+    """An event on the page, as a recording that begins where its window does."""
     from lmaczs.report.html import PageEntry
+    from lmaczs.report.words import clock
 
-    for one in state.entries:
-        place = folder / one["folder"]
-        record = read_record(place / SAVED[3]) or {}
-        yield PageEntry(one["file"], place, record, one["events"])
-
-
-def clock(seconds: float) -> str:
-    """A time as 1:02:03.4, without hours where there are none."""
-    tenths = round(10 * seconds)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{minutes:02d}:{rest / 10:04.1f}"
-    return f"{hours}:{text}" if hours else text
+    record = read_record(folder / SAVED[3]) or {}
+    event, first = one["event"], one["window_start"]
+    start, stop = (event[limit] - first for limit in ("start", "stop"))
+    inside = {"start": max(0.0, start), "stop": min(stop, record["seconds"])}
+    where = f"{name}, {clock(event['start'])} to {clock(event['stop'])}"
+    return PageEntry(where, folder, record, [event | inside])
 
 
 def counts_of(events: DataFrame, prompts: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from lmaczs.utils.imports import collector_paused
 
 if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
-    from lmaczs.report.html import PageEntry
+    from lmaczs.report.html import PageEntry, PageOverview
 
 # Errors after which the next file is tried: it may be readable, or shorter.
 FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
@@ -34,7 +34,7 @@ class Outcome:
     """For people, after the file's name."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """For programs."""
-    entries: list[PageEntry] = field(default_factory=list)
+    entries: Sequence[PageEntry | PageOverview] = ()
     """For the page."""
     notes: list[str] = field(default_factory=list)
     """What is doubtful, or was done otherwise."""

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,15 +25,11 @@ from matplotlib import colormaps
 
 from lmaczs.audio.scales import MEL_BREAK_HZ
 from lmaczs.report.figures import RANGE_DB, format_number
-from lmaczs.report.page_data import (
-    CALL,
-    LEVEL_FLOOR_DB,
-    LEVELS_PER_DB,
-    MASK_STEPS,
-    read_page_data,
-)
+from lmaczs.report.level_track import LEVEL_FLOOR_DB, LEVELS_PER_DB
+from lmaczs.report.page_data import CALL, MASK_STEPS, read_page_data
 from lmaczs.report.words import (
     MEANINGS,
+    clock,
     percent,
     presence_words,
     verdict_details,
@@ -46,6 +42,10 @@ EMPTY = "nothing in this recording (empty mask)"
 
 ENDS = "</body>"
 """Before it go the recordings' data, where they are in the page."""
+
+
+SINGLE_FILE_BYTES = 100_000_000
+"""Most of pictures and sounds in a page that is a single file."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,41 @@ class PageEntry:
     """Where the prompt is: start and stop (seconds), low_hz and high_hz, similarity and
     presence (None if unknown), as `find_events` gives them."""
 
+    @property
+    def home(self) -> Path:
+        """Folder of the recording."""
+        return self.folder.parent
+
+
+@dataclass(frozen=True)
+class PageOverview:
+    """A whole recording on a page, of which events are explained in other sections."""
+
+    file: str
+    """The recording, as it is shown."""
+    folder: Path
+    """Holds what `write_overview` of `lmaczs.report.page_data` writes."""
+    sound: Path
+    """The recording, to which the page links: it is played if a browser can."""
+    seconds: float
+    """Its length."""
+    events: Sequence[tuple[Mapping[str, Any], Path]]
+    """As in `PageEntry`, each with its prompt, and with the folder of its entry."""
+    warnings: Sequence[str] = ()
+    """What is doubtful about the recording."""
+
+    @property
+    def home(self) -> Path:
+        """Folder of the recording."""
+        return self.folder
+
+
+Section = PageOverview | list[PageEntry]
+
 
 def write_page(
     folder: str | Path,
-    entries: Iterable[PageEntry],
+    entries: Iterable[PageEntry | PageOverview],
     single_file: bool = False,
     date: datetime.date | None = None,
     name: str = PAGE,
@@ -78,11 +109,12 @@ def write_page(
     ----------
     folder : str or Path
         Links are relative to it.
-    entries : iterable of PageEntry
-        Those of one recording have to be consecutive.
+    entries : iterable of PageEntry or PageOverview
+        Explanations of one recording have to be consecutive.
     single_file : bool
         Whether pictures and sounds are in the page itself, which then needs no other
-        file.
+        file. Where they are more than `SINGLE_FILE_BYTES`, those of the last sections
+        are left out, and the page says so.
     date : datetime.date, optional
         For the title; default: today.
     name : str
@@ -94,16 +126,26 @@ def write_page(
         Of the page.
     """
     folder = Path(folder)
-    groups = groupby(entries, key=lambda entry: (entry.folder.parent, entry.file))
-    recordings = [list(group) for _, group in groups]
-    count = sum(map(len, recordings))
+    sections = _sections(entries)
+    overviews = [one for one in sections if isinstance(one, PageOverview)]
+    explained = [one for one in sections if isinstance(one, list)]
+    inside = _fitting(sections) if single_file else 0
     page = (
         _environment(folder)
         .get_template("page.html.j2")
         .render(
-            recordings=recordings,
-            count=count,
-            models=sorted({e.record["model"] for r in recordings for e in r} - {""}),
+            sections=sections,
+            overviews=len(overviews),
+            recordings=len(overviews) or len(explained),
+            count=sum(map(len, explained)),
+            explanations={
+                entry.folder: (number, entry.record["verdict"])
+                for number, one in enumerate(sections, 1)
+                for entry in (one if isinstance(one, list) else ())
+            },
+            left_out=len(sections) - inside if single_file else 0,
+            most_bytes=SINGLE_FILE_BYTES,
+            models=sorted({e.record["model"] for r in explained for e in r} - {""}),
             date=(date or datetime.date.today()).isoformat(),
             style=_own("page.css"),
             script=_own("page.js"),
@@ -119,12 +161,38 @@ def write_page(
     head, tail = page.rsplit(ENDS, 1)
     with atomic_write(folder / name) as part, part.open("w", encoding="utf-8") as file:
         file.write(head)
-        for number, recording in enumerate(recordings, 1) if single_file else ():
-            data = _escaped(read_page_data(recording[0].folder.parent / PAGE_DATA))
+        for number, one in enumerate(sections[:inside], 1):
+            data = _escaped(read_page_data(_data_of(one)))
             tag = f'<script type="application/json" id="data-{number}">'
             file.write(f"{tag}{data}</script>\n")
         file.write(ENDS + tail)
     return folder / name
+
+
+def _sections(entries: Iterable[PageEntry | PageOverview]) -> list[Section]:
+    """Overviews, and the explanations of each recording together."""
+    sections: list[Section] = []
+    for _, group in groupby(entries, lambda one: (type(one), one.home, one.file)):
+        explained = list[PageEntry]()
+        for one in group:
+            if isinstance(one, PageOverview):
+                sections.append(one)
+            else:
+                explained.append(one)
+        sections += [explained] if explained else []
+    return sections
+
+
+def _data_of(section: Section) -> Path:
+    """What a section draws and plays."""
+    first = section if isinstance(section, PageOverview) else section[0]
+    return first.home / PAGE_DATA
+
+
+def _fitting(sections: Sequence[Section]) -> int:
+    """How many sections' pictures and sounds are in a single file, from the first."""
+    sizes = accumulate(_data_of(one).stat().st_size for one in sections)
+    return sum(size <= SINGLE_FILE_BYTES for size in sizes)
 
 
 def template_environment() -> Environment:
@@ -137,6 +205,7 @@ def template_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "clock": clock,
         "number": format_number,
         "percent": percent,
         "presence_words": presence_words,
@@ -148,7 +217,10 @@ def template_environment() -> Environment:
 
 def _environment(folder: Path) -> Environment:
     def link(path: Path) -> str:
-        relative = os.path.relpath(path.resolve(), folder.resolve())
+        try:
+            relative = os.path.relpath(path.resolve(), folder.resolve())
+        except ValueError:  # on another drive
+            return path.resolve().as_uri()
         return quote(Path(relative).as_posix())
 
     environment = template_environment()

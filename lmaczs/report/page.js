@@ -159,12 +159,10 @@ class Streamed {  // sounds of long recordings: one file at a time
 
   async prepare(prompt) {
     const tab = [...this.section.querySelectorAll('[role="tab"]')].find((one) => one.dataset.prompt === prompt);
-    const links = { input: this.section.dataset.input, ...tab.dataset };
+    const links = { input: this.section.dataset.input, ...tab?.dataset };
     if (!this.element) {
       this.element = new Audio();
-      this.element.addEventListener("error", () => {
-        views.get(this.section).complain(`The file ${decodeURI(this.link)} is missing: keep the page with its folder.`);
-      });
+      this.element.addEventListener("error", () => views.get(this.section).lost(decodeURI(this.link)));
     }
     this.links = links;
     this.load();
@@ -177,14 +175,16 @@ class Streamed {  // sounds of long recordings: one file at a time
     this.link = link;
     this.element.src = link;
     this.element.currentTime = at;
-    if (this.playing) this.element.play();
+    if (this.playing) this.run();
   }
 
   start(at) {
     this.playing = true;
     this.element.currentTime = at;
-    this.element.play();
+    this.run();
   }
+
+  run() { this.element.play().catch(() => {}); }  // the element's "error" says why
 
   stop() {
     this.playing = false;
@@ -207,7 +207,9 @@ class View {
     this.find = (selector) => section.querySelector(selector);
     this.all = (selector) => [...section.querySelectorAll(selector)];
     this.tabs = this.all('[role="tab"]');
-    this.prompt = this.tabs[0].dataset.prompt;
+    this.whole = section.classList.contains("whole");  // all its events are seen at once
+    this.prompt = this.whole ? "" : this.tabs[0].dataset.prompt;
+    this.loaded = new Promise((done) => { this.isLoaded = done; });
     this.name = "input";
     this.at = 0;
     this.until = null;
@@ -223,8 +225,9 @@ class View {
     this.span = [0, data.seconds];
     this.engine = data.sound ? new Decoded(data) : this.section.dataset.input ? new Streamed(this.section) : null;
     if (!this.engine) {
-      this.complain("This recording is too long for a single file: its sounds lie in the folder that was written with the page.");
-      for (const one of this.all(".play, .sounds input")) one.disabled = true;
+      this.mute(this.whole
+        ? "The whole recording is not in this file: its events are, and play in their own sections below."
+        : "This recording is too long for a single file: its sounds lie in the folder that was written with the page.");
     }
     this.find(".raise").disabled = !(this.engine && this.engine.raises);
     for (const sound of ["rms", "peak"]) data.levels[sound] = bytes(data.levels[sound]);
@@ -240,7 +243,24 @@ class View {
     this.ready = true;
     this.section.dataset.ready = "";
     new ResizeObserver(() => this.draw()).observe(this.find(".plot"));
+    this.isLoaded();
   }
+
+  lost(file) {
+    this.pause();
+    if (!this.whole) return this.complain(`The file ${file} is missing: keep the page with its folder.`);
+    this.engine = null;
+    this.mute(`${file} cannot be played: it is no longer there, or of a kind that this browser does not play. ` +
+      "Events play in their own sections.");
+    if (this.chosen) this.playChosenAlone();
+  }
+
+  mute(text) {
+    this.complain(text);
+    for (const one of this.all(".play, .sounds input")) one.disabled = true;
+  }
+
+  part(prompt) { return this.data.prompts[prompt] ?? { empty: true }; }
 
   complain(text) {
     const place = this.find(".problem");
@@ -275,9 +295,9 @@ class View {
       this.all(".panel")[number].hidden = !chosen;
     });
     for (const strip of this.all(".strip")) strip.classList.toggle("chosen", strip.dataset.prompt === prompt);
-    for (const box of this.all(".box")) box.hidden = box.dataset.prompt !== prompt;
+    for (const box of this.all(".box")) box.hidden = !this.whole && box.dataset.prompt !== prompt;
     if (!this.data) return;
-    const empty = this.data.prompts[prompt].empty;
+    const empty = this.part(prompt).empty;
     for (const radio of this.all(".sounds input")) radio.disabled = !this.engine || (empty && radio.value !== "input");
     this.chooseSound(empty ? "input" : this.name);
     this.draw();
@@ -295,7 +315,7 @@ class View {
 
   levels(name) {
     if (name === "input") return this.data.levels;
-    const chosen = this.data.prompts[this.prompt];
+    const chosen = this.part(this.prompt);
     return chosen.empty ? null : chosen[name];
   }
 
@@ -366,13 +386,26 @@ class View {
     requestAnimationFrame(() => this.step());
   }
 
-  playEvent(prompt, start, stop) {
-    if (prompt !== this.prompt) {
+  playEvent({ dataset: { prompt, ...limits } }) {
+    const [start, stop] = [Number(limits.start), Number(limits.stop)];
+    if (this.whole) {
+      this.chosen = { prompt, ...limits };
+      if (!this.engine) return this.playChosenAlone();
+    } else if (prompt !== this.prompt) {
       this.pause();
       this.choosePrompt(prompt);
     }
     if (start < this.span[0] || stop > this.span[1]) this.zoom(1, (start + stop) / 2);
     this.play(start, stop);
+  }
+
+  async playChosenAlone() {  // in its own section
+    const rows = this.all(".events tbody tr").map((row) => row.dataset);
+    const { section } = rows.find((row) => row.start === this.chosen.start && row.prompt === this.chosen.prompt);
+    const view = views.get(document.getElementById(section));
+    view.section.scrollIntoView();
+    await view.loaded;
+    view.nextEvent();
   }
 
   nextEvent() {
@@ -389,7 +422,7 @@ class View {
     button.setAttribute("aria-label", this.playing ? "Pause" : "Play");
     for (const one of this.all(".box, .events tbody tr")) {
       const { prompt, start, stop } = one.dataset;
-      const same = prompt === this.prompt && Math.abs(stop - (this.until ?? -1)) < 1e-9 && start <= this.at + 1e-6;
+      const same = prompt === (this.whole ? this.chosen?.prompt : this.prompt) && Math.abs(stop - (this.until ?? -1)) < 1e-9 && start <= this.at + 1e-6;
       one.classList.toggle("playing", this.playing && same);
     }
   }
@@ -438,11 +471,11 @@ class View {
   draw() {
     if (!this.data || !this.picture) return;
     const scale = axis(this.find(".axis").value, this.data.sampleRate / 2);
-    const chosen = this.data.prompts[this.prompt];
+    const chosen = this.part(this.prompt);
     const fade = chosen.empty ? 0 : Number(this.find(".fade").value);
     this.paint(this.find(".plot canvas"), this.colour(scale, chosen.cells, fade));
     this.drawStrips(scale);
-    this.find(".fade").disabled = chosen.empty;
+    for (const one of this.all(".fade")) one.disabled = chosen.empty;
     this.showAxes(scale);
     this.showBoxes(scale);
     this.showPosition();
@@ -518,7 +551,8 @@ class View {
     for (let time = Math.ceil(this.span[0] / step - 1e-9) * step; time <= this.span[1] + 1e-9; time += step) times.push(time);
     const digits = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
     this.find(".times").replaceChildren(...times.filter((one) => this.place(one) < 0.97)
-      .map((one) => span(`${one.toFixed(digits)}${one === times[0] ? " s" : ""}`, { left: `${100 * this.place(one)}%` })));
+      .map((one) => span(this.data.seconds < 120 ? `${one.toFixed(digits)}${one === times[0] ? " s" : ""}` : clock(one, 60, digits),
+        { left: `${100 * this.place(one)}%` })));
   }
 
   showBoxes(scale) {
@@ -555,9 +589,9 @@ class View {
     on(".axis", "change", () => this.draw());
     on(".in", "click", () => this.data && this.zoom(2));
     on(".out", "click", () => this.data && this.zoom(0.5));
-    const event = (one) => this.data && this.playEvent(one.dataset.prompt, Number(one.dataset.start), Number(one.dataset.stop));
+    const event = (one) => this.data && this.playEvent(one);
     on(".box", "click", ({ currentTarget }) => event(currentTarget));
-    on(".events tbody tr", "click", ({ currentTarget }) => event(currentTarget));
+    on(".events tbody tr", "click", ({ currentTarget, target }) => target.closest("a") || event(currentTarget));
     on(".strip", "pointerdown", ({ currentTarget }) => this.choosePrompt(currentTarget.dataset.prompt));
     const lanes = this.find(".lanes");
     const seek = (one) => {
@@ -573,6 +607,7 @@ class View {
   }
 
   stepPrompt(step, focus) {
+    if (!this.tabs.length) return;
     const number = this.tabs.findIndex((tab) => tab.dataset.prompt === this.prompt);
     this.choosePrompt(this.tabs[(number + step + this.tabs.length) % this.tabs.length].dataset.prompt, focus);
   }
@@ -587,13 +622,18 @@ function span(text, style, name = "") {
 }
 
 function niceStep(least) {
+  const minutes = [30, 60, 120, 300, 600, 1200, 1800, 3600, 7200].find((one) => one >= least * (1 - 1e-9));
+  if (least > 20 && minutes) return minutes;
   const power = 10 ** Math.floor(Math.log10(least));
   return power * [1, 2, 5, 10].find((one) => one * power >= least * (1 - 1e-9));
 }
 
-function clock(time, whole) {
+function clock(time, whole, digits = 1) {
   if (whole < 60) return `${time.toFixed(1)} s`;
-  return `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`;
+  const [tens, unit] = [Math.round(time * 10 ** digits), 10 ** digits];  // rounded first: 59.96 is 1:00.0
+  const [hours, minutes] = [Math.floor(tens / unit / 3600), Math.floor(tens / unit / 60) % 60];
+  const seconds = ((tens % (60 * unit)) / unit).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
 }
 
 // --- the page ---------------------------------------------------------------------------
@@ -603,6 +643,7 @@ window[settings.call] = (data) => views.get(document.getElementById(document.cur
 function fetchData(section) {
   if (section.dataset.inline) {
     const element = document.getElementById(section.dataset.inline);
+    if (!element) return views.get(section).mute("This file is full: picture and sounds are on the page that is written without --single-file.");
     const data = JSON.parse(element.textContent);
     element.remove();  // it is as large as the sounds
     return views.get(section).load(data);

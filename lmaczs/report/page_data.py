@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lmaczs.audio.scales import hz_to_mel, mel_to_hz
 from lmaczs.report.figures import RANGE_DB, decibel, to_bands
+from lmaczs.report.level_track import LEVEL_FLOOR_DB, LevelTrack
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, LISTENED, PAGE_DATA
 
@@ -35,12 +36,6 @@ MASK_STEPS = 63
 DECODED_SECONDS = 600.0
 """Sounds up to this length are in the script. Longer ones are played from their files:
 decoded, an hour takes 600 MB."""
-
-METER_SECONDS, METER_STEPS = 0.05, 6000
-"""Stretch that a level is measured over, and most levels of a sound."""
-
-LEVEL_FLOOR_DB, LEVELS_PER_DB = -96.0, 2
-"""A level is a byte: half dB above the floor, which is silence."""
 
 FULL_SCALE = 1 << 15
 
@@ -107,17 +102,8 @@ def write_bands(
     def embedded(path: Path) -> str | None:
         return _base64(flacs[path].read_bytes()) if seconds <= DECODED_SECONDS else None
 
-    data: dict[str, Any] = {
-        "seconds": seconds,
-        "sampleRate": rate,
-        "rows": power.shape[0],
-        "columns": power.shape[1],
-        "picture": _packed(decibel(power, power.max()) + RANGE_DB),
-        "scale": scale,
-        "sound": embedded(sounds[0]),
-        "levels": found[sounds[0]],
-        "prompts": {},
-    }
+    data = _shared(power, rate, seconds, found[sounds[0]])
+    data |= {"scale": scale, "sound": embedded(sounds[0])}
     for name, mask in masks.items():
         data["prompts"][name] = {"empty": mask is None}
         if mask is not None:
@@ -130,6 +116,37 @@ def write_bands(
                 "residual": found[left],
                 "where": extent(mask.square() * power, rate),
             }
+    return _write(folder, data)
+
+
+def write_overview(
+    folder: Path, power: Tensor, rate: int, seconds: float, levels: Mapping[str, Any]
+) -> Path:
+    """Write page_data.js for a recording that is shown without sounds and masks.
+
+    From power in bands of `to_bands`, [256, T], and levels of `LevelTrack`.
+    """
+    return _write(folder, _shared(power, rate, seconds, levels))
+
+
+def _shared(
+    power: Tensor, rate: int, seconds: float, levels: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the page shows of a recording itself."""
+    return {
+        "seconds": seconds,
+        "sampleRate": rate,
+        "rows": power.shape[0],
+        "columns": power.shape[1],
+        "picture": _packed(decibel(power, power.max()) + RANGE_DB),
+        "scale": 1.0,
+        "sound": None,
+        "levels": dict(levels),
+        "prompts": {},
+    }
+
+
+def _write(folder: Path, data: Mapping[str, Any]) -> Path:
     with atomic_write(folder / PAGE_DATA) as part:
         part.write_text(f"{CALL}({json.dumps(data)});\n", "utf-8")
     return folder / PAGE_DATA
@@ -155,27 +172,11 @@ def to_flac(path: Path, scale: float) -> Path:
 
 
 def levels(path: Path) -> dict[str, Any]:
-    """Levels of a WAV over time, in dB re full scale.
-
-    They are: step (seconds), peakDb of the whole (None for silence), and rms and peak
-    of each step, base64 of bytes: 2 (dB + 96), or 0 for silence.
-    """
-    about = soundfile.info(path)
-    rate, frames = about.samplerate, about.frames
-    size = max(round(METER_SECONDS * rate), -(-frames // METER_STEPS))
-    rms, peak = [], []
-    for block in _blocks(path, size * -(-BLOCK_SAMPLES // size)):
-        steps = -(-len(block) // size)
-        cut = np.pad(block, (0, steps * size - len(block))).reshape(steps, size)
-        rms.append(np.sqrt(np.square(cut, dtype=np.float64).mean(1)))
-        peak.append(np.abs(cut).max(1))
-    loudest = float(np.concatenate(peak).max())
-    return {
-        "step": size / rate,
-        "peakDb": float(20 * np.log10(loudest)) if loudest > 0 else None,
-        "rms": _level_bytes(np.concatenate(rms)),
-        "peak": _level_bytes(np.concatenate(peak)),
-    }
+    """Levels of a WAV over time, see `LevelTrack`."""
+    track = LevelTrack(soundfile.info(path).samplerate)
+    for block in _blocks(path, BLOCK_SAMPLES):
+        track.add(block)
+    return track.levels()
 
 
 def extent(power: Tensor, sample_rate: int) -> list[float]:
@@ -205,12 +206,6 @@ def _wav(path: Path) -> Path:
 
 def _blocks(path: Path, size: int) -> Iterator[npt.NDArray[np.float32]]:
     return soundfile.blocks(path, blocksize=size, dtype="float32")
-
-
-def _level_bytes(amplitude: npt.NDArray[np.floating[Any]]) -> str:
-    floor = 10 ** (LEVEL_FLOOR_DB / 20)
-    above = 20 * np.log10(np.maximum(amplitude, floor)) - LEVEL_FLOOR_DB
-    return _base64(_bytes(torch.from_numpy(LEVELS_PER_DB * above)).tobytes())
 
 
 def _packed(values: Tensor) -> str:

@@ -22,6 +22,15 @@ def percent(presence: float | None) -> str:
     return "–" if presence is None else f"{100 * presence:.1f} %"
 
 
+def clock(seconds: float) -> str:
+    """Write a time as 1:02:03.4, without hours where there are none."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{minutes:02d}:{rest / 10:04.1f}"
+    return f"{hours}:{text}" if hours else text
+
+
 def presence_words(presence: float | None) -> str:
     """Say how many reference prompts a recording's prompt is ahead of."""
     if presence is None:

@@ -35,7 +35,7 @@ class ResultState:
     whole : bool
         Whether the results are complete.
     entries : list of dict
-        Of a scan: its events on the page.
+        Of a scan that has a page: the recording on it, then the events.
     lmaczs_version : str
         That made them.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from lmaczs.audio.io import save_audio
 from lmaczs.explanation import Interpretation
-from lmaczs.report.html import PageEntry, write_page
-from lmaczs.report.page_data import write_page_data
+from lmaczs.report import html
+from lmaczs.report.html import PageEntry, PageOverview, write_page
+from lmaczs.report.level_track import LevelTrack
+from lmaczs.report.page_data import write_overview, write_page_data
 
 RATE, N_FFT, HOP, SECONDS = 16000, 512, 160, 4.0
 LOW, HIGH = 500, 3000  # Hz, of the tone that is kept and of the one that is left
@@ -386,4 +389,107 @@ def test_long_recordings_are_played_from_their_files(
     page = opened(browser, write_page(tmp_path, entries, single_file=True))
     assert "too long for a single file" in page.locator("#r1 .problem").inner_text()
     assert page.locator("#r1 .play").is_disabled()
+    page.context.close()
+
+
+def scanned(out: Path) -> list[PageEntry | PageOverview]:
+    """A recording of eight seconds with an event of each of two prompts."""
+    sound = torch.cat([tone(LOW, 0.05), tone(HIGH, 0.4)])
+    path = save_audio(out.parent / "sounds" / "meadow é.wav", sound, RATE)
+    home, columns = out / "meadow.events", 501
+    home.mkdir()
+    power = torch.rand(256, columns, generator=torch.Generator().manual_seed(0))
+    track = LevelTrack(RATE)
+    track.add(sound.numpy())
+    write_overview(home, power, RATE, 2 * SECONDS, track.levels())
+    band = {"low_hz": 400, "high_hz": 600, "similarity": 0.5, "presence": 0.99}
+    entries: list[PageEntry | PageOverview] = []
+    events = []
+    for number, start in ((1, 1.0), (2, 5.0)):
+        low = recording(home / f"{number:04d}")[0]
+        event = {
+            "start": start,
+            "stop": start + 0.5,
+            "prompt": f"tone {number}",
+            **band,
+        }
+        events.append((event, low.folder))
+        entries.append(replace(low, file=f"event {number}", events=low.events[:1]))
+    whole = PageOverview("meadow é.wav", home, path, 2 * SECONDS, events, ["a note"])
+    return [whole, *entries]
+
+
+def test_a_scan_is_seen_whole_and_event_by_event(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Events play in the recording, from box and table; their times lead to them."""
+    (out := tmp_path / "out").mkdir()
+    page = opened(browser, write_page(out, scanned(out), name="events.html"))
+    assert page.locator("#r1 .box").count() == 2
+    assert page.locator("nav").count() == 0
+    assert page.get_by_text("2 events of 1 recording").is_visible()
+    assert page.get_by_text("Note: a note").is_visible()
+    box = page.locator("#r1 .box").nth(1).bounding_box()
+    plot = page.locator("#r1 .plot").bounding_box()
+    assert box is not None and plot is not None
+    left = (box["x"] - plot["x"]) / plot["width"]
+    assert left == pytest.approx(5 / 8, abs=0.01)
+    page.locator("#r1 .events tbody tr").nth(1).click()
+    page.wait_for_selector("#r1 .events tr.playing")
+    assert page.locator("#r1 .box.playing").count() == 1
+    page.wait_for_selector("#r1 .events tr.playing", state="detached")
+    assert position(page) == pytest.approx(5.5, abs=0.1)
+    page.locator("#r1 .box").first.click()
+    page.wait_for_selector("#r1 .box.playing")
+    page.wait_for_selector("#r1 .box.playing", state="detached")
+    assert position(page) == pytest.approx(1.5, abs=0.1)
+    page.locator("#r1 .play").click()
+    page.wait_for_function("document.querySelector('#r1 .seek').value > 1.8")
+    page.keyboard.press(" ")
+    page.locator("#r1 .events a").nth(1).click()
+    assert page.url.endswith("#r3")
+    page.wait_for_selector("#r3[data-ready]")
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_events_play_alone_where_the_recording_cannot(
+    browser: Browser, tmp_path: Path, lost: bool
+) -> None:
+    """In a file that was mailed, and where the recording was moved away."""
+    (out := tmp_path / "out").mkdir()
+    entries = scanned(out)
+    path = write_page(out, entries, single_file=not lost, name="events.html")
+    if lost:
+        assert isinstance(entries[0], PageOverview)
+        entries[0].sound.unlink()
+    else:
+        path = path.rename(tmp_path / "mailed.html")
+    page = opened(browser, path)
+    page.locator("#r1 .events tbody tr").nth(1).click()
+    page.wait_for_selector("#r3 .events tr.playing")
+    page.wait_for_selector("#r3 .events tr.playing", state="detached")
+    assert float(page.locator("#r3 .seek").input_value()) == pytest.approx(1.4, abs=0.1)
+    problem = page.locator("#r1 .problem").inner_text()
+    assert ("cannot be played" if lost else "is not in this file") in problem
+    assert page.locator("#r1 .play").is_disabled()
+    page.context.close()
+
+
+def test_a_single_file_is_not_larger_than_it_says(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is left out, and both the page and the section say so."""
+    entries = [*recording(tmp_path / "one"), *recording(tmp_path / "two")]
+    size = (tmp_path / "one" / "page_data.js").stat().st_size
+    monkeypatch.setattr(html, "SINGLE_FILE_BYTES", round(1.5 * size))
+    path = write_page(tmp_path, entries, single_file=True)
+    assert path.stat().st_size < 1.6 * size + 200_000
+    page = opened(browser, path)
+    assert page.get_by_text("The last section has no picture").is_visible()
+    page.locator("#r2").scroll_into_view_if_needed()
+    page.locator("#r2 .problem").wait_for()
+    assert "This file is full" in page.locator("#r2 .problem").inner_text()
+    assert page.problems == []  # type: ignore[attr-defined]
     page.context.close()

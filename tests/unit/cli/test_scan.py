@@ -12,11 +12,12 @@ import torch
 
 from lmaczs.audio.io import load_audio, save_audio
 from lmaczs.cli import build_parser, main
-from lmaczs.cli.scan import clock, event_folders, rule_of
+from lmaczs.cli.scan import event_folders, rule_of
 from lmaczs.data.annotations import from_audacity, from_raven
 from lmaczs.demo.scenes import render
 from lmaczs.events import EventRule
 from lmaczs.interpreter import ZeroShotInterpreter
+from lmaczs.report.page_data import read_page_data
 from lmaczs.utils.result_folder import ResultState, write_state
 
 RATE = 32000
@@ -64,6 +65,10 @@ def test_tables_sounds_and_a_page_are_written(
     assert len(sound) <= 5 * RATE
     page = (tmp_path / "events.html").read_text()
     assert "meadow.wav, 00:0" in page and "0001" in page
+    assert 'href="#r2"' in page and "1 event of 1 recording" in page
+    data = json.loads(read_page_data(folder / "page_data.js"))
+    assert data["seconds"] == 12 and data["prompts"] == {}
+    assert (data["rows"], data["columns"]) == (256, 601)
 
 
 def test_tables_alone(meadow: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -139,6 +144,18 @@ def test_rows_are_those_of_the_table(
         assert row == table.drop(columns="path").to_dict("records")[0]
 
 
+def test_what_is_doubtful_is_noted(tmp_path: Path, capsys: Capture) -> None:
+    """Also where nothing is found; the page has it, too, without an event."""
+    path = save_audio(tmp_path / "a.wav", torch.zeros(6 * RATE), RATE)
+    for options in ([], ["--tables-only"]):
+        assert run(path, tmp_path / "out", *options) == 0
+        err = capsys.readouterr().err
+        assert f"{path}: the recording is digital silence" in err
+        page = (tmp_path / "out" / "events.html").read_text()
+        assert "Note: the recording is digital silence" in page
+    assert "No prompt is an event in this recording." in page
+
+
 def test_a_rule_that_cannot_be_is_refused(
     meadow: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -194,11 +211,3 @@ def test_folders_replace_nothing_but_scans(tmp_path: Path) -> None:
     names = [one.name for one in event_folders(out, files).values()]
     numbered = [f"{name}-2.events" for name in "xywvu"]
     assert names == [*numbered[:2], "z.events", *numbered[2:]]
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(0, "00:00.0"), (65.26, "01:05.3"), (3723.96, "1:02:04.0")]
-)
-def test_clock(seconds: float, text: str) -> None:
-    """Minutes always, hours where there are any; rounding carries."""
-    assert clock(seconds) == text

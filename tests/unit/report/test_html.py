@@ -10,12 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
+import pytest
 import torch
 
 from lmaczs.audio.io import save_audio
 from lmaczs.explanation import Interpretation
-from lmaczs.report.html import PageEntry, write_page
-from lmaczs.report.page_data import write_page_data
+from lmaczs.report import html
+from lmaczs.report.html import PageEntry, PageOverview, write_page
+from lmaczs.report.level_track import LevelTrack
+from lmaczs.report.page_data import write_overview, write_page_data
 from lmaczs.report.words import MEANINGS
 
 RATE = 8000
@@ -304,3 +308,62 @@ def test_a_page_of_nothing_is_a_page(tmp_path: Path) -> None:
     """No entries, no sections, still well-formed."""
     page = Page(write_page(tmp_path / "new", []))
     assert not page.open and "h2" not in page.tags
+
+
+def overview_of(home: Path, entries: list[PageEntry]) -> PageOverview:
+    """A whole recording with an event of each explanation."""
+    home.mkdir(parents=True, exist_ok=True)
+    track = LevelTrack(RATE)
+    track.add(np.ones(RATE, np.float32))
+    write_overview(home, torch.ones(256, 9), RATE, 65.0, track.levels())
+    events = [
+        ({**EVENT, "prompt": one.record["prompt"]}, one.folder) for one in entries
+    ]
+    return PageOverview("all.wav", home, home / "../all.wav", 65.0, events, ["<odd>"])
+
+
+def test_an_overview_leads_to_its_events(tmp_path: Path) -> None:
+    """Each has a box, and a row with its verdict that leads to its section."""
+    home = tmp_path / "all.events"
+    entries = [
+        *entries_of(home / "1", "dog", file="one"),
+        *entries_of(home / "2", "cat", file="two", kept=0.0),
+    ]
+    whole = overview_of(home, entries)
+    page = Page(write_page(tmp_path, [whole, *entries], name="events.html"))
+    assert not page.open and "nav" not in page.tags
+    assert "2 events · tiny" in " ".join(page.texts)
+    assert "2 events of 1 recording · model tiny ·" in page.texts
+    assert "Note: <odd>" in page.texts and "01:05.0" in page.texts
+    assert page.cells(0)[1:] == [
+        ["▶ dog kept", "00:00.2 – 00:00.5", "300 – 3000", "98.8 %", "−0.500"],
+        ["▶ cat not kept", "00:00.2 – 00:00.5", "300 – 3000", "98.8 %", "−0.500"],
+    ]
+    assert [link for link in page.links if link.startswith("#")] == ["#r2", "#r3"]
+    given = [one for _, one in page.attributes if one.get("data-input")]
+    assert given[0]["data-input"] == "all.wav"
+    assert len([one for _, one in page.attributes if one.get("class") == "box"]) == 2
+    empty = Page(write_page(tmp_path, [overview_of(home, [])]))
+    assert "No prompt is an event in this recording." in empty.texts
+    several = [whole, *entries, overview_of(tmp_path / "b.events", [])]
+    page = Page(write_page(tmp_path, several))
+    assert page.tags.count("nav") == 1 and "2 events of 2 recordings" in str(page.texts)
+
+
+def test_a_single_file_takes_what_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sections in their order; the page says how many are without."""
+    entries = [
+        one
+        for name in "abc"
+        for one in entries_of(tmp_path / name, "dog", file=f"{name}.wav")
+    ]
+    size = (tmp_path / "a" / "page_data.js").stat().st_size
+    for most, left in ((3 * size, 0), (3 * size - 1, 1), (size - 1, 3)):
+        monkeypatch.setattr(html, "SINGLE_FILE_BYTES", most)
+        page = write_page(tmp_path, entries, single_file=True)
+        text = page.read_text("utf-8")
+        assert text.count('id="data-') == 3 - left
+        assert ("no picture and no sound here" in text) == bool(left)
+        assert (f"The last {left} sections have" in text) == (left > 1)

@@ -8,6 +8,7 @@ import pytest
 
 from lmaczs.report.words import (
     MEANINGS,
+    clock,
     margin_words,
     percent,
     presence_words,
@@ -62,3 +63,11 @@ def test_margin_comes_last() -> None:
     assert below == "below “rain” and “a cat” by 0.500"
     assert margin_words({**record, "margin": None}) == ""
     assert margin_words({"verdict": "kept"}) == ""
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "00:00.0"), (65.26, "01:05.3"), (3723.96, "1:02:04.0")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    """Minutes always, hours where there are any; rounding carries."""
+    assert clock(seconds) == text
