@@ -23,11 +23,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import soundfile
-from torch import Tensor
 
 from lmaczs import Interpretation, ZeroShotInterpreter
 from lmaczs.app.limits import Limits
-from lmaczs.app.uploads import prompts_in, read_upload
+from lmaczs.app.uploads import prompts_in, read_upload, with_warnings
+from lmaczs.audio.io import Recording
 from lmaczs.utils.errors import LmaczsError
 
 IDLE_SECONDS = 30
@@ -52,18 +52,19 @@ class Service(ThreadingHTTPServer):
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
-    def explain(self, wav: Tensor, asked: dict[str, list[str]]) -> Any:
-        """Explain a waveform for ?prompt=...; with ?sounds=1, also what is kept."""
+    def explain(self, sent: Recording, asked: dict[str, list[str]]) -> Any:
+        """Explain a recording for ?prompt=...; with ?sounds=1, also what is kept."""
         prompts = prompts_in("\n".join(asked.get("prompt", [])), self.limits)
-        pair = wav, self.interpreter.sample_rate
+        pair = sent.wav, self.interpreter.sample_rate
         with self.turn:
             results = self.interpreter.interpret_waveform(pair, prompts=prompts)
+        results = with_warnings(results, sent)
         sounds = asked.get("sounds", ["0"])[0] == "1"
         return [_answer(one, sounds) for one in results]
 
-    def classify(self, wav: Tensor, asked: dict[str, list[str]]) -> Any:
+    def classify(self, sent: Recording, asked: dict[str, list[str]]) -> Any:
         """Compare ?label=... with each other."""
-        pair = wav, self.interpreter.sample_rate
+        pair = sent.wav, self.interpreter.sample_rate
         with self.turn:
             labels = asked.get("label", [])
             table = self.interpreter.classify_waveform(pair, labels=labels)
@@ -119,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         while length > 0 and (chunk := self.rfile.read(min(length, 1 << 16))):
             length -= len(chunk)
 
-    def _read(self, body: bytes) -> Tensor:
+    def _read(self, body: bytes) -> Recording:
         """Decode the body; its file is removed at once."""
         with TemporaryDirectory(prefix="lmaczs-service-") as folder:
             path = Path(folder, "recording")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
-
+from lmaczs.app.uploads import with_warnings
+from lmaczs.audio.io import Recording
 from lmaczs.interpreter import Refine, ZeroShotInterpreter
 from lmaczs.report.html import write_page
 from lmaczs.report.recording import page_entries, save_recording
@@ -15,7 +15,7 @@ from lmaczs.report.recording import page_entries, save_recording
 
 def explained_page(
     interpreter: ZeroShotInterpreter,
-    wav: Tensor,
+    recording: Recording,
     prompts: Sequence[str],
     name: str,
     refine: Refine = "auto",
@@ -27,7 +27,7 @@ def explained_page(
     ----------
     interpreter : ZeroShotInterpreter
         The model.
-    wav : Tensor [samples]
+    recording : Recording
         At the model's rate.
     prompts : sequence of str
         At least one.
@@ -48,11 +48,12 @@ def explained_page(
     InputError
         If a prompt cannot be used, or `contrast` has less than two.
     """
-    pair = wav, interpreter.sample_rate
+    pair = recording.wav, interpreter.sample_rate
     against = prompts if contrast else None
     results = interpreter.interpret_waveform(
         pair, prompts=list(prompts), refine=refine, contrast=against
     )
+    results = with_warnings(results, recording)
     with TemporaryDirectory(prefix="lmaczs-page-") as folder:
         home = Path(folder) / "recording"
         save_recording(home, results)

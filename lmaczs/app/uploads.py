@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lmaczs.app.limits import Limits
-from lmaczs.audio.io import load_audio
+from lmaczs.audio.io import Recording, read_recording
 from lmaczs.audio.mono_file import MonoFile
 from lmaczs.utils.errors import AudioError, InputError
 
+if TYPE_CHECKING:
+    from lmaczs.explanation import Interpretation
 
-def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Tensor:
+
+def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Recording:
     """Read a recording that a user sent, if it is within the limits.
 
     Size and stated length are checked before anything is decoded, and no more is
@@ -31,8 +34,8 @@ def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Tensor:
 
     Returns
     -------
-    Tensor [samples]
-        float32, mono.
+    Recording
+        Mono, with what is doubtful about it.
 
     Raises
     ------
@@ -42,12 +45,23 @@ def read_upload(path: str | Path, limits: Limits, sample_rate: int) -> Tensor:
     path = Path(path)
     try:
         check_upload(path, limits)
-        wav = load_audio(path, sample_rate, stop=limits.seconds + 1)
+        recording = read_recording(path, sample_rate, stop=limits.seconds + 1)
     except AudioError as error:
         raise AudioError(str(error).replace(str(path), path.name)) from error
-    if len(wav) > limits.seconds * sample_rate:
+    if len(recording.wav) > limits.seconds * sample_rate:
         raise AudioError(_too_long(path.name, "longer", limits))
-    return wav
+    return recording
+
+
+def with_warnings(
+    results: Iterable[Interpretation], recording: Recording
+) -> list[Interpretation]:
+    """Interpretations of an upload, which warn of what is doubtful about its file."""
+    found = []
+    for one in results:
+        texts = dict.fromkeys([*recording.warnings, *one.warnings])
+        found.append(replace(one, warnings=tuple(texts)))
+    return found
 
 
 def check_upload(path: Path, limits: Limits) -> None:

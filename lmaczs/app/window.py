@@ -96,9 +96,9 @@ def build_app(
             if path is None:
                 raise InputError("there is no recording: upload or record one")
             uploads.use(request.session_hash or "", path)
-            wav = read_upload(path, limits, interpreter.sample_rate)
+            sent = read_upload(path, limits, interpreter.sample_rate)
             name, against = Path(path).name, contrast and len(prompts) > 1
-            page = explained_page(interpreter, wav, prompts, name, refine, against)
+            page = explained_page(interpreter, sent, prompts, name, refine, against)
         return shown(page, name, prompts, time.perf_counter() - begin)
 
     def leave(request: gr.Request) -> None:

@@ -130,12 +130,13 @@ def _trailer(data: Data, start: int, end: int, step: Step) -> int | None:
     """
     for _ in range(MAX_CHUNKS):
         start = after_tags(data, start, end)
-        head = data[start : start + 16]
-        if is_recording(head):
-            return start
+        head = data[start : start + 8]
+        padded = start + len(head) - len(head.lstrip(b"\0"))
+        if is_recording(data[padded : padded + 16]):
+            return padded
         if end - start < LEFT_OVER:
             return end
-        if head[:8] == bytes(8):
+        if head == bytes(8):
             start = after_zeros(data, start, end)
             if start < end and not is_recording(data[start : start + 16]):
                 return None

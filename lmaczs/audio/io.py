@@ -106,13 +106,14 @@ def read_recording(
     sample_rate: int,
     channel: int | None = None,
     strict: bool = False,
+    stop: float | None = None,
 ) -> Recording:
-    """Read a whole recording as `load_audio` does, with all that is doubtful about it.
+    """Read a recording as `load_audio` does, with all that is doubtful about it.
 
     Its levels are looked at, too, see `lmaczs.audio.levels`.
     """
     file, levels = MonoFile(path, channel, strict), Levels()
-    wav = _read(file, sample_rate, levels=levels)
+    wav = _read(file, sample_rate, None, stop, levels)
     warnings = *file.warnings, *levels.warnings(channel)
     return Recording(wav, warnings, levels.power if file.rate > sample_rate else None)
 

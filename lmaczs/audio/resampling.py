@@ -21,6 +21,16 @@ and leaves aliases below -140 dB (torchaudio's default: 18 dB and -11 dB)."""
 PHASES = 64
 """Phases of the filter that are computed at a time."""
 
+MANY_PHASES = 1024
+"""Phases above which they are too many to keep: 44,101 to 32,000 Hz has 32,000."""
+
+STEPS = 4096
+"""Points of the tabulated filter between two of its zeros: the error of lines between
+them is 150 dB below it."""
+
+PERIODS_AT_ONCE = 8
+"""Repetitions of many phases, each up to a second, that a stream waits for."""
+
 
 def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Change the rate of waveforms with a band-limited (windowed sinc) filter.
@@ -93,6 +103,8 @@ class StreamResampler:
         received = self._begin + len(self._kept)
         # the last output whose filter lies within what has been received
         final = max(self._given, (received - _reach(up, down) - 1) * up // down)
+        if up > MANY_PHASES and final < self._given + PERIODS_AT_ONCE * up:
+            return self._kept[:0]  # the filter is computed anew each time
         return self._take(final)
 
     def flush(self) -> Tensor:
@@ -140,19 +152,52 @@ def _reach(up: int, down: int) -> int:
     return math.ceil(FILTER_WIDTH * down / (min(up, down) * FILTER_ROLLOFF))
 
 
-@lru_cache(maxsize=128)
 def _kernel(up: int, down: int, first: int) -> Tensor:
-    """Filter of the phases from `first` on, float64 [phases, taps].
+    """Filter of the phases from `first` on [phases, taps].
 
     Output ``n`` lies at ``n * down / up`` of the input; its phase is ``n % up``.
     """
+    if up <= MANY_PHASES:
+        return _exact_kernel(up, down, first)
+    phase, cutoff = _kernel_places(up, down, first)
+    place = phase.abs_().mul_(STEPS)
+    before = place.long()
+    values, slopes = _tabulated_filter()
+    between = place.sub_(before).float()
+    found = between.mul_(slopes.take(before)).add_(values.take(before))
+    return found.mul_(cutoff)
+
+
+@lru_cache(maxsize=128)
+def _exact_kernel(up: int, down: int, first: int) -> Tensor:
+    """As `_kernel`, of few phases."""
     with torch.inference_mode(False):  # a cached filter must serve training as well
-        phases = torch.arange(first, min(first + PHASES, up))
-        places = phases.double() * down / up
-        reach = _reach(up, down)
-        taps = torch.arange(int(places[0]) - reach, int(places[-1]) + reach + 2)
-        cutoff = min(1.0, up / down) * FILTER_ROLLOFF
-        phase = ((taps - places[:, None]) * cutoff).clamp(-FILTER_WIDTH, FILTER_WIDTH)
-        beta = torch.tensor(FILTER_BETA, dtype=torch.float64)
-        window = torch.special.i0(beta * (1 - (phase / FILTER_WIDTH) ** 2).sqrt())
-        return torch.sinc(phase) * window * cutoff / torch.special.i0(beta)
+        phase, cutoff = _kernel_places(up, down, first)
+        return _filter(phase) * cutoff
+
+
+def _kernel_places(up: int, down: int, first: int) -> tuple[Tensor, float]:
+    """Places of the filter that phases have at the inputs, and its cutoff."""
+    phases = torch.arange(first, min(first + PHASES, up))
+    places = phases.double() * down / up
+    reach = _reach(up, down)
+    taps = torch.arange(int(places[0]) - reach, int(places[-1]) + reach + 2)
+    cutoff = min(1.0, up / down) * FILTER_ROLLOFF
+    phase = ((taps - places[:, None]) * cutoff).clamp(-FILTER_WIDTH, FILTER_WIDTH)
+    return phase, cutoff
+
+
+def _filter(place: Tensor) -> Tensor:
+    """Windowed sinc at float64 places, which it has zeros at the integers of."""
+    beta = torch.tensor(FILTER_BETA, dtype=torch.float64)
+    window = torch.special.i0(beta * (1 - (place / FILTER_WIDTH) ** 2).sqrt())
+    return torch.sinc(place) * window / torch.special.i0(beta)
+
+
+@lru_cache(maxsize=1)
+def _tabulated_filter() -> tuple[Tensor, Tensor]:
+    """One half of the filter at its steps, and the differences to the next ones."""
+    with torch.inference_mode(False):
+        places = torch.arange(FILTER_WIDTH * STEPS + 2).double() / STEPS
+        values = _filter(places.clamp(max=FILTER_WIDTH))
+        return values[:-1].float(), values.diff().float()

@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import similarities
 from lmaczs.presence import reference_names, reference_text
 from lmaczs.training.export import inference_yaml
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import AudioWarning, InputError
 
 RATE = 32000
 TEMPLATE = "I hear {}."
@@ -839,6 +840,54 @@ def test_a_recording_beyond_the_band_says_so(
     assert none == []
     assert silent[0].warnings == ("the recording is digital silence",)
     assert silent[0].presence is None and silent[0].verdict == "not heard"
+
+
+def test_a_truncated_recording_warns_or_is_refused(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """In the results of a file and of blocks; tables come with a warning."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.3, 0.3, RATE), RATE)
+    path.write_bytes(path.read_bytes()[:-1000])
+    one = interpreter.interpret_file(path, "dog", verify=False)
+    assert len(one.warnings) == 1 and one.warnings[0].startswith("it is truncated")
+    expected = f"{path}: {one.warnings[0]}"
+    with pytest.warns(AudioWarning) as caught:
+        interpreter.interpret_to(tmp_path, path, "dog", verify=False)
+        interpreter.classify_file(path, ["dog", "rain"])
+        interpreter.scan_file(path, "dog")
+        interpreter.find_events(path, "dog")
+    assert [str(one.message) for one in caught] == 4 * [expected]
+    written = json.loads((tmp_path / "explanation.json").read_text())
+    assert written["warnings"] == list(one.warnings)
+    for method, more in (
+        (interpreter.interpret_file, "dog"),
+        (interpreter.scan_file, "dog"),
+        (interpreter.find_events, "dog"),
+        (interpreter.classify_file, ["dog"]),
+        (partial(interpreter.interpret_to, tmp_path / "none"), "dog"),
+    ):
+        with pytest.raises(AudioError, match=f"{path}: it is truncated"):
+            method(path, more, strict=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_levels_that_cannot_be_meant_are_warnings(
+    interpreter: ZeroShotInterpreter, tmp_path: Path
+) -> None:
+    """Of a file, a waveform and a batch alike; a channel that is read alone is not."""
+    noise = np.random.default_rng(0).uniform(-9e3, 9e3, RATE).astype(np.float32)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([noise, noise / 3e4], 1), RATE, subtype="FLOAT")
+    options = {"verify": False, "refine": 0}
+    loud = [
+        interpreter.interpret_file(path, "dog", **options),
+        interpreter.interpret_waveform(noise, RATE, "dog", **options),
+        *interpreter.interpret_batch(noise[None], "dog", sample_rate=RATE, **options),
+    ]
+    for one in loud:
+        assert "full scale is 1: divide by 32768" in one.warnings[0]
+    assert interpreter.interpret_file(path, "dog", channel=2, **options).warnings == ()
 
 
 # --- contrast, and recordings as prompts ---------------------------------------------

@@ -10,6 +10,7 @@ import torch
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.app.explaining import explained_page
+from lmaczs.audio.io import Recording
 from lmaczs.clap import FrozenClap
 
 
@@ -30,7 +31,9 @@ def test_the_page_is_all_that_is_left(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     wav = torch.rand(16000, generator=torch.manual_seed(0)) - 0.5
     prompts, name = ["a dog", "<b>rain</b>"], "<i>.wav"
-    page = explained_page(interpreter, wav, prompts, name, 1, contrast)
+    sent = Recording(wav, ("it is truncated",))
+    page = explained_page(interpreter, sent, prompts, name, 1, contrast)
+    assert page.count("it is truncated") >= 2
     assert list(tmp_path.iterdir()) == []
     assert page.count('role="tab" id=') == 2 and 'id="data-1"' in page
     assert "&lt;b&gt;rain&lt;/b&gt;" in page and "<b>rain" not in page
@@ -43,5 +46,5 @@ def test_the_model_is_that_of_the_interpreter(
 ) -> None:
     """The page names it."""
     wav = torch.rand(16000, generator=torch.manual_seed(0)) - 0.5
-    page = explained_page(interpreter, wav, ["a dog"], "a.wav", 1)
+    page = explained_page(interpreter, Recording(wav), ["a dog"], "a.wav", 1)
     assert f"model {interpreter.hparams.model_name}" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,25 @@ import soundfile
 import torch
 
 from lmaczs.app.limits import Limits
-from lmaczs.app.uploads import Uploads, check_upload, prompts_in, read_upload
+from lmaczs.app.uploads import (
+    Uploads,
+    check_upload,
+    prompts_in,
+    read_upload,
+    with_warnings,
+)
 from lmaczs.audio.io import AudioError, load_audio
 from lmaczs.utils.errors import InputError
 
 RATE = 16000
 LIMITS = Limits(megabytes=0.2, seconds=2, prompts=3, characters=10)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What has warnings, as interpretations do."""
+
+    warnings: tuple[str, ...]
 
 
 def write(path: Path, seconds: float, rate: int = RATE) -> Path:
@@ -30,8 +44,21 @@ def write(path: Path, seconds: float, rate: int = RATE) -> Path:
 def test_what_is_within_the_limits(tmp_path: Path, name: str) -> None:
     """It is read as any file is; two seconds are not more than two."""
     path = write(tmp_path / name, 1.8 if name == "a.mp3" else 2.0)
-    wav = read_upload(path, LIMITS, 32000)
-    assert torch.equal(wav, load_audio(path, 32000))
+    recording = read_upload(path, LIMITS, 32000)
+    assert torch.equal(recording.wav, load_audio(path, 32000))
+    assert recording.warnings == ()
+
+
+def test_what_is_doubtful_about_a_file_comes_with_its_results(tmp_path: Path) -> None:
+    """Before what is doubtful about a result, and once."""
+    path = write(tmp_path / "a.wav", 1.0)
+    path.write_bytes(path.read_bytes()[:-999])
+    recording = read_upload(path, LIMITS, RATE)
+    (text,) = recording.warnings
+    assert text.startswith("it is truncated")
+    results = [Result(("about the prompt",)), Result((text,))]
+    found = with_warnings(results, recording)
+    assert [one.warnings for one in found] == [(text, "about the prompt"), (text,)]
 
 
 def test_what_is_too_large_or_too_long(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_another_recording_ends_the_first() -> None:
     assert (extent.stop, extent.end) == (1004, 1004)
 
 
+@pytest.mark.parametrize("padding", [1, 7])
+def test_another_recording_may_come_after_padding(padding: int) -> None:
+    """It is no chunk of the first."""
+    data = b"head" + SOUND[:999] + bytes(padding) + wave_header(FMT, 2) + b"ab"
+    extent = extent_of(data, 4, 999, len(data), chunk)
+    assert (extent.stop, extent.end) == (1003, 1003 + padding)
+
+
 @pytest.mark.parametrize("format_", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"])
 def test_first_bytes_of_recordings_are_known(
     encoded: Callable[..., bytes], format_: str

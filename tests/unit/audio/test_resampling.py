@@ -36,7 +36,8 @@ def direct(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 @pytest.mark.parametrize(
     "from_rate, to_rate",
-    [(8000, 16000), (44100, 32000), (48000, 44100), (96000, 32000), (9973, 8009)],
+    [(8000, 16000), (44100, 32000), (48000, 44100), (96000, 32000), (9973, 8009)]
+    + [(3999, 32000), (999_983, 400_009)],  # of so many phases that lines join points
 )
 def test_resampling_is_the_windowed_sinc_sum(from_rate: int, to_rate: int) -> None:
     """Common and coprime rates alike follow the definition, ends included."""
@@ -153,3 +154,14 @@ def test_a_stream_holds_little_back() -> None:
     """All but the reach of the filter is given at once."""
     stream = StreamResampler(44100, 32000)
     assert len(stream.push(torch.zeros(44100))) > 31900
+
+
+def test_a_stream_of_many_phases_is_that_of_the_whole() -> None:
+    """They are computed once for some seconds, not for every block."""
+    wav = torch.randn(25 * 4001, generator=torch.Generator().manual_seed(0))
+    stream = StreamResampler(4001, 2003)
+    parts = [stream.push(block) for block in wav.split(1000)]
+    given = [len(part) for part in parts if len(part)]
+    assert len(given) == 3 and min(given) >= 8 * 2003
+    joined = torch.cat([*parts, stream.flush()])
+    torch.testing.assert_close(joined, resample(wav, 4001, 2003), atol=1e-5, rtol=0)

@@ -429,6 +429,35 @@ def test_doubtful_prompts_are_notes_and_those_of_no_text_are_errors(
         assert "'dog\\udcff' is not UTF-8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command, jobs",
+    [
+        *((command, "1") for command in ("interpret", "scan", "classify")),
+        pytest.param("classify", "2", marks=pytest.mark.slow),
+    ],
+)
+def test_doubtful_recordings_are_notes_and_strict_refuses_them(
+    source: Path, tmp_path: Path, capsys: Capture, command: str, jobs: str
+) -> None:
+    """A line on stderr for each, once, by whatever process; the others are done."""
+    whole, cut = (recording(tmp_path / name) for name in ("whole.wav", "cut.wav"))
+    cut.write_bytes(cut.read_bytes()[:-400])
+    option = "--label" if command == "classify" else "--prompt"
+    words = [command, str(whole), str(cut), option, "dog", "--source", str(source)]
+    words += ["--jobs", jobs]
+    if command != "classify":
+        words += ["--out", str(tmp_path / "out")]
+    text = f"{cut}: it is truncated: "
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("it is truncated") == 1
+    assert f"lmaczs: note: {text}" in printed.err
+    assert main([*words, "--strict"]) == 1
+    printed = capsys.readouterr()
+    assert f"lmaczs: {text}" in printed.err and "note" not in printed.err
+    assert "whole.wav" in printed.out
+
+
 def test_prompt_given_twice_counts_once(
     source: Path, tmp_path: Path, capsys: Capture
 ) -> None:
