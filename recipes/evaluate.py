@@ -23,14 +23,22 @@ so one figure can be computed alone, with --methods, --conditions and --ids.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
+from lmaczs.data.recordings import (
+    RECORDINGS,
+    inspect_recordings,
+    read_recordings,
+    with_digests,
+    write_recordings,
+)
 from lmaczs.evaluation.decoders import further_sources, load_decoders
 from lmaczs.evaluation.explainers import (
     EXPLAINERS,
@@ -55,6 +63,8 @@ from lmaczs.evaluation.run import (
 from lmaczs.evaluation.source_mixtures import require_two_labels
 from lmaczs.evaluation.training_data import card_of, left_out_labels, training_section
 from lmaczs.hub import resolve
+from lmaczs.training.learnt import joined, named, read_learnt, unlearnt
+from lmaczs.training.run_identity import held
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.options import load_hparams, parse_options
@@ -69,7 +79,6 @@ def main(argv: list[str]) -> pd.DataFrame:
     sources = further_sources(hparams)
     known = [MAIN, *sources, *EXPLAINERS]
     names = choose_methods(known, hparams["methods"], hparams["without"])
-    sources = {name: one for name, one in sources.items() if name in names}
     clips, labels = hparams["test_clips"]()
     if hparams["esc10_only"]:
         clips, labels = clips[clips.label.isin(ESC10)], sorted(ESC10)
@@ -81,36 +90,70 @@ def main(argv: list[str]) -> pd.DataFrame:
     plan = plan_of(hparams)
     if plan.localisation or "mixture" in plan.conditions:
         require_two_labels(clips, "localisation and condition mixture")
-    interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"], run_opts={"device": run_opts.device}
-    )
-    left_out = labels_left_out(interpreter, hparams["left_out"], labels)
-    decoders = load_decoders(interpreter, sources)
-    rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}
-    suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
-    folder, template = hparams["output_folder"], interpreter.hparams.template
-    found = Evaluation(suite, clips, labels, template, plan, folder).run()
-    title = f"Faithfulness in the {suite.domain} domain"
-    cards = cards_of(interpreter, sources)
-    more = left_out_results(found["per_clip"], clips, left_out)
-    section = training_section(clips, tested_set(hparams), *cards)
-    sections = {**more[1], "What the models were trained on": section}
-    results = write_results(found, title, folder, more[0], sections)
-    facts = {
-        "tested": tested_set(hparams),
+    with held(hparams["output_folder"]):
+        sources = {name: one for name, one in sources.items() if name in names}
+        rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}
+        interpreter = ZeroShotInterpreter.from_hparams(
+            hparams["source"], run_opts={"device": run_opts.device}
+        )
+        decoders = load_decoders(interpreter, sources)
+        suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
+        folders = [interpreter.hparams.source_folder, *sources.values()]
+        clips = clips_to_test(clips, hparams["output_folder"], folders)
+        left_out = labels_left_out(interpreter, hparams["left_out"], labels)
+        template, folder = interpreter.hparams.template, hparams["output_folder"]
+        found = Evaluation(suite, clips, labels, template, plan, folder).run()
+        cards = cards_of(interpreter, sources)
+        section = training_section(clips, tested_set(hparams), *cards)
+        more = left_out_results(found["per_clip"], clips, left_out)
+        sections = {**more[1], "What the models were trained on": section}
+        title = f"Faithfulness in the {suite.domain} domain"
+        results = write_results(found, title, folder, more[0], sections)
+        options = [word for word in argv[1:] if not word.startswith("--join=")]
+        facts = {
+            **facts_of(suite, plan, template),
+            "tested": tested_set(hparams),
+            "training": section,
+            "options": shown_options(options),
+            "seconds": time.monotonic() - start,
+        }
+        here = machine_facts(interpreter.clap.device)
+        write_facts(folder, {**here, **facts}, plan.join)
+        return results
+
+
+def clips_to_test(
+    clips: pd.DataFrame, output_folder: str, folders: Iterable[str]
+) -> pd.DataFrame:
+    """Clips with their digests, but those that a decoder in these folders has learnt.
+
+    What is found of the recordings is noted in the output folder. `InputError` if one
+    cannot be read.
+    """
+    noted = Path(output_folder, RECORDINGS)
+    known = read_recordings(noted)
+    found = inspect_recordings(clips.path, known)
+    problems = [f"{path}: {one.problem}" for path, one in found.items() if one.problem]
+    if problems:
+        raise InputError(
+            f"{len(problems)} of {len(found)} recordings cannot be tested on "
+            f"({named(problems)}): mend them or take them out of the list"
+        )
+    write_recordings(noted, {**known, **found})
+    learnt = joined(read_learnt(folder) for folder in folders)
+    return unlearnt(with_digests(clips, found), learnt, "test")
+
+
+def facts_of(suite: ExplainerSuite, plan: EvaluationPlan, template: str) -> dict:
+    """What facts.json has of an evaluation's methods and plan."""
+    return {
         "seed": plan.seed,
         "domain": suite.domain,
         "template": template,
         "power_exponent": plan.power_exponent,
         "slow_every": plan.slow_every,
         "passes": {name: method.passes for name, method in suite.methods.items()},
-        "training": section,
-        "options": shown_options(w for w in argv[1:] if not w.startswith("--join=")),
-        "seconds": time.monotonic() - start,
     }
-    here = machine_facts(interpreter.clap.device)
-    write_facts(folder, {**here, **facts}, plan.join)
-    return results
 
 
 def plan_of(hparams: Mapping[str, Any]) -> EvaluationPlan:

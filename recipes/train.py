@@ -7,8 +7,8 @@
     python recipes/train.py hparams/finetune.yaml --manifest=FILE.csv [--source=DIR]
 
 A run that was killed, even in mid-epoch, resumes when the same line is given again.
-Another run needs another --output_folder. `lmaczs export OUTPUT_FOLDER DEST` makes a
-folder that `ZeroShotInterpreter.from_hparams` loads.
+Another run needs another --output_folder, or --resume-anyway. `lmaczs export
+OUTPUT_FOLDER DEST` makes a folder that `ZeroShotInterpreter.from_hparams` loads.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from hyperpyyaml import load_hyperpyyaml
 from transformers import ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
 
 from lmaczs.clap import FrozenClap
+from lmaczs.data.splits import Splits
 from lmaczs.distillation.batches import BatchBuilder
 from lmaczs.distillation.brain import ClapDistillationBrain, DistillationOptions
 from lmaczs.distillation.clip_cache import ClipFeatures, clip_table, load_clips
@@ -41,7 +42,8 @@ from lmaczs.distillation.yamnet import YAMNet, open_tagger
 from lmaczs.frontend import FrontEnd
 from lmaczs.presence import reference_text
 from lmaczs.training.checkpoints import AtomicCheckpointer
-from lmaczs.training.run_identity import begin_run, settings_of
+from lmaczs.training.run_clips import PLACES, clips_of_run, note_clips
+from lmaczs.training.run_identity import begin_run, held, settings_of
 from lmaczs.utils.digests import clips_digest, files_digest
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.options import parse_options
@@ -56,16 +58,34 @@ def main(argv: list[str]) -> dict[str, float]:
         hparams = load_hyperpyyaml(file, overrides)
     source = {name: hparams[name] for name in ("data_folder", "manifest", "split")}
     table = clip_table(hparams["unlabelled_folder"], **source)
-    begin_run(
-        hparams["output_folder"],
-        hparams["save_folder"],
-        lambda: {
-            **settings_of(hparams_file, overrides, run_opts),
-            **digests(hparams, table),
-        },
-        debug=run_opts.debug,
-    )
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    with held(hparams["output_folder"], run_opts.debug):
+        clips = clips_of_run(
+            Splits.of(table), **{name: hparams[name] for name in PLACES}
+        )
+        table = clips.table
+        begin_run(
+            hparams["output_folder"],
+            hparams["save_folder"],
+            lambda: {
+                **settings_of(hparams_file, overrides, run_opts),
+                **digests(hparams, table),
+            },
+            debug=run_opts.debug,
+            resume_anyway=hparams["resume_anyway"],
+            changed=clips.changed,
+        )
+        if not run_opts.debug:
+            note_clips(hparams["output_folder"], clips)
+        sb.create_experiment_directory(
+            hparams["output_folder"], hparams_file, overrides
+        )
+        return distil(hparams, Path(hparams_file).name, table, run_opts)
+
+
+def distil(
+    hparams: dict[str, Any], yaml: str, table: pd.DataFrame, run_opts: Any
+) -> dict[str, float]:
+    """Train, test and write the CLAP; `yaml` is the name of the options' file."""
     torch.set_num_threads(hparams["num_threads"])
     parts = clap_of(hparams)
     brain = brain_of(hparams, parts, table, run_opts)
@@ -80,7 +100,7 @@ def main(argv: list[str]) -> dict[str, float]:
     write_clap_card(
         folder,
         metrics,
-        facts_of(hparams, extractor, Path(hparams_file).name),
+        facts_of(hparams, extractor, yaml),
         table,
         hparams["attribution"],
         with_tagger=bool(brain.clips.class_names),

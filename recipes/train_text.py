@@ -42,7 +42,7 @@ from lmaczs.distillation.text_tower import (
 )
 from lmaczs.distillation.yamnet import read_class_names
 from lmaczs.training.checkpoints import AtomicCheckpointer
-from lmaczs.training.run_identity import begin_run, settings_of
+from lmaczs.training.run_identity import begin_run, held, settings_of
 from lmaczs.utils.cache import cached
 from lmaczs.utils.digests import files_digest
 from lmaczs.utils.errors import InputError, run_recipe
@@ -106,19 +106,24 @@ def main(argv: list[str]) -> Path:
     hparams_file, run_opts, overrides = parse_options(argv)
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
-    begin_run(
-        hparams["output_folder"],
-        hparams["save_folder"],
-        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
-        debug=run_opts.debug,
-    )
-    sb.create_experiment_directory(
-        hparams["output_folder"], hparams_file, overrides, save_env_desc=False
-    )
-    if run_opts["debug"]:
-        shrink_for_debug(hparams)
-    torch.set_num_threads(hparams["num_threads"])
-    return distil(hparams, run_opts)
+    with held(hparams["output_folder"], run_opts.debug):
+        begin_run(
+            hparams["output_folder"],
+            hparams["save_folder"],
+            lambda: {
+                **settings_of(hparams_file, overrides, run_opts),
+                **digests(hparams),
+            },
+            debug=run_opts.debug,
+            resume_anyway=hparams["resume_anyway"],
+        )
+        sb.create_experiment_directory(
+            hparams["output_folder"], hparams_file, overrides, save_env_desc=False
+        )
+        if run_opts["debug"]:
+            shrink_for_debug(hparams)
+        torch.set_num_threads(hparams["num_threads"])
+        return distil(hparams, run_opts)
 
 
 def distil(hparams: dict[str, Any], run_opts: Any) -> Path:

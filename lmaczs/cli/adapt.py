@@ -29,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help=text)
     text = "replace a decoder at DEST"
     parser.add_argument("--force", action="store_true", help=text)
+    text = "resume in a run folder that was begun with something else"
+    parser.add_argument("--resume-anyway", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> str:
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> str:
         device=args.device,
         seed=args.seed,
         force=args.force,
+        resume_anyway=args.resume_anyway,
     )
     made = adapt(args.clap, args.dest, options)
     table = held_out_text(made.rows, made.clips, made.classes)

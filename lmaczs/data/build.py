@@ -294,6 +294,7 @@ def build_datasets(
     predicted_prob: float = 0.0,
     keep_in_memory: bool = False,
     buffer_clips: int = 256,
+    max_unreadable: float = 0.05,
     seed: int = 0,
 ) -> dict[str, PromptedDataset | ShardDataset]:
     """Make what a decoder is trained, validated and tested on.
@@ -320,6 +321,8 @@ def build_datasets(
         Whether clips are cached by each worker; without effect on shards.
     buffer_clips : int
         Clips of shards that each worker holds to draw from.
+    max_unreadable : float
+        Of the clips of a split, see `PromptedDataset`.
     seed : int
         Seed of all random draws.
 
@@ -344,7 +347,7 @@ def build_datasets(
             clips = PromptedDataset(table, front_end, shards, *drawn)
             return ShardDataset(clips, shards, buffer_clips)
         files = FileReader(table, rate, keep_in_memory)
-        return PromptedDataset(table, front_end, files, *drawn)
+        return PromptedDataset(table, front_end, files, *drawn, max_unreadable)
 
     options = (templates, labels, negatives_per_clip, predicted_prob)
     drawn = PromptSampler(texts_of(splits.train), *options)

@@ -8,6 +8,8 @@ from typing import Protocol
 import pandas as pd
 from torch import Tensor
 
+from lmaczs.audio.io import AudioError
+from lmaczs.data.recordings import level_problem
 from lmaczs.data.segments import segments_of
 
 
@@ -38,10 +40,16 @@ class FileReader:
         self.memory: dict[int, Tensor] = {}
 
     def read(self, row: int) -> Tensor:
-        """Waveform [samples] of the clip of a row, at the model's rate."""
+        """Waveform [samples] of the clip of a row, at the model's rate.
+
+        `AudioError` if it cannot be read, or its samples are no sound.
+        """
         if row in self.memory:
             return self.memory[row]
-        wav = self.segments[row].load(self.sample_rate)
+        segment = self.segments[row]
+        wav = segment.load(self.sample_rate)
+        if problem := level_problem(wav.numpy()):
+            raise AudioError(f"{segment.path}: {problem}")
         if self.keep_in_memory:
             self.memory[row] = wav
         return wav

@@ -27,6 +27,7 @@ import pandas as pd
 from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.csv_table import SURPLUS, LineError, Rows, read_csv_table
 from lmaczs.data.lists import MissingDataError, seconds_of
+from lmaczs.data.recordings import problem_of
 from lmaczs.data.splits import SPLITS, Splits, fill_splits
 from lmaczs.utils.errors import InputError
 
@@ -233,11 +234,14 @@ def _unreadable(rows: Rows) -> Iterator[tuple[int, str]]:
     # a missing one is already a mistake of the row
     paths = {row["path"] for _, row in rows if Path(row["path"]).is_file()}
     seconds = {path: seconds_of(path) for path in paths}
+    problems = {path: problem_of(path, only_the_end=True) for path in paths}
     for line, row in rows:
         length = seconds.get(row["path"], math.inf)
         if length is None:
             text = "no audio that can be read here: convert it to WAV or FLAC"
             yield line, f"{row['path']} is {text}"
+        elif problem := problems.get(row["path"]):
+            yield line, f"{row['path']}: {problem}"
         elif _seconds(row.get("start")) >= length:
             text = f"start {row['start']} comes after the recording's end"
             yield line, f"{text} ({length:g} s)"

@@ -6,6 +6,7 @@ So a resumed run draws the same, whatever the number of workers and processes.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lmaczs.audio.io import AudioError
 from lmaczs.audio.mixing import concatenate, limit_peak, mix_at_snr
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import ClipReader
 from lmaczs.data.clip_texts import PromptSampler
 from lmaczs.frontend import FrontEnd
+from lmaczs.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class UnreadableClipsError(InputError):
+    """More clips of a split cannot be read than may be."""
+
+    def __init__(self, text: str) -> None:
+        # a DataLoader raises again what its worker met, with a traceback in the text
+        super().__init__(text.rstrip().rsplit("UnreadableClipsError: ", 1)[-1])
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,10 @@ class PromptedDataset(Dataset):
         Augmentation of training clips, mixtures included.
     seed : int
         Seed of all random draws.
+    max_unreadable : float
+        Fraction of the clips from which on it is an `UnreadableClipsError` if they
+        cannot be read. Fewer are named in a warning; in training the next clip that can
+        be read is taken instead, in evaluation an item is None.
     """
 
     def __init__(
@@ -85,15 +102,18 @@ class PromptedDataset(Dataset):
         mixing: Mixing | None = None,
         augment: WaveformAugment | None = None,
         seed: int = 0,
+        max_unreadable: float = 0.05,
     ) -> None:
         self.table = table.reset_index(drop=True)
         self.front_end, self.reader, self.prompts = front_end, reader, prompts
         self.training = mixing is not None
         self.mixing = mixing or Mixing(mix_prob=0.0, max_attenuation_db=0.0)
         self.augment = augment or WaveformAugment()
-        self.seed = seed
+        self.seed, self.max_unreadable = seed, max_unreadable
         # shared with workers, which may outlive an epoch
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+        self._unreadable = torch.zeros(len(self.table), dtype=torch.bool)
+        self._unreadable.share_memory_()
 
     @property
     def classes(self) -> dict[str, str]:
@@ -112,15 +132,35 @@ class PromptedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
+        rows = range(index, index + len(self)) if self.training else [index]
+        for row in rows:
+            if item := self._item(row % len(self)):
+                return item
+        if self.training:
+            raise UnreadableClipsError(f"none of {len(self)} clips can be read")
+        return None
+
+    @property
+    def unreadable(self) -> int:
+        """How many clips could not be read so far, by all workers."""
+        return int(self._unreadable.sum())
+
+    def _item(self, index: int) -> dict[str, Any] | None:
+        """A clip with its prompts, None if it cannot be read."""
         clip_id = self.table.id.iloc[index]
         rng = self.generator(clip_id)
-        wav, samples = self._fitted(index, rng)
+        read = self._fitted(index, rng)
+        if read is None:
+            return None
+        wav, samples = read
         sources = torch.stack([wav, torch.zeros_like(wav)])
         partner = self._draw_partner(index, rng)
-        if partner is not None:
-            other, _ = self._fitted(partner, rng)
-            sources, samples = self.mixing.mix(wav, other, rng), len(wav)
+        other = None if partner is None else self._fitted(partner, rng)
+        if other is None:
+            partner = None
+        else:
+            sources, samples = self.mixing.mix(wav, other[0], rng), len(wav)
         if self.training:
             sources, samples = self._altered(sources, samples, rng)
         prompts, present = self.prompts.draw(index, partner, rng, self.training)
@@ -141,12 +181,19 @@ class PromptedDataset(Dataset):
         epoch = self.epoch if self.training else 0
         return np.random.default_rng([self.seed, epoch, zlib.crc32(clip_id.encode())])
 
-    def _fitted(self, index: int, rng: np.random.Generator) -> tuple[Tensor, int]:
+    def _fitted(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[Tensor, int] | None:
         """Waveform [max_samples] of a clip, and how many samples are the clip itself.
 
-        Of a longer clip, training draws a stretch; evaluation takes the middle.
+        Of a longer clip, training draws a stretch; evaluation takes the middle. None
+        if the clip cannot be read.
         """
-        wav = self.reader.read(index)
+        try:
+            wav = self.reader.read(index)
+        except AudioError as error:
+            self._leave_out(index, error)
+            return None
         if self.training:
             wav = self.augment.crop(wav, self.front_end.sample_rate, rng)
         surplus = len(wav) - self.front_end.max_samples
@@ -154,6 +201,19 @@ class PromptedDataset(Dataset):
         offset = int(rng.integers(surplus + 1)) if draws else None
         fitted = self.front_end.fit_length(wav[None], offset)[0]
         return fitted, min(len(wav), len(fitted))
+
+    def _leave_out(self, index: int, error: AudioError) -> None:
+        """Count a clip that cannot be read, which could be when the run began."""
+        if self._unreadable[index]:
+            return
+        self._unreadable[index] = True
+        lost, total = self.unreadable, len(self)
+        logger.warning("Clip %s is left out: %s", self.table.id.iloc[index], error)
+        if lost > self.max_unreadable * total:
+            raise UnreadableClipsError(
+                f"{lost} of {total} clips can no longer be read, the last is {error}: "
+                "see whether their disk is there; the same line resumes"
+            )
 
     def _draw_partner(self, index: int, rng: np.random.Generator) -> int | None:
         if rng.random() >= self.mixing.mix_prob:
@@ -171,16 +231,19 @@ class PromptedDataset(Dataset):
         return augmented * 10 ** (-attenuation_db / 20), samples
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make a batch of the items of a `PromptedDataset`.
+def collate(items: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Make a batch of the items of a `PromptedDataset`; None where all are None.
 
     wav [B, samples]; sources [B, 2, samples], the clip and its partner in the mixture
     (silence without one); samples [B]; present [B, P] and use_predicted [B], bool; id
     and label, lists of B; prompts, B lists of P.
     """
+    read = [item for item in items if item is not None]
+    if not read:
+        return None
     names = ("samples", "present", "use_predicted")
     return {
-        **{name: [item[name] for item in items] for name in ("id", "label", "prompts")},
-        **{n: torch.stack([item[n] for item in items]) for n in ("wav", "sources")},
-        **{name: torch.tensor([item[name] for item in items]) for name in names},
+        **{name: [item[name] for item in read] for name in ("id", "label", "prompts")},
+        **{n: torch.stack([item[n] for item in read]) for n in ("wav", "sources")},
+        **{name: torch.tensor([item[name] for item in read]) for name in names},
     }

@@ -162,6 +162,7 @@ def build_ranked_datasets(
     negatives_per_clip: int = 1,
     predicted_prob: float = 0.0,
     keep_in_memory: bool = False,
+    max_unreadable: float = 0.05,
     batch_size: int = 8,
     seed: int = 0,
 ) -> dict[str, PromptedDataset]:
@@ -189,6 +190,8 @@ def build_ranked_datasets(
         Probability that the predicted class replaces a training clip's first prompt.
     keep_in_memory : bool
         Whether clips are cached by each worker.
+    max_unreadable : float
+        Of the clips of a split, see `PromptedDataset`.
     batch_size : int
         Clips that are encoded at once.
     seed : int
@@ -237,6 +240,7 @@ def build_ranked_datasets(
             mixing if name == "train" else None,
             augment if name == "train" else None,
             seed,
+            max_unreadable,
         )
     return datasets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,19 @@ import pandas as pd
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
+logger = logging.getLogger(__name__)
+
+LATER = frozenset({"recordings"})
+"""Settings that tables of older versions do not note: they agree with any value."""
+
 
 class ResumableTable:
     """Rows of a CSV that were made under given settings.
 
     Rows that are added are appended; an interrupted addition (no space left, the
-    process was killed) is completed when the table is opened again.
+    process was killed) is completed when the table is opened again. Of a table that was
+    cut, the rows that are whole stay; one whose settings were cut is made anew. Both
+    are a warning.
 
     Parameters
     ----------
@@ -50,16 +58,29 @@ class ResumableTable:
         self._complete()
         note = self.path.with_suffix(".json")
         wanted = json.loads(json.dumps(settings))
-        if self.path.exists():
-            found = json.loads(note.read_text()) if note.exists() else {}
+        found = self._found_settings(note)
+        if found is not None:
             _require_same(found, wanted)
             self._parts.append(_read(self.path, text_columns))
             self._require(needed)
-            wanted = {name: _joined(found[name], v) for name, v in wanted.items()}
+            wanted = {n: _joined(found.get(n), value) for n, value in wanted.items()}
             if wanted == found:
                 return
         with atomic_write(note) as part:
             part.write_text(json.dumps(wanted, indent=1) + "\n")
+
+    def _found_settings(self, note: Path) -> dict[str, Any] | None:
+        """Settings of rows that are there; None, and no rows, if those are damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            settings = dict(json.loads(note.read_text())) if note.exists() else {}
+            _cut_to_whole_rows(self.path)
+        except (ValueError, TypeError) as error:
+            logger.warning("%s is damaged (%s): it is made anew", self.path, error)
+            self.path.unlink()
+            return None
+        return settings
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -122,7 +143,12 @@ class ResumableTable:
         """Move the journal's rows to their place in the CSV."""
         if not self._journal.exists():
             return
-        entry = json.loads(self._journal.read_text(encoding="utf-8"))
+        try:
+            entry = json.loads(self._journal.read_text(encoding="utf-8"))
+        except ValueError as error:
+            logger.warning("%s is damaged (%s): left out", self._journal, error)
+            self._journal.unlink()
+            return
         with self.path.open("ab") as file:
             file.truncate(entry["offset"])
             file.write(entry["text"].encode())
@@ -135,6 +161,21 @@ class ResumableTable:
                 f"{self.path.name} in output_folder has no column {missing[0]}, which "
                 "was added since: choose another folder, or remove that one"
             )
+
+
+def _cut_to_whole_rows(path: Path) -> None:
+    """Remove an end that is no whole row, and say so; ValueError if none is whole."""
+    content = path.read_bytes()
+    if content.endswith(b"\n") and content.count(b'"') % 2 == 0:
+        return
+    end = content.rfind(b"\n") + 1
+    while end and content[:end].count(b'"') % 2:  # the line is inside a quoted text
+        end = content.rfind(b"\n", 0, end - 1) + 1
+    if content.count(b"\n", 0, end) < 2:
+        raise ValueError("no row of it is whole")
+    logger.warning("%s was cut in a row: that row is made anew", path)
+    with atomic_write(path) as part:
+        part.write_bytes(content[:end])
 
 
 def _read(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
@@ -160,6 +201,8 @@ def _require_same(
 
 
 def _agree(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    if name in LATER and name not in found:
+        return True
     if name not in found or name not in wanted:
         return False
     one, other = found[name], wanted[name]

@@ -60,7 +60,7 @@ from lmaczs.evaluation.source_mixtures import (
 )
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.localisation import LOCALISATION
-from lmaczs.utils.digests import clips_digest, fingerprint
+from lmaczs.utils.digests import clips_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError, LmaczsError, nearest
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.seeds import seed_of
@@ -70,6 +70,7 @@ logger = logging.getLogger(__name__)
 FAITHFULNESS, EQUAL_AREA = "per_clip", "equal_area_per_clip"
 CURVES, LOCATED = "curves_per_clip", "localisation_per_clip"
 NOT_ALWAYS = frozenset({"seeds", "left_out"})
+DIGEST = "sha256"  # column of clips
 ROW = ("condition", "id", "method")
 
 Batch = TypeVar("Batch", PredictedClips, MixtureBatch)
@@ -142,7 +143,8 @@ class EvaluationPlan:
 class Evaluation:
     """Explainers, clips, and the tables of one output folder.
 
-    `clips` has the columns id, path and label; `labels` are the classes of the
+    `clips` has the columns id, path and label, and sha256 where the digests of their
+    files are known; `labels` are the classes of the
     zero-shot classifier, and `template` makes prompts of them. InputError if `plan`
     names a clip or method that there is not.
     """
@@ -169,7 +171,8 @@ class Evaluation:
             "model": fingerprint(suite.clap),
             "reference": None if reference is None else fingerprint(reference),
             "decoders": {name: fingerprint(d) for name, d in suite.decoders.items()},
-            "clips": clips_digest(clips),
+            "clips": clips_digest(clips.drop(columns=DIGEST, errors="ignore")),
+            "recordings": digest(list(clips[DIGEST])) if DIGEST in clips else None,
             "speech": self._speech_digest(),
             "labels": self.labels,
             "template": template,

@@ -75,6 +75,8 @@ class AdaptOptions:
         Of everything that is drawn.
     force : bool
         Replace a decoder at DEST.
+    resume_anyway : bool
+        Resume in a run folder that was begun with something else.
     """
 
     data: str | Path | None = None
@@ -87,6 +89,7 @@ class AdaptOptions:
     device: str | None = None
     seed: int = 1234
     force: bool = False
+    resume_anyway: bool = False
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "clips": FEWEST, "batch_size": 1, "width": 8}
@@ -205,6 +208,7 @@ def _values(
         "batch_size": options.batch_size,
         "width": options.width,
         "seed": options.seed,
+        "resume_anyway": options.resume_anyway,
         # beside a GPU the loading of clips would take most of the time
         "num_workers": cores if on_gpu else 0,
         "keep_in_memory": not on_gpu,
@@ -354,5 +358,6 @@ def _compare(done: Trained, batch_size: int) -> tuple[Rows, int]:
     loader = DataLoader(done.data["test"], batch_size, collate_fn=collate)
     classes = brain.classes(sb.Stage.TEST).text
     shown = tqdm(loader, "compare", disable=None, leave=False)
-    rows = compare(brain.clap, brain.averaged_decoder, shown, classes)
+    batches = (batch for batch in shown if batch is not None)
+    rows = compare(brain.clap, brain.averaged_decoder, batches, classes)
     return rows, len(classes)

@@ -402,6 +402,12 @@ class InterpreterBrain(AveragedBrain):
         embedded = unit_float32(self.clap.audio_embedding(log_mel))
         return embedded.view(*masks.shape[:2], -1)
 
+    def evaluate_batch(self, batch: dict[str, Any] | None, stage: sb.Stage) -> Tensor:
+        """Evaluate a batch, unless none of its clips can be read."""
+        return (
+            torch.zeros(()) if batch is None else super().evaluate_batch(batch, stage)
+        )
+
     def compute_objectives(
         self, predictions: MaskedPairs, batch: dict[str, Any], stage: sb.Stage
     ) -> Tensor:
@@ -537,6 +543,8 @@ class InterpreterBrain(AveragedBrain):
         data, options = self.data["valid"], self.options
         for index in options.example_clips[: len(data)]:
             item = data[index % len(data)]
+            if item is None:  # it cannot be read
+                continue
             name = item["id"].replace("/", "_")  # an id of a manifest may hold one
             folder = Path(options.output_folder, "examples", name)
             prompts = [item["prompts"][0], item["prompts"][-1]]

@@ -9,6 +9,7 @@ decoder needs for inference. An exported folder is self-contained::
     DEST/clap/                 the CLAP, unless it is one of the Hub
     DEST/README.md             model card
     DEST/run.json              digest of the run: only that run may replace the folder
+    DEST/learnt.json           digests of what it learnt: evaluations do not test on it
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lmaczs.decoder_file import WEIGHTS
 from lmaczs.hub import local_folder, resolve
 from lmaczs.model_file import JSON_FILE, YAML_FILE
 from lmaczs.training.checkpoints import WholeCheckpoints
+from lmaczs.training.learnt import LEARNT
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import RUN_FILE, run_digest
 from lmaczs.utils.errors import InputError, LmaczsError, OptionError
@@ -45,7 +47,7 @@ CLAP_PATTERNS = (
 )
 EXPORTED = {
     *(JSON_FILE, YAML_FILE, *WEIGHTS),  # the last is that of older exports
-    *("clap", "README.md", RUN_FILE),
+    *("clap", "README.md", RUN_FILE, LEARNT),
 }
 
 # The names of lmaczs in it are a file format: exported folders have them.
@@ -221,6 +223,8 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
         text = _readme(run_folder, card, checkpoint, clap_folder is not None)
         (part / "README.md").write_text(text, encoding="utf-8")
         (part / RUN_FILE).write_text(json.dumps(origin) + "\n", encoding="utf-8")
+        if (run_folder / LEARNT).is_file():
+            shutil.copyfile(run_folder / LEARNT, part / LEARNT)
     return dest
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
+from lmaczs.training.distributed import TrainingError
 from lmaczs.training.export import write_run_card
+from lmaczs.training.run_clips import PLACES, RunClips, clips_of_run, note_clips
 from lmaczs.training.run_identity import (
     begin_run,
     clap_digest,
+    held,
     settings_of,
     start_digest,
 )
@@ -30,6 +35,8 @@ from lmaczs.utils.digests import clips_digest, files_digest, fingerprint
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_part
+
+logger = logging.getLogger(__name__)
 
 OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
@@ -90,25 +97,57 @@ def train(
     """
     objective_of(load_part(hparams_file, overrides, OBJECTIVE))  # before models load
     splits = read_data(hparams_file, overrides)
-    with open(hparams_file) as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    if run_opts.device is not None:  # data may be prepared by the model
-        hparams["clap"].to(run_opts.device)
-    data = hparams["build_datasets"](splits)
-    hparams |= {f"{split}_data": data[split] for split in SPLITS}
-    require_a_batch(hparams)
-    begin_run(
-        hparams["output_folder"],
-        hparams["save_folder"],
-        lambda: {**settings_of(hparams_file, overrides, run_opts), **digests(hparams)},
-        debug=run_opts.debug,
-        stale=["before.json"],
-    )
+    places = load_part(hparams_file, overrides, PLACES)
+    with held(places["output_folder"], run_opts.debug):
+        clips = clips_of_run(splits, **places)
+        with open(hparams_file) as file:
+            hparams = load_hyperpyyaml(file, overrides)
+        if run_opts.device is not None:  # data may be prepared by the model
+            hparams["clap"].to(run_opts.device)
+        data = hparams["build_datasets"](clips.splits)
+        hparams |= {f"{split}_data": data[split] for split in SPLITS}
+        require_a_batch(hparams)
+        begin(hparams_file, overrides, hparams, run_opts, clips)
+        sb.create_experiment_directory(
+            hparams["output_folder"], hparams_file, overrides, log_config
+        )
+        if hparams["num_threads"] is not None:
+            torch.set_num_threads(hparams["num_threads"])
+        with readers_that_end():
+            brain = (brain_of or make_brain)(hparams, run_opts, clips.splits)
+            before, after = fit_and_test(brain, hparams)
+        return Trained(brain, data, before, after)
+
+
+def begin(
+    hparams_file: str,
+    overrides: str,
+    hparams: dict[str, Any],
+    run_opts: RunOptions,
+    clips: RunClips,
+) -> None:
+    """Note what a run begins with and learns from, or refuse another run's folder."""
     folder = hparams["output_folder"]
-    sb.create_experiment_directory(folder, hparams_file, overrides, log_config)
-    if hparams["num_threads"] is not None:
-        torch.set_num_threads(hparams["num_threads"])
-    brain = (brain_of or make_brain)(hparams, run_opts, splits)
+    begin_run(
+        folder,
+        hparams["save_folder"],
+        lambda: {
+            **settings_of(hparams_file, overrides, run_opts),
+            **digests(hparams),
+        },
+        debug=run_opts.debug,
+        stale=["before.json", "test.json"],
+        resume_anyway=hparams["resume_anyway"],
+        changed=clips.changed,
+    )
+    if not run_opts.debug:
+        run_on_main(note_clips, [folder, clips])
+
+
+def fit_and_test(
+    brain: InterpreterBrain, hparams: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Train; metrics of the split test before it, see `measure_before`, and after."""
     loader = {**hparams["valid_dataloader_opts"], "collate_fn": collate}
     before = measure_before(brain, hparams, loader)
     brain.fit(
@@ -118,7 +157,21 @@ def train(
         train_loader_kwargs={**hparams["train_dataloader_opts"], "collate_fn": collate},
         valid_loader_kwargs=dict(loader),
     )
-    return Trained(brain, data, before, test(brain, hparams, loader))
+    return before, test(brain, hparams, loader)
+
+
+@contextmanager
+def readers_that_end() -> Iterator[None]:
+    """Raise a TrainingError where a process that reads clips is killed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise TrainingError(
+            "a process that reads clips was killed; is there memory enough? Give fewer "
+            "--num_workers; the same line resumes"
+        ) from error
 
 
 def read_data(hparams_file: str, overrides: str) -> Splits:
@@ -210,14 +263,26 @@ def measure_before(
     if not is_fine_tuning(hparams):
         return {}
     path = Path(hparams["output_folder"], "before.json")
-    if path.is_file():
-        return json.loads(path.read_text())
+    known = _read_metrics(path)
+    if known is not None:
+        return known
     # the checkpoints are those of the training, should there be any
     checkpointer, brain.checkpointer = brain.checkpointer, None
     brain.evaluate(hparams["test_data"], test_loader_kwargs=dict(loader))
     brain.checkpointer = checkpointer
     write_metrics(brain, path)
     return brain.test_stats
+
+
+def _read_metrics(path: Path) -> dict[str, float] | None:
+    """Metrics of a file; None where it is missing, or was cut."""
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        logger.warning("%s is damaged (%s): it is measured anew", path, error)
+        return None
 
 
 def write_metrics(brain: InterpreterBrain, path: Path) -> None:

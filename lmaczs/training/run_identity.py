@@ -1,31 +1,40 @@
 """The identity of a training run in run.json: settings, models and data.
 
 An output folder belongs to one run. If it holds checkpoints of another run, training is
-refused, so that neither its decoder is trained further nor its metrics are replaced.
+refused, so that neither its decoder is trained further nor its metrics are replaced;
+with --resume-anyway it resumes, and the identity is the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.run_opts import RunOptions
 
+from lmaczs.decoder_file import WEIGHTS
 from lmaczs.training.distributed import gather
-from lmaczs.utils.digests import digest, fingerprint
-from lmaczs.utils.errors import LmaczsError
-from lmaczs.utils.files import atomic_write
+from lmaczs.utils.digests import code_digest, digest, fingerprint
+from lmaczs.utils.errors import InputError, LmaczsError
+from lmaczs.utils.files import atomic_write, sweep
+from lmaczs.utils.locks import locked
 from lmaczs.utils.options import plain_values
 
 if TYPE_CHECKING:
     from lmaczs.clap import FrozenClap
     from lmaczs.training.finetuning import PretrainedDecoder
 
+logger = logging.getLogger(__name__)
+
 RUN_FILE = "run.json"
+NOT_TRAINING = ("app", "cli", "evaluation", "report")
+"""Parts of this package whose code changes no training."""
 
 # Every other key of a YAML and every other option is compared.
 PLACES = {"output_folder", "save_folder", "clap_folder", "tower_folder"}
@@ -43,6 +52,7 @@ WITHOUT_EFFECT = {
     *("ckpt_interval_minutes", "ckpt_interval_steps"),
     *("device", "distributed_backend", "distributed_launch"),
     *("data_parallel_backend", "data_parallel_count", "find_unused_parameters"),
+    *("resume_anyway", "max_unreadable"),
     *("debug", "debug_batches", "debug_epochs", "debug_persistently", "test_only"),
     *("noprogressbar", "tqdm_colored_bar", "tqdm_barcolor", "param_file"),
     *("profile_training", "profile_warmup", "profile_steps"),
@@ -71,7 +81,8 @@ def settings_of(
     given = {name: run_opts[name] for name in run_opts.overridden_args}
     kept = {k: v for k, v in {**tree, **given}.items() if k not in NOT_COMPARED}
     found = (pair for name, node in kept.items() for pair in _flat(name, node))
-    return json.loads(json.dumps(dict(found), default=str))
+    settings = json.loads(json.dumps(dict(found), default=str))
+    return {**settings, "code": code_digest(*NOT_TRAINING)}
 
 
 def _flat(name: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -116,12 +127,36 @@ def start_digest(start: PretrainedDecoder) -> str:
 # --- whose an output folder is ------------------------------------------------------
 
 
+@contextmanager
+def held(output_folder: str | Path, debug: bool = False) -> Iterator[None]:
+    """Hold an output folder against other processes than those of this run.
+
+    It is made, and cleared of what killed processes left half-written. A debug run
+    holds nothing. `InputError` if another run is at work in it.
+    """
+    folder, refusal = Path(output_folder), None
+    with ExitStack() as stack:
+        if if_main_process() and not debug:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(folder))
+                sweep(folder)
+            except InputError as error:
+                refusal = str(error)
+        refusal = gather(refusal)[0]
+        if refusal:
+            raise InputError(f"output_folder {refusal}")
+        yield
+
+
 def begin_run(
     output_folder: str | Path,
     save_folder: str | Path,
     identity: Callable[[], Identity],
     debug: bool = False,
     stale: Sequence[str] = (),
+    resume_anyway: bool = False,
+    changed: Sequence[str] = (),
 ) -> None:
     """Write the run's identity into its output folder, or refuse another run's folder.
 
@@ -139,61 +174,83 @@ def begin_run(
     debug : bool
         Compare only: a debug run leaves no files.
     stale : sequence of str
-        Files of the folder to remove when another run begins in it.
+        Files of the folder to remove when another run begins, or resumes, in it.
+    resume_anyway : bool
+        Whether another run resumes from the folder's checkpoints; a warning has the
+        differences.
+    changed : sequence of str
+        Names of recordings whose content is another one, for the error.
 
     Raises
     ------
     OtherRunError
-        If another run was trained in the folder.
+        If another run was trained in the folder, or it holds an exported decoder.
     """
     refusal = None
     if if_main_process():
         folder = Path(output_folder)
-        trained = _is_trained(folder, Path(save_folder))
+        trained = is_trained(folder, save_folder)
         if trained or not debug:
-            refusal = _begin(folder, identity(), trained, debug, stale)
+            now = identity()
+            refusal = _refusal(folder, trained, now, changed)
+            if trained and refusal and resume_anyway:
+                logger.warning("Resumed anyway: %s", refusal.partition(": give ")[0])
+                refusal = None
+            if not refusal and not debug:
+                _note(folder / RUN_FILE, now, [folder / name for name in stale])
     refusal = gather(refusal)[0]
     if refusal:
         raise OtherRunError(refusal)
 
 
-def _is_trained(folder: Path, save_folder: Path) -> bool:
-    checkpoints = save_folder.glob("CKPT+*/CKPT.yaml")
-    return any(checkpoints) or (folder / "test.json").exists()
+def is_trained(output_folder: str | Path, save_folder: str | Path) -> bool:
+    """Whether a folder has a checkpoint or the result of a training."""
+    checkpoints = Path(save_folder).glob("CKPT+*/CKPT.yaml")
+    return any(checkpoints) or Path(output_folder, "test.json").exists()
 
 
-def _begin(
-    folder: Path, identity: Identity, trained: bool, debug: bool, stale: Sequence[str]
-) -> str | None:
-    """Write the identity; return why the run cannot use this folder, if so."""
-    noted = folder / RUN_FILE
-    if trained:
-        return _refusal(folder, noted, identity)
+def _note(noted: Path, identity: Identity, stale: Sequence[Path]) -> None:
+    """Write the identity, if it is another one, and remove what is of the former."""
+    if read_identity(noted) == identity:
+        return
     text = json.dumps(identity, indent=1) + "\n"
-    if debug or (noted.is_file() and noted.read_text(encoding="utf-8") == text):
-        return None
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
+    for path in stale:
+        path.unlink(missing_ok=True)
     with atomic_write(noted) as part:
         part.write_text(text, encoding="utf-8")
-    return None
 
 
-def _refusal(folder: Path, noted: Path, identity: Identity) -> str | None:
-    fix = "choose another --output_folder"
+def _refusal(
+    folder: Path, trained: bool, identity: Identity, changed: Sequence[str]
+) -> str | None:
+    """Why a run cannot use a folder, if so."""
+    noted, place = folder / RUN_FILE, f"output_folder {folder}"
+    fix = "give --resume-anyway or another --output_folder"
+    if not trained:
+        exported = any((folder / name).exists() for name in WEIGHTS)
+        fix = "an exported decoder, which would be damaged: choose another"
+        return f"{place} holds {fix} --output_folder" if exported else None
     if not noted.is_file():
         return (
-            f"output_folder {folder} holds a training of an older version, which did "
-            f"not note its settings ({RUN_FILE} is missing): {fix}"
+            f"{place} holds a training of an older version, which did not note its "
+            f"settings ({RUN_FILE} is missing): {fix}"
         )
-    try:
-        found = dict(json.loads(noted.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        return f"{noted} cannot be read ({error}), so what it was begun with: {fix}"
+    found = read_identity(noted)
+    if found is None:
+        return f"{noted} is damaged, so what it was begun with is not known: {fix}"
     others = differences(found, identity)
     if not others:
         return None
-    return f"output_folder {folder} was begun with {'; '.join(others)}: {fix}"
+    files = f" (changed: {', '.join(changed)})" if changed else ""
+    return f"{place} was begun with {'; '.join(others)}{files}: {fix}"
+
+
+def read_identity(noted: Path) -> Identity | None:
+    """What a run.json holds; None where it is missing or damaged."""
+    try:
+        return dict(json.loads(noted.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def differences(begun: Identity, now: Identity) -> list[str]:

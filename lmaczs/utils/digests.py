@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pooch
 from torch import nn
 
+from lmaczs import __version__
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,10 +31,10 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def clips_digest(table: pd.DataFrame) -> str:
-    """Number and digest of a table's clips: ids, texts, segments and sizes of files.
+    """Number and digest of a table's clips: ids, texts, segments, sizes of files.
 
-    The table has id and path; split, label, text, texts, start and stop count if
-    present.
+    The table has id and path; split, label, text, texts, start, stop and sha256, the
+    digests of the files, count if present.
     """
     rows = [_row(row) for row in table.to_dict("records")]
     return f"{len(rows)} (digest {digest(rows)})"
@@ -46,7 +48,20 @@ def _row(row: Mapping[str, Any]) -> list[Any]:
     said = [[one.words, one.is_label] for one in row.get("texts", ())]
     words = [row.get(name) or "" for name in ("split", "label", "text")]
     cut = [None if pd.isna(x := row.get(name)) else x for name in ("start", "stop")]
-    return [row["id"], *words, said, *cut, size]
+    content = [row["sha256"]] if "sha256" in row else []
+    return [row["id"], *words, said, *cut, size, *content]
+
+
+def code_digest(*left_out: str) -> str:
+    """Version of this package, and digest of its source without some subpackages."""
+    folder = Path(__file__).parents[1]
+    paths = {path.relative_to(folder): path for path in folder.rglob("*.py")}
+    files = [
+        [name.as_posix(), pooch.file_hash(str(path))]
+        for name, path in sorted(paths.items())
+        if name.parts[0] not in left_out
+    ]
+    return f"{__version__} (digest {digest(files)})"
 
 
 def files_digest(places: Iterable[str | Path | None]) -> str:

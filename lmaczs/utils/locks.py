@@ -10,13 +10,17 @@ from pathlib import Path
 
 from lmaczs.utils.errors import InputError
 
+_held: set[int] = set()
+"""Handles of the folders that this process holds."""
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, which exists, for this process; the system frees it at its end.
 
-    The folder itself is locked: no file is written. Systems and network drives that
-    cannot lock a folder (Windows) hold nothing. `InputError` if another process does.
+    The folder itself is locked: no file is written. Processes that this one forks, such
+    as those that read clips, do not hold it. Systems and network drives that cannot
+    lock a folder (Windows) hold nothing. `InputError` if another process does.
     """
     try:
         import fcntl
@@ -33,6 +37,19 @@ def locked(folder: Path) -> Iterator[None]:
                     f"{folder}: another lmaczs writes into it: wait until it is done, "
                     "or name another folder"
                 ) from error
+        _held.add(handle)
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
+
+
+def _let_go() -> None:
+    """In a forked process: else it would hold what its parent held before a kill."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -109,7 +109,7 @@ def test_a_run_folder_is_of_one_decoder(made: Path, clap_folder: Path) -> None:
         device="cpu", batch_size=4, clips=24, epochs=2, seed=5, run_folder=made / "run"
     )
     (made / "dest-run").rename(made / "run")
-    words = "^--run .*/run was begun with .*seed 1234, now 5.*: choose another --run$"
+    words = "^--run .*/run was begun with .*seed 1234, now 5.*: give --resume-anyway or"
     with pytest.raises(OtherRunError, match=words):
         adapt(clap_folder, made / "other", options)
     assert not (made / "other").exists()

@@ -121,7 +121,7 @@ def test_another_line_is_refused(
 ) -> None:
     """What differs is named; checkpoints, test.json and run card stay as they are."""
     before = left(done)
-    message = f"^output_folder {done} was begun with {told}: choose another --output_f"
+    message = f"^output_folder {done} was begun with {told}: give --resume-anyway or "
     with pytest.raises(OtherRunError, match=message):
         train(line(done, **changes))
     assert left(done) == before
@@ -205,7 +205,7 @@ def test_two_processes_refuse_together(line: Line, done: Path) -> None:
     assert found.returncode != 0
     sentence = (
         f"train.py: output_folder {done} was begun with domain stft, now mel; "
-        "objective lmaczs, now lmac: choose another --output_folder"
+        "objective lmaczs, now lmac: give --resume-anyway or another --output_folder"
     )
     assert sentence in found.stderr.splitlines()
     assert left(done) == before
@@ -264,6 +264,53 @@ def test_a_manifest_that_has_grown(
     another = {**values, "output_folder": tmp_path / "another"}
     train(command("finetune.yaml", another))
     assert json.loads((tmp_path / "another/test.json").read_text())
+
+
+@pytest.mark.slow
+def test_what_was_learnt_is_not_tested_on_with_resume_anyway(
+    train: Callable[[list[str]], Any],
+    data: Path,
+    pretrained: Callable[[int], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not under another name; before and after are of the same clips."""
+    paths = sorted((data / "audio").glob("*.wav"))
+    splits = dict.fromkeys(paths[:9], "train")
+    splits |= dict.fromkeys(paths[9:12], "valid") | dict.fromkeys(paths[12:], "test")
+    manifest, out = tmp_path / "list.csv", tmp_path / "out"
+
+    def write() -> None:
+        rows = [f"{p},{LABELS[int(p.stem[-1])]},{name}" for p, name in splits.items()]
+        manifest.write_text("\n".join(["path,label,split", *rows]))
+
+    places = {"manifest": manifest, "output_folder": out, "source": pretrained(1)}
+    values = {**places, **FLAGS, "number_of_epochs": 1}
+    argv = command("finetune.yaml", values)
+    write()
+    train(argv)
+    copy = tmp_path / "renamed-0.wav"
+    shutil.copyfile(paths[0], copy)
+    splits |= {copy: "test", paths[1]: "test", paths[12]: "valid"}
+    write()
+    before = left(out)
+    with pytest.raises(OtherRunError, match="give --resume-anyway or another"):
+        train(argv)
+    assert left(out) == before
+    (out / "before.json").write_text('{"AI": 1')
+    caplog.clear()
+    longer = command("finetune.yaml", {**values, "number_of_epochs": 2})
+    train([*longer, "--resume-anyway"])
+    assert "Resumed anyway: output_folder" in caplog.text
+    assert "2 of the 4 clips of split test were learnt" in caplog.text
+    assert json.loads((out / "run.json").read_text())["test clips"].startswith("2 (")
+    assert epochs(out) == [0, 1, 2]
+    assert len(json.loads((out / "learnt.json").read_text())) == 9
+    starts = [
+        json.loads((out / f"{name}.json").read_text()) for name in ("before", "test")
+    ]
+    assert starts[0].keys() == starts[1].keys()
+    assert starts[0] != json.loads(before[out / "before.json"])
 
 
 # --- recipes/train_clap.py ----------------------------------------------------------

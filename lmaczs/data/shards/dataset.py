@@ -128,10 +128,10 @@ class ShardDataset(IterableDataset):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
         return self.clips[index]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
         # not a generator: where to begin is settled when the loader calls it
         rank, processes, worker, workers = webdataset.utils.pytorch_worker_info()
         if not self.training:
@@ -170,7 +170,9 @@ class ShardDataset(IterableDataset):
             clips = (clip for rows in mine for clip in read_clips(rows))
             yield from shuffled(clips, self.buffer_clips, rng)
 
-    def _item(self, clip: StoredClip, buffer: list[StoredClip]) -> dict[str, Any]:
+    def _item(
+        self, clip: StoredClip, buffer: list[StoredClip]
+    ) -> dict[str, Any] | None:
         self.reader.hold([*buffer, clip])
         return self.clips[self.reader.row_of[clip.path]]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lmaczs.audio.io import load_audio, save_audio
+from lmaczs.audio.io import AudioError, load_audio, save_audio
 from lmaczs.data.clip_reader import FileReader
 
 RATE = 8000
@@ -54,3 +54,11 @@ def test_a_kept_clip_is_not_read_again(table: pd.DataFrame) -> None:
 def test_files_can_be_read_in_any_order(table: pd.DataFrame) -> None:
     """No row has to wait, unlike those of shards."""
     assert FileReader(table, RATE).at_hand() is None
+
+
+def test_samples_that_are_no_sound(tmp_path: Path) -> None:
+    """An error that names the recording, as for what cannot be read."""
+    path = save_audio(tmp_path / "loud.wav", torch.full((RATE,), 1e38), RATE)
+    reader = FileReader(pd.DataFrame({"path": [str(path)]}), RATE)
+    with pytest.raises(AudioError, match=r"loud\.wav: it holds samples of 1e\+38"):
+        reader.read(0)

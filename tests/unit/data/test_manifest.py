@@ -374,6 +374,18 @@ def test_recordings_are_opened(tmp_path: Path) -> None:
         manifest_splits(manifest)
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_half_a_recording_with_a_good_header(tmp_path: Path, kind: str) -> None:
+    """It is a mistake with its line, too."""
+    manifest = write_clips(tmp_path, "path,label", "a.wav,dog", f"b.{kind},dog")
+    path = tmp_path / f"b.{kind}"
+    noise = np.random.default_rng(0).normal(0, 0.1, 100_000)
+    soundfile.write(path, noise, 16000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ManifestError, match=rf"line 3: .*b\.{kind}: it is truncated"):
+        manifest_splits(manifest)
+
+
 # --- round trip ---------------------------------------------------------------------
 
 words = st.text(

@@ -20,13 +20,19 @@ from lmaczs.clap import FrozenClap
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import FileReader
 from lmaczs.data.clip_texts import ClipText, PromptSampler, texts_of
-from lmaczs.data.prompted_dataset import Mixing, PromptedDataset, collate
+from lmaczs.data.prompted_dataset import (
+    Mixing,
+    PromptedDataset,
+    UnreadableClipsError,
+    collate,
+)
 from lmaczs.frontend import FrontEnd
 
 RATE, SIZE = 32000, 160000  # of the tiny CLAP
 PITCH = {"bell": 500, "cat": 1100, "dog": 2300, "horn": 4100, "rain": 7000}  # Hz
 TEMPLATES = ["{}", "the sound of {}", "I can hear {} now"]
 EPOCHS = range(1, 9)
+OWN = ("augment", "seed", "max_unreadable")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def clips(table: pd.DataFrame, front_end: FrontEnd, **options: Any) -> PromptedD
     own = {"mix_prob", "mix_snr_db", "concat_prob", "max_attenuation_db"}
     mixing = {"mix_prob": 1.0, **{k: options[k] for k in own & set(options)}}
     rest = {k: v for k, v in options.items() if k not in own}
-    parts = {k: rest.pop(k) for k in ("augment", "seed") if k in rest}
+    parts = {k: rest.pop(k) for k in OWN if k in rest}
     training, keep = rest.pop("train", True), rest.pop("keep_in_memory", True)
     return PromptedDataset(
         table,
@@ -531,3 +537,85 @@ def test_collate(table: pd.DataFrame, front_end: FrontEnd) -> None:
     for key in ("id", "label", "prompts"):
         assert batch[key] == [item[key] for item in items]
     assert torch.equal(batch["wav"][1], items[1]["wav"])
+
+
+# --- clips that cannot be read -------------------------------------------------------
+
+
+def broken(table: pd.DataFrame, folder: Path, *rows: int) -> pd.DataFrame:
+    """The tones, some of which turn unreadable: cut, not finite, absurd, gone."""
+    paths = list(table.path)
+    for count, row in enumerate(rows):
+        path = folder / Path(paths[row]).name
+        wav, rate = soundfile.read(paths[row], dtype="float32")
+        wav[100] = (0, np.nan, 1e38, 0)[count % 4]
+        soundfile.write(path, wav, rate, subtype="FLOAT")
+        if count % 4 == 0:
+            path.write_bytes(path.read_bytes()[:1000])
+        if count % 4 == 3:
+            path.unlink()
+        paths[row] = str(path)
+    return table.assign(path=paths)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_clips_that_turn_unreadable_are_replaced_in_training(
+    table: pd.DataFrame,
+    front_end: FrontEnd,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+) -> None:
+    """By the next that can be read; batches stay whole, whatever reads them."""
+    bad = (0, 4, 7, 14)
+    options = {"keep_in_memory": False, "max_unreadable": 0.3, "mix_prob": 0.5}
+    data = clips(broken(table, tmp_path, *bad), front_end, **options)
+    loader = DataLoader(data, 5, num_workers=workers, collate_fn=collate)
+    ids = [name for batch in loader for name in batch["id"]]
+    expected = [(row + 1) % 15 if row in bad else row for row in range(15)]
+    expected = [1 if row == 0 else row for row in expected]
+    assert ids == list(table.id.iloc[expected])
+    assert data.unreadable == 4
+    if not workers:
+        named = [record.message for record in caplog.records]
+        assert sorted(text.split()[1] for text in named) == sorted(
+            table.id.iloc[list(bad)]
+        )
+
+
+def test_in_evaluation_they_are_left_out(
+    table: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
+) -> None:
+    """A batch is shorter, or None where none of its clips can be read."""
+    data = clips(
+        broken(table, tmp_path, 0, 1, 3), front_end, train=False, max_unreadable=0.2
+    )
+    batches = list(DataLoader(data, 2, collate_fn=collate))
+    assert batches[0] is None
+    assert batches[1]["id"] == [table.id[2]]
+    assert batches[1]["wav"].shape == (1, SIZE)
+    assert [len(batch["id"]) for batch in batches[2:]] == [2, 2, 2, 2, 2, 1]
+    assert data.unreadable == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_end_in_one_sentence(
+    table: pd.DataFrame, front_end: FrontEnd, tmp_path: Path, workers: int
+) -> None:
+    """How many, the last of them, and how to go on; from a worker, too."""
+    tones = broken(table, tmp_path, 0, 1)
+    data = clips(tones, front_end, train=False, max_unreadable=0.1)
+    message = rf"^2 of 15 clips can no longer be read, the last is {tmp_path}.*resumes$"
+    with pytest.raises(UnreadableClipsError, match=message) as error:
+        list(DataLoader(data, 2, num_workers=workers, collate_fn=collate))
+    assert "Traceback" not in str(error.value)
+
+
+def test_no_clip_can_be_read(
+    table: pd.DataFrame, front_end: FrontEnd, tmp_path: Path
+) -> None:
+    """Whatever share is allowed, nothing could be trained on."""
+    tones = broken(table, tmp_path, *range(15))
+    data = clips(tones, front_end, max_unreadable=1.0)
+    with pytest.raises(UnreadableClipsError, match="none of 15 clips can be read"):
+        data[1]

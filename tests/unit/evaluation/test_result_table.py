@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from lmaczs.evaluation.result_table import ResumableTable
+from lmaczs.utils.errors import InputError
 
 WHOLE = ["whole.csv", "whole.json"]
 SETTINGS = {"model": "0f3a", "clips": ["007", "b"], "seed": 0, "share": 0.2}
@@ -276,3 +277,60 @@ def test_tables_of_one_folder_do_not_meet(path: Path) -> None:
     other = ResumableTable(path.with_name("curves.csv"), {"seed": 5})
     assert other.rows.empty
     assert len(ResumableTable(path, SETTINGS).rows) == 2
+
+
+# --- files that were damaged ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("lost", [1, 5, 30])
+def test_a_table_that_was_cut_in_a_row(
+    path: Path, caplog: pytest.LogCaptureFixture, quoted: bool, lost: int
+) -> None:
+    """That row is made anew, with a line; those before it stay as they are."""
+    ids = ("a", 'line\nbreak, "quoted"' if quoted else "b")
+    ResumableTable(path, SETTINGS).add(rows("clean", ids))
+    content = path.read_bytes()
+    path.write_bytes(content[:-lost])
+    table = ResumableTable(path, SETTINGS)
+    assert list(table.rows.id) == ["a"]
+    assert table.rows.AI.iloc[0] == pytest.approx(rows("clean", ids).AI.iloc[0])
+    assert "per_clip.csv was cut in a row: that row is made anew" in caplog.text
+    table.add(rows("clean", ids)[1:])
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["per_clip.csv", "per_clip.json"])
+@pytest.mark.parametrize("kept", [0, 3])
+def test_a_table_without_a_whole_row_or_settings(
+    path: Path, caplog: pytest.LogCaptureFixture, name: str, kept: int
+) -> None:
+    """It is made anew, with a line, not a traceback."""
+    ResumableTable(path, SETTINGS).add(rows())
+    before = path.read_bytes()
+    damaged = path.with_name(name)
+    damaged.write_bytes(damaged.read_bytes()[:kept])
+    table = ResumableTable(path, SETTINGS)
+    assert table.rows.empty
+    assert "is damaged" in caplog.text and "made anew" in caplog.text
+    table.add(rows())
+    assert path.read_bytes() == before
+    assert ResumableTable(path, SETTINGS).keys("id") == {("007",), ("b",)}
+
+
+def test_a_journal_that_was_cut(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its rows are computed again."""
+    ResumableTable(path, SETTINGS).add(rows())
+    path.with_suffix(".part").write_text('{"offset": 3, "te')
+    assert len(ResumableTable(path, SETTINGS).rows) == 2
+    assert "per_clip.part is damaged" in caplog.text
+    assert files(path) == ["per_clip.csv", "per_clip.json"]
+
+
+def test_recordings_of_a_table_of_an_older_version(path: Path) -> None:
+    """They are not known: any agree; once they are noted, others are refused."""
+    ResumableTable(path, SETTINGS).add(rows())
+    for _ in range(2):
+        ResumableTable(path, {**SETTINGS, "recordings": "a1"})
+    with pytest.raises(InputError, match="another setting of recordings"):
+        ResumableTable(path, {**SETTINGS, "recordings": "b2"})

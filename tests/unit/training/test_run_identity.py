@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from lmaczs.training.run_identity import (
     OtherRunError,
     begin_run,
     differences,
+    held,
     run_digest,
     settings_of,
 )
+from lmaczs.utils.errors import InputError
 
 RECIPE = """\
 seed: 7
@@ -165,7 +169,8 @@ def test_another_run_is_refused(tmp_path: Path, debug: bool) -> None:
     before = content(tmp_path)
     message = (
         f"output_folder {tmp_path} was begun with objective lmaczs, now lmac; "
-        "weights.sparsity 1.0, now 2: choose another --output_folder"
+        "weights.sparsity 1.0, now 2: give --resume-anyway or another "
+        "--output_folder"
     )
     other = {"objective": "lmac", "weights.sparsity": 2}
     with pytest.raises(OtherRunError) as refusal:
@@ -208,7 +213,7 @@ def test_a_note_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     """The file is named."""
     save_checkpoint(tmp_path)
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(OtherRunError, match=r"run\.json cannot be read .*: choose"):
+    with pytest.raises(OtherRunError, match=r"run\.json is damaged, .*: give --res"):
         begin(tmp_path, ONE)
 
 
@@ -219,3 +224,78 @@ def test_digest_of_a_run(tmp_path: Path) -> None:
         (tmp_path / f"old_{name}").mkdir()
     assert run_digest(tmp_path / "one") == run_digest(tmp_path / "two")
     assert run_digest(tmp_path / "old_one") != run_digest(tmp_path / "old_two")
+
+
+def test_another_run_resumes_anyway(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What differs is a warning; what was measured of the former goes."""
+    begin(tmp_path, ONE)
+    save_checkpoint(tmp_path)
+    for name in ("before.json", "test.json"):
+        (tmp_path / name).touch()
+    now = {"objective": "lmac", "weights.sparsity": 1.0}
+    stale = ["before.json", "test.json"]
+    begin(tmp_path, now, stale=stale, resume_anyway=True)
+    assert json.loads((tmp_path / "run.json").read_text()) == now
+    assert not (tmp_path / "before.json").exists()
+    assert not (tmp_path / "test.json").exists()
+    assert (tmp_path / "save/CKPT+1/CKPT.yaml").exists()
+    (warning,) = caplog.records
+    assert warning.message == (
+        f"Resumed anyway: output_folder {tmp_path} was begun with objective lmaczs, "
+        "now lmac"
+    )
+    begin(tmp_path, now, stale=stale)  # it is this run now
+    with pytest.raises(OtherRunError):
+        begin(tmp_path, ONE)
+
+
+def test_recordings_that_changed_are_named(tmp_path: Path) -> None:
+    """Beside the digests, which nobody can look up."""
+    begin(tmp_path, {"train clips": "3 (digest a)"})
+    save_checkpoint(tmp_path)
+    message = r"now 3 \(digest b\) \(changed: x\.wav, y\.wav\): give --resume"
+    with pytest.raises(OtherRunError, match=message):
+        begin(tmp_path, {"train clips": "3 (digest b)"}, changed=["x.wav", "y.wav"])
+
+
+def test_an_exported_decoder_is_not_trained_over(tmp_path: Path) -> None:
+    """Its hyperparams.yaml and run.json would be replaced, --resume-anyway or not."""
+    for name in ("decoder.ckpt", "hyperparams.yaml", "run.json"):
+        (tmp_path / name).write_text("{}")
+    before = content(tmp_path)
+    with pytest.raises(OtherRunError, match="holds an exported decoder, which would"):
+        begin(tmp_path, ONE, resume_anyway=True)
+    assert content(tmp_path) == before
+
+
+HOLD = """
+import sys
+from lmaczs.training.run_identity import held
+with held(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
+    """Another is refused until it is done; a debug run writes nothing, and may."""
+    folder = tmp_path / "out"
+    line = [sys.executable, "-c", HOLD, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=f"^output_folder {folder}: another lma"):
+            with held(folder):
+                pass
+        with held(folder, debug=True):
+            pass
+        process.kill()
+    unfinished = folder / ".test.999999999.lmaczs-part.json"
+    unfinished.touch()
+    with held(folder):
+        assert not unfinished.exists()
+    with held(tmp_path / "none", debug=True):
+        assert not (tmp_path / "none").exists()

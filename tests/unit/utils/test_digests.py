@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from lmaczs.utils.digests import clips_digest, files_digest, fingerprint
+import lmaczs
+from lmaczs.utils.digests import clips_digest, code_digest, files_digest, fingerprint
 
 
 def clips(folder: Path) -> pd.DataFrame:
@@ -47,6 +48,21 @@ def test_clips_that_were_moved_or_changed(tmp_path: Path) -> None:
     assert clips_digest(table[:1]).startswith("1 (digest ")
     (tmp_path / "one" / "b.wav").write_bytes(b"another sound")
     assert clips_digest(table) != digest
+
+
+def test_another_content_of_the_same_size(tmp_path: Path) -> None:
+    """It counts where its digest is in the table."""
+    table = clips(tmp_path / "one")
+    one, two = (table.assign(sha256=["1", x]) for x in ("2", "3"))
+    assert len({clips_digest(x) for x in (table, one, two)}) == 3
+
+
+def test_the_code_is_known_by_its_content() -> None:
+    """Other parts of the package left out are another one; the version leads."""
+    assert code_digest() == code_digest()
+    assert code_digest().startswith(f"{lmaczs.__version__} (digest ")
+    assert len({code_digest(), code_digest("app"), code_digest("app", "cli")}) == 3
+    assert code_digest("no_part") == code_digest()
 
 
 def test_contents_of_files(tmp_path: Path) -> None:

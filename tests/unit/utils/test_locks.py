@@ -51,3 +51,30 @@ def test_an_error_frees_the_folder(tmp_path: Path) -> None:
         raise RuntimeError
     with locked(tmp_path):
         pass
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from lmaczs.utils.locks import locked
+with locked(Path(sys.argv[1])):
+    if not os.fork():
+        time.sleep(60)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_was_forked_does_not_hold(tmp_path: Path) -> None:
+    """As those that read clips, which outlive a process that was killed by seconds."""
+    line = [sys.executable, "-c", FORK, str(tmp_path)]
+    with subprocess.Popen(line, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with locked(tmp_path):
+            pass
