@@ -8,9 +8,9 @@ from typing import Protocol
 import pandas as pd
 from torch import Tensor
 
-from lmaczs.audio.io import AudioError
 from lmaczs.data.recordings import level_problem
 from lmaczs.data.segments import segments_of
+from lmaczs.utils.errors import AudioError
 
 
 class ClipReader(Protocol):

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lmaczs.audio.io import AudioError
 from lmaczs.audio.mixing import concatenate, limit_peak, mix_at_snr
 from lmaczs.data.augment import WaveformAugment
 from lmaczs.data.clip_reader import ClipReader
 from lmaczs.data.clip_texts import PromptSampler
 from lmaczs.frontend import FrontEnd
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
 

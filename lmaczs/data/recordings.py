@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lmaczs.audio.io import AudioError, MonoFile
+from lmaczs.audio.mono_file import MonoFile
+from lmaczs.utils.errors import AudioError
 from lmaczs.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def problem_of(path: str, only_the_end: bool = False) -> str:
         finite or above `LOUDEST`.
     """
     try:
-        file = MonoFile(path)
+        file = MonoFile(path, strict=True)
         begin = max(0, file.frames - 1) if only_the_end and file.seeks else 0
         count = 0
         for block in file.blocks(begin):

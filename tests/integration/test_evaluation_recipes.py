@@ -270,7 +270,11 @@ def test_one_fold_of_urbansound8k(
         ("evaluate", ["ESC50", "--recompute=[lime]"], "recompute names 'lime'"),
         ("evaluate", ["ESC50", "--ids=[5-1]"], "ids names '5-1'"),
         ("evaluate", ["ESC50", "--speech_folder=empty"], "empty holds no recording"),
-        ("evaluate", ["ESC50", "--contamination_snr_db=loud"], "snr_db is 'loud'"),
+        (
+            "evaluate",
+            ["ESC50", "--contamination_snr_db=loud"],
+            "snr_db=loud: give a number",
+        ),
         (
             "evaluate",
             ["US8K", "--esc10_only=True"],

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lmaczs.audio.io import AudioError, load_audio, save_audio
+from lmaczs.audio.io import load_audio, save_audio
 from lmaczs.data.clip_reader import FileReader
+from lmaczs.utils.errors import AudioError
 
 RATE = 8000
 
