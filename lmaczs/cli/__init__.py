@@ -26,6 +26,7 @@ from lmaczs.cli import prompts as prompts_command
 from lmaczs.cli import push as push_command
 from lmaczs.cli import recipes as recipe_commands
 from lmaczs.cli import scan as scan_command
+from lmaczs.cli import search as search_command
 from lmaczs.cli import serve as serve_command
 from lmaczs.cli.inputs import STDIN, Inputs, add_files, find_inputs
 from lmaczs.cli.interpret import Explaining, options_of
@@ -166,6 +167,13 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_refine(one)
     add_jobs(one)
     add_quiet(one)
+
+    one = add("search", search, "find clips of a corpus by a text or a recording")
+    search_command.add_options(one, _text)
+    add_model(one)
+    _add_refine(one)
+    add_out(one)
+    add_format(one)
 
     one = add("demo", demo, "interpret synthetic scenes")
     add_model(one)
@@ -375,7 +383,22 @@ def corpus(args: argparse.Namespace) -> int:
     with corpus_command.held(args.out):
         interpreter = _load(args)
         _warn_of_prompts(interpreter, prompts, args.quiet)
-        return corpus_command.run(args, interpreter, prompts, clips)
+        return corpus_command.run(args, interpreter, _loader(args), prompts, clips)
+
+
+def search(args: argparse.Namespace) -> int:
+    """Print the clips of a corpus that are nearest to what is searched for."""
+    from lmaczs.corpus.store import require_corpus
+
+    _checked(require_corpus)
+    interpreter = _load(args)
+    _warn_of_prompts(interpreter, args.texts, args.quiet)
+    query = _checked(lambda: search_command.query_of(args, interpreter))
+    found = _checked(lambda: search_command.find(args, interpreter, query))
+    search_command.show(args, query, found)
+    if not args.explain:
+        return 0
+    return search_command.explain(args, interpreter, query, found)
 
 
 def demo(args: argparse.Namespace) -> int:

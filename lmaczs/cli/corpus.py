@@ -7,14 +7,13 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from lmaczs.cli.inputs import add_list, find_inputs
-from lmaczs.cli.model import identity_of, load
+from lmaczs.cli.model import identity_of
 from lmaczs.cli.output import check_page, out_folder, write_page
 from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
 from lmaczs.cli.work import positive
@@ -23,9 +22,8 @@ from lmaczs.utils.errors import InputError, LmaczsError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lmaczs.corpus.engines import Counts, Lost
-    from lmaczs.corpus.run import Corpus
-    from lmaczs.corpus.store import Store
+    from lmaczs.corpus.engines import Counts, Lost, MakeWork, Work
+    from lmaczs.corpus.run import Corpus, Loader
     from lmaczs.interpreter import ZeroShotInterpreter
 
 ENGINES = ("local", "ray")
@@ -104,12 +102,13 @@ def held(out: str) -> AbstractContextManager[None]:
 def run(
     args: argparse.Namespace,
     interpreter: ZeroShotInterpreter,
+    loader: Loader,
     prompts: Sequence[str],
     clips: Iterable[pa.Table],
 ) -> int:
     """Work on what is left of a corpus, and say what came of it."""
     from lmaczs.corpus.rows import Wanted
-    from lmaczs.corpus.run import begin, left
+    from lmaczs.corpus.run import MakeWorker, begin, left, worker_of
     from lmaczs.corpus.store import Store
 
     store = Store(args.out)
@@ -130,7 +129,8 @@ def run(
     except LmaczsError as error:
         raise CommandError(f"--out {one_line(error)}") from error
     blocks = left(store, corpus)
-    results = _results(args, store, corpus, interpreter, blocks)
+    make = MakeWorker(args.out, loader)
+    results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
     status = _shown(args, corpus, blocks, results)
     if store.folder is not None and args.keep is not None:
         _write_page(store.folder)
@@ -138,21 +138,13 @@ def run(
 
 
 def _results(
-    args: argparse.Namespace,
-    store: Store,
-    corpus: Corpus,
-    interpreter: ZeroShotInterpreter,
-    blocks: Sequence[int],
+    args: argparse.Namespace, work: Work, make: MakeWork, blocks: Sequence[int]
 ) -> Iterator[Counts | Lost]:
     """What comes of blocks, by the engine that is wanted."""
     from lmaczs.corpus.engines import attempted
     from lmaczs.corpus.local import run_local
-    from lmaczs.corpus.run import MakeWorker, worker_of
 
-    if not blocks:
-        return
-    make = MakeWorker(args.out, partial(load, args.source, args.clap, args.device))
-    if args.engine == "ray":
+    if args.engine == "ray" and blocks:
         from lmaczs.corpus.cluster import run_ray
 
         gpus = float((args.device or "").startswith("cuda"))
@@ -163,7 +155,6 @@ def _results(
         import torch
 
         torch.set_num_threads(1)  # as the processes of `run_local`
-        work = worker_of(store, corpus, interpreter)
         yield from (attempted(work, block) for block in blocks)
 
 

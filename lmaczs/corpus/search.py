@@ -1,0 +1,237 @@
+"""Search of a corpus: the clips whose embeddings are nearest to a text or a recording.
+
+The embeddings are gathered from the blocks once, into a matrix on this machine that is
+read where it lies. Exact search is a product with it; FAISS, an extra, looks at a part
+of it only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pooch
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from lmaczs.corpus.run import Corpus, left
+from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import EMBEDDING, WHOLE, file_of
+from lmaczs.utils.digests import digest
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.extras import require_packages
+from lmaczs.utils.files import atomic_folder, atomic_write
+
+FOLDER = "search"
+ABOUT, VECTORS, KEYS, FAISS = "about.json", "embeddings.npy", "clips.npy", "faiss.index"
+
+AT_ONCE = 1 << 18
+"""Embeddings that are compared at once."""
+
+MORE = 8
+"""Windows that are looked at for each hit, so that clips of many windows leave room."""
+
+FEW = 10_000
+"""Embeddings, of which fewer are all compared in any case."""
+
+LISTS = 4
+"""FAISS divides N embeddings into this many times the square root of N lists."""
+
+PROBED = 0.02
+"""Share of the lists that are looked at, at least 16."""
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A clip that is near, by its nearest window.
+
+    Attributes
+    ----------
+    similarity : float
+        Cosine of the query and the window.
+    path : str
+        Of the recording.
+    sha256 : str
+        Of the recording, when it was read for the corpus.
+    start, stop : float
+        Of the window in it, seconds.
+    clip, window : int
+        Their numbers in the corpus.
+    embedding : ndarray [D]
+        Of the window.
+    """
+
+    similarity: float
+    path: str
+    sha256: str
+    start: float
+    stop: float
+    clip: int
+    window: int
+    embedding: Vectors
+
+
+class Embeddings:
+    """The embeddings of a corpus, on this machine.
+
+    Parameters
+    ----------
+    store : Store
+        The corpus.
+    corpus : Corpus
+        What it is made of.
+    progress : bool
+        Whether progress is shown where stderr is a terminal, when they are gathered.
+
+    Raises
+    ------
+    InputError
+        If no block is done.
+    """
+
+    def __init__(self, store: Store, corpus: Corpus, progress: bool = False) -> None:
+        self.store, self.corpus = store, corpus
+        missing = set(left(store, corpus))
+        blocks = [block for block in range(corpus.blocks) if block not in missing]
+        if not blocks:
+            raise InputError(f"{store.place}: no block of this corpus is done")
+        about = {"plan": corpus.plan, "blocks": len(blocks)}
+        self.folder = _folder_of(store, corpus)
+        if _about(self.folder) != about:
+            with atomic_folder(self.folder) as part:
+                shown = tqdm(blocks, unit="block", disable=None if progress else True)
+                _gather(store, iter(shown), part)
+                (part / ABOUT).write_text(json.dumps(about))
+        self.vectors: Vectors = np.load(self.folder / VECTORS, mmap_mode="r")
+        self.keys: npt.NDArray[np.int64] = np.load(self.folder / KEYS, mmap_mode="r")
+
+    def nearest(self, query: Vectors, count: int, exact: bool = True) -> list[Hit]:
+        """Clips that are nearest to a query, the nearest first.
+
+        Parameters
+        ----------
+        query : ndarray [D]
+            Embedding, unit norm.
+        count : int
+            Of clips, at most.
+        exact : bool
+            Whether all are compared; else FAISS is asked.
+
+        Returns
+        -------
+        list of Hit
+
+        Raises
+        ------
+        MissingExtraError
+            If FAISS is asked and cannot be imported.
+        """
+        wanted = count * MORE
+        while True:
+            wanted = min(wanted, len(self.vectors))
+            whole = exact or len(self.vectors) < FEW
+            rows = self._rows(query, wanted) if whole else self._by_faiss(query, wanted)
+            order = rows[np.argsort(-(self.vectors[rows] @ query), kind="stable")]
+            best: dict[int, int] = {}  # a clip's nearest window
+            for row in order:
+                best.setdefault(int(self.keys[row, 0]), int(row))
+            if len(best) >= count or wanted == len(self.vectors):
+                return [self._hit(query, row) for row in [*best.values()][:count]]
+            wanted *= MORE
+
+    def _rows(self, query: Vectors, count: int) -> npt.NDArray[np.int64]:
+        """Rows of the nearest windows, in no order."""
+        best = np.zeros(0, np.int64)
+        cosines = np.zeros(0, np.float32)
+        for first in range(0, len(self.vectors), AT_ONCE):
+            part = self.vectors[first : first + AT_ONCE] @ query
+            cosines = np.concatenate([cosines, part])
+            best = np.concatenate([best, np.arange(first, first + len(part))])
+            if len(best) > count:
+                chosen = np.argpartition(-cosines, count - 1)[:count]
+                best, cosines = best[chosen], cosines[chosen]
+        return best
+
+    def _by_faiss(self, query: Vectors, count: int) -> npt.NDArray[np.int64]:
+        import faiss
+
+        index = self._faiss()
+        probed = max(16, round(PROBED * index.nlist))
+        options = faiss.SearchParametersIVF(nprobe=min(index.nlist, probed))
+        _, rows = index.search(query[None], count, params=options)
+        found: npt.NDArray[np.int64] = rows[0][rows[0] >= 0]
+        return found
+
+    def _faiss(self) -> Any:
+        """FAISS's index of the embeddings, made where it is not there."""
+        require_packages(["faiss"], "search")
+        import faiss
+
+        path = self.folder / FAISS
+        if path.is_file():
+            return faiss.read_index(str(path))
+        count, size = self.vectors.shape
+        lists = max(1, min(count // 40, round(LISTS * count**0.5)))
+        index = faiss.index_factory(size, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+        sample = np.random.default_rng(0).permutation(count)[: 64 * lists]
+        index.train(np.ascontiguousarray(self.vectors[np.sort(sample)]))
+        for first in range(0, count, AT_ONCE):
+            index.add(np.ascontiguousarray(self.vectors[first : first + AT_ONCE]))
+        with atomic_write(path) as part:
+            faiss.write_index(index, str(part))
+        return index
+
+    def _hit(self, query: Vectors, row: int) -> Hit:
+        clip, window = map(int, self.keys[row])
+        name = file_of(WHOLE, clip // self.corpus.block_clips)
+        columns = ["clip", "window", "path", "sha256", "start", "stop"]
+        with self.store.open(name) as source:
+            rows = pq.read_table(source, columns=columns).to_pylist()
+        (found,) = [r for r in rows if (r["clip"], r["window"]) == (clip, window)]
+        embedding = np.array(self.vectors[row])
+        return Hit(float(embedding @ query), embedding=embedding, **found)
+
+
+def _folder_of(store: Store, corpus: Corpus) -> Path:
+    """Where embeddings are gathered: in the corpus, or for this user."""
+    if store.folder is not None:
+        return store.folder / FOLDER
+    name = digest([store.place, corpus.plan])
+    return Path(pooch.os_cache("lmaczs"), FOLDER, name)
+
+
+def _about(folder: Path) -> Any:
+    try:
+        return json.loads((folder / ABOUT).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _gather(store: Store, blocks: Iterator[int], folder: Path) -> None:
+    """Write the embeddings of blocks, and the clip and window of each, as arrays."""
+    keys = []
+    with (folder / "raw").open("wb") as raw:
+        for block in blocks:
+            with store.open(file_of(WHOLE, block)) as source:
+                columns = ["clip", "window", EMBEDDING]
+                table = pq.read_table(source, columns=columns)
+            table = table.filter(pc.is_valid(table[EMBEDDING]))
+            for chunk in table[EMBEDDING].chunks:
+                raw.write(np.ascontiguousarray(chunk.flatten(), np.float32).tobytes())
+            keys.append(np.stack([table["clip"], table["window"]], 1).astype(np.int64))
+            size = table.schema.field(EMBEDDING).type.list_size
+    np.save(folder / KEYS, np.concatenate(keys))
+    shape = (sum(map(len, keys)), size)
+    if not shape[0]:
+        raise InputError(f"{store.place}: there is no embedding, all clips are silence")
+    vectors = np.memmap(folder / "raw", np.float32, "r", shape=shape)
+    np.save(folder / VECTORS, vectors)
+    (folder / "raw").unlink()
