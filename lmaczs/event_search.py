@@ -24,7 +24,7 @@ from lmaczs.events import (
     times_of,
     without_shared,
 )
-from lmaczs.explanation import Interpretation, explain_batch
+from lmaczs.explanation import Interpretation, explain_batch, without_silence
 from lmaczs.frontend import power
 from lmaczs.long_recording import Query, margins_of, scores_of, windows_of
 from lmaczs.overview import Overview
@@ -249,10 +249,11 @@ def _masks(
         return text.new_zeros(*text.shape[:2], front_end.n_mels, 0)
     if query.decoder is None:
         masks = _agreement(query, encoding.features[-1], text)
-        return front_end.crop_mask(masks, sounds.shape[1])
-    masks = query.decoder(text, encoding.features, log_mel)
-    if query.decoder.domain != "mel":
-        masks = to_bands(query, masks)
+    else:
+        masks = query.decoder(text, encoding.features, log_mel)
+        if query.decoder.domain != "mel":
+            masks = to_bands(query, masks)
+    masks = without_silence(front_end, masks, log_mel)
     return front_end.crop_mask(masks, sounds.shape[1])
 
 

@@ -600,8 +600,7 @@ def masked_windows(
     if refinement is not None:
         masks, steps = _refined(clap, windows, masks, aim, domain, refinement)
     assert masks is not None  # there is a decoder, or refinement
-    heard = heard_frames(front_end, windows.log_mel)
-    return masks if bool(heard.all()) else masks * heard[:, None, None], steps
+    return without_silence(front_end, masks, windows.log_mel), steps
 
 
 def _refined(
@@ -727,6 +726,12 @@ def audible_windows(front_end: FrontEnd, log_mel: Tensor) -> list[bool]:
     """Whether windows [n, C, T, n_mels] are anything but silence to the model."""
     reaches: list[bool] = heard_frames(front_end, log_mel).any(1).tolist()
     return reaches
+
+
+def without_silence(front_end: FrontEnd, masks: Tensor, log_mel: Tensor) -> Tensor:
+    """Masks [n, P, ..., T] of windows [n, C, T, n_mels], 0 in columns of silence."""
+    heard = heard_frames(front_end, log_mel)
+    return masks if bool(heard.all()) else masks * heard[:, None, None]
 
 
 def heard_frames(front_end: FrontEnd, log_mel: Tensor) -> Tensor:

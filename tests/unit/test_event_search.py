@@ -220,3 +220,23 @@ def test_a_recording_may_end_within_a_hop_of_a_window(
         wav[round(start * RATE) :][: len(sound)] += sound
     found = found_in(wav, tmp_path, interpreter, presence=0.5, candidate=0.0)
     assert len(found) and found.stop.max() <= 5.05
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_silence_inside_a_sound_ends_an_event(
+    fitted: bool, recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """Digital silence is no part of one, however the mask goes on over it."""
+    wav = recording[21 * RATE : 33 * RATE].clone()
+    wav[round(4.5 * RATE) : round(5.3 * RATE)] = 0
+    path = save_audio(tmp_path / "a.wav", wav, RATE)
+    model = interpreter
+    if fitted:
+        clap = default_source().with_name("clap_small")
+        model = ZeroShotInterpreter.from_clap(clap, run_opts={"device": "cpu"})
+    found = model.find_events(path, "siren", refine=0)
+    assert len(found)
+    reach = 2048 / RATE  # of a column of the STFT
+    for event in found.itertuples():
+        inside = min(event.stop, 5.3 - reach) - max(event.start, 4.5 + reach)
+        assert inside <= 0
