@@ -110,7 +110,7 @@ def find(
 
 def show(args: argparse.Namespace, query: Query, found: Sequence[Found]) -> None:
     """Print a line, or a row, for each clip."""
-    from lmaczs.report.words import percent
+    from lmaczs.report.words import clock, percent
 
     if args.format is not None:
         with RowWriter(args.format, COLUMNS) as writer:
@@ -179,6 +179,7 @@ def _explained(
     """Explain a clip, save it, and yield its entry on the page."""
     from lmaczs.audio.io import load_audio
     from lmaczs.report.recording import page_entries, save_recording
+    from lmaczs.report.words import clock
     from lmaczs.utils.result_folder import file_sha256
 
     hit, prompt = one.hit, query.prompts[one.prompt]
@@ -186,11 +187,15 @@ def _explained(
     if file_sha256(path) != hit.sha256:
         note(f"{hit.path} is another recording than the corpus was made of")
     wav = load_audio(path, interpreter.sample_rate, start=hit.start, stop=hit.stop)
-    like = query.recordings[one.prompt]
-    about: dict[str, Any] = {"prompts": prompt} if like is None else {}
-    result = interpreter.interpret_waveform(
-        (wav, interpreter.sample_rate), refine=args.refine, prompt_audio=like, **about
-    )
+    pair, like = (wav, interpreter.sample_rate), query.recordings[one.prompt]
+    if like is None:
+        result = interpreter.interpret_waveform(
+            pair, prompts=prompt, refine=args.refine
+        )
+    else:
+        result = interpreter.interpret_waveform(
+            pair, refine=args.refine, prompt_audio=like
+        )
     result = replace(result, recording=hit.path, recording_sha256=hit.sha256)
     folder = args.out / f"{slugify(prompt)}.search" / f"{hit.clip:08d}-{hit.window}"
     save_recording(folder, [result])

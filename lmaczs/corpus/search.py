@@ -161,12 +161,10 @@ class Embeddings:
         return best
 
     def _by_faiss(self, query: Vectors, count: int) -> npt.NDArray[np.int64]:
-        import faiss
-
         index = self._faiss()
         probed = max(16, round(PROBED * index.nlist))
-        options = faiss.SearchParametersIVF(nprobe=min(index.nlist, probed))
-        _, rows = index.search(query[None], count, params=options)
+        index.nprobe = min(index.nlist, probed)
+        _, rows = index.search(query[None], count)
         found: npt.NDArray[np.int64] = rows[0][rows[0] >= 0]
         return found
 
