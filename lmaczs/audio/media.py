@@ -101,11 +101,11 @@ class MediaStream:
             raise AudioError(
                 f"{path}: it is damaged, or no {kind.name} after all"
             ) from error
-        if not self._container.streams.audio:
+        sounds = self._container.streams.audio
+        if not sounds or sounds[0].codec_context is None:
             self._container.close()
-            raise AudioError(f"{path}: there is no sound in it")
-        stream = self._container.streams.audio[0]
-        self._stream = stream
+            raise AudioError(f"{path}: there is no sound in it that can be decoded")
+        self._stream = stream = sounds[0]
         self.samplerate = int(stream.rate or 0)
         self.channels = int(stream.channels or 0)
         self.frames = self._stated_frames()

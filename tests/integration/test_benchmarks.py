@@ -86,3 +86,61 @@ def test_a_short_run(tmp_path: Path) -> None:
     assert model["targets"]["explained / classified"] > 0
     assert found["machine"]["threads"] == 1
     assert "| calls | classify |" in printed.stdout
+
+
+@pytest.fixture
+def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/fuzz.py as a module."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import fuzz
+
+    return fuzz
+
+
+@pytest.mark.slow
+def test_faulty_files_are_read_or_refused(tmp_path: Path) -> None:
+    """500 cases of all faults: a result or an `AudioError`, in time and memory."""
+    path = tmp_path / "fuzz.json"
+    argv = ["--cases", "500", "--seed", "7", "--json", str(path)]
+    command = [sys.executable, str(BENCHMARKS / "fuzz.py"), *argv]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    found = json.loads(path.read_text())
+    assert found["failures"] == [] and len(found["formats"]) >= 20
+    assert found["slowest_s"] < 5 and found["most_mb"] < 1000
+    assert sum(row["tried"] for row in found["rows"]) == 500
+    (truncated,) = (row for row in found["rows"] if row["fault"] == "truncated")
+    assert truncated["now"].startswith("read with a warning")
+
+
+def test_a_case_is_made_again_by_its_number(fuzz: ModuleType) -> None:
+    """The same seed and number give the same file, others another one."""
+    files = fuzz.whole_files()
+    one, same, other = (fuzz.faulty_file(files, 0, number).data for number in (5, 5, 6))
+    assert one == same != other
+
+
+def test_what_fails_is_found(fuzz: ModuleType, tmp_path: Path) -> None:
+    """What is shorter than it is to be, without a warning, and what is ended."""
+    path = tmp_path / "a.wav"
+    (whole,) = (one for one in fuzz.whole_files() if one.name == "AU")
+    path.write_bytes(whole.data)
+    assert fuzz.outcome(path, whole) == "read"
+    whole.seconds = 1.0
+    assert fuzz.outcome(path, whole) == "FAILED: 0.60 of 1.00 s, without a warning"
+    found = fuzz.summary(
+        {
+            3: ("AU", "joined", "read", 0.5, 7.0),
+            4: ("WAV", "joined", "FAILED: it hangs", 9.0, 1.0),
+        }
+    )
+    (failure,) = found["failures"]
+    assert failure == {
+        "case": 4,
+        "format": "WAV",
+        "fault": "joined",
+        "what": "it hangs",
+    }
+    (row,) = fuzz.rows(found, {"faults": {"joined": {"refused": 1, "read": 3}}})
+    assert (row["tried"], row["now"]) == (2, "read 50.0 %, failed 50.0 %")
+    assert row["before"] == "read 75.0 %, refused 25.0 %"

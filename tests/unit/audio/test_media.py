@@ -100,12 +100,14 @@ def test_without_pyav_both_ways_out_are_named(
 
 
 def test_damage_is_an_error_of_ours(tmp_path: Path) -> None:
-    """A box that leads nowhere."""
-    path = tmp_path / "a.m4a"
-    path.write_bytes(b"\0\0\0\x1cftypM4A " + bytes(4000))
-    kind = media_kind(path)
-    with pytest.raises(AudioError, match="M4A"):
-        MediaStream(path, kind)
+    """A box that leads nowhere, and a codec that nobody knows."""
+    path = write(tmp_path / "a.m4a")
+    unknown = path.read_bytes().replace(b"mp4a", b"mp4?").replace(b"esds", b"esd?")
+    for data in (b"\0\0\0\x1cftypM4A " + bytes(4000), unknown):
+        path.write_bytes(data)
+        kind = media_kind(path)
+        with pytest.raises(AudioError, match="no M4A|no sound in it"):
+            MediaStream(path, kind)
 
 
 def test_other_files_are_no_media(tmp_path: Path) -> None:
