@@ -6,7 +6,6 @@ recording of the same size and time of change is not read again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ import numpy as np
 from lmaczs.audio.mono_file import MonoFile
 from lmaczs.utils.errors import AudioError
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.result_folder import file_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,8 +107,7 @@ def _inspected(path: str, known: Recording | None) -> Recording:
     state = os.stat(path)
     if known and known[:2] == (state.st_size, state.st_mtime_ns):
         return known
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     if known and known.sha256 == sha256:
         problem = known.problem
     else:
