@@ -14,7 +14,6 @@ from lmaczs.cli.output import check_page, out_folder, write_page
 from lmaczs.cli.rows import RowWriter
 from lmaczs.cli.terminal import complain, note, one_line, say
 from lmaczs.cli.work import FILE_ERRORS, positive
-from lmaczs.report.words import clock
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.naming import slugify
 
