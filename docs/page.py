@@ -4,8 +4,12 @@
     python docs/page.py out/index.html docs/page.jpg
     lmaczs scan meadow.wav --prompt "a crow cawing" --out found
     python docs/page.py found/events.html docs/events.jpg
+    lmaczs serve
+    python docs/page.py http://127.0.0.1:7860 docs/app.jpg
 
-Of a page of explanations one recording of the demo, of a scan's page its first one.
+Of a page of explanations one recording of the demo, of a scan's page its first one, of
+the app its answer to the first sample.
+
 Needs playwright (in the extra `test`) and Chromium on the path, or its file in
 LMACZS_CHROMIUM.
 """
@@ -28,16 +32,30 @@ def main(page: str, path: str) -> None:
         executable = os.environ.get("LMACZS_CHROMIUM") or shutil.which("chromium")
         arguments = ["--no-sandbox"] if os.getuid() == 0 else []
         browser = tools.chromium.launch(executable_path=executable, args=arguments)
-        window = browser.new_page(viewport={"width": 1000, "height": 800})
-        window.goto(Path(page).resolve().as_uri())
-        if window.locator(".whole").count():
+        window = browser.new_page(viewport={"width": 1000, "height": 1150})
+        is_app = page.startswith("http")
+        window.goto(page if is_app else Path(page).resolve().as_uri())
+        shown = window.locator("body")
+        if is_app:
+            ask(window)
+        elif window.locator(".whole").count():
             window.wait_for_selector(".whole[data-ready]")
             shown = window.locator(".whole").first
         else:
             shown = window.locator(f'.recording[data-file="{RECORDING}"]')
             choose(window)
-        shown.screenshot(path=path, type="jpeg", quality=82)
+        (window if is_app else shown).screenshot(path=path, type="jpeg", quality=82)
         browser.close()
+
+
+def ask(window: Page) -> None:
+    """Explain the first sample, and wait until it is drawn."""
+    window.get_by_role("button", name="dog by the fire").click()
+    window.get_by_label("Clear").first.wait_for()
+    window.get_by_role("button", name="Explain", exact=True).click()
+    frame = window.wait_for_selector("iframe").content_frame()
+    assert frame is not None
+    frame.wait_for_selector("#r1[data-ready]")
 
 
 def choose(window: Page) -> None:

@@ -44,6 +44,9 @@ ENDS = "</body>"
 """Before it go the recordings' data, where they are in the page."""
 
 
+CLOCK_SECONDS = 120.0
+"""Recordings from this length on have times in minutes."""
+
 SINGLE_FILE_BYTES = 100_000_000
 """Most of pictures and sounds in a page that is a single file."""
 
@@ -145,6 +148,7 @@ def write_page(
             },
             left_out=len(sections) - inside if single_file else 0,
             most_bytes=SINGLE_FILE_BYTES,
+            clock_seconds=CLOCK_SECONDS,
             models=sorted({e.record["model"] for r in explained for e in r} - {""}),
             date=(date or datetime.date.today()).isoformat(),
             style=_own("page.css"),
@@ -237,6 +241,7 @@ def _settings() -> dict[str, Any]:
         "levelFloorDb": LEVEL_FLOOR_DB,
         "levelsPerDb": LEVELS_PER_DB,
         "melBreakHz": MEL_BREAK_HZ,
+        "clockSeconds": CLOCK_SECONDS,
         "soundColours": _colours("magma", int(RANGE_DB) + 1),
         "maskColours": _colours("viridis", MASK_STEPS + 1),
     }

@@ -551,7 +551,7 @@ class View {
     for (let time = Math.ceil(this.span[0] / step - 1e-9) * step; time <= this.span[1] + 1e-9; time += step) times.push(time);
     const digits = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
     this.find(".times").replaceChildren(...times.filter((one) => this.place(one) < 0.97)
-      .map((one) => span(this.data.seconds < 120 ? `${one.toFixed(digits)}${one === times[0] ? " s" : ""}` : clock(one, 60, digits),
+      .map((one) => span(this.data.seconds < settings.clockSeconds ? `${one.toFixed(digits)}${one === times[0] ? " s" : ""}` : clock(one, this.data.seconds, digits),
         { left: `${100 * this.place(one)}%` })));
   }
 
@@ -629,7 +629,7 @@ function niceStep(least) {
 }
 
 function clock(time, whole, digits = 1) {
-  if (whole < 60) return `${time.toFixed(1)} s`;
+  if (whole < settings.clockSeconds) return `${time.toFixed(1)} s`;
   const [tens, unit] = [Math.round(time * 10 ** digits), 10 ** digits];  // rounded first: 59.96 is 1:00.0
   const [hours, minutes] = [Math.floor(tens / unit / 3600), Math.floor(tens / unit / 60) % 60];
   const seconds = ((tens % (60 * unit)) / unit).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");

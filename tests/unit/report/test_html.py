@@ -334,15 +334,19 @@ def test_an_overview_leads_to_its_events(tmp_path: Path) -> None:
     assert not page.open and "nav" not in page.tags
     assert "2 events · tiny" in " ".join(page.texts)
     assert "2 events of 1 recording · model tiny ·" in page.texts
-    assert "Note: <odd>" in page.texts and "01:05.0" in page.texts
+    assert "Note: <odd>" in page.texts and "65.0 s" in page.texts
     assert page.cells(0)[1:] == [
-        ["▶ dog kept", "00:00.2 – 00:00.5", "300 – 3000", "98.8 %", "−0.500"],
-        ["▶ cat not kept", "00:00.2 – 00:00.5", "300 – 3000", "98.8 %", "−0.500"],
+        ["▶ dog kept", "0.25 – 0.50", "300 – 3000", "98.8 %", "−0.500"],
+        ["▶ cat not kept", "0.25 – 0.50", "300 – 3000", "98.8 %", "−0.500"],
     ]
     assert [link for link in page.links if link.startswith("#")] == ["#r2", "#r3"]
     given = [one for _, one in page.attributes if one.get("data-input")]
     assert given[0]["data-input"] == "all.wav"
     assert len([one for _, one in page.attributes if one.get("class") == "box"]) == 2
+    long = replace(whole, seconds=3723.0)
+    page = Page(write_page(tmp_path, [long, *entries]))
+    assert page.cells(0)[0][1] == "Time" and "1:02:03.0" in page.texts
+    assert page.cells(0)[1][1] == "00:00.2 – 00:00.5"
     empty = Page(write_page(tmp_path, [overview_of(home, [])]))
     assert "No prompt is an event in this recording." in empty.texts
     several = [whole, *entries, overview_of(tmp_path / "b.events", [])]
