@@ -141,11 +141,7 @@ def write_page(
             overviews=len(overviews),
             recordings=len(overviews) or len(explained),
             count=sum(map(len, explained)),
-            explanations={
-                entry.folder: (number, entry.record["verdict"])
-                for number, one in enumerate(sections, 1)
-                for entry in (one if isinstance(one, list) else ())
-            },
+            **_places(sections),
             left_out=len(sections) - inside if single_file else 0,
             most_bytes=SINGLE_FILE_BYTES,
             clock_seconds=CLOCK_SECONDS,
@@ -185,6 +181,18 @@ def _sections(entries: Iterable[PageEntry | PageOverview]) -> list[Section]:
                 explained.append(one)
         sections += [explained] if explained else []
     return sections
+
+
+def _places(sections: Sequence[Section]) -> dict[str, dict[Path, Any]]:
+    """Numbers of sections: of overviews, and of explanations with their verdicts."""
+    wholes: dict[Path, int] = {}
+    explanations: dict[Path, tuple[int, str | None]] = {}
+    for number, one in enumerate(sections, 1):
+        if isinstance(one, PageOverview):
+            wholes[one.folder] = number
+        else:
+            explanations |= {e.folder: (number, e.record["verdict"]) for e in one}
+    return {"wholes": wholes, "explanations": explanations}
 
 
 def _data_of(section: Section) -> Path:

@@ -339,7 +339,8 @@ def test_an_overview_leads_to_its_events(tmp_path: Path) -> None:
         ["▶ dog kept", "0.25 – 0.50", "300 – 3000", "98.8 %", "−0.500"],
         ["▶ cat not kept", "0.25 – 0.50", "300 – 3000", "98.8 %", "−0.500"],
     ]
-    assert [link for link in page.links if link.startswith("#")] == ["#r2", "#r3"]
+    leads = [link for link in page.links if link.startswith("#")]
+    assert leads == ["#r2", "#r3", "#r1", "#r1"]
     given = [one for _, one in page.attributes if one.get("data-input")]
     assert given[0]["data-input"] == "all.wav"
     assert len([one for _, one in page.attributes if one.get("class") == "box"]) == 2
