@@ -404,18 +404,11 @@ def explain_batch(
                 mask=masks[number][row].cpu(),
                 sample_rate=front_end.sample_rate,
                 similarity=float(own.similarity[row]),
-                masked_similarity=masked.similarity,
-                residual_similarity=left.similarity,
                 hop_length=front_end.hop_length,
                 model=model,
-                presence=score.presence,
-                masked_presence=masked.presence,
-                residual_presence=left.presence,
+                **score_fields(score, masked, left),
                 verdict=judged(score, masked, left, references) if verify else None,
                 refine_steps=int(own.steps[row]),
-                margin=score.margin,
-                masked_margin=masked.margin,
-                residual_margin=left.margin,
                 windows=own.window_scores(row, front_end, len(wavs[number]), weights),
             )
         )
@@ -432,6 +425,23 @@ def _scores_of(
     sounds_of_all = [sound for *_, sounds in drafts for sound in sounds]
     rows = [inputs[n].alone(row) for n, row, _ in drafts for _ in range(2)]
     return _verified(clap, sounds_of_all, rows, windows_at_once)
+
+
+def score_fields(score: Score, masked: Score, left: Score) -> dict[str, Any]:
+    """Fields of an `Interpretation` by the scores of input, explanation and residual.
+
+    All but `similarity`, which the input has even if it is silence to the model.
+    """
+    return {
+        "masked_similarity": masked.similarity,
+        "residual_similarity": left.similarity,
+        "presence": score.presence,
+        "masked_presence": masked.presence,
+        "residual_presence": left.presence,
+        "margin": score.margin,
+        "masked_margin": masked.margin,
+        "residual_margin": left.margin,
+    }
 
 
 def judged(
