@@ -504,9 +504,10 @@ class InterpreterBrain(AveragedBrain):
             return
         assert epoch is not None
         self._log({"epoch": epoch}, self.train_stats, stats)
-        self._checkpoint({"epoch": epoch, **stats})
+        # before the checkpoint: a run that is killed in between writes them again
         if epoch % self.options.examples_every == 0:
             self.write_examples(epoch)
+        self._checkpoint({"epoch": epoch, **stats})
 
     def _log(
         self,

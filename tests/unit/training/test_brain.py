@@ -713,6 +713,22 @@ def test_examples(make_brain: MakeBrain, tmp_path: Path) -> None:
         torch.testing.assert_close(sum(sounds), clip, atol=1e-5, rtol=0)
 
 
+def test_examples_are_there_before_their_checkpoint(
+    make_brain: MakeBrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed in between draws them again; the other way they are lost."""
+    brain = make_brain(examples_every=1)
+    there = []
+
+    class Noting:
+        def save_and_keep_only(self, **options: Any) -> None:
+            there.append(sorted((tmp_path / "examples").iterdir()))
+
+    monkeypatch.setattr(brain, "checkpointer", Noting())
+    end_epochs(brain, iter([0.5]))
+    assert [len(folders) for folders in there] == [2]
+
+
 def test_more_examples_than_clips(make_brain: MakeBrain, tmp_path: Path) -> None:
     """A validation set that is smaller than the list of examples is no error."""
     brain = make_brain(example_clips=[9])
