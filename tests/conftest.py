@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,34 @@ def tiny_text_tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weight.normal_(0, 1.5 * weight[0].numel() ** -0.5)
     folder = tmp_path_factory.mktemp("text_tower")
     return save_text_tower(tower, tokenizer, folder, {})
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """URL of an empty bucket of an S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow.fs import FileSystem
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "any")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        files, _ = FileSystem.from_uri("s3://lmaczs/?allow_bucket_creation=true")
+        files.create_dir("lmaczs")
+        yield "s3://lmaczs"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, tmp_path: Path) -> str:
+    """URL of an empty folder of an S3 server on loopback."""
+    return f"{object_store}/{tmp_path.name}"
 
 
 @pytest.fixture(scope="session")

@@ -40,11 +40,9 @@ MORE = 8
 FEW = 10_000
 """Embeddings, of which fewer are all compared in any case."""
 
-LISTS = 4
-"""FAISS divides N embeddings into this many times the square root of N lists."""
-
 PROBED = 0.02
-"""Share of the lists that are looked at, at least 16."""
+"""Share of FAISS's lists that are looked at, at least 16; N embeddings are divided into
+the square root of N lists."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -177,7 +175,7 @@ class Embeddings:
         if path.is_file():
             return faiss.read_index(str(path))
         count, size = self.vectors.shape
-        lists = max(1, min(count // 40, round(LISTS * count**0.5)))
+        lists = max(1, min(count // 40, round(count**0.5)))
         index = faiss.index_factory(size, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         sample = np.random.default_rng(0).permutation(count)[: 64 * lists]
         index.train(np.ascontiguousarray(self.vectors[np.sort(sample)]))

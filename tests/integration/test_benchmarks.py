@@ -144,3 +144,15 @@ def test_what_fails_is_found(fuzz: ModuleType, tmp_path: Path) -> None:
     (row,) = fuzz.rows(found, {"faults": {"joined": {"refused": 1, "read": 3}}})
     assert (row["tried"], row["now"]) == (2, "read 50.0 %, failed 50.0 %")
     assert row["before"] == "read 75.0 %, refused 25.0 %"
+
+
+@pytest.mark.slow
+def test_search_is_measured() -> None:
+    """In a small corpus that is made: both ways find most of the same clips."""
+    words = [sys.executable, str(BENCHMARKS / "search.py"), "--clips", "12000"]
+    done = subprocess.run([*words, "--size", "16"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "12000 clips, embeddings of 16 numbers" and len(lines) == 5
+    share = int(lines[4].split(", ")[1].split()[0])
+    assert lines[4].startswith("FAISS ") and share >= 50

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,31 +70,3 @@ def corpus(
     store = Store(tmp_path / "corpus")
     wanted = Wanted(PROMPTS, 0, keep="prompt == 'siren' and presence > 0.95")
     return store, begin(store, [clips], model, wanted, 2)
-
-
-@pytest.fixture(scope="session")
-def object_store() -> Iterator[str]:
-    """URL of an empty bucket of an S3 server on loopback."""
-    from moto.server import ThreadedMotoServer
-    from pyarrow.fs import FileSystem
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        files, _ = FileSystem.from_uri("s3://lmaczs/?allow_bucket_creation=true")
-        files.create_dir("lmaczs")
-        yield "s3://lmaczs"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(object_store: str, tmp_path: Path) -> str:
-    """URL of an empty folder of an S3 server on loopback."""
-    return f"{object_store}/{tmp_path.name}"

@@ -1,0 +1,130 @@
+"""A corpus survives kills and lost machines, and lies in object stores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from lmaczs.audio.io import save_audio
+from lmaczs.cli import main
+from lmaczs.corpus.store import Store
+from lmaczs.demo.scenes import render
+
+RATE, COUNT = 32000, 24
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with as many recordings."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for number in range(COUNT):
+        name = ("siren", "dog", "rain")[number % 3]
+        wav = render(name, RATE, 3.0, seed=number).float()
+        save_audio(folder / f"{number:02d}.wav", wav, RATE)
+    return folder
+
+
+def line(sounds: Path | str, out: Path | str, *options: str) -> list[str]:
+    """Words of a command, of blocks of two clips."""
+    words = ["corpus", str(sounds), "--prompt", "siren", "--prompt", "dog"]
+    words += ["--refine", "off", "--device", "cpu", "--block-clips", "2"]
+    return [*words, "--quiet", "--out", str(out), *options]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Content of every file below a folder."""
+    files = (one for one in folder.rglob("*") if one.is_file())
+    return {str(one.relative_to(folder)): one.read_bytes() for one in files}
+
+
+def blocks_in(out: Path) -> int:
+    """Blocks that are done."""
+    return len(list(out.glob("clips/*/*.parquet")))
+
+
+def has_blocks(out: Path, least: int) -> bool:
+    """Whether so many blocks are done."""
+    return blocks_in(out) >= least
+
+
+@pytest.fixture(scope="module")
+def expected(
+    sounds: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The corpus that nothing disturbs."""
+    out = tmp_path_factory.mktemp("expected")
+    assert main(line(sounds, out)) == 0
+    return tree(out)
+
+
+def test_what_is_killed_is_resumed(
+    sounds: Path,
+    tmp_path: Path,
+    expected: dict[str, bytes],
+    kill_when: Callable[[list[str], Callable[[], bool]], None],
+) -> None:
+    """Twice, with some blocks done: nothing is lost, and nothing is there twice."""
+    out = tmp_path / "out"
+    words = ["-m", "lmaczs", *line(sounds, out)]
+    for blocks in (2, 5):
+        kill_when(words, partial(has_blocks, out, blocks))
+        assert blocks <= blocks_in(out) < COUNT // 2
+    assert main(line(sounds, out)) == 0
+    assert tree(out) == expected
+
+
+def test_a_corpus_may_be_in_a_store(
+    sounds: Path, tmp_path: Path, expected: dict[str, bytes], bucket: str
+) -> None:
+    """Recordings, manifest and tables; the same scores as on this machine."""
+    store = Store(bucket)
+    for path in sounds.iterdir():
+        store.write(f"sounds/{path.name}", path.read_bytes())
+    out = f"{bucket}/out"
+    assert main(line(f"{bucket}/sounds/", out)) == 0
+    found = Store(out)
+    local = tmp_path / "local"
+    assert set(found.names("")) == set(expected)
+    for name in found.names("scores"):
+        content = found.read(name)
+        assert content is not None
+        local.write_bytes(content)
+        one = pq.read_table(local)
+        local.write_bytes(expected[name])
+        assert one.equals(pq.read_table(local))
+    (name, *_) = found.names("clips")
+    with found.open(name) as source:
+        paths = pq.read_table(source, columns=["path"])["path"].to_pylist()
+    assert paths == [f"{bucket}/sounds/00.wav", f"{bucket}/sounds/01.wav"]
+
+
+def test_a_machine_that_is_lost_costs_nothing(
+    sounds: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """One of two simulated ones is killed at work; another joins in."""
+    from ray.cluster_utils import Cluster
+
+    out = tmp_path / "out"
+    cluster = Cluster(True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        options = ["--engine", "ray", "--jobs", "2", "--address", cluster.address]
+        words = [sys.executable, "-m", "lmaczs", *line(sounds, out, *options)]
+        with subprocess.Popen(words) as process:
+            while process.poll() is None and blocks_in(out) < 2:
+                time.sleep(0.05)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+            assert process.wait(400) == 0
+    finally:
+        cluster.shutdown()
+    assert tree(out) == expected
