@@ -162,7 +162,7 @@ class Streamed {  // sounds of long recordings: one file at a time
     const links = { input: this.section.dataset.input, ...tab?.dataset };
     if (!this.element) {
       this.element = new Audio();
-      this.element.addEventListener("error", () => views.get(this.section).lost(decodeURI(this.link)));
+      this.element.addEventListener("error", () => views.get(this.section).lost(decodeURIComponent(this.link)));
     }
     this.links = links;
     this.load();
@@ -250,7 +250,7 @@ class View {
     this.pause();
     if (!this.whole) return this.complain(`The file ${file} is missing: keep the page with its folder.`);
     this.engine = null;
-    this.mute(`${file} cannot be played: it is no longer there, or of a kind that this browser does not play. ` +
+    this.mute(`${this.section.dataset.file} cannot be played: it is no longer there, or of a kind that this browser does not play. ` +
       "Events play in their own sections.");
     if (this.chosen) this.playChosenAlone();
   }
@@ -652,7 +652,7 @@ function fetchData(section) {
   script.src = section.dataset.script;
   script.dataset.section = section.id;
   script.onerror = () => views.get(section).complain(
-    `The file ${decodeURI(section.dataset.script)} is missing: keep the page with its folder, or write it with --single-file.`);
+    `The file ${decodeURIComponent(section.dataset.script)} is missing: keep the page with its folder, or write it with --single-file.`);
   document.head.append(script);
 }
 

@@ -472,7 +472,9 @@ def test_events_play_alone_where_the_recording_cannot(
     page.wait_for_selector("#r3 .events tr.playing", state="detached")
     assert float(page.locator("#r3 .seek").input_value()) == pytest.approx(1.4, abs=0.1)
     problem = page.locator("#r1 .problem").inner_text()
-    assert ("cannot be played" if lost else "is not in this file") in problem
+    assert (
+        "meadow é.wav cannot be played" if lost else "is not in this file"
+    ) in problem
     assert page.locator("#r1 .play").is_disabled()
     page.context.close()
 
