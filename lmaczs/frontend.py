@@ -274,7 +274,9 @@ class FrontEnd(nn.Module):
         """
         flat = stft.reshape(-1, *stft.shape[-2:])
         lacking = self.clip_frames(samples) - flat.shape[-1]
-        flat = nn.functional.pad(flat, (0, max(0, lacking))).transpose(1, 2)
+        if lacking > 0:
+            flat = nn.functional.pad(flat, (0, lacking))
+        flat = flat.transpose(1, 2)
         window = self._window(flat.real)
         frames = torch.fft.irfft(flat, n=self.n_fft) * window
         weight = window.square().expand(1, flat.shape[1], -1)
@@ -302,9 +304,9 @@ class FrontEnd(nn.Module):
     def mel_power(self, power: Tensor) -> Tensor:
         """Mel power [..., n_mels, T] of a power spectrogram [..., F, T]."""
         # in one layout: the product rounds otherwise in another, and a mask of ones
-        # would count as a change
+        # would count as a change. An STFT has this one
         with torch.autocast(power.device.type, enabled=False):  # float32 it stays
-            return self.mel_filters.T @ power.contiguous()
+            return (power.mT.contiguous() @ self.mel_filters).mT
 
     def to_log_mel(self, mel_power: Tensor) -> Tensor:
         """Mel power in dB, laid out as the encoder reads it.
