@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ class FrozenClap(nn.Module):
         The checkpoint's own.
     cached_prompts : int
         Most text embeddings in the cache; it is emptied before it would exceed them.
+
+    Attributes
+    ----------
+    precision : torch.dtype
+        In which the audio encoder multiplies (autocast); its results are float32.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class FrozenClap(nn.Module):
         self.max_tokens = min(tokenizer.model_max_length, positions - 2)
         self.cached_prompts = cached_prompts
         self._prompt_cache: dict[str, Tensor] = {}
+        self.precision = torch.float32
         self.text_spread = self._check_text_tower()
 
     @classmethod
@@ -228,7 +235,16 @@ class FrozenClap(nn.Module):
         longer = torch.zeros(
             log_mel.shape[0], 1, dtype=torch.bool, device=log_mel.device
         )
-        return self.model.get_audio_features(log_mel, is_longer=longer, **options)
+        encode = partial(self.model.get_audio_features, is_longer=longer, **options)
+        if self.precision == torch.float32:  # training's autocast holds
+            return encode(log_mel)
+        with torch.autocast(log_mel.device.type, self.precision):
+            out = encode(log_mel)
+        out.last_hidden_state = out.last_hidden_state.float()
+        out.pooler_output = out.pooler_output.float()
+        if out.hidden_states is not None:
+            out.hidden_states = tuple(h.float() for h in out.hidden_states)
+        return out
 
 
 def unfold(tokens: Tensor, freq_ratio: int) -> Tensor:

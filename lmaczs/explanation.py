@@ -465,7 +465,9 @@ def _drafts(
     """Clip, prompt, and the masked-in and masked-out sound of every mask."""
     for number, (wav, spectrum) in enumerate(zip(wavs, spectra, strict=True)):
         for row, mask in enumerate(masks[number]):
-            kept = front_end.istft((mask * spectrum)[None], len(wav))[0]
+            # in the spectrum's layout, which spares the inverse a copy of the product
+            masked = (mask.mT.contiguous() * spectrum.mT).mT
+            kept = front_end.istft(masked[None], len(wav))[0]
             yield number, row, (kept, wav - kept)  # the ISTFT is linear
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.autocast import AMPConfig
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
@@ -96,6 +97,13 @@ class ZeroShotInterpreter(Pretrained):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.eval()
+        if "clap" in self.mods:  # else from_hparams says so
+            self.clap.precision = AMPConfig.from_name(self.precision).dtype
+            if self.compile:
+                self.clap.model.audio_model.compile(mode=self.compile_mode)
+
+    def _compile(self) -> None:
+        """Wrap no module, as SpeechBrain would: it is the audio encoder that counts."""
 
     @classmethod
     def from_hparams(
@@ -121,7 +129,8 @@ class ZeroShotInterpreter(Pretrained):
         savedir : str or Path, optional
             Folder for files from the Hub; default: the Hub's cache.
         run_opts : dict, optional
-            SpeechBrain's, e.g. ``{"device": "cuda"}``.
+            SpeechBrain's, e.g. ``{"device": "cuda"}``. ``"precision": "bf16"`` and
+            ``"compile": True`` are those of the audio encoder.
         overrides : dict, optional
             Replacements for values of the folder, e.g. ``clap_source``.
         revision : str, optional
@@ -190,7 +199,7 @@ class ZeroShotInterpreter(Pretrained):
         source : str or Path
             A Hugging Face CLAP checkpoint: a folder, or a Hub id.
         run_opts : dict, optional
-            SpeechBrain's, e.g. ``{"device": "cuda"}``.
+            SpeechBrain's, see `from_hparams`.
         template : str
             Sentence with ``{}`` for prompts that are labels.
         revision : str, optional

@@ -506,16 +506,16 @@ def _run_recipe(args: argparse.Namespace, name: str) -> int:
     return 0
 
 
+def _loader(args: argparse.Namespace) -> Callable[[], ZeroShotInterpreter]:
+    """What loads that model, here or in another process."""
+    options = args.device, args.revision, args.trust_remote_code, args.precision
+    return partial(load, args.source, args.clap, *options)
+
+
 def _load(args: argparse.Namespace) -> ZeroShotInterpreter:
     """Load --source or --clap on --device, or raise a CommandError."""
     with collector_paused(keep=args.own_process):
         return _loader(args)()
-
-
-def _loader(args: argparse.Namespace) -> Callable[[], ZeroShotInterpreter]:
-    """What loads that model, here or in another process."""
-    options = (args.device, args.revision, args.trust_remote_code)
-    return partial(load, args.source, args.clap, *options)
 
 
 def _checked(read: Callable[[], Result]) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from lmaczs.cli.model import load
 from lmaczs.cli.terminal import CommandError, one_line
@@ -44,6 +43,8 @@ def _as_folder(args: argparse.Namespace) -> str:
 
 
 def _as_onnx(args: argparse.Namespace) -> str:
+    from tempfile import TemporaryDirectory
+
     from lmaczs.onnx_export import export_onnx
     from lmaczs.training.export import export_run
 

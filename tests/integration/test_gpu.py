@@ -108,6 +108,25 @@ def test_compiled_encoder(on_gpu: ZeroShotInterpreter, wav: Tensor) -> None:
         assert torch.allclose(feature, compiled, atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize(
+    ("options", "tolerance"), [({"compile": True}, 1e-3), ({"precision": "bf16"}, 0.02)]
+)
+def test_run_options(
+    on_cpu: ZeroShotInterpreter,
+    wav: Tensor,
+    options: dict[str, object],
+    tolerance: float,
+) -> None:
+    """Explanations by a compiled encoder, and by one in bf16, are the CPU's."""
+    run_opts = {"device": "cuda", **options}
+    interpreter = ZeroShotInterpreter.from_hparams(run_opts=run_opts)
+    given = wav, on_cpu.sample_rate, "siren"
+    one, other = (i.interpret_waveform(*given, refine=0) for i in (on_cpu, interpreter))
+    assert other.similarity == pytest.approx(one.similarity, abs=tolerance)
+    assert other.waveform.dtype == torch.float32
+    assert float((one.mask - other.mask).abs().mean()) < tolerance
+
+
 def test_bf16_encoder_and_decoder(on_gpu: ZeroShotInterpreter, wav: Tensor) -> None:
     """Under bf16 autocast embeddings turn by less than 0.02, masks by 0.02 on average.
 

@@ -554,6 +554,34 @@ def test_device(source: Path, device: str | torch.device | None) -> None:
     assert one.mask.device.type == "cpu"
 
 
+def test_bf16_is_the_encoders(source: Path, interpreter: ZeroShotInterpreter) -> None:
+    """Numbers change in the third digit, refinement works, tensors stay float32."""
+    coarse = ZeroShotInterpreter.from_hparams(source, run_opts={"precision": "bf16"})
+    for refine in (0, 2):
+        waveform = noise(2 * RATE), RATE
+        one = coarse.interpret_waveform(waveform, prompts="rain", refine=refine)
+        other = interpreter.interpret_waveform(waveform, prompts="rain", refine=refine)
+        assert one.mask.dtype == one.waveform.dtype == torch.float32
+        assert 0 < abs(one.similarity - other.similarity) < 0.02
+        assert one.similarity != float(torch.tensor(one.similarity).bfloat16())
+    table = coarse.classify_waveform(waveform, labels=["rain", "dog"])
+    assert one.similarity in table.similarity.tolist()
+
+
+def test_compiled_encoder_keeps_its_names(
+    source: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """By a run option of SpeechBrain; the code itself is test_gpu.py's."""
+    compiled = ZeroShotInterpreter.from_hparams(source, run_opts={"compile": True})
+    assert isinstance(compiled.clap, FrozenClap)
+    assert set(compiled.clap.state_dict()) == set(interpreter.clap.state_dict())
+    given = noise(2 * RATE), RATE, "rain"
+    with torch.compiler.set_stance("force_eager"):
+        one = compiled.interpret_waveform(*given, refine=0)
+    other = interpreter.interpret_waveform(*given, refine=0)
+    assert one.similarity == pytest.approx(other.similarity, abs=1e-5)
+
+
 def test_a_folder_has_no_revision(source: Path) -> None:
     """A pinned folder would be pinned in name alone."""
     with pytest.raises(InputError, match="only a repository of the Hub"):
