@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench audit sbom clean
 
 # Everything is installed by now: a missing file is an error, not a download.
 demo test bench: export HF_HUB_OFFLINE := 1
@@ -38,6 +38,18 @@ bench: .venv/.extra-test  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		echo "== $$script"; $(PY) "$$script"; \
 	done
+
+audit: .venv/.base build/audit/.made  ## known weaknesses of what is installed, by pip-audit; needs a network
+	build/audit/bin/pip-audit --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+sbom: .venv/.base build/audit/.made  ## what is installed, as a bill of materials (CycloneDX): build/sbom.json
+	build/audit/bin/cyclonedx-py environment $(PY) --of JSON --output-file build/sbom.json
+
+# An environment of their own: what they need is no part of what they look at.
+build/audit/.made:
+	"$(PYTHON)" -m venv build/audit
+	build/audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit cyclonedx-bom
+	touch $@
 
 clean:  ## remove what is made here, except .venv (5 GB to install again) and results/
 	rm -rf build dist out site lmaczs.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

@@ -159,7 +159,9 @@ class ZeroShotInterpreter(Pretrained):
             If its CLAP is damaged.
         """
         folder = _folder_of(source, savedir, revision, trust_remote_code)
-        given = {k: v for k, v in (overrides or {}).items() if k != "source_folder"}
+        given: Any = overrides or {}
+        if isinstance(given, dict):
+            given = {k: v for k, v in given.items() if k != "source_folder"}
         try:
             modules, hparams = load_folder(folder, given, trust_remote_code)
         except ForeignCodeError:

@@ -129,9 +129,8 @@ def _exists(path: Path) -> bool:
 
 def _plain_overrides(overrides: Any) -> dict[str, Any]:
     if not isinstance(overrides, Mapping):
-        raise ForeignCodeError(
-            "overrides is a YAML text, whose tags could name any code: give a mapping "
-            "of values, or add trust_remote_code=True"
+        raise InputError(
+            f"overrides is a {type(overrides).__name__}: give a mapping of values"
         )
     for name, value in overrides.items():
         if not (_is_single(value) or isinstance(value, Path)):

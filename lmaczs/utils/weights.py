@@ -20,9 +20,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def is_pickle(path: str | Path) -> bool:
-    """Whether a file is one of torch's, by its content: an archive, or older."""
+    """Whether a file is one of torch's, by its content: an archive, or older.
+
+    A safetensors file is a length of eight bytes, whatever they are, and JSON.
+    """
     with Path(path).open("rb") as file:
-        return file.read(4).startswith((b"PK", b"\x80"))
+        head = file.read(9)
+    return head.startswith((b"PK", b"\x80")) and head[8:] != b"{"
 
 
 def shapes_in(paths: Iterable[Path]) -> Shapes:

@@ -148,7 +148,7 @@ def test_values_can_be_replaced(values: object, tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["width: !apply:os.getpid", {"width": print}])
 def test_overrides_are_values(given: object, tmp_path: Path) -> None:
     """A YAML text, or an object, is refused."""
-    with pytest.raises(ForeignCodeError, match="overrides"):
+    with pytest.raises(InputError, match="overrides"):
         read_model_file(write(tmp_path), given)  # type: ignore[arg-type]
 
 

@@ -59,6 +59,15 @@ def test_tensors_come_back(safe: Path, pickled: Path) -> None:
     assert [is_pickle(path) for path in (safe, pickled)] == [False, True]
 
 
+def test_a_length_is_no_pickle(tmp_path: Path) -> None:
+    """The first byte of safetensors is of any value, also that of a pickle."""
+    for names in range(60):
+        path = tmp_path / str(names)
+        save_file({"a": TENSORS["a"]}, path, metadata={"x": "y" * 8 * names})
+        assert not is_pickle(path)
+    assert {(tmp_path / str(n)).read_bytes()[0] for n in range(60)} >= {0x80}
+
+
 @pytest.mark.parametrize("kept", [0, 4, 20, 0.7])
 def test_a_damaged_file_is_named(kept: float, safe: Path, pickled: Path) -> None:
     """Wherever it was cut."""
