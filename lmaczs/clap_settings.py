@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lmaczs.audio.decoder import RATES
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.plain_files import read_plain_json, require_plain
 from lmaczs.utils.weights import Shapes, elements
@@ -45,9 +46,6 @@ EXTRACTOR = {
     *("sampling_rate", "frequency_min", "frequency_max", "top_db", "truncation"),
     *("padding_side", "padding_value", "return_attention_mask"),
 }
-RATES = (1_000, 1_000_000)
-"""Hz, of recordings that a model can be of."""
-
 TOKENIZERS = {
     *("PreTrainedTokenizer", "TokenizersBackend", "RobertaTokenizer", "BertTokenizer"),
     *("GPT2Tokenizer", "DistilBertTokenizer", "MPNetTokenizer", "XLMRobertaTokenizer"),

@@ -19,9 +19,10 @@ from lmaczs.decoder import Decoder, MaskDecoder, load_decoder
 from lmaczs.model_file import read_model_file
 from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.prompts import require_template
+from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.plain_files import require_plain
-from lmaczs.utils.weights import faults, is_pickle, one_line, shapes_in, some
+from lmaczs.utils.weights import faults, is_pickle, shapes_in, some
 
 WEIGHTS = ("decoder.safetensors", "decoder.ckpt")
 """The file of a decoder's weights: the first that is there; the second is a pickle."""
@@ -131,7 +132,7 @@ def build_decoder(
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise InputError(
                 f"{path.parent}: no {kind.__name__} can be made of its arguments "
-                f"({one_line(error)})"
+                f"({sentence_of(error)})"
             ) from error
         found = shapes_in([path])
         extra = [key for key in found if key not in wanted]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lmaczs.hub import local_folder
+from lmaczs.hub import local_folder, patiently
 
 TRAINED_BY = r"Trained with `recipes/train\.py` of lmaczs \S+ and `(.+?)`"
 NOT_STATED = "its card does not say"
@@ -35,7 +35,7 @@ def _card_of_hub(name: str) -> str:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(name, "README.md")
+        path = patiently(lambda: hf_hub_download(name, "README.md"))
     except OSError:  # the Hub's errors are OSErrors
         return ""
     return Path(path).read_text(encoding="utf-8")

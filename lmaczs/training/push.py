@@ -16,9 +16,10 @@ from huggingface_hub import (
 )
 
 from lmaczs.decoder_file import WEIGHTS
-from lmaczs.hub import local_folder
+from lmaczs.hub import local_folder, patiently
 from lmaczs.training.export import EXPORTED
 from lmaczs.training.run_identity import RUN_FILE
+from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import LmaczsError
 
 SHARED = EXPORTED - {RUN_FILE}  # the digest of a run on this machine says nothing there
@@ -86,7 +87,7 @@ def push_export(
         raise
     except Exception as error:  # those of a connection differ by the client's version
         raise PushError(
-            f"{repo}: not pushed ({_one_line(error)}): check the name and the "
+            f"{repo}: not pushed ({sentence_of(error)}): check the name and the "
             "connection, and log in with `hf auth login` or HF_TOKEN, a token that "
             "may write"
         ) from error
@@ -126,7 +127,7 @@ def shared_card(folder: str | Path, repo: str) -> ModelCard:
         card = ModelCard(text)
     except (ValueError, yaml.YAMLError) as error:
         raise PushError(
-            f"{path}: the header of the card is damaged ({_one_line(error)}): export "
+            f"{path}: the header of the card is damaged ({sentence_of(error)}): export "
             "the run again"
         ) from error
     source = _clap_source(Path(folder))
@@ -150,8 +151,8 @@ def _commit(
 ) -> tuple[str, str]:
     """Write files into a repository, and return its page and the commit."""
     api = HfApi()
-    url = str(api.create_repo(repo, private=private, exist_ok=True))
-    there = api.list_repo_files(repo)
+    url = str(patiently(lambda: api.create_repo(repo, private=private, exist_ok=True)))
+    there = patiently(lambda: api.list_repo_files(repo))
     if not force:
         require_decoder(repo, there)
     stale = [name for name in there if _is_ours(name) and name not in files]
@@ -211,7 +212,3 @@ def _below(path: Path) -> list[Path]:
 
 def _is_ours(name: str) -> bool:
     return PurePosixPath(name).parts[0] in SHARED
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import InputError
 
 NAMED = 3  # weights that a sentence names
@@ -47,7 +48,7 @@ def shapes_in(paths: Iterable[Path]) -> Shapes:
         except (SafetensorError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is damaged: {one_line(error)}") from error
+            raise InputError(f"{path} is damaged: {sentence_of(error)}") from error
     return found
 
 
@@ -59,7 +60,7 @@ def tensors_in(paths: Iterable[Path]) -> dict[str, Tensor]:
             with safe_open(path, "pt") as file:
                 found |= {key: file.get_tensor(key) for key in file.keys()}
         except (SafetensorError, OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path} is damaged: {one_line(error)}") from error
+            raise InputError(f"{path} is damaged: {sentence_of(error)}") from error
     return found
 
 
@@ -118,8 +119,3 @@ def counted(names: list[str]) -> str:
 def some(names: list[str]) -> str:
     """The first of them."""
     return ", ".join([*names[:NAMED], *(["..."] if len(names) > NAMED else [])])
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
