@@ -20,8 +20,8 @@ from lmaczs.evaluation.contrasts import (
     recognised_sums,
 )
 from lmaczs.utils.errors import InputError, run_recipe
-from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import write_csv
 
 
 def main(argv: list[str]) -> dict[str, pd.DataFrame]:
@@ -40,8 +40,7 @@ def main(argv: list[str]) -> dict[str, pd.DataFrame]:
         )
     tables = {"sums": rows, "summary": contrast_summary(rows)}
     for name, table in tables.items():
-        with atomic_write(Path(hparams["output_folder"], f"{name}.csv")) as part:
-            table.to_csv(part, index=False)
+        write_csv(Path(hparams["output_folder"], f"{name}.csv"), table)
     return tables
 
 

@@ -42,6 +42,7 @@ from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import read_csv, write_csv
 
 FORMATS = ("png", "pdf")
 CURVES = "curves_per_clip.csv"
@@ -88,7 +89,7 @@ def require_curves(evaluation: Path) -> None:
             "with the condition clean and without --insertion_fractions=[], or leave "
             "--evaluation out"
         )
-    table = pd.read_csv(path)
+    table = read_csv(path)
     if "method" not in table or MAIN not in set(table.method):
         raise InputError(
             f"--evaluation={evaluation}: {CURVES} has no row of {MAIN}: run "
@@ -166,7 +167,7 @@ def figures(
         without = decoder_method("without", other)
         yield "diversity", prompts_figure({"with": ours, "without": without})
     if hparams["evaluation"] is not None:
-        curves = pd.read_csv(Path(hparams["evaluation"], CURVES))
+        curves = read_csv(Path(hparams["evaluation"], CURVES))
         yield "curves", paper_figures.curves_figure(curves)
 
 
@@ -181,8 +182,7 @@ def decoder_of(source: str | None, run_opts: dict[str, Any]) -> Decoder | None:
 
 def write(path: Path, table: pd.DataFrame) -> None:
     """Write the numbers of a figure as CSV."""
-    with atomic_write(path) as part:
-        table.to_csv(part, index=False)
+    write_csv(path, table)
 
 
 if __name__ == "__main__":

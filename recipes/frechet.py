@@ -22,8 +22,8 @@ from lmaczs.data.clip_sets import clips_of
 from lmaczs.data.lists import require_audio
 from lmaczs.evaluation.embeddings import embed_clips, frechet_table
 from lmaczs.utils.errors import InputError, run_recipe
-from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import write_csv
 
 
 def main(argv: list[str]) -> pd.DataFrame:
@@ -38,8 +38,7 @@ def main(argv: list[str]) -> pd.DataFrame:
         for name, clips in tables.items()
     }
     found = frechet_table(embedded, hparams["seed"])
-    with atomic_write(Path(hparams["output_folder"]) / "frechet.csv") as part:
-        found.to_csv(part, index=False)
+    write_csv(Path(hparams["output_folder"]) / "frechet.csv", found)
     return found
 
 

@@ -27,6 +27,7 @@ from lmaczs.metrics.faithfulness import MEANINGS, METRICS
 from lmaczs.metrics.metric import legend
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.spreadsheets import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,8 +50,7 @@ def main(argv: list[str]) -> pd.DataFrame:
         for row in fine_tune(splits, label, args.output_folder, options)
     ]
     table = pd.DataFrame(rows)
-    with atomic_write(args.output_folder / "leave_one_out.csv") as part:
-        table.to_csv(part, index=False)
+    write_csv(args.output_folder / "leave_one_out.csv", table)
     return table
 
 

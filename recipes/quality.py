@@ -26,6 +26,7 @@ from lmaczs.evaluation.source_mixtures import (
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import write_csv
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     figures = checks.summary(tables, ESC10)
     folder = Path(hparams["output_folder"])
     for name, table in tables.items():
-        with atomic_write(folder / f"{name}.csv") as part:
-            table.to_csv(part, index=False)
+        write_csv(folder / f"{name}.csv", table)
     figures = {name: round(float(value), 4) for name, value in figures.items()}
     with atomic_write(folder / "quality.json") as part:
         part.write_text(json.dumps(figures, indent=1) + "\n")

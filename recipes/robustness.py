@@ -44,6 +44,7 @@ from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +119,7 @@ def write(hparams: dict[str, Any], tables: dict[str, pd.DataFrame | None]) -> st
         if table is None:  # of an earlier call with a tagger
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
-        with atomic_write(folder / f"{name}.csv") as part:
-            table.to_csv(part, index=False)
+        write_csv(folder / f"{name}.csv", table)
     page = robustness_page(*tables.values(), of=NAMES.get(tested, tested))
     with atomic_write(folder / "robustness.md") as part:
         part.write_text(page, encoding="utf-8")

@@ -17,8 +17,8 @@ import pandas as pd
 from lmaczs import ZeroShotInterpreter
 from lmaczs.evaluation import verdict_rates
 from lmaczs.utils.errors import run_recipe
-from lmaczs.utils.files import atomic_write
 from lmaczs.utils.options import load_hparams, parse_options
+from lmaczs.utils.spreadsheets import write_csv
 
 
 def main(argv: list[str]) -> dict[str, pd.DataFrame]:
@@ -39,8 +39,7 @@ def main(argv: list[str]) -> dict[str, pd.DataFrame]:
         "rates": verdict_rates.rates(verdicts),
     }
     for name, table in tables.items():
-        with atomic_write(Path(hparams["output_folder"], f"{name}.csv")) as part:
-            table.to_csv(part, index=False)
+        write_csv(Path(hparams["output_folder"], f"{name}.csv"), table)
     return tables
 
 

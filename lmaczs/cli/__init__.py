@@ -60,6 +60,7 @@ from lmaczs.utils.naming import (
     short_names,
     unique_slugs,
 )
+from lmaczs.utils.spreadsheets import csv_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -327,7 +328,7 @@ def rank_prompts(args: argparse.Namespace) -> int:
 
     def show(_: Path, table: DataFrame) -> None:
         nonlocal header
-        text = table.to_csv(index=False, header=header, float_format="%.6f")
+        text = csv_text(table, header=header, float_format="%.6f")
         print(text, end="", flush=True)
         header = False
 

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-FORMATS = ("csv", "json", "jsonl")
+from lmaczs.utils.spreadsheets import escaped
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet takes for a formula."""
+FORMATS = ("csv", "json", "jsonl")
 
 
 def add_format(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -77,5 +76,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6f}"
-    text = str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return escaped(str(value))

@@ -33,6 +33,7 @@ from lmaczs.utils.result_folder import (
     read_state,
     write_state,
 )
+from lmaczs.utils.spreadsheets import csv_text, read_csv
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -164,10 +165,8 @@ class Scanning:
 
     def _outcome(self, path: Path, end: str) -> Outcome:
         """What is printed and shown of a recording, by what was written."""
-        import pandas as pd
-
         folder = self.folders[path]
-        table = pd.read_csv(folder / TABLE, keep_default_na=False)
+        table = read_csv(folder / TABLE, keep_default_na=False)
         counts = "; ".join(counts_of(table, self.prompts.names))
         table = table.assign(file=str(path), folder=str(folder))
         state = read_state(folder)
@@ -247,18 +246,13 @@ def _write_tables(folder: Path, state: ResultState, events: Sequence[Event]) -> 
 
     table, place = event_table(events), Path(state.recording)
     texts = (
-        _csv(table.assign(path=str(place))),
+        csv_text(table.assign(path=str(place)), float_format="%.6f"),
         to_raven(table, place, state.options["channel"]),
         to_audacity(table),
     )
     for name, text in zip(tables_of(place), texts, strict=True):
         with atomic_write(folder / name) as unfinished:
             unfinished.write_text(text, "utf-8")
-
-
-def _csv(table: DataFrame) -> str:
-    text: str = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    return text
 
 
 def _write_sound(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.spreadsheets import csv_text, read_csv, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +120,7 @@ class ResumableTable:
             return
         kept = self.rows[~self.rows[column].isin(values)].reset_index(drop=True)
         self._parts = [kept]
-        with atomic_write(self.path) as part:
-            kept.to_csv(part, index=False)
+        write_csv(self.path, kept)
 
     def add(self, rows: pd.DataFrame) -> None:
         """Append rows, with the columns of the existing ones."""
@@ -132,7 +132,7 @@ class ResumableTable:
             rows = rows[names]
         entry = {
             "offset": 0 if first else self.path.stat().st_size,
-            "text": rows.to_csv(index=False, header=first),
+            "text": csv_text(rows, header=first),
         }
         with atomic_write(self._journal) as part:
             part.write_text(json.dumps(entry), encoding="utf-8")
@@ -179,7 +179,7 @@ def _cut_to_whole_rows(path: Path) -> None:
 
 
 def _read(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
-    return pd.read_csv(
+    return read_csv(
         path,
         dtype=dict.fromkeys(text_columns, str),
         keep_default_na=False,

@@ -39,6 +39,7 @@ from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.metric import Column
 from lmaczs.report import markdown
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.spreadsheets import read_csv
 
 PER_CLIP, EQUAL = "per_clip.csv", "equal_area_per_clip.csv"
 MAIN_AREA = "0.2"
@@ -108,7 +109,7 @@ def sections_of(title: str, folder: Path) -> list[tuple[str, str]]:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Rows of a CSV with a row a clip: LMAC-ZS+ first, other decoders, explainers."""
-    rows = pd.read_csv(
+    rows = read_csv(
         path, dtype={"id": str, "area": str}, keep_default_na=False, na_values=[""]
     )
     names = [MAIN, *(n for n in rows.method.unique() if n not in EXPLAINERS)]
@@ -393,15 +394,15 @@ def _more(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     parts = []
     if (path := folder / "seeds.csv").is_file():
         columns = [*compared_metrics(), METRICS["MM"]]
-        parts += ["### Over seeds\n", seeds_page(pd.read_csv(path), columns)]
+        parts += ["### Over seeds\n", seeds_page(read_csv(path), columns)]
     if (path := folder / "left_out.csv").is_file():
-        parts += ["### Classes left out\n", left_out_page(pd.read_csv(path))]
+        parts += ["### Classes left out\n", left_out_page(read_csv(path))]
     if (path := folder / "localisation.csv").is_file():
-        for arrangement, rows in pd.read_csv(path).groupby("condition", sort=False):
+        for arrangement, rows in read_csv(path).groupby("condition", sort=False):
             table = means_table(rows, list(localisation_columns().values()))
             parts.append(folded(f"Known sources: {arrangement}", table))
     if (path := folder / "areas.csv").is_file():
-        table = means_table(pd.read_csv(path), AREAS)
+        table = means_table(read_csv(path), AREAS)
         parts.append(folded("Areas under insertion and deletion curves, clean", table))
     if "training" in facts:
         parts += ["### Trained on what is tested?\n", str(facts["training"])]
@@ -436,7 +437,7 @@ def _page_of(name: str) -> Reader:
 
 
 def _frechet(title: str, folder: Path) -> tuple[str, str]:
-    table = pd.read_csv(folder / "frechet.csv")
+    table = read_csv(folder / "frechet.csv")
     rows = [
         [
             f"{row.first}, {row.second}",

@@ -64,6 +64,7 @@ from lmaczs.utils.digests import clips_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError, LmaczsError, nearest
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.seeds import seed_of
+from lmaczs.utils.spreadsheets import write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -436,8 +437,7 @@ def write_results(
     for name in NOT_ALWAYS.difference(written):  # of an earlier call
         (Path(folder) / f"{name}.csv").unlink(missing_ok=True)
     for name, table in written.items():
-        with atomic_write(Path(folder) / f"{name}.csv") as part:
-            table.to_csv(part, index=False)
+        write_csv(Path(folder) / f"{name}.csv", table)
     with atomic_write(Path(folder) / "results.md") as part:
         own = tests[tests.scoring == OWN]
         page = tables.results_page(found[FAITHFULNESS], title, sections, own)

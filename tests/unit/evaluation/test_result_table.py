@@ -334,3 +334,14 @@ def test_recordings_of_a_table_of_an_older_version(path: Path) -> None:
         ResumableTable(path, {**SETTINGS, "recordings": "a1"})
     with pytest.raises(InputError, match="another setting of recordings"):
         ResumableTable(path, {**SETTINGS, "recordings": "b2"})
+
+
+def test_ids_that_are_formulas_to_a_spreadsheet(path: Path) -> None:
+    """Escaped in the file, and as they are when it is opened again."""
+    ids = ("=1+1", "-0Gj8", "b")
+    ResumableTable(path, SETTINGS).add(rows(ids=ids))
+    assert "clean,'=1+1," in path.read_text()
+    table = ResumableTable(path, SETTINGS)
+    assert list(table.rows.id) == list(ids)
+    table.drop("id", ["b"])
+    assert list(ResumableTable(path, SETTINGS).rows.id) == ["=1+1", "-0Gj8"]
