@@ -187,7 +187,7 @@ def convert_recording(
     wav = torch.from_numpy(mix)
     _require_samples("array", len(wav), wav)
     levels = Levels()
-    levels.add(channels.T, mix)
+    levels.add(channels, mix)
     target = checked_rate(to_rate)
     power = levels.power if rate > target else None
     return Recording(resample(wav, rate, target), levels.warnings(), power)

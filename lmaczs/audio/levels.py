@@ -10,6 +10,9 @@ from torch import Tensor
 FAR_ABOVE = 8.0
 """A peak above it, 18 dB over full scale, is no level of a sound."""
 
+HUGE = 1e6
+"""A peak above which powers are summed in float64."""
+
 INTEGERS = (1 << 7, 1 << 15, 1 << 23, 1 << 31)
 """Full scales of integers, which some programs write into float files."""
 
@@ -45,13 +48,16 @@ class Levels:
         self._frames = 0  # of those with as many channels as the first
         self._sums = self._squares = self._low = self._high = np.zeros(0)
 
-    def add(self, frames: np.ndarray, mix: np.ndarray) -> None:
-        """Take the next frames [n, channels] and what is made of them [n], float."""
-        if not len(frames):
+    def add(self, channels: np.ndarray, mix: np.ndarray) -> None:
+        """Take the next samples [channels, n] and what is made of them [n], float32."""
+        if not mix.size:
             return
-        self._mix += float(np.dot(mix.astype(np.float64), mix))
-        self.count += len(frames)
-        low, high = frames.min(0), frames.max(0)
+        low, high = channels.min(1), channels.max(1)
+        peak = max(high.max(), -low.min())
+        if peak > HUGE:  # the square of which may be too much for float32
+            channels, mix = channels.astype(np.float64), mix.astype(np.float64)
+        self._mix += float(np.dot(mix, mix))
+        self.count += len(mix)
         if not self._frames:
             self._sums = self._squares = np.zeros(len(low))
             self._low, self._high = low, high
@@ -59,12 +65,11 @@ class Levels:
             return
         self._low = np.minimum(self._low, low)
         self._high = np.maximum(self._high, high)
-        self._sums = self._sums + frames.sum(0, dtype=np.float64)
-        squares = np.einsum("nc,nc->c", frames, frames, dtype=np.float64)
-        self._squares = self._squares + squares
-        self._frames += len(frames)
-        if FULL <= max(high.max(), -low.min()) <= 1:
-            self._clipped += _clipped(frames)
+        self._sums = self._sums + channels.sum(1)
+        self._squares = self._squares + [float(np.dot(one, one)) for one in channels]
+        self._frames += len(mix)
+        if FULL <= peak <= 1:
+            self._clipped += _clipped(channels)
 
     @property
     def power(self) -> float:
@@ -144,11 +149,11 @@ class Levels:
 def level_warnings(wav: Tensor) -> tuple[str, ...]:
     """What cannot be meant about the levels of a waveform [n]; see `Levels`."""
     samples, levels = wav.detach().cpu().float().numpy(), Levels()
-    levels.add(samples[:, None], samples)
+    levels.add(samples[None], samples)
     return levels.warnings()
 
 
-def _clipped(frames: np.ndarray) -> int:
+def _clipped(channels: np.ndarray) -> int:
     """Number of samples at full scale beside another one."""
-    same = frames[1:] == frames[:-1]
-    return int((same & (np.abs(frames[1:]) >= FULL)).sum())
+    same = channels[:, 1:] == channels[:, :-1]
+    return int((same & (np.abs(channels[:, 1:]) >= FULL)).sum())

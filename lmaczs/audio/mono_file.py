@@ -46,6 +46,8 @@ class MonoFile:
         Its length; 0 if the file does not state it.
     seeks : bool
         Whether reading may begin anywhere without decoding what comes before.
+    as_it_is : bool
+        Whether libsndfile alone reads the same: one recording, with a right header.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class MonoFile:
         lengths = [-(-one.frames * self.rate // one.rate) for one in self._parts]
         self.frames = sum(lengths) if all(lengths) else 0
         self.seeks = len(self._parts) == 1 and self._parts[0].seeks
+        self.as_it_is = self._parts[0].as_is and self._parts[0].media is None
         channels = min(one.channels for one in self._parts)
         if channel is not None and not 1 <= channel <= channels:
             raise AudioError(
@@ -103,6 +106,8 @@ class MonoFile:
                     reached += len(block)
                     if len(wanted):
                         yield wanted
+        if not reached and self._warnings:
+            raise AudioError(f"{self.path}: {self.warnings[-1]}; nothing is left of it")
 
     def _opened(self, contents: Contents) -> list[SoundPart]:
         """Recordings that can be decoded; an error if none can."""
@@ -114,6 +119,9 @@ class MonoFile:
                 found.append(open_part(self.path, part, contents.whole))
             except AudioError as error:
                 errors.append((number, error))
+        if not found and contents.lacks:
+            text = f"{contents.lacks[0]}; nothing is left of it"
+            raise AudioError(f"{self.path}: {text}") from errors[0][1]
         if not found:
             raise errors[0][1]
         for number, _ in errors:
@@ -128,12 +136,13 @@ class MonoFile:
         resampler = StreamResampler(part.rate, self.rate)
         reader = PartReader(part, first, end if same else UNKNOWN)
         for frames in reader:
+            channels = np.ascontiguousarray(frames.T)
             if self._channel is None:
-                mono = frames.mean(1)
+                mono = channels.mean(0)
             else:
-                mono = frames[:, self._channel - 1].copy()
+                mono = channels[self._channel - 1]
             if levels is not None:
-                levels.add(frames, mono)
+                levels.add(channels, mono)
             yield mono if same else resampler.push(torch.from_numpy(mono)).numpy()
         if not same:
             yield resampler.flush().numpy()
@@ -145,9 +154,6 @@ class MonoFile:
         if reader.reached < min(part.least, reader.end):
             read, stated = reader.reached / part.rate, part.least / part.rate
             text = f"only {read:.2f} of {stated:.2f} s can be read"
-            if not reader.reached:
-                text = "nothing can be read"
-                raise AudioError(f"{self.path}: it is truncated or damaged: {text}")
             self._lacks(f"it is truncated or damaged{reason}: {text}")
         elif reader.error and not 0 < part.frames <= reader.reached:
             self._lacks(f"it is damaged{reason}")

@@ -19,7 +19,9 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
+from lmaczs.audio.decoder import UNKNOWN
 from lmaczs.audio.io import load_audio
+from lmaczs.audio.mono_file import MonoFile
 from lmaczs.data.manifest import OWN
 from lmaczs.data.segments import Segment, segments_of
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
@@ -156,30 +158,40 @@ def stored(clip: Clip) -> tuple[str, bytes]:
     _require_audio(path)
     if not start and stop is None:
         return path.suffix.removeprefix(".").lower() or "audio", path.read_bytes()
-    with soundfile.SoundFile(path) as recording:
-        rate, frames = recording.samplerate, recording.frames
-        first = round((start or 0) * rate)
-        last = frames if stop is None else min(frames, round(stop * rate))
-        if first >= last:
-            raise InputError(
-                f"{path}: clip {clip.about['id']} has no sample between its start and "
-                "its stop; fix them in the manifest"
-            )
-        recording.seek(first)
+    file = MonoFile(path, strict=True)
+    frames, rate = file.frames or UNKNOWN, file.rate
+    first = round((start or 0) * rate)
+    last = frames if stop is None else min(frames, round(stop * rate))
+    samples, subtype = _stretch(file, first, last)
+    if not len(samples):
+        raise InputError(
+            f"{path}: clip {clip.about['id']} has no sample between its start and "
+            "its stop; fix them in the manifest"
+        )
+    return _encoded(samples, rate, subtype)
+
+
+def _stretch(file: MonoFile, first: int, last: int) -> tuple[np.ndarray, str]:
+    """Frames first to last [n, channels], int32 where they are exact, and a subtype.
+
+    The mean over the channels of joined recordings, and of others of which libsndfile
+    alone does not read all.
+    """
+    if not (file.as_it_is and file.frames):
+        blocks = file.blocks(first, last)
+        return np.concatenate([np.zeros(0), *blocks])[:, None], "PCM_24"
+    with soundfile.SoundFile(file.path) as recording:
         exact = recording.subtype in BITS
         dtype = "int32" if exact else "float64"
-        samples = recording.read(last - first, dtype, always_2d=True)
-        return _encoded(samples, rate, BITS.get(recording.subtype, "PCM_24"))
+        recording.seek(min(first, recording.frames))
+        samples = recording.read(max(0, last - first), dtype, always_2d=True)
+        return samples, BITS.get(recording.subtype, "PCM_24")
 
 
 @functools.cache
 def _require_audio(path: Path) -> None:
     """Refuse a recording that cannot be decoded now, not after a day of training."""
-    try:
-        rate = soundfile.info(path).samplerate
-    except soundfile.LibsndfileError:
-        rate = 48000  # any: the next line says what is wrong with it
-    load_audio(path, rate, strict=True)
+    load_audio(path, MonoFile(path).rate, strict=True)
 
 
 def _encoded(samples: np.ndarray, rate: int, subtype: str) -> tuple[str, bytes]:

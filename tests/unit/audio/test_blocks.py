@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lmaczs.audio.blocks import AudioBlocks, AudioWriter
-from lmaczs.audio.io import AudioError, load_audio
+from lmaczs.audio.io import AudioError, load_audio, read_recording
 
 
 def noise(
@@ -128,6 +131,41 @@ def test_what_is_written_has_no_time(tmp_path: Path) -> None:
     place = content.index(b"PEAK")
     assert content[place + 12 : place + 16] == bytes(4)
     assert torch.equal(load_audio(tmp_path / "a.wav", 8000), torch.ones(100))
+
+
+@settings(max_examples=60)
+@given(
+    format_=st.sampled_from(["WAV", "W64", "AU", "CAF", "AIFF", "FLAC", "OGG", "MP3"]),
+    times=st.integers(1, 3),
+    kept=st.floats(0.3, 1),
+    rate=st.sampled_from([8000, 16000, 22050]),
+    place=st.tuples(st.floats(0, 3), st.floats(0.01, 3)),
+)
+def test_faulty_recordings_are_the_same_in_blocks(
+    encoded: Callable[..., bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    format_: str,
+    times: int,
+    kept: float,
+    rate: int,
+    place: tuple[float, float],
+) -> None:
+    """Joined and cut off anywhere: the whole, in blocks, a stretch, the warnings."""
+    path = tmp_path_factory.mktemp("faulty") / "a"
+    data = encoded(format_) * times
+    path.write_bytes(data[: int(kept * len(data))])
+    try:
+        whole, warnings, _ = read_recording(path, rate)
+    except AudioError as error:  # of so little nothing can be decoded
+        assert "nothing is left of it" in str(error)
+        return
+    audio = AudioBlocks(path, rate)
+    joined = torch.cat(list(audio.read()))
+    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
+    assert audio.warnings == warnings
+    first, last = round(place[0] * rate), round(sum(place) * rate)
+    stretch = torch.cat([torch.zeros(0), *audio.read(first, last)])
+    torch.testing.assert_close(stretch, whole[first:last], atol=1e-5, rtol=0)
 
 
 def test_blocks_of_one_channel(tmp_path: Path) -> None:

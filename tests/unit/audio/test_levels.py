@@ -18,7 +18,7 @@ def said(frames: np.ndarray, channel: int | None = None) -> tuple[str, ...]:
     levels = Levels()
     mix = frames.mean(1) if channel is None else frames[:, channel - 1]
     for part in (slice(0, 30_000), slice(30_000, None)):
-        levels.add(frames[part], mix[part])
+        levels.add(np.ascontiguousarray(frames[part].T), mix[part])
     assert levels.count == len(frames)
     assert levels.power == pytest.approx(float((mix.astype(float) ** 2).mean()))
     return levels.warnings(channel)
@@ -69,15 +69,15 @@ def test_of_one_channel_only_its_own_level_counts() -> None:
 def test_nothing_is_said_of_nothing() -> None:
     """Before anything was added, and for no frames."""
     levels = Levels()
-    levels.add(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+    levels.add(np.zeros((2, 0), np.float32), np.zeros(0, np.float32))
     assert levels.warnings() == () and levels.power == 0
 
 
 def test_parts_with_other_channels_add_to_the_power() -> None:
     """Joined recordings: what is said of channels is of the first layout."""
     levels = Levels()
-    levels.add(NOISE, NOISE.mean(1))
-    levels.add(TONE, TONE[:, 0])
+    levels.add(NOISE.T, NOISE.mean(1))
+    levels.add(TONE.T, TONE[:, 0])
     expected = np.concatenate([NOISE.mean(1), TONE[:, 0]]).astype(float)
     assert levels.power == pytest.approx((expected**2).mean())
     assert levels.warnings() == ()

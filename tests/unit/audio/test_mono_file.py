@@ -50,6 +50,7 @@ def test_joined_recordings_are_read_one_after_another(
     found, warnings = read(path, strict=True)
     np.testing.assert_array_equal(found, np.concatenate(alone))
     assert warnings == () and MonoFile(path).frames == len(found)
+    assert MonoFile(tmp_path / "0").as_it_is and not MonoFile(path).as_it_is
 
 
 def test_joined_opus_is_read_whole(encoded: Encoded, tmp_path: Path) -> None:
@@ -166,6 +167,21 @@ def test_one_of_joined_recordings_that_cannot_be_read(
     assert "recording 2 of the 3 in it cannot be read" in warnings
     with pytest.raises(AudioError, match="recording 2 of the 3"):
         read(path, strict=True)
+
+
+def test_of_what_nothing_is_left_the_reason_is_told(
+    encoded: Encoded, tmp_path: Path
+) -> None:
+    """Cut off before the first sound; but among others it is one that lacks some."""
+    for format_ in ("OGG", "FLAC"):
+        path = tmp_path / format_
+        data = encoded(format_)
+        path.write_bytes(data[:150])
+        with pytest.raises(AudioError, match=f"{path}: .*; nothing is left of it"):
+            read(path)
+    path.write_bytes(encoded("FLAC") + encoded("FLAC")[:150])
+    found, warnings = read(path)
+    assert len(found) == 32000 and "only 0.00 of 2.00 s can be read" in warnings[0]
 
 
 def test_levels_are_of_what_is_decoded(tmp_path: Path) -> None:

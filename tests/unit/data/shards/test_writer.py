@@ -152,6 +152,23 @@ def test_stretches_are_as_exact_as_flac_allows(
     assert np.abs(found - expected).max() <= error
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.ogg", "a.mp3"])
+def test_stretches_of_joined_recordings_are_those_of_all(
+    tmp_path: Path, name: str
+) -> None:
+    """Also where they begin beyond the first of them."""
+    path = tmp_path / name
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE, 2))
+    soundfile.write(path, samples, RATE)
+    path.write_bytes(path.read_bytes() * 2)
+    for start, stop in ((0.9, 1.1), (1.5, None)):
+        segment = Segment(str(path), start, stop)
+        kind, audio = stored(Clip(segment, {"id": "a"}))
+        (tmp_path / f"b.{kind}").write_bytes(audio)
+        found = load_audio(tmp_path / f"b.{kind}", RATE)
+        torch.testing.assert_close(found, segment.load(RATE), atol=1e-6, rtol=0)
+
+
 def test_prompts_are_those_of_the_manifest(
     write: Callable[..., Path], manifest: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
