@@ -194,7 +194,7 @@ def _shown(
         )
     if failures:
         complain(
-            f"{failures} clips cannot be read, {args.out}/failures has them; {first}"
+            f"clips that cannot be read: {failures}, see {args.out}/failures; {first}"
         )
     if lost:
         note("the same line again does the blocks that are not done")

@@ -15,6 +15,12 @@ from typing import Any
 from lmaczs.corpus.engines import Counts, Lost, MakeWork, attempted
 from lmaczs.utils.extras import require_packages
 
+TASKS = 2000
+"""At most, unless there are many actors: Ray takes ten milliseconds for each."""
+
+TASKS_OF_ACTOR = 20
+"""So many, that at the end none waits long for another."""
+
 
 def require_ray() -> None:
     """Import Ray Data, or raise `MissingExtraError`."""
@@ -84,7 +90,7 @@ def run_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False
         data = ray.data.from_items(
             [{"block": block} for block in blocks],
-            override_num_blocks=len(blocks),
+            override_num_blocks=min(len(blocks), max(TASKS, TASKS_OF_ACTOR * jobs)),
         )
         found = data.map_batches(
             BlockActor,

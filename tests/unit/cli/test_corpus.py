@@ -53,7 +53,7 @@ def test_recordings_become_tables(
     assert run(out, sounds, "--keep", "presence > 0.99") == 1
     said, error = capsys.readouterr()
     assert said.startswith(f"{out}: 6 of 6 clips in ") and said.count("\n") == 1
-    assert f"1 clips cannot be read, {out}/failures has them" in error
+    assert f"clips that cannot be read: 1, see {out}/failures" in error
     assert "5.wav" in error and "%" not in error
     find = duckdb.sql
     count = find(f"select count(*) from '{out}/scores/*/*.parquet'").fetchall()
