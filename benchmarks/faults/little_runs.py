@@ -52,6 +52,8 @@ def write_clips(folder: Path, clips: int = 12) -> Path:
     for number in range(clips):
         label = list(sounds)[number % 2]
         wav = np.roll(sounds[label], -number * RATE // 4)[:SAMPLES]
+        # else some would be equal, and what is learnt is not tested on
+        wav = wav + np.random.default_rng(number).normal(0, 1e-3, SAMPLES)
         path = folder / "clips" / f"{number:03d}.wav"
         soundfile.write(path, wav, RATE, subtype="FLOAT")
         place = number // 2 * 8 // clips  # four parts of the clips of each label

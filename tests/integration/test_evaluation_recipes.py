@@ -42,6 +42,7 @@ from lmaczs.evaluation.score_cam import gscore_cam
 from lmaczs.evaluation.tables import results_columns
 from lmaczs.metrics.faithfulness import METRICS as FIGURES
 from lmaczs.metrics.metric import Metric
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import pip
 
 pytestmark = pytest.mark.slow
@@ -566,3 +567,28 @@ def test_figures(
     stages = ["stage 3", "stage 2", "stage 1", "patch embedding"]
     assert list(dict.fromkeys(ssim.stage)) == stages
     assert ssim.ssim.between(-1, 1).all()
+
+
+def test_what_a_decoder_has_learnt_is_not_tested_on(
+    recipe: Callable[[str], ModuleType],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By its content; recordings that cannot be read are an error that names them."""
+    evaluate, rows = recipe("evaluate"), []
+    for number in range(3):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 800), 8000)
+        rows.append((path.stem, str(path), "dog"))
+    clips = pd.DataFrame(rows, columns=["id", "path", "label"])
+    given = clips, str(tmp_path / "out")
+    found = evaluate.clips_to_test(*given, [str(tmp_path)])
+    assert list(found.id) == ["0", "1", "2"]
+    learnt = {found.sha256[1]: [[0, 5]]}
+    (tmp_path / "learnt.json").write_text(json.dumps(learnt))
+    found = evaluate.clips_to_test(*given, [str(tmp_path / "none"), str(tmp_path)])
+    assert list(found.id) == ["0", "2"]
+    assert "1 of the 3 clips of split test were learnt" in caplog.text
+    Path(clips.path[2]).write_bytes(b"no sound")
+    with pytest.raises(InputError, match=r"1 of 3 recordings .*2\.wav: no audio"):
+        evaluate.clips_to_test(*given, [])

@@ -10,7 +10,13 @@ import pytest
 
 from lmaczs.decoder import MaskDecoder
 from lmaczs.paper_decoder import PaperDecoder
-from lmaczs.training.run import import_path, objective_of, require_a_batch
+from lmaczs.training.distributed import TrainingError
+from lmaczs.training.run import (
+    import_path,
+    objective_of,
+    readers_that_end,
+    require_a_batch,
+)
 from lmaczs.utils.errors import InputError
 
 
@@ -44,3 +50,12 @@ def test_the_objective_takes_its_own_keys_of_a_yaml() -> None:
     objective = objective_of(values)
     assert objective.weights == {"similarity": 2.0}
     assert objective.options.margin == 0.2
+
+
+def test_a_reader_that_was_killed_is_one_sentence() -> None:
+    """Other errors stay as they are."""
+    text = "DataLoader worker (pid(s) 31) exited unexpectedly"
+    with pytest.raises(TrainingError, match="fewer --num_workers"), readers_that_end():
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="^another$"), readers_that_end():
+        raise RuntimeError("another")
