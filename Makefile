@@ -9,10 +9,10 @@ PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench audit sbom clean
+.PHONY: help demo test lint docs bench faults audit sbom clean
 
 # Everything is installed by now: a missing file is an error, not a download.
-demo test bench: export HF_HUB_OFFLINE := 1
+demo test bench faults: export HF_HUB_OFFLINE := 1
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -34,10 +34,13 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: .venv/.extra-docs  ## the documentation as a site, site/index.html; a dead link is an error
 	$(PY) -m mkdocs build --strict
 
-bench: .venv/.extra-test  ## every benchmark, one after the other
-	@set -e; for script in benchmarks/[a-z]*.py; do \
+bench: .venv/.extra-test  ## every benchmark of time and memory, one after the other
+	@set -e; for script in $(filter-out %/fuzz.py %/faults_table.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(PY) "$$script"; \
 	done
+
+faults: .venv/.extra-test  ## faults and attacks, tried again, into docs/faults.md; hours
+	$(PY) benchmarks/faults_table.py
 
 audit: .venv/.base build/audit/.made  ## known weaknesses of what is installed, by pip-audit; needs a network
 	build/audit/bin/pip-audit --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

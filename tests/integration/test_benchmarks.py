@@ -156,3 +156,20 @@ def test_search_is_measured() -> None:
     assert lines[0] == "12000 clips, embeddings of 16 numbers" and len(lines) == 5
     share = int(lines[4].split(", ")[1].split()[0])
     assert lines[4].startswith("FAISS ") and share >= 50
+
+
+def test_the_table_of_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heading for each script, a row for each fault; text stays in its cell."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import faults_table
+
+    row = {"fault": "cut", "how": "a | b", "tried": 3, "before": "-", "now": "3\nread"}
+    page = faults_table.page({"Recordings": [row], "Training": []})
+    lines = page.splitlines()
+    assert "| cut | a \\| b | 3 | - | 3 read |" in lines
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Recordings",
+        "## Training",
+    ]
+    for script, *_ in faults_table.SCRIPTS.values():
+        assert (BENCHMARKS / script).is_file()
