@@ -17,9 +17,11 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,15 +153,9 @@ def export_onnx(
     MissingExtraError
         Without the packages of the extra onnx.
     InputError
-        If `clap` is fused, if `dest` must not be replaced, or if a graph's results are
-        not the model's.
+        If `dest` must not be replaced, or a graph's results are not the model's.
     """
     require_packages(PACKAGES, "onnx")
-    if clap.front_end.fused:
-        raise InputError(
-            "a fused CLAP cannot be exported to ONNX, because its encoder takes other "
-            "steps for longer clips: use an unfused checkpoint"
-        )
     dest = Path(dest)
     _require_free(dest, force)
     text = clap.encode_text([to_sentence(one, template) for one in prompts])
@@ -168,8 +164,8 @@ def export_onnx(
         "decoder": _Decoder(clap, decoder),
         "masked": _Masked(clap),
     }
-    materials = [_material(graphs, clap, *sizes) for sizes in SIZES]
-    with atomic_folder(dest) as part:
+    with _one_channel(clap), atomic_folder(dest) as part:
+        materials = [_material(graphs, clap, *sizes) for sizes in SIZES]
         for name, graph in graphs.items():
             path = part / f"{name}.onnx"
             _write(name, graph.eval(), materials[0], path)
@@ -186,6 +182,27 @@ def export_onnx(
         content = json.dumps({**facts, "lmaczs_version": __version__}, indent=1)
         (part / "model.json").write_text(content + "\n", "utf-8")
     return dest
+
+
+@contextmanager
+def _one_channel(clap: FrozenClap) -> Iterator[None]:
+    """Have a fused encoder take the path of clips that are no longer than its input.
+
+    It is the only one that is taken here, where longer clips come in windows; but it
+    looks whether there are others, which no graph can.
+    """
+    encoder: Any = clap.model.audio_model.audio_encoder
+    front_end, parts = clap.front_end, (encoder, encoder.patch_embed)
+    fused, channels = encoder.enable_fusion, front_end.n_channels
+    try:
+        front_end.n_channels = 1
+        for part in parts:
+            part.enable_fusion = False
+        yield
+    finally:
+        front_end.n_channels = channels
+        for part in parts:
+            part.enable_fusion = fused
 
 
 def _facts(clap: FrozenClap) -> dict[str, int | float | str]:

@@ -47,16 +47,23 @@ class Graphs:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("geometry", "domain"), [("small", "stft"), ("other", "mel")])
+@pytest.mark.parametrize(
+    ("geometry", "domain", "fused"),
+    [("small", "stft", True), ("other", "mel", False)],
+)
 @torch.no_grad()
 def test_graphs_are_the_model(
-    geometry: str, domain: str, make_clap_folder: Callable[..., Path], tmp_path: Path
+    geometry: str,
+    domain: str,
+    fused: bool,
+    make_clap_folder: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     """For other numbers of clips and prompts than it was exported with.
 
     Frames that are silence have no mask; masks are on the STFT's bins in any domain.
     """
-    clap = FrozenClap.from_pretrained(make_clap_folder(geometry))
+    clap = FrozenClap.from_pretrained(make_clap_folder(geometry, fused))
     decoder, fe = decoder_of(clap, domain), clap.front_end
     dest = export_onnx(clap, decoder, tmp_path / "onnx", TEMPLATE, "tiny", ["rain"])
     run = Graphs(dest)
@@ -68,6 +75,8 @@ def test_graphs_are_the_model(
     embedding, log_mel, *features = run("encoder", power(stft).contiguous())
     torch.testing.assert_close(embedding, encoding.embedding, atol=1e-4, rtol=0)
     assert len(features) == len(encoding.features)
+    assert fe.log_mel(wavs).shape[1] == (4 if fused else 1)  # as it was
+    assert log_mel.shape[1] == 1
 
     masks = decoder(text, encoding.features, fe.log_mel(wavs))
     masks = fe.expand_mask(masks) if domain == "mel" else masks
@@ -118,10 +127,3 @@ def test_what_is_no_export_is_not_replaced(
         with pytest.raises(InputError, match=f"^{dest}: it is "):
             export_onnx(tiny_clap, decoder_of(tiny_clap), dest, TEMPLATE, force=force)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_fused_clap_is_refused(tiny_fused_clap: FrozenClap, tmp_path: Path) -> None:
-    """Its encoder depends on the data in a way that no graph can have."""
-    decoder = decoder_of(tiny_fused_clap)
-    with pytest.raises(InputError, match="a fused CLAP cannot be exported to ONNX"):
-        export_onnx(tiny_fused_clap, decoder, tmp_path / "onnx", TEMPLATE)
