@@ -116,9 +116,10 @@ class Worker:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start a process, and wait until it is ready."""
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=work, args=(other, self.seed))
@@ -144,7 +145,7 @@ class Worker:
             found = f"FAILED: the process ended with {self.process.exitcode}"
         self.process.kill()
         self.process.join()
-        self._start()
+        self.start()
         file = faulty_file(whole_files(), self.seed, number)
         return file.name, file.faults[0], found, time.monotonic() - begin, 0.0
 

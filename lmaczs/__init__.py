@@ -25,15 +25,22 @@ if TYPE_CHECKING:
     from lmaczs.explanation import Interpretation
     from lmaczs.hub import default_source
     from lmaczs.interpreter import ZeroShotInterpreter
-    from lmaczs.utils.errors import AudioError
+    from lmaczs.utils.errors import AudioError, AudioWarning
 
-__all__ = ["AudioError", "Interpretation", "ZeroShotInterpreter", "default_source"]
+__all__ = [
+    "AudioError",
+    "AudioWarning",
+    "Interpretation",
+    "ZeroShotInterpreter",
+    "default_source",
+]
 __version__ = "0.1.0"
 
 # Resolved on first use: torch and transformers take seconds to import, and
 # `lmaczs --help` needs neither.
 _LAZY = {
     "AudioError": "lmaczs.utils.errors",
+    "AudioWarning": "lmaczs.utils.errors",
     "Interpretation": "lmaczs.explanation",
     "ZeroShotInterpreter": "lmaczs.interpreter",
     "default_source": "lmaczs.hub",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lmaczs.audio.chunks import Found
 from lmaczs.audio.contents import Part
+from lmaczs.audio.flac_frames import found_samples, stated_samples, with_samples
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros, before_tags
 
@@ -81,9 +82,20 @@ def flac(data: Data, start: int, end: int) -> list[Found]:
     firsts = [match.start() for match in FLAC_FIRST.finditer(data, start, end)]
     found = []
     for first, stop in pairwise([start, *firsts[1:MAX_PARTS], end]):
-        sound = before_tags(data, first, stop)
-        found.append(Found(Part(((first, sound),)), stop, sound == stop))
+        found.append(_flac_part(data, first, stop))
     return found
+
+
+def _flac_part(data: Data, start: int, end: int) -> Found:
+    """One stream, without tags; its header states what its last frame shows."""
+    stop = before_tags(data, start, end)
+    stated = stated_samples(data, start)
+    if not stated or (samples := found_samples(data, start, stop)) <= stated:
+        return Found(Part(((start, stop),)), end, stop == end)
+    pieces = with_patches(start, stop, with_samples(data, start, samples))
+    there = f"but there are {samples}: all are read"
+    note = f"its header states {stated} samples, {there}"
+    return Found(Part(pieces, note), end, False)
 
 
 # --- MP3 ----------------------------------------------------------------------------

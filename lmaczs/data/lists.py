@@ -12,7 +12,10 @@ from lmaczs.utils.errors import AudioError, InputError, LmaczsError
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".oga", ".au"),
+    *(".caf", ".w64", ".rf64", ".bw64", ".m4a", ".aac", ".ac3", ".wma"),
+)
 
 
 class MissingDataError(LmaczsError, FileNotFoundError):

@@ -102,6 +102,19 @@ def test_any_size_in_a_header_leads_to_what_is_there(
     assert bool(warnings) == (abs(size - right) >= 64 or size > right)
 
 
+@pytest.mark.parametrize("stated", [1, 16000, 31999])
+def test_flac_that_states_too_little_is_read_whole(
+    encoded: Encoded, tmp_path: Path, stated: int
+) -> None:
+    """As an encoder that was ended leaves it."""
+    data = bytearray(encoded("FLAC"))
+    data[22:26] = stated.to_bytes(4, "big")
+    (tmp_path / "a.flac").write_bytes(data)
+    found, warnings = read(tmp_path / "a.flac", strict=True)
+    assert len(found) == 32000
+    assert warnings[0].startswith(f"its header states {stated} samples, but")
+
+
 def test_bw64_is_read_as_rf64(encoded: Encoded, tmp_path: Path) -> None:
     """Its successor: the headers differ in four bytes."""
     data = encoded("RF64")

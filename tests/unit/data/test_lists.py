@@ -14,10 +14,10 @@ from lmaczs.data.lists import recordings_in, require_audio, seconds_of
 def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:
     """Sound files in any case of their suffix, by name; nothing else."""
     (tmp_path / "b").mkdir()
-    for name in ("b/2.WAV", "a.flac", "c.ogg", "notes.txt", "b/1.mp3"):
+    for name in ("b/2.WAV", "a.flac", "c.ogg", "notes.txt", "b/1.mp3", "d.M4a"):
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in recordings_in(tmp_path)]
-    assert found == ["a.flac", "b/1.mp3", "b/2.WAV", "c.ogg"]
+    assert found == ["a.flac", "b/1.mp3", "b/2.WAV", "c.ogg", "d.M4a"]
 
 
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
