@@ -90,16 +90,9 @@ def build_app(
     def explain(
         path: str | None, text: str, contrast: bool, request: gr.Request
     ) -> str:
-        begin = time.perf_counter()
+        uploads.use(request.session_hash or "", path)
         with _errors():
-            prompts = prompts_in(text, limits)
-            if path is None:
-                raise InputError("there is no recording: upload or record one")
-            uploads.use(request.session_hash or "", path)
-            sent = read_upload(path, limits, interpreter.sample_rate)
-            name, against = Path(path).name, contrast and len(prompts) > 1
-            page = explained_page(interpreter, sent, prompts, name, refine, against)
-        return shown(page, name, prompts, time.perf_counter() - begin)
+            return _explained(interpreter, limits, refine, path, text, contrast)
 
     def leave(request: gr.Request) -> None:
         uploads.end(request.session_hash or "")
@@ -126,6 +119,25 @@ def build_app(
         app.unload(leave)
     app.queue(max_size=limits.waiting)
     return app, uploads
+
+
+def _explained(
+    interpreter: ZeroShotInterpreter,
+    limits: Limits,
+    refine: Refine,
+    path: str | None,
+    text: str,
+    contrast: bool,
+) -> str:
+    """What is shown of a recording for the prompts of a text; or an InputError."""
+    begin = time.perf_counter()
+    prompts = prompts_in(text, limits)
+    if path is None:
+        raise InputError("there is no recording: upload or record one")
+    sent = read_upload(path, limits, interpreter.sample_rate)
+    name, against = Path(path).name, contrast and len(prompts) > 1
+    page = explained_page(interpreter, sent, prompts, name, refine, against)
+    return shown(page, name, prompts, time.perf_counter() - begin)
 
 
 def _inputs(limits: Limits) -> tuple[gr.Audio, gr.Textbox, gr.Checkbox, gr.Button]:

@@ -87,9 +87,7 @@ def read_manifest(
     mistakes += [*_repeated_ids(rows), *_divided_clips(rows)]
     if open_recordings:
         mistakes += _unreadable(rows)
-    if mistakes:
-        ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
-        raise ManifestError(path, ordered)
+    _refuse(path, mistakes)
     return _as_table([row for _, row in rows], for_test)
 
 
@@ -117,8 +115,7 @@ def read_clips(manifest: str | Path) -> pd.DataFrame:
     path = _existing(manifest)
     rows = _read_rows(path, needed=("path",))
     mistakes = [(line, text) for line, row in rows for text in _mistakes_of_place(row)]
-    if mistakes:
-        raise ManifestError(path, [f"line {line}: {text}" for line, text in mistakes])
+    _refuse(path, mistakes)
     table = pd.DataFrame([row for _, row in rows]).fillna("")
     for name in ("start", "stop"):
         table[name] = list(map(_seconds, table.get(name, [""] * len(table))))
@@ -131,6 +128,13 @@ def _existing(manifest: str | Path) -> Path:
     if not path.is_file():
         raise MissingDataError(f"--manifest={manifest} does not exist")
     return path
+
+
+def _refuse(path: Path, mistakes: list[tuple[int, str]]) -> None:
+    """Raise a ManifestError if there are any mistakes, by their lines."""
+    if mistakes:
+        ordered = [f"line {line}: {text}" for line, text in sorted(mistakes)]
+        raise ManifestError(path, ordered)
 
 
 def _read_rows(path: Path, needed: Sequence[str] = NEEDED) -> Rows:

@@ -223,13 +223,7 @@ def build_ranked_datasets(
     for name, table in zip(SPLITS, tables, strict=True):
         part = [Ranked(*one) for one in found[first : first + len(table)]]
         first += len(table)
-        sounding = [bool(one.high) for one in part]
-        table, part = table[sounding], [one for one in part if one.high]
-        if not part:
-            raise InputError(
-                f"all clips for the split {name} are digital silence: give others by "
-                "--data"
-            )
+        table, part = _sounding(table, part, name)
         drawn = (negatives_per_clip, predicted_prob) if name == "train" else ()
         sampler = RankedPrompts(part, prompts, classes, templates, *drawn)
         datasets[name] = PromptedDataset(
@@ -243,6 +237,19 @@ def build_ranked_datasets(
             max_unreadable,
         )
     return datasets
+
+
+def _sounding(
+    table: pd.DataFrame, ranked: Sequence[Ranked], split: str
+) -> tuple[pd.DataFrame, list[Ranked]]:
+    """Clips and ranks without digital silence; InputError if nothing is left."""
+    sounding = [bool(one.high) for one in ranked]
+    if not any(sounding):
+        raise InputError(
+            f"all clips for the split {split} are digital silence: give others by "
+            "--data"
+        )
+    return table[sounding], [one for one in ranked if one.high]
 
 
 @torch.no_grad()
