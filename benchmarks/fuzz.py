@@ -58,7 +58,8 @@ def outcome(path: Path, file: SoundFile) -> str:
     if len(joined) != count or not torch.allclose(joined, found.wav, atol=1e-4):
         return "FAILED: blocks differ from the whole"
     if not found.warnings and count / RATE < file.seconds - PADDING:
-        return f"FAILED: {count / RATE:.2f} of {file.seconds:.2f} s, without a warning"
+        there = f"{count / RATE:.2f} of {file.seconds:.2f} s"
+        return f"FAILED: a part is missing without a word: {there}"
     with contextlib.suppress(AudioError):
         load_audio(path, RATE, strict=True)
     with contextlib.suppress(AudioError):
@@ -101,12 +102,12 @@ def work(pipe: Connection, seed: int) -> None:
             try:
                 found = outcome(path, file)
             except BaseException as error:  # what no one expects is what is looked for
-                found = f"FAILED: {type(error).__name__}: {error}"
+                found = f"FAILED: another error: {type(error).__name__}: {error}"
             seconds, memory = time.process_time() - begin, peak_megabytes() - before
             if seconds > CPU_SECONDS:
-                found = f"FAILED: {seconds:.1f} s"
+                found = f"FAILED: beyond {CPU_SECONDS:.0f} s: {seconds:.1f} s"
             if memory > MEGABYTES:
-                found = f"FAILED: {memory:.0f} MB"
+                found = f"FAILED: beyond {MEGABYTES} MB: {memory:.0f} MB"
             path.unlink()
             pipe.send((file.name, file.faults[0], found, seconds, memory))
 
@@ -139,10 +140,10 @@ class Worker:
                     raise TimeoutError
             return self.pipe.recv()
         except TimeoutError:
-            found = "FAILED: it hangs"
+            found = f"FAILED: beyond {CPU_SECONDS:.0f} s: it was ended"
         except (EOFError, OSError):
             self.process.join()
-            found = f"FAILED: the process ended with {self.process.exitcode}"
+            found = f"FAILED: it ends the process: {self.process.exitcode}"
         self.process.kill()
         self.process.join()
         self.start()
@@ -192,11 +193,11 @@ def summary(results: dict[int, tuple]) -> dict[str, Any]:
     formats: dict[str, Counter[str]] = defaultdict(Counter)
     failures = []
     for number, (name, fault, found, _, _) in sorted(results.items()):
-        kind = "failed" if found.startswith("FAILED") else found
+        text = found.removeprefix("FAILED: ")
+        kind = text.partition(": ")[0]
         faults[fault][kind] += 1
         formats[name][kind] += 1
-        if kind == "failed":
-            text = found.removeprefix("FAILED: ")
+        if text != found:
             failures.append(
                 {"case": number, "format": name, "fault": fault, "what": text}
             )

@@ -180,10 +180,12 @@ def _inspected(path: Path) -> Contents:
     """Contents of a file by its headers; an error if it is not regular or is empty."""
     if path.is_dir():
         raise AudioError(f"{path}: it is a directory, not a recording")
+    pipes = "sound is not read from pipes: write it into a file first"
     if not path.exists():
-        raise AudioError(f"{path}: there is no such file")
+        reason = pipes if str(path) == "-" else "there is no such file"
+        raise AudioError(f"{path}: {reason}")
     if not path.is_file():
-        raise AudioError(f"{path}: it is not a regular file")
+        raise AudioError(f"{path}: it is not a regular file; {pipes}")
     state = path.stat()
     if not state.st_size:
         raise AudioError(f"{path}: it is empty, it has no bytes")

@@ -127,11 +127,12 @@ def test_what_fails_is_found(fuzz: ModuleType, tmp_path: Path) -> None:
     path.write_bytes(whole.data)
     assert fuzz.outcome(path, whole) == "read"
     whole.seconds = 1.0
-    assert fuzz.outcome(path, whole) == "FAILED: 0.60 of 1.00 s, without a warning"
+    text = "a part is missing without a word: 0.60 of 1.00 s"
+    assert fuzz.outcome(path, whole) == f"FAILED: {text}"
     found = fuzz.summary(
         {
             3: ("AU", "joined", "read", 0.5, 7.0),
-            4: ("WAV", "joined", "FAILED: it hangs", 9.0, 1.0),
+            4: ("WAV", "joined", "FAILED: beyond 5 s: it was ended", 9.0, 1.0),
         }
     )
     (failure,) = found["failures"]
@@ -139,10 +140,10 @@ def test_what_fails_is_found(fuzz: ModuleType, tmp_path: Path) -> None:
         "case": 4,
         "format": "WAV",
         "fault": "joined",
-        "what": "it hangs",
+        "what": "beyond 5 s: it was ended",
     }
     (row,) = fuzz.rows(found, {"faults": {"joined": {"refused": 1, "read": 3}}})
-    assert (row["tried"], row["now"]) == (2, "read 50.0 %, failed 50.0 %")
+    assert (row["tried"], row["now"]) == (2, "read 50.0 %, beyond 5 s 50.0 %")
     assert row["before"] == "read 75.0 %, refused 25.0 %"
 
 

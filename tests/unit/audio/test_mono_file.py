@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -195,6 +196,17 @@ def test_of_what_nothing_is_left_the_reason_is_told(
     path.write_bytes(encoded("FLAC") + encoded("FLAC")[:150])
     found, warnings = read(path)
     assert len(found) == 32000 and "only 0.00 of 2.00 s can be read" in warnings[0]
+
+
+def test_pipes_are_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands for standard input elsewhere, and a pipe with a name; no reading."""
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.chdir(tmp_path)
+    for name in ("-", "fifo"):
+        with pytest.raises(AudioError, match=f"^{name}: .*write it into a file first"):
+            MonoFile(name)
 
 
 def test_levels_are_of_what_is_decoded(tmp_path: Path) -> None:
