@@ -21,6 +21,8 @@ from transformers import ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBas
 from lmaczs.clap_checkpoint import ClapError, load_checkpoint
 from lmaczs.frontend import FrontEnd
 from lmaczs.hub import local_folder
+from lmaczs.utils.ending import sentence_of
+from lmaczs.utils.errors import LmaczsError
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +116,12 @@ class FrozenClap(nn.Module):
         parts = load_checkpoint(place, revision, trust_remote_code)
         try:
             return cls(*parts)
-        except (IndexError, RuntimeError) as error:  # sizes that do not fit
-            raise ClapError(f"{source} cannot encode a prompt: {error}") from error
+        except LmaczsError:
+            raise
+        except Exception as error:  # numbers of its files that do not fit one another
+            raise ClapError(
+                f"{source} cannot encode a prompt: {sentence_of(error)}"
+            ) from error
 
     def train(self, mode: bool = True) -> FrozenClap:
         """Stay in eval mode: ``Brain.fit`` calls ``train()`` on every module."""
@@ -199,6 +205,8 @@ class FrozenClap(nn.Module):
     def _check_text_tower(self) -> float:
         """Mean cosine of unrelated prompts: about 1 for a collapsed text tower."""
         embeddings = self.encode_text(UNRELATED)
+        if not bool(embeddings.isfinite().all()):
+            raise ClapError("the embeddings of this checkpoint's prompts are NaN")
         off_diagonal = ~torch.eye(len(UNRELATED), dtype=torch.bool)
         spread = float((embeddings @ embeddings.T).cpu()[off_diagonal].mean())
         if spread > COLLAPSED_COSINE:

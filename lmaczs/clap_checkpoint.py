@@ -154,7 +154,10 @@ def _weight_files(folder: Path, pickles: bool) -> list[Path]:
             )
         if names:
             return [require_plain(folder, name) for name in names]
-    raise InputError("model.safetensors is missing")
+    raise InputError(
+        f"{SAFE[0]} is missing; a {PICKLES[0]} is fetched and read with "
+        "--trust-remote-code alone"
+    )
 
 
 def _require_room(config: ClapConfig, shapes: Shapes) -> None:
@@ -208,6 +211,8 @@ def _require_whole(weights: dict[str, Tensor], report: dict[str, Any]) -> None:
     _refuse(faults(learnt, own | {k: s for k, s in shapes.items() if k in own}))
     bad = broken(weights)
     _refuse(f"{counted(bad)} NaN or infinite ({some(bad)})" if bad else "")
+    bad = [k for k, w in learnt.items() if k.endswith("running_var") and (w < 0).any()]
+    _refuse(f"a variance is negative ({some(bad)})" if bad else "")
 
 
 def _refuse(fault: str) -> None:

@@ -124,7 +124,7 @@ def read_tokenizer(
         folder, config=config, local_files_only=True, trust_remote_code=False
     )
     text: Any = config.text_config
-    most = max(tokenizer.get_vocab().values(), default=-1)
+    most = max([*tokenizer.get_vocab().values(), tokenizer.pad_token_id or 0])
     if most >= text.vocab_size:
         raise InputError(
             f"{folder}: its tokenizer knows {most + 1} tokens, its text tower "
@@ -149,6 +149,11 @@ def _numbers(value: Any) -> list[float]:
 def _require_in_proportion(tower: Any, shapes: Shapes, folder: Path) -> None:
     """Refuse layers that have no weights, and sizes of more than the weights hold."""
     held, tensors = elements(shapes), len(shapes)
+    if not tower.layer_norm_eps > 0:
+        raise InputError(
+            f"{folder / 'config.json'}: layer_norm_eps is {tower.layer_norm_eps}, and "
+            "would make embeddings NaN"
+        )
     for name, value in tower.to_dict().items():
         numbers, what = _numbers(value), f"{held} numbers"
         most: float = held
@@ -187,6 +192,9 @@ def _require_listening(
         raise InputError(
             f"{place}: sampling_rate is {rate} Hz, not {RATES[0]} to {RATES[1]}"
         )
+    low, high = values["frequency_min"], values["frequency_max"]
+    if not 0 <= low < high < float("inf"):
+        raise InputError(f"{place}: a band from {low} to {high} Hz is none")
     if bands != audio.num_mel_bins:
         raise InputError(
             f"{place}: feature_size is {bands}, but the audio tower has "

@@ -47,7 +47,7 @@ def load_folder(
     overrides : mapping, optional
         Plain values that replace those of the folder.
     trust_remote_code : bool
-        Whether weights may be pickles, and links may lead out of the folder.
+        Whether weights may be pickles.
 
     Returns
     -------
@@ -83,7 +83,10 @@ def _weights(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).exists():
             return require_plain(folder, name)
-    raise FileNotFoundError(f"{folder} holds no decoder ({WEIGHTS[0]} is missing)")
+    raise FileNotFoundError(
+        f"{folder} holds no decoder ({WEIGHTS[0]} is missing; the {WEIGHTS[1]} of an "
+        "older export is fetched and read with --trust-remote-code alone)"
+    )
 
 
 def build_decoder(

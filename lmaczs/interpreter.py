@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.autocast import AMPConfig
+from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
@@ -159,31 +160,33 @@ class ZeroShotInterpreter(Pretrained):
             If its CLAP is damaged.
         """
         folder = _folder_of(source, savedir, revision, trust_remote_code)
-        given: Any = overrides or {}
-        if isinstance(given, dict):
-            given = {k: v for k, v in given.items() if k != "source_folder"}
-        try:
-            modules, hparams = load_folder(folder, given, trust_remote_code)
-        except ForeignCodeError:
-            if not trust_remote_code:
-                raise
-            given["source_folder"] = str(folder.resolve())
-            trusted: ZeroShotInterpreter = super().from_hparams(
-                source=str(folder),
-                overrides=given,
-                run_opts=_plain(run_opts),
-                **kwargs,
+        theirs = sorted(set(kwargs) - {"freeze_params"})
+        if theirs and not trust_remote_code:
+            raise InputError(
+                f"{theirs[0]} is an argument of SpeechBrain's own loader, which runs "
+                "code: if you trust who made the folder, add trust_remote_code=True"
             )
-            # not enforced by SpeechBrain 1.1
-            missing = [n for n in cls.MODULES_NEEDED if n not in trusted.mods]
-            if missing:
-                raise InputError(
-                    f"hyperparams.yaml names no module {missing[0]!r}"
-                ) from None
-            return trusted
-        return cls(
-            modules=modules, hparams=hparams, run_opts=_plain(run_opts), **kwargs
+        run_opts, given = _plain(run_opts), _without(overrides, {"source_folder"})
+        if not theirs:
+            try:
+                modules, values = load_folder(folder, given, trust_remote_code)
+            except ForeignCodeError:
+                if not trust_remote_code:
+                    raise
+            else:
+                hparams = _without(values, set(RunOptions().as_dict()))
+                return cls(modules, hparams, run_opts=run_opts, **kwargs)
+        interpreter: ZeroShotInterpreter = super().from_hparams(
+            source=str(folder),
+            overrides={**given, "source_folder": str(folder.resolve())},
+            run_opts=run_opts,
+            **kwargs,
         )
+        # not enforced by SpeechBrain 1.1
+        missing = [n for n in cls.MODULES_NEEDED if n not in interpreter.mods]
+        if missing:
+            raise InputError(f"hyperparams.yaml names no module {missing[0]!r}")
+        return interpreter
 
     @classmethod
     def from_clap(
@@ -1133,6 +1136,13 @@ def _folder_of(
         needed = ("*",) if everything else REPOSITORY
         folder = snapshot(str(source), savedir, revision, needed)
     return folder
+
+
+def _without(values: Any, names: set[str]) -> Any:
+    """A mapping without some keys; anything else as it is."""
+    if not isinstance(values, Mapping):
+        return values or {}
+    return {key: value for key, value in values.items() if key not in names}
 
 
 def _plain(run_opts: dict[str, Any] | None) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def read_model_file(
     missing = [name for name in NEEDED if not isinstance(values.get(name), str)]
     if missing:
         raise InputError(f"{folder / there[0]} names no {missing[0]}")
+    if values["clap_source"].startswith(("//", "\\\\")):  # Windows would log in there
+        raise InputError(f"{folder / there[0]}: clap_source is on another machine")
     if not values["model_name"].isprintable():
         raise InputError(f"{folder / there[0]}: model_name is not one line of text")
     return ModelFile(values, found[0].decoder, found[0].arguments)

@@ -426,6 +426,39 @@ def size_cases() -> Iterator[Case]:
     yield Case(kind, "a header of 10^18 bytes", long_header)
 
 
+def number_cases() -> Iterator[Case]:
+    """Numbers that do not fit one another, or make figures NaN."""
+    kind = "numbers that do not fit"
+    for file, keys, value in (
+        ("config.json", ("text_config", "layer_norm_eps"), -1.0),
+        ("config.json", ("audio_config", "layer_norm_eps"), float("nan")),
+        ("config.json", ("text_config", "pad_token_id"), 10**5),
+        ("config.json", ("text_config", "num_attention_heads"), 0),
+        ("config.json", ("text_config", "hidden_act"), "own"),
+        ("config.json", ("audio_config", "patch_stride"), [0, 0]),
+        ("config.json", ("audio_config", "num_mel_bins"), 63),
+        ("config.json", ("audio_config", "enable_fusion"), True),
+        ("config.json", ("projection_dim",), 64),
+        ("tokenizer_config.json", ("model_max_length",), -1),
+        ("tokenizer_config.json", ("model_max_length",), "own"),
+        ("tokenizer_config.json", ("pad_token",), "own"),
+        ("tokenizer.json", ("padding", "strategy"), {"Fixed": 10**10}),
+        ("tokenizer.json", ("truncation", "max_length"), 0),
+        ("processor_config.json", ("feature_extractor", "frequency_min"), 15_000),
+        ("processor_config.json", ("feature_extractor", "frequency_max"), float("nan")),
+        ("processor_config.json", ("feature_extractor", "max_length_s"), -5),
+        ("processor_config.json", ("feature_extractor", "truncation"), "own"),
+        ("processor_config.json", ("feature_extractor",), [1]),
+    ):
+        name = f"{file}: {keys[-1]} {value}"
+        yield Case(kind, name, values(f"clap/{file}", *keys, value=value))
+    for line in ("compile: true", "device: own", "precision: own", "jit: true"):
+        yield Case(kind, line, more_yaml(line))
+    for source in ("//host/share", "../../../../etc", "/dev", "/proc/self/fd"):
+        change = replaced("clap_source: clap", f"clap_source: {source}")
+        yield Case(kind, f"clap_source {source}", change)
+
+
 def weight_cases() -> Iterator[Case]:
     """Weights that are missing, misshapen, not finite or cut."""
     kind = "weights that are none"
@@ -451,8 +484,11 @@ def weight_cases() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them; those of a CLAP once more as a CLAP without a decoder."""
-    kinds = (yaml_cases, json_cases, file_cases, pickle_cases, clap_cases)
-    found = [case for kind in (*kinds, size_cases, weight_cases) for case in kind()]
+    kinds = (
+        *(yaml_cases, json_cases, file_cases, pickle_cases, clap_cases),
+        *(size_cases, number_cases, weight_cases),
+    )
+    found = [case for kind in kinds for case in kind()]
     of_clap = ("clap/", "config.json:", "tokenizer.json:")
     again = [
         replace(case, name=f"{case.name}, by from_clap", by_clap=True)

@@ -63,7 +63,13 @@ def reshaped(weights: dict[str, Tensor]) -> None:
     weights[WEIGHT] = weights[WEIGHT][:1].clone()
 
 
+def negative(weights: dict[str, Tensor]) -> None:
+    """Make a variance one that no clips have: its root is NaN."""
+    weights["audio_model.audio_encoder.batch_norm.running_var"][0] = -1.0
+
+
 DAMAGES = {
+    "a variance is negative": (negative, "a variance is negative (audio_model."),
     "one is missing": (without(WEIGHT), f"1 weight missing ({WEIGHT})"),
     "statistics are missing": (without("running_mean"), "1 weight missing"),
     "many are missing": (without("text_model.encoder"), "16 weights missing"),
@@ -180,6 +186,33 @@ def test_checkpoint_with_code_is_loaded_without_it(folder: Path) -> None:
     assert done.stdout.strip() == "32", done.stderr
     assert "trust_remote_code" not in done.stderr
     assert not ran.exists()
+
+
+def test_a_pickle_is_read_if_it_is_trusted(folder: Path, tiny_clap: FrozenClap) -> None:
+    """It gives the same model; the sentence has the ways out."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ClapError, match="pickle.*--trust-remote-code.*safetensors"):
+        load_checkpoint(folder)
+    model, _, _ = load_checkpoint(folder, trust_remote_code=True)
+    wanted = tiny_clap.model.state_dict()
+    assert all(torch.equal(w, wanted[key]) for key, w in model.state_dict().items())
+
+
+def test_weights_in_parts_are_one_model(folder: Path, tiny_clap: FrozenClap) -> None:
+    """As large checkpoints are saved; a part that is missing is weights that are."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    keys = sorted(weights)
+    for number, part in enumerate((keys[::2], keys[1::2]), 1):
+        path = folder / f"model-0000{number}-of-00002.safetensors"
+        save_file({key: weights[key] for key in part}, path)
+    wanted = tiny_clap.model.state_dict()
+    found = load_checkpoint(folder)[0].state_dict()
+    assert all(torch.equal(w, wanted[key]) for key, w in found.items())
+    path.unlink()
+    with pytest.raises(ClapError, match="weights missing"):
+        load_checkpoint(folder)
 
 
 def test_a_hub_that_cannot_be_reached_is_not_called_damage() -> None:

@@ -71,6 +71,7 @@ def test_only_what_a_clap_has_is_read(folder: Path, shapes: Shapes) -> None:
         (("text_config", "num_hidden_layers"), 10**4, "num_hidden_layers is 10000"),
         (("audio_config", "depths"), [10**4, 1, 1], r"depths is \[10000, 1, 1\]"),
         (("audio_config", "mlp_ratio"), float("inf"), "mlp_ratio is inf"),
+        (("text_config", "layer_norm_eps"), -1.0, "would make embeddings NaN"),
         (("audio_config", "spec_size"), 1 << 14, "spec_size 16384 in steps of 4"),
     ],
 )
@@ -91,6 +92,8 @@ def test_a_config_says_no_more_than_its_weights_hold(
         ("sampling_rate", "32000", "not a count"),
         ("fft_window_size", 10**9, "needs 32000000064 mel weights"),
         ("hop_length", 0, "not a count"),
+        ("frequency_max", float("nan"), "a band from 50 to nan Hz"),
+        ("frequency_min", 15_000, "a band from 15000 to"),
         ("hop_length", 1, "makes 160001 frames"),
         ("max_length_s", 10**9, "frames, but the audio tower takes at most"),
         ("feature_size", 1 << 30, "but the audio tower has 64 bands"),

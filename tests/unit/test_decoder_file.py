@@ -14,6 +14,7 @@ from torch import Tensor
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.decoder_file import build_decoder, load_folder
+from lmaczs.hub import default_source
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.training.export import write_model
 from lmaczs.utils.errors import InputError
@@ -56,6 +57,19 @@ def test_speechbrain_loads_it_too(
     )
     found = loaded.mods["decoder"].state_dict()
     assert all(torch.equal(found[k], w) for k, w in weights_of(tiny_clap).items())
+
+
+def test_speechbrain_loads_the_embedded_model() -> None:
+    """As `from_hparams` does."""
+    source = default_source()
+    loaded = pretrained_from_hparams(
+        ZeroShotInterpreter,
+        source=str(source),
+        overrides={"source_folder": str(source)},
+    )
+    modules, _ = load_folder(source)
+    found, wanted = loaded.mods["decoder"].state_dict(), modules["decoder"].state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from lmaczs.audio.io import convert_audio
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
 from lmaczs.explanation import similarities
+from lmaczs.model_file import ForeignCodeError
 from lmaczs.presence import reference_names, reference_text
 from lmaczs.training.export import inference_yaml
 from lmaczs.utils.errors import AudioWarning, InputError
@@ -580,6 +582,31 @@ def test_compiled_encoder_keeps_its_names(
         one = compiled.interpret_waveform(*given, refine=0)
     other = interpreter.interpret_waveform(*given, refine=0)
     assert one.similarity == pytest.approx(other.similarity, abs=1e-5)
+
+
+def test_speechbrains_arguments_need_trust(source: Path) -> None:
+    """Those of the loader that runs what a folder names, and not freeze_params."""
+    with pytest.raises(InputError, match="hparams_file is an argument of SpeechBrain"):
+        ZeroShotInterpreter.from_hparams(source, hparams_file="hyperparams.yaml")
+    loaded = ZeroShotInterpreter.from_hparams(
+        source, hparams_file="hyperparams.yaml", trust_remote_code=True
+    )
+    assert loaded.hparams.template == TEMPLATE
+
+
+def test_what_exports_do_not_name_is_run_if_it_is_trusted(
+    source: Path, tmp_path: Path
+) -> None:
+    """By SpeechBrain; a folder's values are no run options otherwise."""
+    folder = Path(shutil.copytree(source, tmp_path / "model"))
+    text = (folder / "hyperparams.yaml").read_text()
+    (folder / "hyperparams.yaml").write_text(text + "compile: true\n")
+    assert not ZeroShotInterpreter.from_hparams(folder).compile
+    (folder / "hyperparams.yaml").write_text(text + "process: !apply:os.getpid\n")
+    with pytest.raises(ForeignCodeError, match="line .*: !apply:os.getpid is none"):
+        ZeroShotInterpreter.from_hparams(folder)
+    trusted = ZeroShotInterpreter.from_hparams(folder, trust_remote_code=True)
+    assert trusted.hparams.process == os.getpid()
 
 
 def test_a_folder_has_no_revision(source: Path) -> None:
