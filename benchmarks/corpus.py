@@ -166,9 +166,13 @@ def is_worker(name: bytes) -> bool:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Content of every file of a corpus."""
-    files = (one for one in folder.rglob("*") if one.is_file())
-    return {str(one.relative_to(folder)): one.read_bytes() for one in files}
+    """Content of every file of a corpus, but for what searches have made of it."""
+    files = {str(one.relative_to(folder)): one for one in folder.rglob("*")}
+    return {
+        name: one.read_bytes()
+        for name, one in files.items()
+        if one.is_file() and not name.startswith("search/")
+    }
 
 
 def compared(folder: Path, expected: dict[str, bytes]) -> str:

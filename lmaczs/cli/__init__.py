@@ -381,6 +381,7 @@ def corpus(args: argparse.Namespace) -> int:
     _checked(lambda: corpus_command.check(args))
     prompts = _checked(lambda: prompts_command.texts_of(args))
     clips = _checked(lambda: corpus_command.clips_of(args))
+    args.source, args.clap = map(corpus_command.anywhere, (args.source, args.clap))
     with corpus_command.held(args.out):
         interpreter = _load(args)
         _warn_of_prompts(interpreter, prompts, args.quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -92,6 +93,12 @@ def clips_of(args: argparse.Namespace) -> Iterator[pa.Table]:
     return clips_in([*inputs.paths, *urls])
 
 
+def anywhere(place: str | None) -> str | None:
+    """A path that is there, absolute: actors of Ray work in folders of their own."""
+    there = place is not None and os.path.exists(place)
+    return os.path.abspath(place) if place is not None and there else place
+
+
 def held(out: str) -> AbstractContextManager[None]:
     """Make --out and hold it; of a store nothing can be held."""
     from lmaczs.corpus.store import is_url
@@ -129,7 +136,7 @@ def run(
     except LmaczsError as error:
         raise CommandError(f"--out {one_line(error)}") from error
     blocks = left(store, corpus)
-    make = MakeWorker(args.out, loader)
+    make = MakeWorker(str(anywhere(args.out)), loader)
     results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
     status = _shown(args, corpus, blocks, results)
     if store.folder is not None and args.keep is not None:

@@ -6,13 +6,21 @@ its blocks to another; blocks that are done twice are the same twice.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lmaczs.corpus.engines import Counts, Lost, MakeWork, attempted
+from lmaczs.corpus.engines import (
+    Counts,
+    Lost,
+    MakeWork,
+    attempted,
+    begun,
+    required,
+)
 from lmaczs.utils.extras import require_packages
 
 TASKS = 2000
@@ -40,16 +48,24 @@ class BlockActor:
         import torch
 
         torch.set_num_threads(1)  # see lmaczs.corpus.local
-        self.work = make()
+        self.work = begun(make)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """What came of the blocks of a batch."""
-        results = [attempted(self.work, int(block)) for block in batch["block"]]
-        return {"result": [_as_dict(one) for one in results]}
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """What came of the blocks of a batch, as JSON."""
+        results = [self._result(int(block)) for block in batch["block"]]
+        named = [[type(one).__name__, asdict(one)] for one in results]
+        return {"result": list(map(json.dumps, named))}
+
+    def _result(self, block: int) -> Counts | Lost:
+        if isinstance(self.work, Lost):
+            return self.work
+        return attempted(self.work, block)
 
 
-def _as_dict(result: Counts | Lost) -> dict[str, Any]:
-    return {**asdict(result), "lost": isinstance(result, Lost)}
+def result_of(text: str) -> Counts | Lost:
+    """What an actor said of a block."""
+    kind, values = json.loads(text)
+    return {"Counts": Counts, "Lost": Lost}[kind](**values)
 
 
 def run_ray(
@@ -79,6 +95,11 @@ def run_ray(
     ------
     Counts or Lost
         Of each block, as they are done.
+
+    Raises
+    ------
+    LmaczsError
+        If an actor cannot load its model.
     """
     import ray
 
@@ -101,9 +122,7 @@ def run_ray(
             num_gpus=gpus,
         )
         for row in found.iter_rows():
-            result = dict(row["result"])
-            kind = Lost if result.pop("lost") else Counts
-            yield kind(**result)
+            yield required(result_of(row["result"]))
     finally:
         if ours:
             ray.shutdown()

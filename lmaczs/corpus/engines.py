@@ -6,6 +6,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lmaczs.utils.errors import LmaczsError
+
+NO_MODEL = -1
+"""Block of a `Lost` that is about all of them."""
+
 ATTEMPTS = 3
 """That a block is given, and a worker that is ended at its first block."""
 
@@ -48,7 +53,27 @@ def attempted(work: Work, block: int) -> Counts | Lost:
             return work(block)
         except Exception as error:  # whatever it is, the other blocks are done
             if attempt == ATTEMPTS:
-                reason = " ".join(str(error).split()) or type(error).__name__
-                reason = f"{type(error).__name__}: {reason}"
-                return Lost(block, reason, traceback.format_exc())
+                return Lost(block, _reason(error), traceback.format_exc())
     raise AssertionError("a block has attempts")
+
+
+def begun(make: MakeWork) -> Work | Lost:
+    """Make what works on blocks; why that cannot be is a `Lost` of block `NO_MODEL`."""
+    try:
+        return make()
+    except Exception as error:  # as any package may raise
+        return Lost(NO_MODEL, _reason(error), traceback.format_exc())
+
+
+def required(result: Counts | Lost) -> Counts | Lost:
+    """What came of a block; `LmaczsError` if there is no model to work on any."""
+    if result.block == NO_MODEL and isinstance(result, Lost):
+        raise LmaczsError(result.reason)
+    return result
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, LmaczsError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -14,7 +14,15 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lmaczs.corpus.engines import ATTEMPTS, Counts, Lost, MakeWork, attempted
+from lmaczs.corpus.engines import (
+    ATTEMPTS,
+    Counts,
+    Lost,
+    MakeWork,
+    attempted,
+    begun,
+    required,
+)
 from lmaczs.utils.errors import LmaczsError
 
 GRACE = 10
@@ -60,11 +68,9 @@ def run_local(
             for ready in wait(list(busy)):
                 worker = busy.pop(ready)
                 result = worker.result()
-                if isinstance(result, LmaczsError):
-                    raise result
                 if result is not None:
                     in_a_row = 0
-                    yield result
+                    yield required(result)
                 else:
                     in_a_row += 1
                     _require_life(in_a_row, len(workers))
@@ -112,10 +118,10 @@ class _Worker:
             self.connection.send(self.block)
         return True
 
-    def result(self) -> Counts | Lost | LmaczsError | None:
+    def result(self) -> Counts | Lost | None:
         """What came of its block, or why it has no model; None if it was ended."""
         try:
-            found: Counts | Lost | LmaczsError = self.connection.recv()
+            found: Counts | Lost = self.connection.recv()
             self._busy = False
             return found
         except (EOFError, OSError):
@@ -137,10 +143,9 @@ def _serve(make: MakeWork, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # sums are rounded otherwise by several, and rows would depend on the machine
     torch.set_num_threads(1)
-    try:
-        work = make()
-    except LmaczsError as error:
-        connection.send(error)
+    work = begun(make)
+    if isinstance(work, Lost):
+        connection.send(work)
         return
     with contextlib.suppress(EOFError, OSError):  # the other process was ended
         while True:

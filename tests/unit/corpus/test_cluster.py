@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lmaczs.corpus.cluster import BlockActor, require_ray, run_ray
-from lmaczs.corpus.engines import Counts, Lost, Work
+from lmaczs.corpus.cluster import BlockActor, require_ray, result_of, run_ray
+from lmaczs.corpus.engines import NO_MODEL, Counts, Lost, Work, required
+from lmaczs.utils.errors import InputError, LmaczsError
 
 
 def failing(block: int) -> Counts:
@@ -23,11 +24,24 @@ def test_an_actor_makes_its_work_once() -> None:
         made.append(1)
         return failing
 
-    actor = BlockActor(make)
-    first, second = (actor({"block": [block]})["result"][0] for block in (1, 3))
+    results = map(result_of, BlockActor(make)({"block": [1, 3]})["result"])
+    first, second = results
     assert made == [1]
-    assert first["lost"] is False and first["first_failure"] == "a.wav: it is empty"
-    assert second["lost"] is True and "the store is away" in second["reason"]
+    assert first == failing(1)
+    assert isinstance(second, Lost) and second.block == 3
+    assert second.reason == "OSError: the store is away"
+
+
+def test_an_actor_without_a_model_says_so() -> None:
+    """Of any block; what Ray would try again and again is not raised."""
+
+    def make() -> Work:
+        raise InputError("these weights are others")
+
+    (text,) = BlockActor(make)({"block": [4]})["result"]
+    assert result_of(text).block == NO_MODEL
+    with pytest.raises(LmaczsError, match="^these weights are others$"):
+        required(result_of(text))
 
 
 @pytest.mark.slow

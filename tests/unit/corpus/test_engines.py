@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from lmaczs.corpus.engines import ATTEMPTS, Counts, Lost, attempted
+from functools import partial
+
+import pytest
+
+from lmaczs.corpus.engines import (
+    ATTEMPTS,
+    NO_MODEL,
+    Counts,
+    Lost,
+    Work,
+    attempted,
+    begun,
+    required,
+)
+from lmaczs.utils.errors import InputError, LmaczsError
 
 DONE = Counts(5, 1, 0, 0, 0)
 
@@ -25,3 +39,26 @@ def test_a_block_is_tried_again() -> None:
     assert isinstance(result, Lost) and tries == [5] * ATTEMPTS
     assert (result.block, result.reason) == (5, "OSError: [Errno 5] the store is away")
     assert "Traceback" in result.trace
+
+
+def test_without_a_model_there_is_nothing_to_wait_for() -> None:
+    """Whatever is raised when it is loaded; other results are handed on."""
+
+    def work(block: int) -> Counts:
+        return DONE
+
+    def make(problem: Exception) -> Work:
+        raise problem
+
+    assert begun(lambda: work) is work
+    for problem, reason in (
+        (InputError("a is no model"), "a is no model"),
+        (ImportError("no b"), "ImportError: no b"),
+        (MemoryError(), "MemoryError"),
+    ):
+        result = begun(partial(make, problem))
+        assert isinstance(result, Lost) and result.block == NO_MODEL
+        with pytest.raises(LmaczsError, match=f"^{reason}$"):
+            required(result)
+    lost = Lost(5, "the store is away")
+    assert required(lost) is lost and required(DONE) is DONE

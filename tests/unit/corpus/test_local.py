@@ -72,7 +72,7 @@ def test_a_process_that_is_ended_costs_no_block(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path) -> None:
     """With its sentence, and no process is left."""
-    with pytest.raises(InputError, match="this model cannot be loaded"):
+    with pytest.raises(LmaczsError, match="this model cannot be loaded"):
         list(run_local(range(4), Making(tmp_path, {-1: 1}), 2))
     assert not list(tmp_path.iterdir())
 
