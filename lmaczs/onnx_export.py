@@ -153,9 +153,15 @@ def export_onnx(
     MissingExtraError
         Without the packages of the extra onnx.
     InputError
-        If `dest` must not be replaced, or a graph's results are not the model's.
+        If the model is not on the CPU, `dest` must not be replaced, or a graph's
+        results are not the model's.
     """
     require_packages(PACKAGES, "onnx")
+    if clap.device.type != "cpu":
+        raise InputError(
+            f"the model is on {clap.device}: load it with "
+            'run_opts={"device": "cpu"} to export it'
+        )
     dest = Path(dest)
     _require_free(dest, force)
     text = clap.encode_text([to_sentence(one, template) for one in prompts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_graph_that_differs_is_refused(
     monkeypatch.setattr(lmaczs.onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(InputError, match="encoder.onnx: onnxruntime's results differ"):
         export_onnx(tiny_clap, decoder_of(tiny_clap), tmp_path / "onnx", TEMPLATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_on_another_device_is_refused(
+    tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """The sentence says how to load it."""
+    decoder, clap = decoder_of(tiny_clap), copy.deepcopy(tiny_clap).to("meta")
+    with pytest.raises(InputError, match="the model is on meta: load it with run_opts"):
+        export_onnx(clap, decoder, tmp_path / "onnx", TEMPLATE)
     assert list(tmp_path.iterdir()) == []
 
 
