@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -16,6 +17,8 @@ import torch
 
 from lmaczs import __version__
 from lmaczs.utils.files import atomic_write
+
+logger = logging.getLogger(__name__)
 
 FACTS = "facts.json"
 PACKAGES = ("torch", "transformers", "speechbrain", "numpy", "scipy", "captum")
@@ -80,6 +83,10 @@ def write_facts(
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
-    """facts.json of a folder; empty without one."""
+    """facts.json of a folder; empty without one, or, with a line, if it was cut."""
     path = Path(folder) / FACTS
-    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        logger.warning("%s is damaged (%s): it is made anew", path, error)
+        return {}

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lmaczs.utils.errors import InputError
-from lmaczs.utils.files import atomic_write
+from lmaczs.utils.files import atomic_write, disk_errors
 from lmaczs.utils.spreadsheets import csv_text, read_csv, write_csv
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class ResumableTable:
             logger.warning("%s is damaged (%s): left out", self._journal, error)
             self._journal.unlink()
             return
-        with self.path.open("ab") as file:
+        with disk_errors(self.path.parent), self.path.open("ab") as file:
             file.truncate(entry["offset"])
             file.write(entry["text"].encode())
         self._journal.unlink()

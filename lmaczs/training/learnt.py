@@ -69,7 +69,8 @@ def joined(every: Iterable[Learnt]) -> Learnt:
     found: dict[str, list[list[float]]] = {}
     for learnt in every:
         for key, places in learnt.items():
-            found.setdefault(key, []).extend(places)
+            known = found.setdefault(key, [])
+            known.extend(one for one in places if one not in known)
     return found
 
 

@@ -42,6 +42,7 @@ OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
     *("absent_presence", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
 )
+STARTS = ("source", "decoder_source")  # decoders that a training begins with
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 
 
@@ -98,8 +99,9 @@ def train(
     objective_of(load_part(hparams_file, overrides, OBJECTIVE))  # before models load
     splits = read_data(hparams_file, overrides)
     places = load_part(hparams_file, overrides, PLACES)
+    starts = load_part(hparams_file, overrides, STARTS).values()
     with held(places["output_folder"], run_opts.debug):
-        clips = clips_of_run(splits, **places)
+        clips = clips_of_run(splits, **places, starts=starts)
         with open(hparams_file) as file:
             hparams = load_hyperpyyaml(file, overrides)
         if run_opts.device is not None:  # data may be prepared by the model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.training.distributed import gather
 from lmaczs.training.learnt import (
     Learnt,
+    joined,
     named,
     read_learnt,
     with_clips,
@@ -50,7 +51,7 @@ class RunClips:
     recordings : mapping
         By path; of clips in shards there is none.
     learnt : mapping
-        What the run learns and has learnt.
+        What the run and what it begins with have learnt, and will.
     changed : sequence of str
         Paths of recordings that are not what they were when the run began.
     """
@@ -68,7 +69,11 @@ class RunClips:
 
 
 def clips_of_run(
-    splits: Splits, output_folder: str, save_folder: str, max_unreadable: float
+    splits: Splits,
+    output_folder: str,
+    save_folder: str,
+    max_unreadable: float,
+    starts: Iterable[str | None] = (),
 ) -> RunClips:
     """Read the recordings of a run, and leave out what does not serve.
 
@@ -82,12 +87,15 @@ def clips_of_run(
         Of its checkpoints.
     max_unreadable : float
         Fraction of the clips, from which on it is an error if they cannot be read.
+    starts : iterable of str, optional
+        Folders of exported decoders that the run begins with: what they have learnt
+        counts as learnt. Hub ids and None are passed over.
 
     Returns
     -------
     RunClips
         Without clips that cannot be read, or whose samples are not finite or absurd;
-        and without those to validate or test on that the run learns or has learnt.
+        and without those to validate or test on that are learnt.
 
     Raises
     ------
@@ -103,9 +111,9 @@ def clips_of_run(
     splits = without_unreadable(splits, recordings, max_unreadable)
     tables = {name: with_digests(getattr(splits, name), recordings) for name in SPLITS}
     splits = Splits(**tables)
-    before = (
-        read_learnt(output_folder) if is_trained(output_folder, save_folder) else {}
-    )
+    trained = is_trained(output_folder, save_folder)
+    folders = [*([output_folder] if trained else []), *filter(None, starts)]
+    before = joined(map(read_learnt, folders))
     learnt = with_clips(before, splits.train)
     splits = without_learnt(splits, learnt)
     return RunClips(splits, recordings, learnt, changed_recordings(known, recordings))

@@ -7,6 +7,7 @@ import os
 import platform
 from pathlib import Path
 
+import pytest
 import torch
 
 from lmaczs import __version__
@@ -70,3 +71,10 @@ def test_name_of_what_is_tested() -> None:
     assert name_of_set(none) == "esc50"
     assert name_of_set({**none, "urbansound8k_folder": "x"}) == "urbansound8k"
     assert name_of_set({**none, "manifest": "/data/birds.csv"}) == "birds.csv"
+
+
+def test_facts_that_were_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are made anew, with a line."""
+    (tmp_path / "facts.json").write_text('{"seconds": 1')
+    assert read_facts(tmp_path) == {}
+    assert "facts.json is damaged" in caplog.text

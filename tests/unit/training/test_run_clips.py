@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from lmaczs.data.splits import Splits
+from lmaczs.training.learnt import write_learnt
 from lmaczs.training.run_clips import RunClips, clips_of_run, note_clips
 from lmaczs.utils.errors import InputError
 
@@ -98,6 +99,24 @@ def test_what_a_run_noted_is_compared(
     assert "9 of the 10 clips of split test were learnt" in caplog.text
     assert found.learnt.keys() >= first.learnt.keys()
     assert len(found.learnt) == 15
+
+
+def test_what_the_starting_decoder_has_learnt(
+    splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is learnt, too, and is passed on; a Hub id and no decoder are nothing."""
+    first = of_run(splits, tmp_path / "out")
+    start = tmp_path / "decoder"
+    write_learnt(start, first.learnt)
+    other = Splits(splits.test, splits.valid, splits.train[2:])
+    more = str(tmp_path / "out"), str(tmp_path / "out/save"), 0.1
+    assert len(clips_of_run(other, *more, [None, "owner/name"]).splits.test) == 8
+    new = split_of(tmp_path, "new", 1)
+    other = Splits(splits.test, splits.valid, pd.concat([splits.train, new]))
+    found = clips_of_run(other, *more, [str(start)])
+    assert list(found.splits.test.id) == ["new0"]
+    assert found.learnt.keys() == first.learnt.keys() | set(found.splits.train.sha256)
+    assert "10 of the 11 clips of split test were learnt" in caplog.text
 
 
 def test_the_table_has_the_order_that_was_split(splits: Splits, tmp_path: Path) -> None:
