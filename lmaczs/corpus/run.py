@@ -146,15 +146,15 @@ def as_json(wanted: Wanted) -> dict[str, Any]:
 def _difference(known: Corpus, made: Corpus) -> str:
     """How a sentence goes on about a corpus that is another one."""
     old, new = ({**asdict(one), **one.wanted, **one.model} for one in (known, made))
-    names = [name for name in old if name not in ("wanted", "model", "plan")]
-    other = [name for name in names if old[name] != new.get(name)]
+    names = [n for n in {**old, **new} if n not in ("wanted", "model", "plan")]
+    other = [name for name in names if old.get(name) != new.get(name)]
     fix = "name another folder, or give what it was begun with"
     if "prompts" in other:
         return f"of other prompts: {fix}"
-    if known.plan != made.plan and not {"block_clips"} & set(other):
+    if known.plan != made.plan and "block_clips" not in other:
         return f"of other clips ({known.clips}, not {made.clips}): {fix}"
     name = other[0]
-    return f"with {name} {old[name]!r}, not {new.get(name)!r}: {fix}"
+    return f"with {name} {old.get(name)!r}, not {new.get(name)!r}: {fix}"
 
 
 def left(store: Store, corpus: Corpus) -> list[int]:

@@ -51,6 +51,7 @@ def test_what_it_is_made_of_is_read_back(
         ({"wanted": replace(WANTED, events=False)}, "with events True, not False"),
         ({"block_clips": 3}, "with block_clips 2, not 3"),
         ({"model": {"weights": "other"}}, "with weights"),
+        ({"model": {"precision": "bf16"}}, "with precision None, not 'bf16'"),
         ({"clips": pa.table({"path": ["/x.wav"]})}, r"of other clips \(6, not 1\)"),
     ],
 )
