@@ -57,8 +57,7 @@ class Tally:
     """What came of the kills of one program."""
 
     kills: int = 0
-    at_work: int = 0
-    """Of which the program was still running."""
+    """Of a program that was at work."""
     reruns: int = 0
     lost: int = 0
     differ: int = 0
@@ -143,7 +142,8 @@ def try_kills(
         out = work / f"killed{tally.reruns}"
         for _ in range(min(chain, kills - tally.kills)):
             before = left(out) if out.is_dir() else {}
-            tally.at_work += kill_at(make(out), rng.uniform(0, seconds))
+            if not kill_at(make(out), rng.uniform(0, seconds)):
+                break  # it was done before
             tally.kills += 1
             after = left(out) if out.is_dir() else {}
             tally.lost += bool(damage(out)) or not is_kept(before, after)
@@ -170,8 +170,8 @@ def rows_of(tallies: dict[str, Tally]) -> list[dict[str, str]]:
     return [
         {
             "fault": f"{name}: killed",
-            "how": f"SIGKILL at a random moment, {tally.at_work} of them while it was "
-            f"at work; {tally.reruns} reruns to the end",
+            "how": f"SIGKILL at a random moment of its work; {tally.reruns} reruns to "
+            "the end",
             "tried": str(tally.kills),
             "before": "resumed equal",
             "now": f"{tally.lost} lost something, {tally.differ} of {tally.reruns} "
