@@ -23,6 +23,7 @@ from lmaczs.data.recordings import (
 from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.training.distributed import gather
 from lmaczs.training.learnt import (
+    LEARNT,
     Learnt,
     joined,
     named,
@@ -100,7 +101,8 @@ def clips_of_run(
     Raises
     ------
     InputError
-        If too many clips cannot be read, or none is left to test on.
+        If too many clips cannot be read, none is left to test on, or a folder does not
+        state what was learnt in it.
     """
     known, recordings = {}, dict[str, Recording]()
     if if_main_process():
@@ -112,6 +114,12 @@ def clips_of_run(
     tables = {name: with_digests(getattr(splits, name), recordings) for name in SPLITS}
     splits = Splits(**tables)
     trained = is_trained(output_folder, save_folder)
+    if trained and not Path(output_folder, LEARNT).is_file():
+        raise InputError(
+            f"output_folder {output_folder} holds a training of an older version, and "
+            f"which clips it learnt is not known ({LEARNT} is missing): choose another "
+            "--output_folder"
+        )
     folders = [*([output_folder] if trained else []), *filter(None, starts)]
     before = joined(map(read_learnt, folders))
     learnt = with_clips(before, splits.train)

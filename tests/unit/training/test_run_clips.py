@@ -101,6 +101,16 @@ def test_what_a_run_noted_is_compared(
     assert len(found.learnt) == 15
 
 
+def test_a_training_that_does_not_state_what_it_learnt(
+    splits: Splits, tmp_path: Path
+) -> None:
+    """Of an older version: its clips could be tested on."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "test.json").touch()
+    with pytest.raises(InputError, match=r"learnt\.json is missing\): choose another"):
+        of_run(splits, tmp_path / "out")
+
+
 def test_what_the_starting_decoder_has_learnt(
     splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
