@@ -11,7 +11,7 @@ from collections.abc import Callable
 from mmap import mmap
 from typing import NamedTuple
 
-from lmaczs.audio.contents import Part
+from lmaczs.audio.contents import Found, Part
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros, before_tags
 
@@ -40,16 +40,6 @@ METADATA = (
 
 Step = Callable[[Data, int, int], int | None]
 """Of data, a place and an end: bytes of the chunk there, None if there is none."""
-
-
-class Found(NamedTuple):
-    """A recording in a file."""
-
-    part: Part
-    end: int
-    """Of all that belongs to it."""
-    plain: bool
-    """Whether a decoder reads it rightly as it is."""
 
 
 class Extent(NamedTuple):

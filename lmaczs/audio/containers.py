@@ -12,9 +12,9 @@ from collections.abc import Callable
 from mmap import mmap
 
 from lmaczs.audio import chunks, streams
-from lmaczs.audio.chunks import Found
-from lmaczs.audio.contents import Contents, Part
+from lmaczs.audio.contents import MAX_PARTS, Contents, Found, Part
 from lmaczs.audio.media import kind_of
+from lmaczs.audio.mp3 import mp3
 from lmaczs.audio.tags import after_tags
 
 Data = bytes | mmap
@@ -39,7 +39,7 @@ def inspect(data: Data) -> Contents:
     found: list[Found] = []
     start, end = after_tags(data, 0, len(data)), len(data)
     begins_at_once = start == 0 or data[start : start + 1] in (b"\xff", b"f")
-    while start < end and len(found) < streams.MAX_PARTS:
+    while start < end and len(found) < MAX_PARTS:
         try:
             parts = _recordings(data, start, end)
         except (struct.error, IndexError):  # cut off within a header
@@ -66,9 +66,9 @@ def _recordings(data: Data, start: int, end: int) -> list[Found]:
         return streams.ogg(data, start, end)
     if magic == b"fLaC":
         return streams.flac(data, start, end)
-    return (
-        [] if start and not _may_be_mp3(data, start) else streams.mp3(data, start, end)
-    )
+    if start and not _may_be_mp3(data, start):
+        return []
+    return mp3(data, start, end)
 
 
 def _may_be_mp3(data: Data, start: int) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmaczs.audio.pieces import Piece
+
+MAX_PARTS = 10_000
+"""Recordings of a file that are looked for."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,16 @@ class Part:
     pieces: tuple[Piece, ...]
     note: str = ""
     lack: str = ""
+
+
+class Found(NamedTuple):
+    """A recording in a file."""
+
+    part: Part
+    end: int
+    """Of all that belongs to it."""
+    plain: bool
+    """Whether a decoder reads it rightly as it is."""
 
 
 @dataclass(frozen=True)

@@ -125,18 +125,29 @@ class PartReader:
         self.error = ""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        at_once = max(1, min(BLOCK_FRAMES, BLOCK_SAMPLES // self.part.channels))
+        first = self.reached
         with _open(self.part) as stream:
-            if self.reached and isinstance(stream, soundfile.SoundFile):
-                stream.seek(self.reached)
-            while self.reached < self.end and not self.error:
-                block = self._block(stream, min(at_once, self.end - self.reached))
-                if not len(block):
-                    break
-                self.reached += len(block)
-                yield block
-            if isinstance(stream, MediaStream):
-                self.error = stream.error
+            if not first or _sought(stream, first):
+                yield from self._decoded(stream)
+                return
+        self.reached = 0  # a damaged file cannot be sought in, but what is before read
+        with _open(self.part) as stream:
+            for block in self._decoded(stream):
+                inside = max(0, first - self.reached + len(block))
+                if inside < len(block):
+                    yield block[inside:]
+
+    def _decoded(self, stream: _Stream | MediaStream) -> Iterator[np.ndarray]:
+        """Blocks from where the stream is, up to the end."""
+        at_once = max(1, min(BLOCK_FRAMES, BLOCK_SAMPLES // self.part.channels))
+        while self.reached < self.end and not self.error:
+            block = self._block(stream, min(at_once, self.end - self.reached))
+            if not len(block):
+                break
+            self.reached += len(block)
+            yield block
+        if isinstance(stream, MediaStream):
+            self.error = stream.error
 
     def _block(self, stream: _Stream | MediaStream, size: int) -> np.ndarray:
         if isinstance(stream, MediaStream):
@@ -149,6 +160,14 @@ class PartReader:
             self.error = error.error_string.strip(" :.") or "it cannot be decoded"
         empty = np.isnan(block).all(1)
         return block[: int(empty.argmax()) if empty.any() else size]
+
+
+def _sought(stream: _Stream | MediaStream, frame: int) -> bool:
+    """Go to a frame; whether that was possible."""
+    try:
+        return isinstance(stream, _Stream) and stream.seek(frame) == frame
+    except soundfile.LibsndfileError:
+        return False
 
 
 class _Stream(soundfile.SoundFile):

@@ -51,6 +51,18 @@ def test_what_comes_before_damage_is_read(encoded: Encoded, tmp_path: Path) -> N
     assert np.isfinite(frames).all() and "lost sync" in reader.error
 
 
+def test_a_damaged_file_is_read_from_anywhere(encoded: Encoded, tmp_path: Path) -> None:
+    """Where it cannot be sought in, what comes before is decoded and dropped."""
+    data = encoded("FLAC")
+    part = opened(tmp_path / "a", data[: len(data) // 2])
+    whole = np.concatenate([*PartReader(part, 0, 32000)])
+    for first in (100, 9000, len(whole) - 5, len(whole), 20000):
+        reader = PartReader(part, first, 32000)
+        found = np.concatenate([np.zeros((0, 1), np.float32), *reader])
+        np.testing.assert_array_equal(found, whole[first:])
+        assert reader.error and reader.reached == len(whole)
+
+
 def test_mp3_does_not_seek_and_may_lack_its_padding(
     encoded: Encoded, tmp_path: Path
 ) -> None:
