@@ -117,12 +117,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = partial(_add_command, commands)
     _add_listening(add)
+    _add_corpora(add)
+    _add_surroundings(add)
     _add_training(add)
     return parser
 
 
 def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Commands for recordings, in the order of the help."""
+    """Commands for recordings."""
     one = add(
         "interpret", interpret, "save the part of a recording that matches a prompt"
     )
@@ -161,6 +163,9 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_format(one)
     add_jobs(one)
 
+
+def _add_corpora(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands for any number of recordings."""
     one = add("corpus", corpus, "explain any number of clips into Parquet tables")
     corpus_command.add_options(one)
     prompts_command.add_texts(one, _text)
@@ -176,6 +181,9 @@ def _add_listening(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_out(one)
     add_format(one)
 
+
+def _add_surroundings(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that try the model, and what it runs on."""
     one = add("demo", demo, "interpret synthetic scenes")
     add_model(one)
     _add_refine(one)
