@@ -89,7 +89,8 @@ def forget_peak() -> None:
 
 def work(pipe: Connection, seed: int) -> None:
     """Process: try the cases whose numbers come, send what came of them."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders print there
+    for stream in (1, 2):  # decoders print there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     warnings.simplefilter("ignore", AudioWarning)
     torch.set_num_threads(1)
     files = whole_files()

@@ -17,7 +17,7 @@ INTEGERS = (1 << 7, 1 << 15, 1 << 23, 1 << 31)
 """Full scales of integers, which some programs write into float files."""
 
 FAINT = 1e-4
-"""Root mean square below which a recording is faint: -80 dB of full scale."""
+"""A peak below which a recording is faint: -80 dB of full scale."""
 
 DEAD = 1e-4
 """A channel is dead that is 80 dB below the loudest one."""
@@ -108,15 +108,15 @@ class Levels:
         return ""
 
     def _quiet(self, own: slice) -> str:
-        power = float(self._squares[own].sum() / self._frames)
         mean = float(np.abs(self._sums[own]).max() / self._frames)
         extent = float((self._high[own] - self._low[own]).max())
-        if power == 0:
+        if extent == mean == 0:
             return "the recording is digital silence"
         if extent <= 1e-6 * mean:
             return f"it is constant, {mean:.3g}: it holds no sound"
-        if power < FAINT**2:
-            return f"it is faint: {10 * math.log10(power):.0f} dB of full scale"
+        if extent < 2 * FAINT:
+            level = 20 * math.log10(extent / 2)
+            return f"it is faint: its peak is {level:.0f} dB of full scale"
         return ""
 
     def _dead(self) -> str:

@@ -41,7 +41,7 @@ def test_usual_levels_are_not_doubtful(frames: np.ndarray) -> None:
         (1e30 * TONE, "scale it"),
         (0 * NOISE, "the recording is digital silence"),
         (0 * NOISE + 0.25, "it is constant, 0.25"),
-        (1e-4 * TONE, "it is faint: -83 dB of full scale"),
+        (5e-5 * TONE, "it is faint: its peak is -86 dB of full scale"),
         (np.clip(3 * TONE, -1, 1), "75 % of its samples are clipped"),
         (SQUARE, "clipped at full scale"),
         (NOISE * [0, 1], "channel 1 is silent, of 2"),
