@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from lmaczs.cli.inputs import add_list, find_inputs
 from lmaczs.cli.model import identity_of
 from lmaczs.cli.output import check_page, out_folder, write_page
@@ -172,6 +170,8 @@ def _shown(
     results: Iterable[Counts | Lost],
 ) -> int:
     """Show progress on a terminal, then a line of counts; return the exit status."""
+    from tqdm import tqdm
+
     from lmaczs.corpus.engines import Lost
 
     begin = time.perf_counter()
