@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ def test_refined_masks_explain_what_is_present(
 def test_quiet_recordings_are_explained_as_loud_ones(
     interpreter: ZeroShotInterpreter, recordings: dict[str, Path], name: str
 ) -> None:
-    """60 dB lower, where the model hears a prompt as well: mask and verdict."""
+    """At -60 dB, where the model hears a prompt as well: mask and verdict."""
     wav, prompt = interpreter.load_audio(recordings[name]), list(EXPECTED[name])[0]
     rate, refined = interpreter.sample_rate, []
     for refine in (0, "auto"):
@@ -94,6 +93,5 @@ def test_quiet_recordings_are_explained_as_loud_ones(
         if refine == 0:
             assert (loud.mask - quiet.mask).abs().mean() < 0.05
         refined = [loud.verdict, quiet.verdict]
-        (faint,) = quiet.warnings
-        assert re.match("it is faint: -[0-9]+ dB of full scale", faint)
+        assert quiet.warnings == ()
     assert refined == ["kept", "kept"]
