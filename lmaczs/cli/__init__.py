@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's) and return its exit status."""
     args = build_parser().parse_args(argv)
     args.own_process = argv is None
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own need not be installed here
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # a file's name may hold what the terminal cannot show

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from lmaczs.cli.terminal import CommandError, one_line
+from lmaczs.utils.devices import device_reason
 
 if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
@@ -65,7 +66,8 @@ def load(
             options["run_opts"]["device"] = torch.zeros(1, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise CommandError(
-                f"--device {device}: {one_line(error)}; `lmaczs doctor` lists devices"
+                f"--device {device}: {device_reason(error)}; `lmaczs doctor` lists "
+                "devices"
             ) from error
     try:
         if clap is not None:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from lmaczs.utils.devices import device_reason
 from lmaczs.utils.errors import OptionError
 from lmaczs.utils.option_values import override_of
 
@@ -106,7 +107,7 @@ def require_device(name: str) -> None:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        reason = device_reason(error)
         raise OptionError(
             f"--device={name} cannot be used here: {reason}; leave --device out for "
             "the CPU, `lmaczs doctor` lists what there is"

@@ -458,6 +458,16 @@ def test_doubtful_recordings_are_notes_and_strict_refuses_them(
     assert "whole.wav" in printed.out
 
 
+@pytest.mark.slow
+def test_a_notebooks_backend_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Colab exports one to `!lmaczs`, whose environment need not have it."""
+    monkeypatch.setenv("MPLBACKEND", "module://nowhere.backend_inline")
+    main(["doctor"])
+    assert "ok      matplotlib" in capsys.readouterr().out
+
+
 def test_prompt_given_twice_counts_once(
     source: Path, tmp_path: Path, capsys: Capture
 ) -> None:
