@@ -143,7 +143,8 @@ def try_kills(
         for _ in range(min(chain, kills - tally.kills)):
             before = left(out) if out.is_dir() else {}
             if not kill_at(make(out), rng.uniform(0, seconds)):
-                break  # it was done before
+                seconds *= 0.8  # it was done before: the machine is faster now
+                break
             tally.kills += 1
             after = left(out) if out.is_dir() else {}
             tally.lost += bool(damage(out)) or not is_kept(before, after)
