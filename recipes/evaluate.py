@@ -34,6 +34,7 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.data.recordings import (
     RECORDINGS,
+    changed_recordings,
     inspect_recordings,
     read_recordings,
     with_digests,
@@ -128,7 +129,7 @@ def clips_to_test(
     """Clips with their digests, but those that a decoder in these folders has learnt.
 
     What is found of the recordings is noted in the output folder. `InputError` if one
-    cannot be read.
+    cannot be read, or is another than the folder's figures are for.
     """
     noted = Path(output_folder, RECORDINGS)
     known = read_recordings(noted)
@@ -138,6 +139,12 @@ def clips_to_test(
         raise InputError(
             f"{len(problems)} of {len(found)} recordings cannot be tested on "
             f"({named(problems)}): mend them or take them out of the list"
+        )
+    changed = changed_recordings(known, found)
+    if changed and Path(output_folder, "per_clip.csv").exists():
+        raise InputError(
+            f"output_folder {output_folder} holds figures for other contents of "
+            f"{named(changed)}: choose another folder, or remove that one"
         )
     write_recordings(noted, {**known, **found})
     learnt = joined(read_learnt(folder) for folder in folders)

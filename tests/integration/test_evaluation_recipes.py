@@ -589,6 +589,12 @@ def test_what_a_decoder_has_learnt_is_not_tested_on(
     found = evaluate.clips_to_test(*given, [str(tmp_path / "none"), str(tmp_path)])
     assert list(found.id) == ["0", "2"]
     assert "1 of the 3 clips of split test were learnt" in caplog.text
+    soundfile.write(clips.path[2], np.full(800, 0.1), 8000)
+    evaluate.clips_to_test(*given, [])  # there are no figures yet
+    (tmp_path / "out" / "per_clip.csv").touch()
+    soundfile.write(clips.path[2], np.full(800, 0.2), 8000)
+    with pytest.raises(InputError, match=r"figures for other contents of .*2\.wav: c"):
+        evaluate.clips_to_test(*given, [])
     Path(clips.path[2]).write_bytes(b"no sound")
     with pytest.raises(InputError, match=r"1 of 3 recordings .*2\.wav: no audio"):
         evaluate.clips_to_test(*given, [])
