@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lmaczs.clap_settings import read_config, read_extractor, read_tokenizer
-from lmaczs.hub import snapshot
+from lmaczs.hub import CLAP_FILES, PICKLED, clap_folder
 from lmaczs.utils.errors import InputError, LmaczsError
 from lmaczs.utils.plain_files import require_plain
 from lmaczs.utils.weights import (
@@ -40,12 +40,6 @@ from lmaczs.utils.weights import (
 )
 
 logger = logging.getLogger(__name__)
-
-SETTINGS = ("*.json", "*.txt", "*.model")
-"""Files beside the weights: configuration, feature extractor, tokenizer."""
-
-SAFE = ("model.safetensors", "model-*-of-*.safetensors")
-PICKLES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
 
 
 class ClapError(LmaczsError, ValueError):
@@ -102,11 +96,8 @@ def load_checkpoint(
 
 def _folder(source: str | Path, revision: str | None, pickles: bool) -> Path:
     """The folder itself, or that of a repository in the Hub's cache."""
-    if Path(source).is_dir():
-        return Path(source)
-    names = (*SETTINGS, *SAFE, *(PICKLES if pickles else ()))
     try:
-        return snapshot(str(source), revision=revision, patterns=names)
+        return clap_folder(source, revision, pickles)
     except FileNotFoundError as error:
         raise ClapError(
             f"{source} is no folder, and cannot be fetched from the Hub "
@@ -142,11 +133,12 @@ def _read(
 
 def _weight_files(folder: Path, pickles: bool) -> list[Path]:
     """Files of the weights; those that run code when they are read only if trusted."""
-    for patterns in (SAFE, PICKLES):
+    safe = [one for one in CLAP_FILES if one.startswith("model")]
+    for patterns in (safe, PICKLED):
         names = [p.name for one in patterns for p in sorted(folder.glob(one))]
-        if names[:1] in ([SAFE[0]], [PICKLES[0]]):
+        if names[:1] == [patterns[0]]:
             del names[1:]  # whole, beside parts of another saving
-        if names and patterns is PICKLES and not pickles:
+        if names and patterns is PICKLED and not pickles:
             raise ClapError(
                 f"has its weights in a pickle ({names[0]}), which can run code: if you "
                 "trust who made it, add --trust-remote-code (trust_remote_code=True "
@@ -155,7 +147,7 @@ def _weight_files(folder: Path, pickles: bool) -> list[Path]:
         if names:
             return [require_plain(folder, name) for name in names]
     raise InputError(
-        f"{SAFE[0]} is missing; a {PICKLES[0]} is fetched and read with "
+        f"{safe[0]} is missing; a {PICKLED[0]} is fetched and read with "
         "--trust-remote-code alone"
     )
 

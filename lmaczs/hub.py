@@ -25,6 +25,19 @@ PATIENCE = 20.0
 variable LMACZS_HUB_TIMEOUT is another number."""
 
 
+CLAP_FILES = (
+    *("*.json", "*.txt", "*.model"),
+    *("model.safetensors", "model-*-of-*.safetensors"),
+)
+"""What is downloaded of a CLAP's repository."""
+
+PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
+"""And if it is trusted."""
+
+DECODER_FILES = ("*.json", "*.yaml", "*.txt", "*.model", "*.safetensors", "README.md")
+"""What is downloaded of a decoder's repository; everything of one that is trusted."""
+
+
 def default_source() -> Path:
     """Folder of the embedded default model; its CLAP lies beside it in `clap_small`."""
     return shipped_folder("pretrained") / "lmaczs_small"
@@ -64,6 +77,37 @@ def resolve(source: str | Path, relative_to: str | Path | None = None) -> str:
     """Absolute path of a model folder (`local_folder`); a Hub id stays as it is."""
     folder = local_folder(source, relative_to)
     return str(source if folder is None else folder.resolve())
+
+
+def clap_folder(
+    source: str | Path, revision: str | None = None, trust_remote_code: bool = False
+) -> Path:
+    """Folder of a CLAP; what can be loaded of a repository is downloaded first.
+
+    FileNotFoundError as `snapshot`.
+    """
+    folder = local_folder(source)
+    if folder is None:
+        needed = (*CLAP_FILES, *(PICKLED if trust_remote_code else ()))
+        folder = snapshot(str(source), None, revision, needed)
+    return folder
+
+
+def decoder_folder(
+    source: str | Path,
+    savedir: str | Path | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Folder of a decoder; what can be loaded of a repository is downloaded first.
+
+    FileNotFoundError as `snapshot`; InputError for a folder with a `revision`.
+    """
+    folder = unpinned_folder(source, revision)
+    if folder is None:
+        needed = ("*",) if trust_remote_code else DECODER_FILES
+        folder = snapshot(str(source), savedir, revision, needed)
+    return folder
 
 
 def snapshot(
@@ -118,7 +162,7 @@ def snapshot(
         at = f" at revision {revision}" if revision else ""
         raise FileNotFoundError(
             f"there is no folder {name}, and the Hub gives no repository of that name"
-            f"{at}: {' '.join(str(error).split())}"
+            f"{at} ({' '.join(str(error).split())}): check the name and the connection"
         ) from error
 
 

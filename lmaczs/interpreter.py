@@ -42,7 +42,7 @@ from lmaczs.explanation import (
     scores,
     similarities,
 )
-from lmaczs.hub import default_source, snapshot, unpinned_folder
+from lmaczs.hub import decoder_folder, default_source, unpinned_folder
 from lmaczs.long_recording import Query, scan
 from lmaczs.model_file import ForeignCodeError
 from lmaczs.overview import Overview
@@ -67,8 +67,6 @@ NO_CONTRAST = (
     "contrast is for prompts in words: how similar two recordings are cannot be "
     "compared with how similar one is to a text"
 )
-REPOSITORY = ("*.json", "*.yaml", "*.txt", "*.model", "*.safetensors", "README.md")
-"""What is downloaded of a decoder's repository; everything of one that is trusted."""
 
 
 class ZeroShotInterpreter(Pretrained):
@@ -159,7 +157,8 @@ class ZeroShotInterpreter(Pretrained):
         ClapError
             If its CLAP is damaged.
         """
-        folder = _folder_of(source, savedir, revision, trust_remote_code)
+        source = default_source() if source is None else source
+        folder = decoder_folder(source, savedir, revision, trust_remote_code)
         theirs = sorted(set(kwargs) - {"freeze_params"})
         if theirs and not trust_remote_code:
             raise InputError(
@@ -1121,21 +1120,6 @@ def _warn(path: str | Path, texts: Iterable[str]) -> None:
     """Warn the caller of a method of what is doubtful about a recording."""
     for text in texts:
         warn(f"{path}: {text}", AudioWarning, stacklevel=3)
-
-
-def _folder_of(
-    source: str | Path | None,
-    savedir: str | Path | None,
-    revision: str | None,
-    everything: bool,
-) -> Path:
-    """Folder of a decoder; what can be loaded of a repository is downloaded first."""
-    source = default_source() if source is None else source
-    folder = unpinned_folder(source, revision)
-    if folder is None:
-        needed = ("*",) if everything else REPOSITORY
-        folder = snapshot(str(source), savedir, revision, needed)
-    return folder
 
 
 def _without(values: Any, names: set[str]) -> Any:

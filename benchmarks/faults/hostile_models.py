@@ -608,6 +608,7 @@ BEFORE = {
     "bombs and sizes": (
         "14 refused, 8 loaded, 5 tracebacks, 8 killed after 20 s; up to 2.9 GB"
     ),
+    "numbers that do not fit": "24 refused, 16 loaded, 6 tracebacks",
     "weights that are none": "12 refused, 2 loaded, 1 traceback",
 }
 """What this script measured at commit 749d64a. It read no interpreter.json and no

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from lmaczs.cli.terminal import CommandError, one_line
+from lmaczs.hub import clap_folder, decoder_folder
 from lmaczs.utils.devices import device_reason
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ def load(
             f"--revision {revision} is one of the Hub's repository that --source or "
             "--clap names: give one of them"
         )
+    option = "the embedded default" if source is None else f"--source {source}"
+    option = option if clap is None else f"--clap {clap}"
+    try:
+        # before the imports, which take seconds: a name may be mistyped
+        if clap is not None:
+            clap_folder(clap, revision, trust_remote_code)
+        elif source is not None:
+            decoder_folder(source, None, revision, trust_remote_code)
+    except Exception as error:
+        raise CommandError(f"{option}: {one_line(error)}") from error
     try:
         import torch
         from transformers.utils.logging import disable_progress_bar
@@ -74,12 +85,8 @@ def load(
             return ZeroShotInterpreter.from_clap(clap, **options)
         return ZeroShotInterpreter.from_hparams(source, **options)
     except Exception as error:  # of a folder that is trusted, any code may fail
-        reason = f"--source {source}: {one_line(error)}"
-        if clap is not None:
-            reason = f"--clap {clap}: {one_line(error)}"
-        elif source is None:
-            reason = f"the embedded default: {one_line(error)}; see `lmaczs doctor`"
-        raise CommandError(reason) from error
+        see = "" if source or clap else "; see `lmaczs doctor`"
+        raise CommandError(f"{option}: {one_line(error)}{see}") from error
 
 
 def identity_of(interpreter: ZeroShotInterpreter) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from lmaczs.hub import default_source, local_folder, patiently, resolve, snapshot
+from lmaczs.hub import (
+    clap_folder,
+    decoder_folder,
+    default_source,
+    local_folder,
+    patiently,
+    resolve,
+    snapshot,
+)
+from lmaczs.utils.errors import InputError
 
 
 @pytest.fixture
@@ -73,8 +82,17 @@ def test_a_repository_that_cannot_be_had_is_one_line(name: str) -> None:
 
 def test_a_revision_that_cannot_be_had_is_named() -> None:
     """A mistyped commit is not taken for a missing repository."""
-    with pytest.raises(FileNotFoundError, match="at revision 1234567: "):
+    with pytest.raises(FileNotFoundError, match=r"at revision 1234567 \("):
         snapshot("nobody/no-such-model", revision="1234567")
+
+
+def test_folders_of_models_are_used_in_place(here: Path) -> None:
+    """Nothing is downloaded for them, and they have no revision."""
+    assert clap_folder("clap") == Path("clap") == decoder_folder("clap")
+    with pytest.raises(InputError, match="only a repository of the Hub"):
+        decoder_folder("clap", revision="1234567")
+    with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set"):
+        clap_folder("nobody/no-such-clap")
 
 
 def test_the_embedded_default_is_there_with_its_clap() -> None:

@@ -28,7 +28,7 @@ def test_a_revision_is_one_of_the_hubs(tiny_clap_folder: Path) -> None:
         (None, None, "--revision abc1234 is one of the Hub's repository"),
         (None, folder, f"--clap {folder}: revision 'abc1234': {folder} is a folder"),
         (folder, None, f"--source {folder}: revision 'abc1234': {folder} is a folder"),
-        ("nobody/none", None, "at revision abc1234: "),
+        ("nobody/none", None, r"at revision abc1234 \("),
         (None, "nobody/none", "--clap nobody/none: "),
     ):
         with pytest.raises(CommandError, match=message):
