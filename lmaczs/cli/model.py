@@ -48,12 +48,8 @@ def load(
         )
     option = "the embedded default" if source is None else f"--source {source}"
     option = option if clap is None else f"--clap {clap}"
-    try:
-        # before the imports, which take seconds: a name may be mistyped
-        if clap is not None:
-            clap_folder(clap, revision, trust_remote_code)
-        elif source is not None:
-            decoder_folder(source, None, revision, trust_remote_code)
+    try:  # before the imports, which take seconds: a name may be mistyped
+        _look_up(source, clap, revision, trust_remote_code)
     except Exception as error:
         raise CommandError(f"{option}: {one_line(error)}") from error
     try:
@@ -87,6 +83,16 @@ def load(
     except Exception as error:  # of a folder that is trusted, any code may fail
         see = "" if source or clap else "; see `lmaczs doctor`"
         raise CommandError(f"{option}: {one_line(error)}{see}") from error
+
+
+def _look_up(
+    source: str | None, clap: str | None, revision: str | None, trusted: bool
+) -> None:
+    """Download what is needed of a repository; raise what is wrong with a name."""
+    if clap is not None:
+        clap_folder(clap, revision, trusted)
+    elif source is not None:
+        decoder_folder(source, None, revision, trusted)
 
 
 def identity_of(interpreter: ZeroShotInterpreter) -> dict[str, Any]:

@@ -106,8 +106,8 @@ def faults(wanted: Mapping[str, Tensor], found: Shapes) -> str:
 
 
 def broken(weights: Mapping[str, Tensor]) -> list[str]:
-    """Names of the weights that hold NaN or infinite values."""
-    learnt = {key: w for key, w in weights.items() if w.is_floating_point()}
+    """Names of the weights that hold NaN or infinite values, as float32."""
+    learnt = {key: w.float() for key, w in weights.items() if w.is_floating_point()}
     return [key for key, w in learnt.items() if not bool(w.isfinite().all())]
 
 

@@ -123,3 +123,9 @@ def test_what_is_not_finite_is_named(value: float) -> None:
     spoiled: dict[str, Tensor] = {**TENSORS, "c": torch.tensor([0.0, value])}
     assert broken(TENSORS) == []
     assert broken(spoiled) == ["c"]
+
+
+def test_any_kind_of_float_is_looked_at() -> None:
+    """Also one that torch cannot test as it is, or that float32 does not hold."""
+    eighth = torch.ones(2, dtype=torch.float8_e4m3fn)
+    assert broken({"a": eighth, "b": torch.tensor(1e300, dtype=torch.float64)}) == ["b"]
