@@ -19,8 +19,8 @@ NOT_MIRRORED = {
 # How torch lets a subclass of Tensor, or a mode, see every operation.
 TORCH_DISPATCH = {"_python_dispatch", "_pytree", "_make_wrapper_subclass", "_schema"}
 
-# How a notebook shows an object.
-JUPYTER = {"_repr_html_"}
+# How a notebook shows an object, and how a forked process ends.
+OTHERS = {"_repr_html_", "_exit"}
 
 
 def is_private(name: str) -> bool:
@@ -58,7 +58,7 @@ def private_uses(path: Path, private: set[str]) -> Iterator[str]:
             case ast.Constant(value=str(text)) if id(node) not in in_f_strings:
                 # for setattr, getattr and the like
                 names = [part for part in text.split(".") if part in private]
-        for name in set(filter(is_private, names)) - TORCH_DISPATCH - JUPYTER:
+        for name in set(filter(is_private, names)) - TORCH_DISPATCH - OTHERS:
             yield f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
 
 
