@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "Recordings": ("fuzz.py", "--cases=20000"),
     "Models of strangers": ("faults/hostile_models.py",),
+    "A Hub that is not there": ("faults/absent_hub.py",),
     "Training": ("faults/training.py",),
     "Processes that are killed": ("faults/kills.py",),
     "A corpus": ("corpus.py", "--kills=10"),
