@@ -173,7 +173,7 @@ def _spread(clips: pd.DataFrame, share: float) -> list[str]:
     wanted = max(1, round(share * len(named)))
     if wanted >= len(named):
         raise InputError(
-            f"{len(named)} recordings cannot be split into train, valid and test: add "
+            "too few recordings, they cannot be split into train, valid and test: add "
             "recordings, two of a label at least, or a column split"
         )
     places = (np.arange(wanted) + 0.5) * len(named) / wanted

@@ -125,8 +125,9 @@ def test_mistakes_are_said_in_a_sentence(manifest: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"write_shards.py: {tmp_path}/short.wav: it is truncated")
-    assert [path.name for path in folder.iterdir()] == [".plan.json"]
+    assert last.startswith(f"write_shards.py: {tmp_path}/clips.csv has 3 mistakes: ")
+    assert f"line 2: {tmp_path}/short.wav: it is truncated: " in last
+    assert not folder.exists()
 
 
 def test_clips_per_shard_must_be_positive(
