@@ -414,6 +414,7 @@ class ZeroShotInterpreter(Pretrained):
         prompts: Iterable[str],
         present: Sequence[bool] | None = None,
         channel: int | None = None,
+        strict: bool = False,
     ) -> pd.DataFrame:
         """Compare wordings of one idea: which does the model understand best?
 
@@ -429,6 +430,8 @@ class ZeroShotInterpreter(Pretrained):
             Whether the sound is in each of the recordings.
         channel : int, optional
             The only channel of files that is read, from 1 on; default: the mean.
+        strict : bool
+            Whether a file that is truncated or damaged is refused.
 
         Returns
         -------
@@ -454,7 +457,7 @@ class ZeroShotInterpreter(Pretrained):
         template = self.hparams.template
         readings = [read_prompt(self.clap, one, template) for one in several]
         text = self.clap.encode_text([one.sentence for one in readings])
-        names, similarity, presence = self._scores(recordings, text, channel)
+        names, similarity, presence = self._scores(recordings, text, channel, strict)
         if present is None:
             table = single_table(names, several, similarity, presence)
         else:
@@ -473,6 +476,7 @@ class ZeroShotInterpreter(Pretrained):
         recordings: Iterable[str | Path | Waveform],
         text: Tensor,
         channel: int | None,
+        strict: bool,
     ) -> tuple[list[str], Tensor, Tensor]:
         """Names, similarities and presences [N, P] of recordings."""
         references = reference_text(self.clap, self.hparams.template)
@@ -480,7 +484,7 @@ class ZeroShotInterpreter(Pretrained):
         for number, one in enumerate(recordings):
             if isinstance(one, str | Path):
                 names.append(str(one))
-                wav = self.load_audio(one, channel=channel)
+                wav = self.load_audio(one, channel=channel, strict=strict)
             else:
                 names.append(f"recording {number + 1}")
                 rate = None if has_rate(one) else self._rate_of(names[-1], None)

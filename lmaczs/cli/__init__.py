@@ -345,7 +345,8 @@ def rank_prompts(args: argparse.Namespace) -> int:
         if path == manifest:
             rank = prompts_command.rank_on_manifest
             return rank(interpreter, path, args.label, prompts)
-        return interpreter.rank_prompts([path], prompts, channel=args.channel)
+        reading = {"channel": args.channel, "strict": args.strict}
+        return interpreter.rank_prompts([path], prompts, **reading)
 
     for problem in inputs.problems:
         complain(problem)

@@ -84,6 +84,19 @@ def test_folders_lists_and_channels(
     assert found == pytest.approx(expected.similarity.tolist(), abs=1e-4)
 
 
+def test_strict_refuses_what_is_cut_off(
+    folder: Path, tiny_clap_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Which is ranked as far as it goes without it."""
+    path = tmp_path / "cut.wav"
+    path.write_bytes((folder / "0.wav").read_bytes()[:-4000])
+    assert run(folder, tiny_clap_folder, str(path)) == 0
+    capsys.readouterr()
+    assert run(folder, tiny_clap_folder, str(path), "--strict") == 1
+    captured = capsys.readouterr()
+    assert f"{path}: it is truncated" in captured.err and not captured.out
+
+
 def test_manifest_ranks_by_its_label(
     folder: Path, tiny_clap_folder: Path, capsys: Capture
 ) -> None:
