@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from mmap import mmap
 from typing import NamedTuple
 
-from lmaczs.audio.contents import Found, Part
+from lmaczs.audio.contents import Data, Found, Part
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros, before_tags
-
-Data = bytes | mmap
 
 UNKNOWN_SIZE = 0x7F000000
 """Sizes of 32 bits from here on are what writers to a pipe put for "not known yet"."""

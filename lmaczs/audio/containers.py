@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from mmap import mmap
 
 from lmaczs.audio import chunks, streams
-from lmaczs.audio.contents import MAX_PARTS, Contents, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Contents, Data, Found, Part
 from lmaczs.audio.media import kind_of
 from lmaczs.audio.mp3 import mp3
 from lmaczs.audio.tags import after_tags
-
-Data = bytes | mmap
 
 CHUNKED: dict[bytes, Callable[[Data, int, int], Found | None]] = {
     **dict.fromkeys(chunks.WAVES, chunks.wave),

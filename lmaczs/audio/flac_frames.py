@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from mmap import mmap
 from typing import NamedTuple
+
+from lmaczs.audio.contents import Data
 
 SYNC = re.compile(rb"\xff[\xf8\xf9]")
 SEARCHED = 1 << 20
@@ -24,19 +25,19 @@ class FlacFrame(NamedTuple):
     samples: int
 
 
-def stated_samples(data: bytes | mmap, start: int) -> int:
+def stated_samples(data: Data, start: int) -> int:
     """Number of samples that the stream's header states, 0 if it does not."""
     high, low = struct.unpack_from(">BI", data, start + TOTAL)
     return (high & 0xF) << 32 | low
 
 
-def with_samples(data: bytes | mmap, start: int, samples: int) -> dict[int, bytes]:
+def with_samples(data: Data, start: int, samples: int) -> dict[int, bytes]:
     """Patch that has the stream's header state so many samples."""
     high = data[start + TOTAL] & 0xF0 | samples >> 32
     return {start + TOTAL: struct.pack(">BI", high, samples & 0xFFFFFFFF)}
 
 
-def found_samples(data: bytes | mmap, start: int, end: int) -> int:
+def found_samples(data: Data, start: int, end: int) -> int:
     """Number of samples up to the end of the last frame; 0 if that is not known.
 
     The frame before it has to lead to it: bytes within a frame may look like a header.

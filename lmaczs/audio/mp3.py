@@ -9,14 +9,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from mmap import mmap
 from typing import NamedTuple
 
-from lmaczs.audio.contents import MAX_PARTS, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Data, Found, Part
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros
-
-Data = bytes | mmap
 
 KBITS = {
     (1, 1): (*range(32, 449, 32),),

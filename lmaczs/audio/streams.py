@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from mmap import mmap
 
-from lmaczs.audio.contents import MAX_PARTS, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Data, Found, Part
 from lmaczs.audio.flac_frames import found_samples, stated_samples, with_samples
 from lmaczs.audio.pieces import with_patches
 from lmaczs.audio.tags import before_tags
-
-Data = bytes | mmap
 
 # --- OGG ----------------------------------------------------------------------------
 
@@ -72,10 +69,8 @@ FLAC_FIRST = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 def flac(data: Data, start: int, end: int) -> list[Found]:
     """Divide a file into the FLAC streams that were joined, without tags."""
     firsts = [match.start() for match in FLAC_FIRST.finditer(data, start, end)]
-    found = []
-    for first, stop in pairwise([start, *firsts[1:MAX_PARTS], end]):
-        found.append(_flac_part(data, first, stop))
-    return found
+    places = pairwise([start, *firsts[1:MAX_PARTS], end])
+    return [_flac_part(data, first, stop) for first, stop in places]
 
 
 def _flac_part(data: Data, start: int, end: int) -> Found:

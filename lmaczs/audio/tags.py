@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from mmap import mmap
+
+from lmaczs.audio.contents import Data
 
 ZEROS_AT_ONCE = 1 << 20
 APE_BYTES = 32
@@ -12,18 +13,19 @@ APE_BYTES = 32
 ID3V1_BYTES = 128
 
 
-def after_tags(data: bytes | mmap, start: int, end: int) -> int:
+def after_tags(data: Data, start: int, end: int) -> int:
     """First byte from `start` on that is of no ID3v2, ID3v1 or APE tag."""
-    while size := _tag_size(data, start):
+    while start < end and (size := _tag_size(data, start)):
         start = min(end, start + size)
     return start
 
 
-def before_tags(data: bytes | mmap, start: int, end: int) -> int:
+def before_tags(data: Data, start: int, end: int) -> int:
     """End of what lies before the ID3v1 and APE tags at the end of a range."""
     while True:
-        if end - start >= ID3V1_BYTES and data[end - ID3V1_BYTES :][:3] == b"TAG":
-            end -= ID3V1_BYTES
+        last = end - ID3V1_BYTES
+        if last >= start and data[last : last + 3] == b"TAG":
+            end = last
             continue
         footer = data[max(start, end - APE_BYTES) : end]
         if footer[:8] != b"APETAGEX" or len(footer) < APE_BYTES:
@@ -35,7 +37,7 @@ def before_tags(data: bytes | mmap, start: int, end: int) -> int:
         end -= size
 
 
-def after_zeros(data: bytes | mmap, start: int, end: int) -> int:
+def after_zeros(data: Data, start: int, end: int) -> int:
     """First byte from `start` on that is not 0, in whole 8 bytes, or `end`."""
     while start < end:
         part = data[start : min(end, start + ZEROS_AT_ONCE)]
@@ -46,7 +48,7 @@ def after_zeros(data: bytes | mmap, start: int, end: int) -> int:
     return end
 
 
-def _tag_size(data: bytes | mmap, start: int) -> int:
+def _tag_size(data: Data, start: int) -> int:
     """Bytes of the tag that begins here, 0 if none does."""
     head = data[start : start + APE_BYTES]
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:

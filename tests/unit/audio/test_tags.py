@@ -33,6 +33,7 @@ def test_tags_in_front_are_stepped_over(tag: bytes) -> None:
     data = b"..." + tag + ID3V2 + tag + b"sound"
     assert data[after_tags(data, 3, len(data)) :] == b"sound"
     assert after_tags(b"sound", 0, 5) == 0
+    assert after_tags(tag + tag, 0, len(tag)) == len(tag)
 
 
 @pytest.mark.parametrize("tag", [ID3V1, ape(b"x" * 50), ape(b"y" * 9, False)])
