@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +95,14 @@ def open_part(
             f"{path}: a rate of {rate} Hz cannot be right: between {RATES[0]} Hz and "
             f"{RATES[1] // 1000} kHz are read"
         )
-    least = max(0, frames - padding)
-    seeks = exact and frames > 0
-    return SoundPart(path, part, as_is, kind, rate, channels, frames, least, seeks)
+    return replace(
+        found,
+        rate=rate,
+        channels=channels,
+        frames=frames,
+        least=max(0, frames - padding),
+        seeks=exact and frames > 0,
+    )
 
 
 class PartReader:
@@ -130,7 +135,7 @@ class PartReader:
             if not first or _sought(stream, first):
                 yield from self._decoded(stream)
                 return
-        self.reached = 0  # a damaged file cannot be sought in, but what is before read
+        self.reached = 0  # a damaged file: what comes before is decoded, and dropped
         with _open(self.part) as stream:
             for block in self._decoded(stream):
                 inside = max(0, first - self.reached + len(block))

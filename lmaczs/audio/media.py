@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmaczs.utils.errors import AudioError
-
-FRAMES_AT_ONCE = 1 << 16
+from lmaczs.utils.extras import install_extra
 
 MAX_ERRORS = 100
 """Packets that cannot be decoded after which the rest is given up."""
@@ -90,7 +89,7 @@ class MediaStream:
             import av
         except ImportError as error:
             raise AudioError(
-                f"{path}: {kind.name} is read with `pip install lmaczs[av]`; or "
+                f"{path}: {kind.name} is read with `{install_extra('av')}`; or "
                 f"convert it: ffmpeg -i {quote(path.name)} {quote(path.stem + '.wav')}"
             ) from error
         self._av, self.error = av, ""

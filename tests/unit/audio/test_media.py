@@ -13,6 +13,7 @@ from lmaczs.audio.io import load_audio
 from lmaczs.audio.media import MediaStream, media_kind
 from lmaczs.audio.mono_file import MonoFile
 from lmaczs.utils.errors import AudioError
+from lmaczs.utils.extras import install_extra
 
 RATE = 48000
 FILES = {  # suffix: FFmpeg's encoder
@@ -62,10 +63,7 @@ def test_media_files_are_read(tmp_path: Path, suffix: str) -> None:
     for wav, hertz in ((mix, [440, 1000]), (first, [440])):
         middle = wav[RATE // 2 :][:RATE]  # a second: a bin is 1 Hz
         bins = np.abs(np.fft.rfft(middle * np.hanning(RATE)))
-        assert sorted({round(one, -1) for one in np.argsort(bins)[-2:]}) in (
-            [hertz],
-            [round(hertz[0], -1), *hertz[1:]],
-        )
+        assert sorted({round(one, -1) for one in np.argsort(bins)[-2:]}) == hertz
 
 
 def test_a_stretch_is_that_of_the_whole(tmp_path: Path) -> None:
@@ -95,7 +93,7 @@ def test_without_pyav_both_ways_out_are_named(
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError) as refusal:
         load_audio(path, RATE)
-    assert "pip install lmaczs[av]" in str(refusal.value)
+    assert f"`{install_extra('av')}`" in str(refusal.value)
     assert f"ffmpeg -i 'a voice.{suffix}' 'a voice.wav'" in str(refusal.value)
 
 
