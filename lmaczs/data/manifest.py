@@ -11,7 +11,7 @@ A header, then a row a clip (or a row a caption of a clip)::
     stop      optional: seconds
 
 Rows that share path, start and stop are one clip. Other columns are carried through.
-What spreadsheets and people make of it (`read_csv_table`) is read, and said.
+What spreadsheets and people make of it (`read_csv_table`) is read, with a warning.
 """
 
 from __future__ import annotations
@@ -174,9 +174,8 @@ def _absolute(folder: Path, path: str) -> str:
         return path
     found = folder / path
     if "\\" in path and not found.is_file():
-        found = min(
-            found, folder / path.replace("\\", "/"), key=lambda p: not p.is_file()
-        )
+        divided = folder / path.replace("\\", "/")
+        found = divided if divided.is_file() else found
     return str(found.resolve()) if path else ""
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
-NOT_TRAINING = ("app", "cli", "evaluation", "report")
+NOT_TRAINING = ("app", "cli", "corpus", "evaluation", "report")
 """Parts of this package whose code changes no training."""
 
 # Every other key of a YAML and every other option is compared.

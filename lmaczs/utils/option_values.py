@@ -149,7 +149,7 @@ def _scalar(key: str, text: str, place: Any) -> Any:
         return FLAGS[text.lower()]
     if isinstance(place, int | float) or NUMBERS.fullmatch(key):
         return _number(key, text, place)
-    if place is None or _is_open(place):
+    if place is None or is_open(place):
         return _text(key, text)
     found = YAML(typ="safe").load(text)
     return found if isinstance(found, bool | int | float) else text
@@ -163,7 +163,8 @@ def _text(key: str, text: str) -> str:
     return text
 
 
-def _is_open(place: Any) -> bool:
+def is_open(place: Any) -> bool:
+    """Whether a file leaves a value open (``!PLACEHOLDER``)."""
     return str(getattr(getattr(place, "tag", None), "value", "")) == "!PLACEHOLDER"
 
 

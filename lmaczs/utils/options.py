@@ -22,7 +22,7 @@ from ruamel.yaml.error import YAMLError
 
 from lmaczs.utils.devices import device_reason
 from lmaczs.utils.errors import OptionError
-from lmaczs.utils.option_values import override_of
+from lmaczs.utils.option_values import is_open, override_of
 
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions
@@ -126,7 +126,7 @@ def check_options(hparams_file: str | Path, overrides: str = "") -> None:
     for key in given:
         if key not in tree:
             raise OptionError(_unknown(str(key), tree, hparams_file))
-    needed = [key for key in tree if _is_open(tree[key]) and key not in given]
+    needed = [key for key in tree if is_open(tree[key]) and key not in given]
     if needed:
         options = " and ".join(f"--{key}=VALUE" for key in needed)
         raise OptionError(f"{hparams_file} needs {options}: see the comments there")
@@ -293,8 +293,3 @@ def _places(tree: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
             yield (*above, str(key))
         if isinstance(value, Mapping):
             yield from _places(value, *above, str(key))
-
-
-def _is_open(node: Any) -> bool:
-    tag = getattr(getattr(node, "tag", None), "value", None)
-    return tag == "!PLACEHOLDER"

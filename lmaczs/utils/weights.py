@@ -45,9 +45,9 @@ def shapes_in(paths: Iterable[Path]) -> Shapes:
                         f"{path} holds {len(names)} tensors, more than any model's"
                     )
                 found |= {key: tuple(file.get_slice(key).get_shape()) for key in names}
+        except InputError:
+            raise
         except (SafetensorError, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{path} is damaged: {sentence_of(error)}") from error
     return found
 
