@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -151,9 +152,8 @@ def _read_rows(path: Path, needed: Sequence[str] = NEEDED) -> Rows:
     if "path" not in known or (others and known.isdisjoint(others)):
         found = ", ".join(table.columns) or "nothing"
         wanted = f"path and one of {', '.join(others)}" if others else "path"
-        raise ManifestError(
-            path, [f"line 1: the header needs {wanted}; it has {found}"]
-        )
+        text = f"line 1: the header needs {wanted}; it has {found}"
+        raise ManifestError(path, [text + _converted(table.columns)])
     if not table.rows:
         raise ManifestError(path, ["line 2: there is no row"])
     if table.assumed:
@@ -166,6 +166,16 @@ def _read_rows(path: Path, needed: Sequence[str] = NEEDED) -> Rows:
             for name in ("start", "stop"):
                 row[name] = row.get(name, "").replace(",", ".")
     return table.rows
+
+
+def _converted(columns: Sequence[str]) -> str:
+    """How a sentence goes on where annotations are given for a manifest."""
+    line = " ".join(columns)
+    kinds = {"raven": r".*Begin Time \(s\)", "audacity": r"[\d.]+\t[\d.]+(\t|$)"}
+    for kind, pattern in kinds.items():
+        if re.match(pattern, line):
+            return f"; make one of it by recipes/make_manifest.py {kind} FOLDER OUT.csv"
+    return ""
 
 
 def _absolute(folder: Path, path: str) -> str:

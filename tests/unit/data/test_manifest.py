@@ -252,6 +252,21 @@ def test_header_without_the_needed_columns(folder: Path, lines: list[str]) -> No
     assert found == f"{asked}; it has {has}"
 
 
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        ("raven", ["Selection\tView\tBegin Time (s)\tEnd Time (s)", "1\ta\t0\t1"]),
+        ("audacity", ["0.5\t2.25\tdog, big", "3.0\t4.0\train"]),
+    ],
+)
+def test_annotations_are_not_manifests(
+    folder: Path, kind: str, lines: list[str]
+) -> None:
+    """The sentence names what makes a manifest of them."""
+    (found,) = mistakes(write(folder, *lines))
+    assert found.endswith(f"make_manifest.py {kind} FOLDER OUT.csv")
+
+
 def test_a_header_alone(folder: Path) -> None:
     """A manifest needs a row."""
     assert mistakes(write(folder, "path,label")) == ["line 2: there is no row"]
