@@ -94,6 +94,15 @@ def test_a_header_is_what_libsndfile_reads() -> None:
     assert sizes == (len(large) - 8 + (1 << 32) + 2, (1 << 32) + 2, (1 << 31) + 1)
 
 
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+def test_the_padding_of_odd_sizes_may_lack(padding: bytes) -> None:
+    """Behind the sound, and behind a chunk."""
+    odd = b"LIST" + struct.pack("<I", 99) + bytes(range(99)) + padding
+    data = wave_header(FMT, 999) + SOUND[:999] + padding + odd + odd + odd
+    found = wave(data, 0, len(data))
+    assert found is not None and found.plain and found.end == len(data)
+
+
 def test_chunks_before_the_sound_are_stepped_over() -> None:
     """A chunk of odd size, padded by one byte, does not mislead."""
     header = wave_header(FMT, 1000)

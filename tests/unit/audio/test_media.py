@@ -36,16 +36,17 @@ def tone() -> np.ndarray:
     return np.stack([low, high]).astype(np.float32)
 
 
-def write(path: Path) -> Path:
-    """Write the tone as the suffix says."""
+def write(path: Path, layout: str = "stereo") -> Path:
+    """Write the tone, or its first channel, as the suffix says."""
     muxer = {"m4a": "ipod", "wma": "asf", "aac": "adts", "mka": "matroska"}
     suffix = path.suffix[1:]
     with av.open(str(path), "w", format=muxer.get(suffix, suffix)) as file:
-        stream = file.add_stream(FILES[suffix], rate=RATE, layout="stereo")
+        stream = file.add_stream(FILES[suffix], rate=RATE, layout=layout)
         stream.bit_rate = 128_000
-        frame = av.AudioFrame.from_ndarray(tone(), "fltp", "stereo")
+        samples = tone()[: stream.channels]
+        frame = av.AudioFrame.from_ndarray(samples, "fltp", layout)
         frame.sample_rate = RATE
-        resampler = av.AudioResampler(stream.format, "stereo", RATE, stream.frame_size)
+        resampler = av.AudioResampler(stream.format, layout, RATE, stream.frame_size)
         for one in [*resampler.resample(frame), *resampler.resample(None)]:
             file.mux(stream.encode(one))
         file.mux(stream.encode(None))
@@ -64,6 +65,17 @@ def test_media_files_are_read(tmp_path: Path, suffix: str) -> None:
         middle = wav[RATE // 2 :][:RATE]  # a second: a bin is 1 Hz
         bins = np.abs(np.fft.rfft(middle * np.hanning(RATE)))
         assert sorted({round(one, -1) for one in np.argsort(bins)[-2:]}) == hertz
+
+
+def test_a_stream_may_change_its_channels(tmp_path: Path) -> None:
+    """Two files that were joined: in the second, both channels are its only one."""
+    parts = [write(tmp_path / f"{one}.aac", one) for one in ("stereo", "mono")]
+    joined = tmp_path / "joined.aac"
+    joined.write_bytes(b"".join(path.read_bytes() for path in parts))
+    found = load_audio(joined, RATE, channel=2).numpy()
+    for second, hertz in ((0.5, 1000), (2.5, 440)):
+        spectrum = np.abs(np.fft.rfft(found[int(second * RATE) :][:RATE]))
+        assert spectrum.argmax() == hertz
 
 
 def test_a_stretch_is_that_of_the_whole(tmp_path: Path) -> None:

@@ -156,11 +156,32 @@ def test_strict_refuses_what_is_cut_off(
     assert "does not state its length" in warnings[0]
 
 
-def test_tags_behind_flac_are_no_damage(encoded: Encoded, tmp_path: Path) -> None:
-    """As a ripper appends them."""
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(1000)])
+@pytest.mark.parametrize("format_", JOINED)
+def test_what_is_behind_the_sound_is_neither_sound_nor_damage(
+    encoded: Encoded, tmp_path: Path, format_: str, behind: bytes
+) -> None:
+    """Tags, as a ripper appends them, and zeros."""
+    (tmp_path / "a").write_bytes(encoded(format_))
+    (tmp_path / "b").write_bytes(encoded(format_) + behind)
+    found, warnings = read(tmp_path / "b", strict=True)
+    np.testing.assert_array_equal(found, read(tmp_path / "a")[0])
+    assert warnings == ()
+
+
+def test_joined_recordings_of_which_one_states_no_length(
+    encoded: Encoded, tmp_path: Path
+) -> None:
+    """That of the file is not known; all of it is read, and so is a stretch."""
+    data = bytearray(encoded("FLAC"))
+    data[22:26] = bytes(4)
     path = tmp_path / "a.flac"
-    path.write_bytes(encoded("FLAC") + b"TAG" + bytes(125))
-    assert len(read(path, strict=True)[0]) == 32000
+    path.write_bytes(encoded("FLAC") + data)
+    file = MonoFile(path, strict=True)
+    found = np.concatenate([*file.blocks()])
+    assert file.frames == 0 and len(found) == 64000
+    stretch = np.concatenate([*file.blocks(31000, 40000)])
+    np.testing.assert_array_equal(stretch, found[31000:40000])
 
 
 def test_one_of_joined_recordings_that_cannot_be_read(

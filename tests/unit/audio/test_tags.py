@@ -36,6 +36,13 @@ def test_tags_in_front_are_stepped_over(tag: bytes) -> None:
     assert after_tags(tag + tag, 0, len(tag)) == len(tag)
 
 
+def test_a_footer_belongs_to_its_tag() -> None:
+    """ID3v2.4 has a flag for it."""
+    footer = b"3DI" + ID3V2[3:5] + b"\x10" + ID3V2[6:10]
+    data = b"ID3" + footer[3:] + ID3V2[10:] + footer + b"sound"
+    assert data[after_tags(data, 0, len(data)) :] == b"sound"
+
+
 @pytest.mark.parametrize("tag", [ID3V1, ape(b"x" * 50), ape(b"y" * 9, False)])
 def test_tags_behind_are_left_out(tag: bytes) -> None:
     """One, or two, or none."""
