@@ -113,7 +113,7 @@ def examine(
     wanted = _requirements()
     return [
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
-        Check("lmaczs", f"{__version__} in {Path(__file__).parent}"),
+        Check("lmaczs", f"{__version__} in {Path(__file__).parents[1]}"),
         *(_check_package(name, text, results) for name, text in wanted.items()),
         diagnose_pair(torch_build, torchaudio_build, results["torchaudio"].error),
         _check_devices(results["devices"]),

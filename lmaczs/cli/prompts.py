@@ -84,7 +84,10 @@ def prompts_of(args: argparse.Namespace) -> Prompts:
         raise InputError(f"--prompt-audio {missing[0]}: there is no such file")
     if args.contrast and recordings:
         raise InputError("--contrast is for prompts in words, not for --prompt-audio")
-    return Prompts(texts, recordings, list(dict.fromkeys(args.contrast)))
+    contrast = list(dict.fromkeys(args.contrast))
+    if len(contrast) == 1 and contrast[0] in texts:
+        raise InputError(f"--contrast {contrast[0]!r} is a prompt, too: name another")
+    return Prompts(texts, recordings, contrast)
 
 
 def explain(

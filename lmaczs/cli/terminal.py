@@ -61,4 +61,5 @@ def one_line(error: Exception, path: Path | None = None) -> str:
     text = sentence_of(error)
     if path is None or text.startswith(f"{path}:"):
         return text
-    return f"{path}: {type(error).__name__}: {text}"
+    kind = "" if isinstance(error, LmaczsError) else f"{type(error).__name__}: "
+    return f"{path}: {kind}{text}"

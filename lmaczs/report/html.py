@@ -38,7 +38,7 @@ from lmaczs.report.words import (
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, INPUT_FLAC, PAGE, PAGE_DATA
 
-EMPTY = "nothing in this recording (empty mask)"
+EMPTY = "nothing of it in this recording (empty mask)"
 
 ENDS = "</body>"
 """Before it go the recordings' data, where they are in the page."""

@@ -325,7 +325,7 @@ def test_empty_mask_is_said_to_be_empty(
     assert found["masked_similarity"] is None
     assert found["residual_similarity"] == pytest.approx(found["similarity"], abs=1e-4)
     page = (out / "index.html").read_text()
-    assert "nothing in this recording (empty mask)" in page
+    assert "nothing of it in this recording (empty mask)" in page
 
 
 def test_files_of_others_are_never_replaced(

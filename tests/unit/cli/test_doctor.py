@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import lmaczs
 from lmaczs.clap import FrozenClap
 from lmaczs.cli.doctor import Check, build_of, diagnose_pair, examine
 from lmaczs.decoder import MaskDecoder
@@ -108,6 +109,9 @@ def test_versions_are_those_installed(healthy: dict[str, Check]) -> None:
         name: metadata.version(name) for name in names
     }
     assert not {"pytest", "ruff"} & healthy.keys()
+    assert healthy["lmaczs"].finding == (
+        f"{lmaczs.__version__} in {Path(lmaczs.__file__).parent}"
+    )
 
 
 @pytest.mark.slow

@@ -205,6 +205,7 @@ def test_recording_that_is_the_prompt_is_never_replaced(
         (["--prompts", "none.txt"], "none.txt cannot be read"),
         (["--prompt-audio", "none.wav"], "--prompt-audio none.wav: there is no such"),
         (["--prompt-audio", "0.wav", "--contrast", "dog"], "--contrast is for prompts"),
+        (["--prompt", "dog", "--contrast", "dog"], "--contrast 'dog' is a prompt, too"),
     ],
 )
 def test_prompts_that_cannot_be_used_end_at_once(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmaczs.cli.terminal import complain, note, one_line, say
+from lmaczs.utils.errors import InputError
 
 
 def test_results_and_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,9 +19,10 @@ def test_results_and_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_error_is_one_line_with_its_file() -> None:
-    """The file is named once, an error without words by its kind."""
+    """The file is named once; what is no sentence of ours, by its kind."""
     path = Path("a.wav")
     assert one_line(ValueError("a\n b")) == "a b"
     assert one_line(ValueError("a.wav: bad"), path) == "a.wav: bad"
     assert one_line(OSError("bad"), path) == "a.wav: OSError: bad"
+    assert one_line(InputError("bad"), path) == "a.wav: bad"
     assert one_line(MemoryError()) == "MemoryError"

@@ -252,7 +252,7 @@ def test_empty_explanations_are_not_played(tmp_path: Path) -> None:
     path = write_page(tmp_path, entries_of(tmp_path / "a", "siren", kept=0.0))
     page = Page(path)
     assert not page.open
-    assert "“siren”: nothing in this recording (empty mask)" in page.texts
+    assert "“siren”: nothing of it in this recording (empty mask)" in page.texts
     assert page.cells()[1] == [
         *("siren not kept", "97.5 % 0.500", "nothing", "50.0 % −0.250", "0.000"),
         "0.000",

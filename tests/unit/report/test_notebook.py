@@ -120,7 +120,7 @@ def test_an_empty_mask_is_a_line() -> None:
     silent = interpretation(torch.zeros(8000), noise(1), verdict="not heard")
     html = silent._repr_html_()
     assert len(sounds_of(html)) == 1 and "<img" not in html
-    assert "nothing in this recording (empty mask)" in Tags(html).text
+    assert "nothing of it in this recording (empty mask)" in Tags(html).text
 
 
 def test_what_is_too_loud_is_lowered_alike() -> None:
