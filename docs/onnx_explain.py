@@ -14,6 +14,8 @@ import numpy as np
 import onnxruntime
 import soundfile
 
+if len(sys.argv) != 5:
+    sys.exit("usage: python onnx_explain.py FOLDER RECORDING PROMPT OUT.wav")
 folder, recording, prompt, out = Path(sys.argv[1]), *sys.argv[2:]
 model = json.loads((folder / "model.json").read_text("utf-8"))
 rate, n_fft, hop, size = (
@@ -51,6 +53,8 @@ wav = np.fft.irfft(np.fft.rfft(wav), samples)[:size] * rate / own_rate  # resamp
 texts = np.load(folder / "prompts.npz")
 known = dict(zip(texts["references"], texts["reference_embeddings"], strict=True))
 known |= dict(zip(texts["prompts"], texts["prompt_embeddings"], strict=True))
+if prompt not in known:
+    sys.exit(f"{prompt!r} is not in {folder}: export it again with --prompt {prompt!r}")
 text, spectrum = known[prompt], stft(wav)
 
 embedding, log_mel, *features = run("encoder", abs(spectrum[None]) ** 2)

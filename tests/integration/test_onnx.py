@@ -55,3 +55,7 @@ def test_example_explains_as_the_model_does(tmp_path: Path) -> None:
         assert sound_rate == rate
         difference = np.abs(sound - own.waveform.numpy())
         assert difference.mean() < 1e-5
+    words = [sys.executable, str(SCRIPT), str(folder), str(path), "a zebra", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("'a zebra' is not in ")
