@@ -227,7 +227,10 @@ def _gather(store: Store, blocks: Iterator[int], folder: Path) -> None:
     np.save(folder / KEYS, np.concatenate(keys))
     shape = (sum(map(len, keys)), size)
     if not shape[0]:
-        raise InputError(f"{store.place}: there is no embedding, all clips are silence")
+        raise InputError(
+            f"{store.place}: there is no embedding, all clips are silence or cannot be "
+            "read"
+        )
     vectors = np.memmap(folder / "raw", np.float32, "r", shape=shape)
     np.save(folder / VECTORS, vectors)
     (folder / "raw").unlink()

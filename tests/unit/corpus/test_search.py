@@ -152,5 +152,5 @@ def test_nothing_to_search_in_is_an_error(vectors: np.ndarray, tmp_path: Path) -
     schema = clips_schema(SIZE, pa.schema(PLAN))
     rows = [{"clip": 0, "window": 0, "embedding": None}]
     store.write(file_of("clips", 0), to_parquet(rows, schema, "clips", {}))
-    with pytest.raises(InputError, match="all clips are silence"):
+    with pytest.raises(InputError, match="all clips are silence or cannot be read"):
         Embeddings(store, replace(corpus, blocks=1))
