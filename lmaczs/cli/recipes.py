@@ -16,9 +16,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "a file, or the name of one that is shipped, such as esc50"
     parser.add_argument("yaml", metavar="YAML", help=text)
     text = "--KEY=VALUE: any key of the YAML, and SpeechBrain's own, such as --device"
-    parser.add_argument(
+    options = parser.add_argument(
         "options", nargs=argparse.REMAINDER, metavar="OPTION", help=text
     )
+    options.required = False  # argparse names it among what is missing
 
 
 def yaml_path(name: str) -> Path:

@@ -36,6 +36,13 @@ def test_all_other_words_are_the_recipes() -> None:
     assert build_parser().parse_args(words).options == words[2:]
 
 
+def test_only_the_yaml_has_to_be_given(capsys: Capture) -> None:
+    """Nothing else is named as missing."""
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert capsys.readouterr().err.endswith("arguments are required: YAML\n")
+
+
 def test_a_yaml_that_is_not_there_is_one_line_and_status_2(capsys: Capture) -> None:
     """It names those that are shipped."""
     assert main(["evaluate", "evaluation"]) == 2
