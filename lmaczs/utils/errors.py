@@ -72,7 +72,8 @@ def run_recipe(
     if verbose:
         show_debug_messages()
     # "torchvision is not available - cannot save figures": no figure here needs it
-    logging.getLogger("speechbrain.utils.train_logger").setLevel(logging.ERROR)
+    speechbrain = logging.getLogger("speechbrain.utils.train_logger")
+    speechbrain.addFilter(lambda line: "torchvision" not in line.getMessage())
     logging.raiseExceptions = verbose  # else a log on a full disk prints tracebacks
     try:
         with ended_by_sigterm():
