@@ -57,23 +57,6 @@ def test_zeros_and_rubbish_in_front_are_stepped_over(encoded: Encoded) -> None:
         assert found.part.pieces == ((len(front), len(front) + len(data)),)
 
 
-def test_joined_files_are_divided(
-    encoded: Encoded,
-) -> None:
-    """One is one; three are three, each as long as it is."""
-    data = encoded("MP3")
-    assert len(mp3(data, 0, len(data))) == 1
-    joined = encoded("MP3", rate=48000) + data + data
-    found = mp3(joined, 0, len(joined))
-    assert len(found) == 3
-    ranges = [one.part.pieces[-1] for one in found]
-    end = len(joined)
-    assert ranges[1:] == [
-        (end - 2 * len(data), end - len(data)),
-        (end - len(data), end),
-    ]
-
-
 def test_a_frame_that_is_cut_off_is_a_lack(encoded: Encoded) -> None:
     """It is left out."""
     data = encoded("MP3")

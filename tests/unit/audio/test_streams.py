@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
+from lmaczs.audio.mp3 import mp3
 from lmaczs.audio.streams import flac, ogg
 
 Encoded = Callable[..., bytes]
 
 
-@pytest.mark.parametrize("format_, divide", [("OGG", ogg), ("FLAC", flac)])
+@pytest.mark.parametrize(
+    "format_, divide", [("OGG", ogg), ("FLAC", flac), ("MP3", mp3)]
+)
 def test_joined_streams_are_divided(
     encoded: Encoded, format_: str, divide: Callable
 ) -> None:
