@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,12 +131,15 @@ def start_digest(start: PretrainedDecoder) -> str:
 def held(output_folder: str | Path, debug: bool = False) -> Iterator[None]:
     """Hold an output folder against other processes than those of this run.
 
-    It is made, and cleared of what killed processes left half-written. A debug run
-    holds nothing. `InputError` if another run is at work in it.
+    It is made, unless nothing is written into it, and cleared of what killed processes
+    left half-written. A debug run holds nothing. `InputError` if another run is at work
+    in it.
     """
     folder, refusal = Path(output_folder), None
     with ExitStack() as stack:
         if if_main_process() and not debug:
+            if not folder.exists():
+                stack.callback(_remove_empty, folder)
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(locked(folder))
@@ -147,6 +150,11 @@ def held(output_folder: str | Path, debug: bool = False) -> Iterator[None]:
         if refusal:
             raise InputError(f"output_folder {refusal}")
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def begin_run(
