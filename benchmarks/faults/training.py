@@ -170,7 +170,8 @@ def signals(bench: Bench) -> tuple[Case, str]:
     """SIGINT and SIGTERM in a training."""
     case = Case(
         "SIGINT, SIGTERM",
-        "after 5 to 13 s of a training; the same line given again",
+        "after 5 to 13 s of a training, in whose imports Python ends it with a "
+        "traceback; the same line given again",
         "resumed equal",
     )
     wanted = result(bench.done)
