@@ -30,7 +30,7 @@ SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "A Hub that is not there": ("faults/absent_hub.py",),
     "Training": ("faults/training.py",),
     "Processes that are killed": ("faults/kills.py",),
-    "A corpus": ("corpus.py", "--kills=10"),
+    "A corpus of 3,000 clips": ("corpus.py", "--clips=3000", "--kills=5"),
 }
 """Heading -> script beside this one, and its options."""
 
