@@ -5,43 +5,55 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lmaczs.utils.errors import InputError
 
 _held: set[int] = set()
-"""Handles of the folders that this process holds."""
+"""Handles of the folders that this process holds or waits for."""
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
     """Hold a folder, which exists, for this process; the system frees it at its end.
 
     The folder itself is locked: no file is written. Processes that this one forks, such
     as those that read clips, do not hold it. Systems and network drives that cannot
-    lock a folder (Windows) hold nothing. `InputError` if another process does.
+    lock a folder (Windows) hold nothing. `InputError` if another process still does
+    after `patience` seconds: one that was killed, or that was forked just before, may
+    take a moment to be gone.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if os.name == "nt":
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        until = time.monotonic() + patience
+        while not _taken(handle):
+            if time.monotonic() >= until:
                 raise InputError(
                     f"{folder}: another lmaczs writes into it: wait until it is done, "
                     "or name another folder"
-                ) from error
-        _held.add(handle)
+                )
+            time.sleep(0.05)
         yield
     finally:
         _held.discard(handle)
         os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    """Whether this process has the folder now, or nobody can lock it."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _let_go() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_another_process_is_refused_until_the_first_is_done(tmp_path: Path) -> N
             assert process.stdout.readline() == "held\n"
             for place in (folder, link):
                 with pytest.raises(InputError, match="another lmaczs writes into it"):
-                    with locked(place):
+                    with locked(place, patience=0):
                         pass
             if end == "kill":
                 process.kill()
@@ -59,9 +60,9 @@ from pathlib import Path
 from lmaczs.utils.locks import locked
 with locked(Path(sys.argv[1])):
     if not os.fork():
+        print("forked", flush=True)
         time.sleep(60)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
@@ -71,10 +72,24 @@ def test_a_process_that_was_forked_does_not_hold(tmp_path: Path) -> None:
     line = [sys.executable, "-c", FORK, str(tmp_path)]
     with subprocess.Popen(line, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(InputError), locked(tmp_path):
+        assert process.stdout.readline() == "forked\n"
+        with pytest.raises(InputError), locked(tmp_path, patience=0):
             pass
         process.kill()
         process.wait()
         with locked(tmp_path):
             pass
+
+
+def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    """A killed process, and what it forked, may take a moment to be gone."""
+    line = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == "held\n"
+        close = threading.Timer(0.2, process.stdin.close)
+        close.start()
+        with locked(tmp_path, patience=60):
+            pass
+        close.join()
