@@ -126,11 +126,11 @@ def test_an_answer_that_arrives_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as something is written, however slowly; an error is that of the Hub."""
-    monkeypatch.setenv("LMACZS_HUB_TIMEOUT", "0.4")
+    monkeypatch.setenv("LMACZS_HUB_TIMEOUT", "1.5")
 
     def slow() -> int:
-        for number in range(5):
-            time.sleep(0.2)
+        for number in range(4):
+            time.sleep(0.4)
             (tmp_path / str(number)).write_text("more")
         return 7
 
