@@ -99,9 +99,13 @@ def anywhere(place: str | None) -> str | None:
 
 def held(out: str) -> AbstractContextManager[None]:
     """Make --out and hold it; of a store nothing can be held."""
-    from lmaczs.corpus.store import is_url
+    from lmaczs.corpus.store import Store
 
-    return contextlib.nullcontext() if is_url(out) else out_folder(Path(out))
+    try:
+        folder = Store(out).folder
+    except LmaczsError as error:
+        raise CommandError(f"--out {one_line(error)}") from error
+    return contextlib.nullcontext() if folder is None else out_folder(folder)
 
 
 def run(

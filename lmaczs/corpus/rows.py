@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from lmaczs.explanation import AT_ONCE, Interpretation, explain_batch
 from lmaczs.interpreter import Refine, ZeroShotInterpreter, refinement_of
 from lmaczs.long_recording import scores_of, windows_of
 from lmaczs.presence import PRESENT
-from lmaczs.utils.errors import AudioError
+from lmaczs.utils.errors import AudioError, LmaczsError
 from lmaczs.utils.result_folder import file_sha256
 
 Row = dict[str, Any]
@@ -170,22 +171,24 @@ class RowMaker:
         """Yield the windows of all clips; note which of them are doubtful, or fail."""
         digests: dict[str, str] = {}
         for clip in clips:
-            place = clip["path"]
+            place = path = clip["path"]
             try:
-                audio = self._audio(clip, copies)
+                path = copies.path(place)
+                audio = self._audio(clip, path)
                 if place not in digests:
-                    digests[place] = file_sha256(audio.path)
+                    digests[place] = file_sha256(path)
                 yield from self._of_clip(clip, audio, digests[place])
                 found.doubts[clip["clip"]] = audio.warnings
-            except (AudioError, FileNotFoundError) as error:
-                reason = " ".join(str(error).split()).replace(f"{place}: ", "")
+            except (LmaczsError, FileNotFoundError) as error:
+                gone = isinstance(error, FileNotFoundError)
+                text = "there is no such file" if gone else str(error)
+                reason = " ".join(text.removeprefix(f"{path}: ").split())
                 failure = {name: clip[name] for name in PLAN.names}
                 found.tables["failures"].append({**failure, "reason": reason})
 
-    def _audio(self, clip: Row, copies: Copies) -> AudioBlocks:
+    def _audio(self, clip: Row, path: str | Path) -> AudioBlocks:
         times = (_number(clip["start"]), _number(clip["stop"]))
         rate = self.query.clap.front_end.sample_rate
-        path = copies.path(clip["path"])
         return AudioBlocks(path, rate, self.wanted.channel, self.wanted.strict, *times)
 
     def _of_clip(self, clip: Row, audio: AudioBlocks, sha256: str) -> Iterator[_Window]:
@@ -353,7 +356,7 @@ class RowMaker:
         rows = [n for n, name in enumerate(self.query.prompts) if name in prompts]
         if not rows:
             return []
-        audio = self._audio(clip, copies)
+        audio = self._audio(clip, copies.path(clip["path"]))
         events = find(self.query.only(rows), audio, rule, self.refinement)
         return [one.event for one in events]
 

@@ -58,15 +58,15 @@ class Store:
     """
 
     def __init__(self, place: str | Path) -> None:
+        from pyarrow.fs import LocalFileSystem
+
         self.place = str(place)
-        self.folder = None if is_url(place) else Path(place)
-        if self.folder is None:
+        if is_url(place):
             self._files, self._root = opened(self.place)
         else:
-            from pyarrow.fs import LocalFileSystem
-
-            self._files = LocalFileSystem()
-            self._root = os.path.abspath(self.folder)
+            self._files, self._root = LocalFileSystem(), os.path.abspath(place)
+        local = isinstance(self._files, LocalFileSystem)  # a URL may be file://
+        self.folder = Path(self._root) if local else None
 
     def path(self, name: str) -> str:
         """Of a file in it, for the store's file system."""
@@ -124,9 +124,8 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what killed processes left unfinished on this machine."""
-        for path in [self.folder, *self.folder.rglob("*")] if self.folder else ():
-            if path.is_dir():
-                sweep(path)
+        for place, *_ in os.walk(self.folder) if self.folder else ():
+            sweep(Path(place))
 
 
 class Copies:
@@ -143,14 +142,19 @@ class Copies:
     def path(self, place: str) -> Path:
         """Path of a recording by its path or URL.
 
-        FileNotFoundError if the store has none, OSError if the store fails.
+        FileNotFoundError if the store has none, OSError if the store fails,
+        `InputError` if there is no such kind of store.
         """
+        from pyarrow.fs import LocalFileSystem
+
         if not is_url(place):
             return Path(place)
         if place not in self._known:
             files, path = opened(place)
-            copy = Path(self._folder.name, str(len(self._known)), Path(path).name)
-            copy.parent.mkdir()
+            if isinstance(files, LocalFileSystem):
+                return Path(path)
+            folder = tempfile.mkdtemp(dir=self._folder.name)
+            copy = Path(folder, Path(path).name)
             with files.open_input_stream(path) as source, copy.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
             self._known[place] = copy

@@ -12,8 +12,9 @@ import pytest
 
 from lmaczs.corpus.block import BlockWorker, band_edges
 from lmaczs.corpus.engines import Counts
+from lmaczs.corpus.rows import Found
 from lmaczs.corpus.run import Corpus, left, worker_of
-from lmaczs.corpus.store import Store
+from lmaczs.corpus.store import Copies, Store
 from lmaczs.corpus.tables import TABLES, file_of
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.naming import SAVED
@@ -119,15 +120,28 @@ def test_a_store_holds_what_a_folder_holds(
 def test_recordings_in_a_store_are_as_those_of_a_folder(
     worker: BlockWorker, recordings: dict[str, Path], bucket: str
 ) -> None:
-    """The same rows but for the path; one that is not there is a failure."""
-    from lmaczs.corpus.store import Copies
-
+    """The same rows but for the path, whatever could not be read before."""
     sounds = Store(bucket)
     sounds.write("dog.wav", recordings["dog"].read_bytes())
-    places = [str(recordings["dog"]), sounds.url("dog.wav"), sounds.url("none.wav")]
-    rows = [{"clip": 0, "path": place, "start": None, "stop": None} for place in places]
-    with Copies() as copies:
-        local, remote, missing = (worker.rows([row], copies).tables for row in rows)
+    sounds.write("text.wav", b"this is no sound")
+    bad = [sounds.url("none.wav"), sounds.url("text.wav"), "nothing://x/y.wav"]
+    local, remote = (
+        rows_of(worker, *bad, place).tables
+        for place in (str(recordings["dog"]), sounds.url("dog.wav"))
+    )
     assert remote["scores"] == local["scores"] and remote["events"] == local["events"]
-    assert remote["clips"] == [{**local["clips"][0], "path": places[1]}]
-    assert missing["failures"][0]["path"] == places[2] and not missing["clips"]
+    (clip,) = remote["clips"]
+    assert clip == {**local["clips"][0], "path": sounds.url("dog.wav")}
+    assert clip["clip"] == 3 and remote["failures"] == local["failures"]
+    reasons = {row["path"]: row["reason"] for row in remote["failures"]}
+    assert list(reasons) == bad and reasons[bad[0]] == "there is no such file"
+    assert reasons[bad[1]].startswith("no audio in a format that is read")
+    assert reasons[bad[2]].startswith("nothing://x/y.wav is no place")
+
+
+def rows_of(worker: BlockWorker, *places: str) -> Found:
+    """Rows of recordings, numbered in their order."""
+    times = {"start": None, "stop": None}
+    with Copies() as copies:
+        clips = [{"clip": n, "path": one, **times} for n, one in enumerate(places)]
+        return worker.rows(clips, copies)

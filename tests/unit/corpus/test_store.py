@@ -10,11 +10,13 @@ from lmaczs.corpus.store import Copies, Store, is_url, require_corpus
 from lmaczs.utils.errors import InputError
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "file", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty folder of each kind."""
     if request.param == "folder":
         return Store(tmp_path / "place")
+    if request.param == "file":
+        return Store((tmp_path / "place").as_uri())
     return Store(request.getfixturevalue("bucket") + "/some/place")
 
 
@@ -71,7 +73,18 @@ def test_recordings_of_a_store_are_copied_once(bucket: str, tmp_path: Path) -> N
         assert copies.path(str(tmp_path / "y.wav")) == tmp_path / "y.wav"
         with pytest.raises(FileNotFoundError):
             copies.path(store.url("none.wav"))
+        store.write("b/x.wav", b"RIFX")  # of the same name, after one that failed
+        assert copies.path(store.url("b/x.wav")).read_bytes() == b"RIFX"
+        assert copies.path(store.url("a/x.wav")) == copy
     assert not copy.exists()
+
+
+def test_a_file_s_url_is_its_path(tmp_path: Path) -> None:
+    """It is not copied; a folder's is a folder of this machine, which can be held."""
+    path = tmp_path / "a b.wav"
+    with Copies() as copies:
+        assert copies.path(path.as_uri()) == path
+    assert Store(tmp_path.as_uri()).folder == tmp_path
 
 
 def test_a_url_is_one_of_a_store_that_is_known() -> None:
