@@ -1,7 +1,8 @@
 """The engine `ray`: Ray Data, whose actors hold a model each, on one machine or many.
 
 An actor that is lost, or the machine that it was on, is replaced by Ray, which gives
-its blocks to another; blocks that are done twice are the same twice.
+its blocks to another; blocks that are done twice are the same twice. Ray would do so
+for ever with a block that ends each actor, and therefore attempts are counted.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lmaczs.corpus.engines import (
+    ATTEMPTS,
     Counts,
     Lost,
     MakeWork,
@@ -29,10 +32,28 @@ TASKS = 2000
 TASKS_OF_ACTOR = 20
 """So many, that at the end none waits long for another."""
 
+KILLED = "the actor at work on it was ended, each time; is there memory enough?"
+
 
 def require_ray() -> None:
     """Import Ray Data, or raise `MissingExtraError`."""
     require_packages(["ray.data"], "ray")
+
+
+class Attempts:
+    """Counts the attempts at each block that is begun. It is an actor, one for all."""
+
+    def __init__(self) -> None:
+        self._begun = Counter[int]()
+
+    def begin(self, block: int) -> int:
+        """Number of an attempt at a block, from 1 on."""
+        self._begun[block] += 1
+        return self._begun[block]
+
+    def end(self, block: int) -> None:
+        """The actor that had a block outlived it."""
+        del self._begun[block]
 
 
 class BlockActor:
@@ -42,13 +63,15 @@ class BlockActor:
     ----------
     make : callable
         Loads the model.
+    attempts : handle of `Attempts`, optional
+        Without one, an attempt that ends the actor counts for nothing.
     """
 
-    def __init__(self, make: MakeWork) -> None:
+    def __init__(self, make: MakeWork, attempts: Any = None) -> None:
         import torch
 
         torch.set_num_threads(1)  # see lmaczs.corpus.local
-        self.work = begun(make)
+        self.work, self.attempts = begun(make), attempts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """What came of the blocks of a batch, as JSON."""
@@ -59,7 +82,15 @@ class BlockActor:
     def _result(self, block: int) -> Counts | Lost:
         if isinstance(self.work, Lost):
             return self.work
-        return attempted(self.work, block)
+        if self.attempts is None:
+            return attempted(self.work, block)
+        import ray
+
+        if ray.get(self.attempts.begin.remote(block)) > ATTEMPTS:
+            return Lost(block, KILLED)
+        result = attempted(self.work, block)
+        self.attempts.end.remote(block)
+        return result
 
 
 def result_of(text: str) -> Counts | Lost:
@@ -107,15 +138,15 @@ def run_ray(
     if ours:
         _begin(ray, address, jobs)
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         data = ray.data.from_items(
             [{"block": block} for block in blocks],
             override_num_blocks=min(len(blocks), max(TASKS, TASKS_OF_ACTOR * jobs)),
         )
         found = data.map_batches(
             BlockActor,
-            fn_constructor_args=(make,),
+            fn_constructor_args=(make, _attempts(ray)),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(jobs, len(blocks))),
             num_cpus=1,
@@ -126,6 +157,15 @@ def run_ray(
     finally:
         if ours:
             ray.shutdown()
+
+
+def _attempts(ray: Any) -> Any:
+    """Start the count of attempts, on this machine: it must not be lost with others."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), True)
+    options = {"num_cpus": 0, "scheduling_strategy": here}
+    return ray.remote(Attempts).options(**options).remote()
 
 
 def _begin(ray: Any, address: str | None, jobs: int) -> None:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from lmaczs.corpus.cluster import BlockActor, require_ray, result_of, run_ray
+from lmaczs.corpus import cluster
+from lmaczs.corpus.cluster import (
+    Attempts,
+    BlockActor,
+    require_ray,
+    result_of,
+    run_ray,
+)
 from lmaczs.corpus.engines import NO_MODEL, Counts, Lost, Work, required
 from lmaczs.utils.errors import InputError, LmaczsError
 
@@ -14,6 +24,21 @@ def failing(block: int) -> Counts:
     if block == 3:
         raise OSError("the store is away")
     return Counts(block, 2, 1, 0, 0, "a.wav: it is empty")
+
+
+def ending(block: int) -> Counts:
+    """Work that ends its process at block 3."""
+    if block == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return failing(block)
+
+
+def test_attempts_are_counted() -> None:
+    """Of each block, until an actor outlives it."""
+    attempts = Attempts()
+    assert [attempts.begin(block) for block in (3, 5, 3, 5, 3)] == [1, 1, 2, 2, 3]
+    attempts.end(3)
+    assert [attempts.begin(block) for block in (3, 5)] == [1, 3]
 
 
 def test_an_actor_makes_its_work_once() -> None:
@@ -52,3 +77,14 @@ def test_ray_does_every_block() -> None:
     assert sorted(results) == list(range(6))
     assert isinstance(results[3], Lost) and "store is away" in results[3].reason
     assert all(results[n] == failing(n) for n in (0, 1, 2, 4, 5))
+
+
+@pytest.mark.slow
+def test_a_block_that_ends_each_actor_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone: neither those of the same task, nor the run, which would never end."""
+    require_ray()
+    monkeypatch.setattr(cluster, "TASKS", 1)
+    monkeypatch.setattr(cluster, "TASKS_OF_ACTOR", 1)
+    results = {one.block: one for one in run_ray(range(6), lambda: ending, 2)}
+    assert results.pop(3) == Lost(3, cluster.KILLED)
+    assert results == {n: failing(n) for n in (0, 1, 2, 4, 5)}
