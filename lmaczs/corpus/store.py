@@ -82,7 +82,8 @@ class Store:
             with self._files.open_output_stream(self.path(name)) as file:
                 file.write(data)
             return
-        with atomic_write(self.folder / name) as part:
+        # DuckDB's *.parquet has hidden files, too
+        with atomic_write(self.folder / name, suffix="") as part:
             part.write_bytes(data)
 
     def put(self, folder: Path, name: str) -> None:

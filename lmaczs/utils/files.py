@@ -23,8 +23,10 @@ UNWRITTEN = ("PytorchStreamWriter", "iostream error", "System error")
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, suffix: str | None = None) -> Iterator[Path]:
     """Write a file under a temporary name beside it, and move it there when done.
+
+    The name ends as `path` does, by which libraries know a format, or in `suffix`.
 
     Yields the temporary path. If the block raises, it is removed and a file at `path`
     stays as it was. Missing parent folders are made. The content is on the disk before
@@ -32,7 +34,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.lmaczs-part{path.suffix}")
+    suffix = path.suffix if suffix is None else suffix
+    part = path.with_name(f".{path.stem}.{os.getpid()}.lmaczs-part{suffix}")
     try:
         with disk_errors(path.parent):
             yield part

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import pytest
 from lmaczs.audio.io import save_audio
 from lmaczs.cli import main
 from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import file_of
 from lmaczs.demo.scenes import render
 
 RATE, COUNT = 32000, 24
@@ -51,11 +51,6 @@ def blocks_in(out: Path) -> int:
     return len(list(out.glob("clips/*/*.parquet")))
 
 
-def has_blocks(out: Path, least: int) -> bool:
-    """Whether so many blocks are done."""
-    return blocks_in(out) >= least
-
-
 @pytest.fixture(scope="module")
 def expected(
     sounds: Path, tmp_path_factory: pytest.TempPathFactory
@@ -66,18 +61,33 @@ def expected(
     return tree(out)
 
 
+KILLED = """
+import os, signal, sys
+from lmaczs.cli import main
+
+replace, (file, *words) = os.replace, sys.argv[1:]
+
+def killed(part, dest):
+    if str(dest).endswith(file):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(part, dest)
+
+os.replace = killed
+main(words)
+"""
+"""A command that is killed when a file has been written but for its name."""
+
+
 def test_what_is_killed_is_resumed(
-    sounds: Path,
-    tmp_path: Path,
-    expected: dict[str, bytes],
-    kill_when: Callable[[list[str], Callable[[], bool]], None],
+    sounds: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    """Twice, with some blocks done: nothing is lost, and nothing is there twice."""
+    """Before a block's last table, and its second: nothing is lost or there twice."""
     out = tmp_path / "out"
-    words = ["-m", "lmaczs", *line(sounds, out)]
-    for blocks in (2, 5):
-        kill_when(words, partial(has_blocks, out, blocks))
-        assert blocks <= blocks_in(out) < COUNT // 2
+    for table, block in (("clips", 2), ("events", 5)):
+        words = [sys.executable, "-c", KILLED, file_of(table, block)]
+        killed = subprocess.run([*words, *line(sounds, out)], timeout=300)
+        assert killed.returncode == -signal.SIGKILL
+        assert blocks_in(out) == block and list(out.rglob(".*.lmaczs-part*"))
     assert main(line(sounds, out)) == 0
     assert tree(out) == expected
 

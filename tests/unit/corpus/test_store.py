@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_files_are_what_was_written(store: Store) -> None:
         assert file.read() == b"\0"
     with pytest.raises(FileNotFoundError):
         store.open("a/z")
+
+
+def test_what_is_not_whole_is_in_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a table has its name, no pattern of its tables finds it."""
+    store = Store(tmp_path)
+    found: list[str] = []
+
+    def moved(part: Path, dest: Path) -> None:
+        assert part.read_bytes() == b"x"
+        found.extend(map(str, tmp_path.glob("*/*.parquet")))  # hidden ones, too
+
+    monkeypatch.setattr(os, "replace", moved)
+    store.write("clips/1.parquet", b"x")
+    assert not found and store.names("") == []
 
 
 def test_a_folder_is_copied_into_it(store: Store, tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
         part.write_text("{}")
         assert part.suffix == ".json" and not path.exists()
     assert path.read_text() == "{}"
+    with atomic_write(path, suffix="") as part:
+        part.write_text("[]")
+        assert not part.name.endswith(".json")
+    assert path.read_text() == "[]"
     assert list(path.parent.iterdir()) == [path]
 
 
