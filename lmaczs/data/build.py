@@ -344,8 +344,8 @@ def build_datasets(
         rate, drawn = front_end.sample_rate, (prompts, mixing, augment, seed)
         if in_shards(table):
             shards = ShardReader(table, rate)
-            clips = PromptedDataset(table, front_end, shards, *drawn)
-            return ShardDataset(clips, shards, buffer_clips)
+            given = front_end, shards, *drawn, max_unreadable
+            return ShardDataset(PromptedDataset(table, *given), shards, buffer_clips)
         files = FileReader(table, rate, keep_in_memory)
         return PromptedDataset(table, front_end, files, *drawn, max_unreadable)
 

@@ -8,9 +8,8 @@ from typing import Protocol
 import pandas as pd
 from torch import Tensor
 
-from lmaczs.data.recordings import level_problem
+from lmaczs.data.recordings import require_sound
 from lmaczs.data.segments import segments_of
-from lmaczs.utils.errors import AudioError
 
 
 class ClipReader(Protocol):
@@ -48,8 +47,7 @@ class FileReader:
             return self.memory[row]
         segment = self.segments[row]
         wav = segment.load(self.sample_rate)
-        if problem := level_problem(wav.numpy()):
-            raise AudioError(f"{segment.path}: {problem}")
+        require_sound(wav.numpy(), segment.path)
         if self.keep_in_memory:
             self.memory[row] = wav
         return wav

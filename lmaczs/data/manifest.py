@@ -27,8 +27,8 @@ import pandas as pd
 
 from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.csv_table import SURPLUS, LineError, Rows, read_csv_table
-from lmaczs.data.lists import MissingDataError, seconds_of
-from lmaczs.data.recordings import problem_of
+from lmaczs.data.lists import MissingDataError
+from lmaczs.data.recordings import ends_of
 from lmaczs.data.splits import SPLITS, Splits, fill_splits
 from lmaczs.utils.errors import InputError
 
@@ -243,17 +243,12 @@ def _divided_clips(rows: Rows) -> Iterator[tuple[int, str]]:
 
 
 def _unreadable(rows: Rows) -> Iterator[tuple[int, str]]:
-    """Recordings that are no audio, and clips that begin after their end."""
-    # a missing one is already a mistake of the row
-    paths = {row["path"] for _, row in rows if Path(row["path"]).is_file()}
-    seconds = {path: seconds_of(path) for path in paths}
-    problems = {path: problem_of(path, only_the_end=True) for path in paths}
+    """Recordings that cannot be read, and clips that begin after their end."""
+    ends = ends_of(row["path"] for _, row in rows)
+    missing = math.inf, ""  # which is already a mistake of the row
     for line, row in rows:
-        length = seconds.get(row["path"], math.inf)
-        if length is None:
-            text = "no audio that can be read here: convert it to WAV or FLAC"
-            yield line, f"{row['path']} is {text}"
-        elif problem := problems.get(row["path"]):
+        length, problem = ends.get(row["path"], missing)
+        if problem:
             yield line, f"{row['path']}: {problem}"
         elif _seconds(row.get("start")) >= length:
             text = f"start {row['start']} comes after the recording's end"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +132,20 @@ class PromptedDataset(Dataset):
         return len(self.table)
 
     def __getitem__(self, index: int) -> dict[str, Any] | None:
-        rows = range(index, index + len(self)) if self.training else [index]
-        for row in rows:
-            if item := self._item(row % len(self)):
+        if item := self._item(index):
+            return item
+        for row in self._instead_of(index) if self.training else ():
+            if item := self._item(row):
                 return item
         if self.training:
             raise UnreadableClipsError(f"none of {len(self)} clips can be read")
         return None
+
+    def _instead_of(self, index: int) -> Iterator[int]:
+        """Other clips: those at hand, then those that follow in the table."""
+        yield from self.reader.at_hand() or ()
+        yield from range(index + 1, len(self))
+        yield from range(index)
 
     @property
     def unreadable(self) -> int:

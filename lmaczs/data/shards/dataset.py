@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lmaczs.data.prompted_dataset import PromptedDataset
+from lmaczs.data.recordings import require_sound
 from lmaczs.data.shards.reader import ShardError, StoredClip, read_clips, webdataset
 
 Item = TypeVar("Item")
@@ -62,9 +63,14 @@ class ShardReader:
         self.held = {self.row_of[clip.path]: clip for clip in clips}
 
     def read(self, row: int) -> Tensor:
-        """Waveform [samples] of the clip of a row, at the model's rate."""
+        """Waveform [samples] of the clip of a row, at the model's rate.
+
+        `AudioError` if it cannot be decoded, or its samples are no sound.
+        """
         clip = self.held[row] if row in self.held else self._seek(row)
-        return clip.load(self.sample_rate)
+        wav = clip.load(self.sample_rate)
+        require_sound(wav.numpy(), clip.path)
+        return wav
 
     def at_hand(self) -> list[int]:
         """Rows of the clips that are held."""

@@ -36,6 +36,7 @@ from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
 FIX = "run recipes/write_shards.py again: it writes what is not whole"
+FIX_DAMAGED = "delete it, and run recipes/write_shards.py again: it writes what lacks"
 
 
 class ShardError(InputError):
@@ -69,6 +70,9 @@ def in_shards(table: pd.DataFrame) -> bool:
 
 def read_shards(pattern: str) -> Splits:
     """Tables of the clips in shards: id, path (``shard.tar/000017``), label and texts.
+
+    And what they were cut from, where the index has it: sha256 of the recording, start
+    and stop in s.
 
     The pattern, ``shards/train-{000000..000127}.tar``, has braces as webdataset expands
     them. Splits valid and test are those of its shards, or else all that the index
@@ -129,6 +133,8 @@ def _row(url: str, place: int, about: Mapping[str, Any]) -> dict[str, Any]:
         "path": f"{url}/{clip_key(place)}",
         "label": next((one.words for one in texts if one.is_label), ""),
         "texts": texts,
+        "sha256": about.get("sha256", ""),
+        **{name: about.get(name) for name in ("start", "stop")},
     }
 
 
@@ -159,7 +165,7 @@ class StoredClip:
     suffix: str
 
     def load(self, sample_rate: int) -> Tensor:
-        """Decode the recording: [samples] at a rate in Hz."""
+        """Decode the recording: [samples] at a rate in Hz; `AudioError` if damaged."""
         with tempfile.NamedTemporaryFile(suffix=f".{self.suffix}") as file:
             file.write(self.audio)
             file.flush()
@@ -167,7 +173,7 @@ class StoredClip:
                 return load_audio(file.name, sample_rate, strict=True)
             except AudioError as error:
                 reason = str(error).removeprefix(f"{file.name}: ")
-                raise ShardError(f"{self.path}: {reason}; {FIX}") from error
+                raise AudioError(f"{self.path}: {reason}") from error
 
 
 def read_clips(table: pd.DataFrame) -> Iterator[StoredClip]:
@@ -196,11 +202,12 @@ def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
     except (OSError, EOFError, LookupError, ValueError, tarfile.TarError) as error:
         raise ShardError(
             f"{url} is missing or damaged ({type(error).__name__} when "
-            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {FIX}"
+            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {FIX_DAMAGED}"
         ) from error
     if left:
         raise ShardError(
-            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {FIX}"
+            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; "
+            f"{FIX_DAMAGED}"
         )
 
 

@@ -20,17 +20,17 @@ import soundfile
 from tqdm import tqdm
 
 from lmaczs.audio.decoder import UNKNOWN
-from lmaczs.audio.io import load_audio
 from lmaczs.audio.mono_file import MonoFile
 from lmaczs.data.manifest import OWN
+from lmaczs.data.recordings import digests_of, problem_of
 from lmaczs.data.segments import Segment, segments_of
 from lmaczs.data.shards.reader import INDEX, clip_key, require_webdataset, webdataset
 from lmaczs.data.splits import SPLITS, Splits
-from lmaczs.utils.errors import InputError
+from lmaczs.utils.errors import AudioError, InputError
 from lmaczs.utils.files import atomic_write
 
 PLAN = ".plan.json"  # what the shards of a folder are made of
-INDEXED = ["id", "phrases"]  # what the index says of a clip
+INDEXED = ["id", "phrases"]  # what the index says of a clip, beside its recording
 BITS = {"PCM_S8": "PCM_S8", "PCM_U8": "PCM_S8", "PCM_16": "PCM_16", "PCM_24": "PCM_24"}
 
 
@@ -123,16 +123,27 @@ def _sizes_in(index: Path) -> dict[str, int]:
 
 def _index_of(folder: Path, planned: dict[str, list[Clip]]) -> str:
     """Index of shards that are all written: JSON, a line a shard."""
+    every = [clip for clips in planned.values() for clip in clips]
+    digests = digests_of(clip.segment.path for clip in every)
     lines = []
     for name, clips in planned.items():
         about = {
             "split": name.split("-")[0],
             "bytes": (folder / name).stat().st_size,
-            "clips": [{key: clip.about[key] for key in INDEXED} for clip in clips],
+            "clips": [_indexed(clip, digests[clip.segment.path]) for clip in clips],
         }
         lines.append(f"{json.dumps(name)}: {json.dumps(about, ensure_ascii=False)}")
-    count = sum(map(len, planned.values()))
-    return f'{{"clips": {count}, "shards": {{\n' + ",\n".join(lines) + "\n}}\n"
+    return f'{{"clips": {len(every)}, "shards": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def _indexed(clip: Clip, sha256: str) -> dict[str, Any]:
+    """What the index has of a clip; by its recording it is known not to test on it."""
+    places = {"start": clip.segment.start, "stop": clip.segment.stop}
+    return {
+        **{key: clip.about[key] for key in INDEXED},
+        "sha256": sha256,
+        **{name: seconds for name, seconds in places.items() if seconds is not None},
+    }
 
 
 # --- a shard ------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def stored(clip: Clip) -> tuple[str, bytes]:
     The file itself where the clip is the whole of it, else a FLAC of the stretch.
     """
     path, start, stop = Path(clip.segment.path), clip.segment.start, clip.segment.stop
-    _require_audio(path)
+    _require_sound(path)
     if not start and stop is None:
         return path.suffix.removeprefix(".").lower() or "audio", path.read_bytes()
     file = MonoFile(path, strict=True)
@@ -189,9 +200,10 @@ def _stretch(file: MonoFile, first: int, last: int) -> tuple[np.ndarray, str]:
 
 
 @functools.cache
-def _require_audio(path: Path) -> None:
-    """Refuse a recording that cannot be decoded now, not after a day of training."""
-    load_audio(path, MonoFile(path).rate, strict=True)
+def _require_sound(path: Path) -> None:
+    """Refuse a recording that is damaged now, not after a day of training."""
+    if problem := problem_of(str(path)):
+        raise AudioError(f"{path}: {problem}")
 
 
 def _encoded(samples: np.ndarray, rate: int, subtype: str) -> tuple[str, bytes]:

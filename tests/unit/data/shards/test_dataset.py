@@ -21,7 +21,12 @@ from speechbrain.utils.checkpoints import Checkpointer
 from lmaczs.clap import FrozenClap
 from lmaczs.data.clip_reader import ClipReader, FileReader
 from lmaczs.data.clip_texts import PromptSampler, texts_of
-from lmaczs.data.prompted_dataset import Mixing, PromptedDataset, collate
+from lmaczs.data.prompted_dataset import (
+    Mixing,
+    PromptedDataset,
+    UnreadableClipsError,
+    collate,
+)
 from lmaczs.data.shards.dataset import (
     ShardDataset,
     ShardLoader,
@@ -77,11 +82,13 @@ def prompted(
     train: bool = True,
     mix_prob: float = 1.0,
     labels: list[str] | None = None,
+    max_unreadable: float = 0.1,
 ) -> PromptedDataset:
     """Clips of a table with prompts, every one a mixture unless given otherwise."""
     prompts = PromptSampler(texts_of(table), TEMPLATES, labels)
     mixing = Mixing(mix_prob=mix_prob) if train else None
-    return PromptedDataset(table, front_end, reader, prompts, mixing, seed=3)
+    drawn = prompts, mixing, None, 3, max_unreadable
+    return PromptedDataset(table, front_end, reader, *drawn)
 
 
 @pytest.fixture
@@ -475,3 +482,63 @@ def test_a_shard_that_vanishes_in_training(
     ) as told:
         list(loader(shards(clips), 5, workers))
     assert "\n" not in str(told.value)
+
+
+# --- clips that cannot be read -------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(
+    source: pd.DataFrame, write_shards: Callable[..., Path], tmp_path: Path
+) -> pd.DataFrame:
+    """Shards of which two clips, of one shard, are cut and not finite."""
+    paths = list(source.path)
+    cut, broken = tmp_path / "06.wav", tmp_path / "08.wav"
+    cut.write_bytes(Path(paths[6]).read_bytes()[:1000])
+    wav, rate = soundfile.read(paths[8], dtype="float32")
+    wav[100] = np.nan
+    soundfile.write(broken, wav, rate, subtype="FLOAT")
+    paths[6], paths[8] = str(cut), str(broken)
+    folder = write_shards(tmp_path / "shards", source.assign(path=paths), 5)
+    return read_shards(f"{folder}/train-{{000000..000005}}.tar").train
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_clip_is_replaced_in_training(
+    damaged: pd.DataFrame, shards: Callable[..., ShardDataset], workers: int
+) -> None:
+    """By one at hand; an epoch is as long as ever, and the two are counted."""
+    data = shards(damaged)
+    found = ids(loader(data, 5, workers))
+    assert [len(batch) for batch in found] == [5] * 6
+    assert set(flat(found)) == set(damaged.id) - {"06", "08"}
+    assert data.clips.unreadable == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_clip_is_left_out_in_evaluation(
+    damaged: pd.DataFrame,
+    shards: Callable[..., ShardDataset],
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+) -> None:
+    """And is named, with the shard that it is in."""
+    data = shards(damaged, train=False)
+    found = flat(ids(loader(data, 4, workers)))
+    assert sorted(found) == sorted(set(damaged.id) - {"06", "08"})
+    if not workers:
+        named = [record.getMessage() for record in caplog.records]
+        assert "06 is left out: " in named[0]
+        assert "train-000001.tar/000001: " in named[0]
+        assert "train-000001.tar/000003: it holds NaN" in named[1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_damaged_clips_end_in_one_sentence(
+    damaged: pd.DataFrame, shards: Callable[..., ShardDataset], workers: int
+) -> None:
+    """From a worker, too."""
+    data = shards(damaged, train=False, max_unreadable=0.05)
+    with pytest.raises(UnreadableClipsError, match="^2 of 30 clips can no") as error:
+        list(loader(data, 4, workers))
+    assert "\n" not in str(error.value)

@@ -15,9 +15,11 @@ from lmaczs.audio.io import load_audio
 from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.shards import reader as shards
 from lmaczs.data.shards.reader import ShardError, is_shards, read_clips, read_shards
+from lmaczs.utils.errors import AudioError
 
 RATE = 8000  # Hz
 AGAIN = "run recipes/write_shards.py again"
+ANEW = f"delete it, and {AGAIN}"  # for it has the right size
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ def test_shard_with_a_damaged_header(folder: Path) -> None:
     """Damage that keeps the size is an error on reading; no clip is left out."""
     table = harmed(folder, 0, bytes(range(1, 256)))
     with pytest.raises(
-        ShardError, match=f"train-000000.tar is .* damaged .* 0 of 2 .*{AGAIN}"
+        ShardError, match=f"train-000000.tar is .* damaged .* 0 of 2 .*{ANEW}"
     ):
         list(read_clips(table))
 
@@ -248,7 +250,7 @@ def test_shard_that_ends_between_two_clips(folder: Path) -> None:
         f"pipe:head -c {end} {folder}/train-{{000000..000002}}.tar"
     ).train
     with pytest.raises(
-        ShardError, match=f"train-000000.tar ends after 1 of 2.*{AGAIN}"
+        ShardError, match=f"train-000000.tar ends after 1 of 2.*{ANEW}"
     ):
         list(read_clips(table))
 
@@ -278,9 +280,7 @@ def test_recording_that_cannot_be_decoded(folder: Path) -> None:
     """The clip is named, not the file that its bytes were put into."""
     table = harmed(folder, 1536, bytes(44))  # the first recording's own header
     (clip, *_) = read_clips(table)
-    with pytest.raises(
-        ShardError, match=r"train-000000.tar/000000: .*; run "
-    ) as refusal:
+    with pytest.raises(AudioError, match=r"train-000000.tar/000000: ") as refusal:
         clip.load(16000)
     assert "tmp" not in str(refusal.value).replace(str(folder), "")
 

@@ -22,6 +22,8 @@ from lmaczs.data.shards import writer as shard_writer
 from lmaczs.data.shards.dataset import ShardDataset
 from lmaczs.data.shards.reader import read_clips, read_shards
 from lmaczs.data.shards.writer import Clip, stored, write_shard, write_shards
+from lmaczs.training.learnt import with_clips
+from lmaczs.utils.result_folder import file_sha256
 
 RATE = 16000  # Hz
 
@@ -191,6 +193,34 @@ def test_prompts_are_those_of_the_manifest(
         assert found.buffer_clips == 5
         assert found.classes == expected.classes
         assert found.training is expected.training is (split == "train")
+
+
+def test_the_index_knows_the_recordings(
+    write: Callable[..., Path], manifest: Path, tmp_path: Path
+) -> None:
+    """What was learnt from shards is not tested on from files, and the other way."""
+    recordings = [path for path in tmp_path.glob("*.*") if path != manifest]
+    digests = {str(path): file_sha256(path) for path in recordings}
+    found = read_shards(pattern(write(tmp_path / "shards"))).train
+    source = manifest_splits(manifest).train
+    expected = dict(zip(source.id, source.path.map(digests), strict=True))
+    assert dict(zip(found.id, found.sha256, strict=True)) == expected
+    learnt = with_clips({}, found)
+    files = source.assign(sha256=source.path.map(digests))
+    assert learnt == with_clips({}, files.set_index("id").loc[found.id].reset_index())
+    cut = learnt[digests[str(tmp_path / "0.wav")]]
+    assert sorted(cut) == [[0.0, 1e9], [0.02, 0.05]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+def test_what_is_no_sound_is_not_written(tmp_path: Path, value: float) -> None:
+    """A recording that nothing could be learnt from is named."""
+    path = tmp_path / "a.wav"
+    samples = np.full(800, 0.1, np.float32)
+    samples[300] = value
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: it holds"):
+        stored(Clip(Segment(str(path)), {"id": "a"}))
 
 
 # --- breaks -------------------------------------------------------------------------
