@@ -19,6 +19,7 @@ from lmaczs.audio.effects import change_speed
 from lmaczs.audio.resampling import resample
 from lmaczs.data.build import read_rows
 from lmaczs.data.lists import recordings_in
+from lmaczs.data.recordings import digests_of
 from lmaczs.data.segments import Segment, segments_of
 from lmaczs.distillation.yamnet import SAMPLE_RATE
 from lmaczs.frontend import FrontEnd, power
@@ -125,7 +126,7 @@ def load_clips(
     segments = segments_of(table)
     teacher = None if tagger is None else tagger.fingerprint
     settings = front_end_key(front_end), ratios, teacher
-    key = digest_of(VERSION, clips_key(segments), *settings)
+    key = digest_of(VERSION, clips_key(table), *settings)
     mel, scores = cached(
         cache, key, lambda: _features(segments, front_end, ratios, tagger)
     )
@@ -159,11 +160,16 @@ def _features(
     return mel, scores.half()
 
 
-def clips_key(segments: Sequence[Segment]) -> list[tuple[object, ...]]:
-    """Paths and segments of clips, with their files' sizes and modification times."""
-    states = [Path(segment.path).stat() for segment in segments]
-    pairs = zip(segments, states, strict=True)
-    return [(*segment, state.st_size, state.st_mtime_ns) for segment, state in pairs]
+def clips_key(table: pd.DataFrame) -> list[tuple[object, ...]]:
+    """Contents of a table's clips: SHA-256 of their files, start and stop.
+
+    The table has the column sha256, or else the files are read.
+    """
+    if "sha256" not in table:
+        digests = digests_of(table.path)
+        table = table.assign(sha256=[digests.get(path) for path in table.path])
+    pairs = zip(table.sha256, segments_of(table), strict=True)
+    return [(sha256, one.start, one.stop) for sha256, one in pairs]
 
 
 def front_end_key(front_end: FrontEnd) -> tuple[object, ...]:

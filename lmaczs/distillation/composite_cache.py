@@ -77,7 +77,7 @@ class CompositeDataset(Dataset):
         self.tagger, self.size, self.seed = tagger, size, seed
         rows = clips.rows("train")
         self.rows = rows[clips.target[rows] != NO_LABEL].numpy()
-        self.segments = segments_of(clips.table.iloc[self.rows])
+        self.table = clips.table.iloc[self.rows]
         weights = label_weights(clips.target[self.rows], class_balance)
         self.probabilities = (weights / weights.sum()).numpy()
 
@@ -113,7 +113,8 @@ class CompositeDataset(Dataset):
     @cached_property
     def wavs(self) -> list[Tensor]:
         """Waveforms of the clips that composites are made of."""
-        return [one.load(self.front_end.sample_rate) for one in self.segments]
+        rate = self.front_end.sample_rate
+        return [one.load(rate) for one in segments_of(self.table)]
 
     def clip_summaries(self) -> Tensor:
         """Summaries [n, 2 E] of those clips, fitted to the encoder's length."""
@@ -125,7 +126,7 @@ class CompositeDataset(Dataset):
         """Digest of everything that the composites depend on, except their number."""
         return digest_of(
             VERSION,
-            clips_key(self.segments),
+            clips_key(self.table),
             front_end_key(self.front_end),
             (self.tagger.fingerprint, self.tagger.class_names),
             (self.probabilities.tolist(), self.seed, self.clips.labels),

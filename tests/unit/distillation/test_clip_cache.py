@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -201,6 +202,29 @@ def test_a_changed_recording_is_read_again(
     assert torch.equal(changed.mel[[0, 2]], first.mel[[0, 2]])
     assert not torch.allclose(changed.mel[1], first.mel[1])
     assert not reader.read(table)[1]
+
+
+def test_recordings_are_known_by_their_content(
+    reader: Reader, table: pd.DataFrame, folder: Path
+) -> None:
+    """A copy elsewhere serves; another sound of the same size and time does not."""
+    first, _ = reader.read(table)
+    moved = folder / "moved"
+    moved.mkdir()
+    for name in "abc":
+        shutil.copy2(folder / f"{name}.wav", moved)
+    copies = table.assign(path=table.path.str.replace(str(folder), str(moved)))
+    assert not reader.read(copies)[1]
+    state = (moved / "b.wav").stat()
+    write(moved / "b.wav", 0.5, 3000.0)
+    os.utime(moved / "b.wav", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (moved / "b.wav").stat().st_size == state.st_size
+    changed, computed = reader.read(copies)
+    assert computed
+    assert not torch.allclose(changed.mel[1], first.mel[1])
+    noted = copies.assign(sha256=["a", "b", "c"])  # what a recipe found already
+    assert reader.read(noted)[1]
+    assert not reader.read(noted)[1]
 
 
 def test_other_options_replace_the_cache(reader: Reader, table: pd.DataFrame) -> None:
