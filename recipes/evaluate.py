@@ -63,8 +63,8 @@ from lmaczs.evaluation.run import (
 )
 from lmaczs.evaluation.source_mixtures import require_two_labels
 from lmaczs.evaluation.training_data import card_of, left_out_labels, training_section
-from lmaczs.hub import resolve
-from lmaczs.training.learnt import joined, named, read_learnt, unlearnt
+from lmaczs.hub import decoder_folder, resolve
+from lmaczs.training.learnt import joined, learnt_by, named, unlearnt
 from lmaczs.training.run_identity import held
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.extras import EVALUATION, require_packages
@@ -99,7 +99,8 @@ def main(argv: list[str]) -> pd.DataFrame:
         )
         decoders = load_decoders(interpreter, sources)
         suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
-        folders = [interpreter.hparams.source_folder, *sources.values()]
+        others = map(decoder_folder, sources.values())
+        folders = [interpreter.hparams.source_folder, *others]
         clips = clips_to_test(clips, hparams["output_folder"], folders)
         left_out = labels_left_out(interpreter, hparams["left_out"], labels)
         template, folder = interpreter.hparams.template, hparams["output_folder"]
@@ -124,7 +125,7 @@ def main(argv: list[str]) -> pd.DataFrame:
 
 
 def clips_to_test(
-    clips: pd.DataFrame, output_folder: str, folders: Iterable[str]
+    clips: pd.DataFrame, output_folder: str, folders: Iterable[str | Path]
 ) -> pd.DataFrame:
     """Clips with their digests, but those that a decoder in these folders has learnt.
 
@@ -147,7 +148,7 @@ def clips_to_test(
             f"{named(changed)}: choose another folder, or remove that one"
         )
     write_recordings(noted, {**known, **found})
-    learnt = joined(read_learnt(folder) for folder in folders)
+    learnt = joined(map(learnt_by, folders))
     return unlearnt(with_digests(clips, found), learnt, "test")
 
 

@@ -40,9 +40,11 @@ from lmaczs.distillation.model_card import write_clap_card
 from lmaczs.distillation.prompt_bank import PromptBank, embed_prompts
 from lmaczs.distillation.yamnet import YAMNet, open_tagger
 from lmaczs.frontend import FrontEnd
+from lmaczs.hub import clap_folder
 from lmaczs.presence import reference_text
 from lmaczs.training.checkpoints import AtomicCheckpointer
-from lmaczs.training.run_clips import PLACES, clips_of_run, note_clips
+from lmaczs.training.learnt import write_learnt
+from lmaczs.training.run_clips import PLACES, RunClips, clips_of_run, note_clips
 from lmaczs.training.run_identity import begin_run, held, settings_of
 from lmaczs.utils.digests import clips_digest, files_digest
 from lmaczs.utils.errors import InputError, run_recipe
@@ -59,16 +61,18 @@ def main(argv: list[str]) -> dict[str, float]:
     source = {name: hparams[name] for name in ("data_folder", "manifest", "split")}
     table = clip_table(hparams["unlabelled_folder"], **source)
     with held(hparams["output_folder"], run_opts.debug):
+        start = hparams["clap_source"]
         clips = clips_of_run(
-            Splits.of(table), **{name: hparams[name] for name in PLACES}
+            Splits.of(table),
+            **{name: hparams[name] for name in PLACES},
+            starts=[] if start is None else [clap_folder(start)],
         )
-        table = clips.table
         begin_run(
             hparams["output_folder"],
             hparams["save_folder"],
             lambda: {
                 **settings_of(hparams_file, overrides, run_opts),
-                **digests(hparams, table),
+                **digests(hparams, clips.table),
             },
             debug=run_opts.debug,
             resume_anyway=hparams["resume_anyway"],
@@ -79,16 +83,16 @@ def main(argv: list[str]) -> dict[str, float]:
         sb.create_experiment_directory(
             hparams["output_folder"], hparams_file, overrides
         )
-        return distil(hparams, Path(hparams_file).name, table, run_opts)
+        return distil(hparams, Path(hparams_file).name, clips, run_opts)
 
 
 def distil(
-    hparams: dict[str, Any], yaml: str, table: pd.DataFrame, run_opts: Any
+    hparams: dict[str, Any], yaml: str, clips: RunClips, run_opts: Any
 ) -> dict[str, float]:
     """Train, test and write the CLAP; `yaml` is the name of the options' file."""
     torch.set_num_threads(hparams["num_threads"])
     parts = clap_of(hparams)
-    brain = brain_of(hparams, parts, table, run_opts)
+    brain = brain_of(hparams, parts, clips.table, run_opts)
     brain.fit(brain.epoch_counter, brain.train_loader())
     metrics = brain.test()
     if brain.debug:
@@ -97,11 +101,12 @@ def distil(
     folder = Path(hparams["clap_folder"])
     save_clap(folder, brain.averaged_model(), extractor, tokenizer)
     reference_text(FrozenClap.from_pretrained(folder), folder=folder)  # writes them
+    write_learnt(folder, clips.learnt)
     write_clap_card(
         folder,
         metrics,
         facts_of(hparams, extractor, yaml),
-        table,
+        clips.table,
         hparams["attribution"],
         with_tagger=bool(brain.clips.class_names),
         composites=hparams.get("composites", 0),

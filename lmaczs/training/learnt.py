@@ -1,7 +1,8 @@
 """Which recordings a run has learnt from: none of them is ever tested on.
 
 They are known by their content, so that a copy under another name, or a list that was
-split otherwise, changes nothing.
+split otherwise, changes nothing. Where that is not known (of the embedded models, and
+of clips in shards of older versions) they are known by their ids.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ LEARNT = "learnt.json"
 SHOWN = 3  # clips that a line names
 
 Learnt = Mapping[str, list[list[float]]]
-"""Stretches [start, stop] in s, by the SHA-256 of their recording, or of a clip in a
-shard by its id."""
+"""Stretches [start, stop] in s, by the SHA-256 of their recording, or by "clip ID"."""
 
 
 def read_learnt(folder: str | Path) -> Learnt:
@@ -48,6 +48,17 @@ def read_learnt(folder: str | Path) -> Learnt:
         ) from error
 
 
+def learnt_by(folder: str | Path) -> Learnt:
+    """What the model in a folder has learnt; a warning where it does not note it."""
+    if not Path(folder, LEARNT).is_file():
+        logger.warning(
+            "%s has no %s: which clips it learnt is not known, and they are tested on",
+            folder,
+            LEARNT,
+        )
+    return read_learnt(folder)
+
+
 def write_learnt(folder: str | Path, learnt: Learnt) -> None:
     """Note what a run learns from, before it does."""
     with atomic_write(Path(folder) / LEARNT) as part:
@@ -57,8 +68,8 @@ def write_learnt(folder: str | Path, learnt: Learnt) -> None:
 def with_clips(learnt: Learnt, table: pd.DataFrame) -> Learnt:
     """Add a table's clips: id and sha256; start and stop in s where they are cut."""
     found = {key: [*places] for key, places in learnt.items()}
-    for key, place in _places(table):
-        places = found.setdefault(key, [])
+    for sha256, clip, place in _places(table):
+        places = found.setdefault(sha256 or clip, [])
         if place not in places:
             places.append(place)
     return found
@@ -106,8 +117,10 @@ def unlearnt(table: pd.DataFrame, learnt: Learnt, split: str) -> pd.DataFrame:
     InputError
         If none is left.
     """
-    places = _places(table)
-    known = [_overlaps(place, learnt.get(key, ())) for key, place in places]
+    known = [
+        any(_overlaps(place, learnt.get(key, ())) for key in keys)
+        for *keys, place in _places(table)
+    ]
     if not any(known):
         return table
     ids = table.id[known].astype(str).tolist()
@@ -127,13 +140,13 @@ def named(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _places(table: pd.DataFrame) -> Iterable[tuple[str, list[float]]]:
-    """Recording and stretch of each clip."""
+def _places(table: pd.DataFrame) -> Iterable[tuple[str, str, list[float]]]:
+    """Recording, or "", of each clip, its id and its stretch."""
     rows: Any = table.reindex(columns=["id", "sha256", "start", "stop"])
     for name, sha256, start, stop in rows.itertuples(index=False, name=None):
         first = 0.0 if pd.isna(start) else float(start)
         last = 1e9 if pd.isna(stop) else float(stop)  # JSON has no infinity
-        yield sha256 or f"clip {name}", [first, last]
+        yield "" if pd.isna(sha256) else sha256, f"clip {name}", [first, last]
 
 
 def _overlaps(place: list[float], others: Iterable[list[float]]) -> bool:

@@ -19,6 +19,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.splits import SPLITS, Splits
+from lmaczs.hub import decoder_folder, default_source
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 from lmaczs.training.distributed import TrainingError
@@ -42,7 +43,6 @@ OBJECTIVE = (
     *("objective", "loss_weights", "absent_prompts", "present_prompts", "margin"),
     *("absent_presence", "same_prompt_cosine", "crosscor_threshold", "binarise_level"),
 )
-STARTS = ("source", "decoder_source")  # decoders that a training begins with
 CARD = ("domain", "width", "model_name", "checkpoint_metric", "checkpoint_mode")
 
 
@@ -99,7 +99,7 @@ def train(
     objective_of(load_part(hparams_file, overrides, OBJECTIVE))  # before models load
     splits = read_data(hparams_file, overrides)
     places = load_part(hparams_file, overrides, PLACES)
-    starts = load_part(hparams_file, overrides, STARTS).values()
+    starts = decoders_at_start(hparams_file, overrides)
     with held(places["output_folder"], run_opts.debug):
         clips = clips_of_run(splits, **places, starts=starts)
         with open(hparams_file) as file:
@@ -119,6 +119,14 @@ def train(
             brain = (brain_of or make_brain)(hparams, run_opts, clips.splits)
             before, after = fit_and_test(brain, hparams)
         return Trained(brain, data, before, after)
+
+
+def decoders_at_start(hparams_file: str, overrides: str) -> list[Path]:
+    """Folder of the decoder that a training begins with, if it does."""
+    given = load_part(hparams_file, overrides, ["source", "decoder_source"])
+    if "source" in given and given["source"] is None:
+        return [default_source()]
+    return [decoder_folder(name) for name in given.values() if name is not None]
 
 
 def begin(

@@ -26,6 +26,7 @@ from lmaczs.training.learnt import (
     LEARNT,
     Learnt,
     joined,
+    learnt_by,
     named,
     read_learnt,
     with_clips,
@@ -74,7 +75,7 @@ def clips_of_run(
     output_folder: str,
     save_folder: str,
     max_unreadable: float,
-    starts: Iterable[str | None] = (),
+    starts: Iterable[Path] = (),
 ) -> RunClips:
     """Read the recordings of a run, and leave out what does not serve.
 
@@ -88,9 +89,9 @@ def clips_of_run(
         Of its checkpoints.
     max_unreadable : float
         Fraction of the clips, from which on it is an error if they cannot be read.
-    starts : iterable of str, optional
-        Folders of exported decoders that the run begins with: what they have learnt
-        counts as learnt. Hub ids and None are passed over.
+    starts : iterable of Path, optional
+        Folders of models that the run begins with: what they have learnt counts as
+        learnt.
 
     Returns
     -------
@@ -120,8 +121,8 @@ def clips_of_run(
             f"which clips it learnt is not known ({LEARNT} is missing): choose another "
             "--output_folder"
         )
-    folders = [*([output_folder] if trained else []), *filter(None, starts)]
-    before = joined(map(read_learnt, folders))
+    own = [read_learnt(output_folder)] if trained else []
+    before = joined([*own, *map(learnt_by, starts)])
     learnt = with_clips(before, splits.train)
     splits = without_learnt(splits, learnt)
     return RunClips(splits, recordings, learnt, changed_recordings(known, recordings))

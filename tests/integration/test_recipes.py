@@ -550,8 +550,12 @@ def test_clap_of_ones_own_clips(
     clap_options: Callable[..., list[str]],
     own_clips: Path,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """--manifest trains on captions and labels; --source starts from the result."""
+    """--manifest trains on captions and labels; --clap_source starts from the result.
+
+    What that has learnt is not tested on.
+    """
     own = {"data_folder": None, "manifest": own_clips, "speeds": "[1, 0.8]"}
     train, made_in = recipe("train_clap").main, tmp_path / "one/save/clap"
     figures = train(clap_options(tmp_path / "one", **own, number_of_epochs=2))
@@ -559,8 +563,17 @@ def test_clap_of_ones_own_clips(
     assert all(math.isfinite(value) for value in figures.values())
     made = FrozenClap.from_pretrained(made_in)
 
-    own |= {"text_tower": None, "clap_source": made_in, "number_of_epochs": 1}
-    train(clap_options(tmp_path / "two", **own, lr=0.0001))
+    learnt = json.loads((made_in / "learnt.json").read_text())
+    assert len(learnt) == 9
+
+    lines = own_clips.read_text().splitlines()
+    lines[9] = lines[9].replace("train", "test")  # line 0 is the header
+    other = own_clips.with_name("other.csv")
+    other.write_text("\n".join(lines))
+    own |= {"manifest": other, "text_tower": None, "clap_source": made_in}
+    train(clap_options(tmp_path / "two", **own, number_of_epochs=1, lr=0.0001))
+    assert "1 of the 3 clips of split test were learnt" in caplog.text
+    assert json.loads((tmp_path / "two/learnt.json").read_text()) == learnt
     went_on = FrozenClap.from_pretrained(tmp_path / "two/save/clap")
     prompts = ["low hum", "a siren"]
     assert torch.equal(went_on.encode_text(prompts), made.encode_text(prompts))

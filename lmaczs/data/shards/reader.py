@@ -36,7 +36,7 @@ from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
 FIX = "run recipes/write_shards.py again: it writes what is not whole"
-FIX_DAMAGED = "delete it, and run recipes/write_shards.py again: it writes what lacks"
+ANEW = "delete it, and run recipes/write_shards.py again: it writes what lacks"
 
 
 class ShardError(InputError):
@@ -202,12 +202,11 @@ def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
     except (OSError, EOFError, LookupError, ValueError, tarfile.TarError) as error:
         raise ShardError(
             f"{url} is missing or damaged ({type(error).__name__} when "
-            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {FIX_DAMAGED}"
+            f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {ANEW}"
         ) from error
     if left:
         raise ShardError(
-            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; "
-            f"{FIX_DAMAGED}"
+            f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {ANEW}"
         )
 
 

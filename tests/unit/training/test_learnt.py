@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from lmaczs.data.splits import Splits
+from lmaczs.hub import default_source
 from lmaczs.training.learnt import (
     joined,
+    learnt_by,
     named,
     read_learnt,
     with_clips,
@@ -109,6 +111,29 @@ def test_no_note_and_a_damaged_one(tmp_path: Path) -> None:
     (tmp_path / "learnt.json").write_text('{"a": [')
     with pytest.raises(InputError, match=r"learnt\.json cannot be read"):
         read_learnt(tmp_path)
+
+
+def test_a_model_that_notes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its clips would be tested on without a word; the embedded one knows its clips."""
+    assert learnt_by(tmp_path) == {}
+    assert f"{tmp_path} has no learnt.json" in caplog.text
+    caplog.clear()
+    write_learnt(tmp_path, {"1": [[0.0, 1.0]]})
+    assert learnt_by(tmp_path) == {"1": [[0.0, 1.0]]}
+    assert not caplog.records
+
+
+def test_the_embedded_decoder_knows_its_clips_by_their_names() -> None:
+    """Of ESC-50, as the CLAP's card lists them; whatever their content is."""
+    learnt = learnt_by(default_source())
+    clap = default_source().parent / "clap_small"
+    assert learnt == learnt_by(clap)
+    names = pd.read_csv(clap / "ATTRIBUTION.csv").id
+    assert learnt.keys() == {f"clip {name}" for name in names}
+    rows = [(names[0], "8", NAN, NAN), ("2-4-A-0", "9", NAN, NAN)]
+    assert kept_of(clips(*rows), learnt) == ["2-4-A-0"]
 
 
 def test_a_few_names_of_many() -> None:

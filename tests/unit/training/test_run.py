@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 
 from lmaczs.decoder import MaskDecoder
+from lmaczs.hub import default_source
 from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.training.distributed import TrainingError
+from lmaczs.training.learnt import learnt_by, write_learnt
 from lmaczs.training.run import (
+    decoders_at_start,
     import_path,
     objective_of,
     readers_that_end,
@@ -59,3 +63,26 @@ def test_a_reader_that_was_killed_is_one_sentence() -> None:
         raise RuntimeError(text)
     with pytest.raises(RuntimeError, match="^another$"), readers_that_end():
         raise RuntimeError("another")
+
+
+def test_the_decoders_that_a_training_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded one, a folder, or one of the Hub: each has what it learnt."""
+    finetune, lmac = "hparams/finetune.yaml", "hparams/esc50_lmac.yaml"
+    monkeypatch.chdir(Path(__file__).parents[3])
+    assert decoders_at_start(finetune, "manifest: a.csv") == [default_source()]
+    assert decoders_at_start(lmac, "") == []
+    assert decoders_at_start("hparams/esc50.yaml", "") == []
+    folder = f"decoder_source: {tmp_path}"
+    assert decoders_at_start(lmac, folder) == [tmp_path]
+    repository = tmp_path / "models--owner--name"
+    downloaded = repository / "snapshots" / ("a" * 40)
+    write_learnt(downloaded, {"1": [[0.0, 1.0]]})
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    (found,) = decoders_at_start(finetune, "manifest: a.csv\nsource: owner/name")
+    assert learnt_by(found) == {"1": [[0.0, 1.0]]}
+    with pytest.raises(FileNotFoundError, match="owner/other"):
+        decoders_at_start(finetune, "manifest: a.csv\nsource: owner/other")

@@ -114,16 +114,16 @@ def test_a_training_that_does_not_state_what_it_learnt(
 def test_what_the_starting_decoder_has_learnt(
     splits: Splits, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is learnt, too, and is passed on; a Hub id and no decoder are nothing."""
+    """It is learnt, too, and is passed on."""
     first = of_run(splits, tmp_path / "out")
     start = tmp_path / "decoder"
     write_learnt(start, first.learnt)
     other = Splits(splits.test, splits.valid, splits.train[2:])
     more = str(tmp_path / "out"), str(tmp_path / "out/save"), 0.1
-    assert len(clips_of_run(other, *more, [None, "owner/name"]).splits.test) == 8
+    assert len(clips_of_run(other, *more).splits.test) == 8
     new = split_of(tmp_path, "new", 1)
     other = Splits(splits.test, splits.valid, pd.concat([splits.train, new]))
-    found = clips_of_run(other, *more, [str(start)])
+    found = clips_of_run(other, *more, [start])
     assert list(found.splits.test.id) == ["new0"]
     assert found.learnt.keys() == first.learnt.keys() | set(found.splits.train.sha256)
     assert "10 of the 11 clips of split test were learnt" in caplog.text

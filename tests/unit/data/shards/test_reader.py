@@ -249,9 +249,7 @@ def test_shard_that_ends_between_two_clips(folder: Path) -> None:
     table = read_shards(
         f"pipe:head -c {end} {folder}/train-{{000000..000002}}.tar"
     ).train
-    with pytest.raises(
-        ShardError, match=f"train-000000.tar ends after 1 of 2.*{ANEW}"
-    ):
+    with pytest.raises(ShardError, match=f"train-000000.tar ends after 1 of 2.*{ANEW}"):
         list(read_clips(table))
 
 
