@@ -17,12 +17,13 @@ from speechbrain.core import DEFAULT_LOG_CONFIG
 from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.run_opts import RunOptions
 
-from lmaczs.data.prompted_dataset import collate
+from lmaczs.data.prompted_dataset import PromptedDataset, collate
+from lmaczs.data.shards.dataset import ShardDataset
 from lmaczs.data.splits import SPLITS, Splits
 from lmaczs.hub import decoder_folder, default_source
 from lmaczs.objectives.objective import Objective, make_objective
 from lmaczs.training.brain import InterpreterBrain, TrainingOptions
-from lmaczs.training.distributed import TrainingError
+from lmaczs.training.distributed import TrainingError, gather
 from lmaczs.training.export import write_run_card
 from lmaczs.training.run_clips import PLACES, RunClips, clips_of_run, note_clips
 from lmaczs.training.run_identity import (
@@ -280,8 +281,20 @@ def measure_before(
     checkpointer, brain.checkpointer = brain.checkpointer, None
     brain.evaluate(hparams["test_data"], test_loader_kwargs=dict(loader))
     brain.checkpointer = checkpointer
+    require_every_clip(hparams["test_data"])
     write_metrics(brain, path)
     return brain.test_stats
+
+
+def require_every_clip(data: PromptedDataset | ShardDataset) -> None:
+    """Raise a TrainingError if clips could not be tested on."""
+    lost = sum(gather(data.unreadable))
+    if lost:
+        raise TrainingError(
+            f"{lost} of {len(data)} clips of split test can no longer be read, and the "
+            "figures before and after the training must be of the same clips: see "
+            "whether their disk is there; the same line resumes"
+        )
 
 
 def _read_metrics(path: Path) -> dict[str, float] | None:
@@ -308,5 +321,7 @@ def test(
     """Test the best checkpoint; its metrics go to <output_folder>/test.json, too."""
     key = {f"{hparams['checkpoint_mode']}_key": hparams["checkpoint_metric"]}
     brain.evaluate(hparams["test_data"], **key, test_loader_kwargs=dict(loader))
+    if is_fine_tuning(hparams):
+        require_every_clip(hparams["test_data"])
     write_metrics(brain, Path(hparams["output_folder"], "test.json"))
     return brain.test_stats

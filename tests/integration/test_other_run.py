@@ -20,6 +20,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
+from lmaczs.training.distributed import TrainingError
 from lmaczs.training.export import inference_yaml
 from lmaczs.training.run_identity import OtherRunError
 
@@ -311,6 +312,45 @@ def test_what_was_learnt_is_not_tested_on_with_resume_anyway(
     ]
     assert starts[0].keys() == starts[1].keys()
     assert starts[0] != json.loads(before[out / "before.json"])
+
+
+@pytest.mark.slow
+def test_before_and_after_are_of_the_same_clips(
+    recipe: Callable[[str], ModuleType],
+    data: Path,
+    pretrained: Callable[[int], Path],
+    tmp_path: Path,
+) -> None:
+    """A clip that is lost in between is an error; it, or --resume-anyway, resumes."""
+    folder = Path(shutil.copytree(data / "audio", tmp_path / "audio"))
+    paths = sorted(folder.glob("*.wav"))
+    names = [*["train"] * 9, *["valid"] * 3, *["test"] * 3]
+    rows = [f"{p},dog{int(p.stem[-1])},{n}" for p, n in zip(paths, names, strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    out = tmp_path / "out"
+    values = {"manifest": tmp_path / "list.csv", "source": pretrained(1), **FLAGS}
+    more = {"output_folder": out, "number_of_epochs": 1, "max_unreadable": 0.5}
+    argv = command("finetune.yaml", {**values, **more, "keep_in_memory": False})
+
+    train = recipe("train")
+    make_brain = train.make_brain
+
+    def losing(*given: Any) -> Any:
+        brain = make_brain(*given)
+        fit = brain.fit
+        brain.fit = lambda *a, **k: (fit(*a, **k), paths[-1].rename(tmp_path / "lost"))
+        return brain
+
+    train.make_brain = losing
+    with pytest.raises(TrainingError, match="^1 of 3 clips of split test can no"):
+        train.main(argv)
+    assert not (out / "test.json").exists()
+    before = (out / "before.json").read_bytes()
+    (tmp_path / "lost").rename(paths[-1])
+    train.make_brain = make_brain
+    after = train.main(argv)
+    assert (out / "before.json").read_bytes() == before
+    assert after.keys() == json.loads(before).keys()
 
 
 # --- recipes/train_clap.py ----------------------------------------------------------

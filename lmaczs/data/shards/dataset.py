@@ -118,6 +118,11 @@ class ShardDataset(IterableDataset):
         self.clips.epoch = number
 
     @property
+    def unreadable(self) -> int:
+        """How many clips could not be read so far, by all workers."""
+        return self.clips.unreadable
+
+    @property
     def batches_done(self) -> int:
         """Batches of the epoch that a resumed run skips."""
         return int(self._batches_done)

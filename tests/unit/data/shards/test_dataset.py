@@ -512,7 +512,7 @@ def test_a_damaged_clip_is_replaced_in_training(
     found = ids(loader(data, 5, workers))
     assert [len(batch) for batch in found] == [5] * 6
     assert set(flat(found)) == set(damaged.id) - {"06", "08"}
-    assert data.clips.unreadable == 2
+    assert data.unreadable == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
