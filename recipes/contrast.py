@@ -9,6 +9,8 @@ for each label of a sum and kind of masks. See `lmaczs.evaluation.contrasts`.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

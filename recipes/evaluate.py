@@ -22,6 +22,8 @@ so one figure can be computed alone, with --methods, --conditions and --ids.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

@@ -16,6 +16,8 @@ that they show are in CSV files of the same names.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -11,6 +11,8 @@ many of each set.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -13,6 +13,8 @@ passed to recipes/train.py. An interrupted run resumes with the same command.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import argparse
 import json
 import subprocess

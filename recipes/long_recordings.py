@@ -18,6 +18,8 @@ with --seconds=600 its first ten minutes; with --skip=1 it begins a second later
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import argparse
 import json
 import math

@@ -17,6 +17,8 @@ hparams/finetune.yaml), recipes/train_clap.py and recipes/evaluate.py take it as
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import argparse
 from pathlib import Path
 

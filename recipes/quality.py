@@ -10,6 +10,8 @@ each. The measurements are explained in `lmaczs.evaluation.sanity_checks`.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import json
 from pathlib import Path
 from typing import Any

@@ -14,6 +14,8 @@ folder that is not finished gives a page of what it has.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import argparse
 from pathlib import Path
 

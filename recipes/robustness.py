@@ -17,6 +17,8 @@ the tables; recipes/results_page.py takes it from the folder.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,6 +13,8 @@ OUTPUT_FOLDER DEST` makes a folder that `ZeroShotInterpreter.from_hparams` loads
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import json
 import os
 

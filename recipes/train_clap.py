@@ -14,6 +14,8 @@ saved.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import json
 from dataclasses import fields
 from pathlib import Path

@@ -10,6 +10,8 @@ again; another run needs another --output_folder.
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import json
 import logging
 from functools import partial

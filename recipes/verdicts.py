@@ -10,6 +10,8 @@ presences.csv and verdicts.csv have a row for each clip and prompt. See
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -9,6 +9,8 @@ there stay, missing or incomplete ones are written. See recipes/README-shards.md
 
 from __future__ import annotations
 
+import lmaczs.utils.early  # noqa: F401
+
 import argparse
 from pathlib import Path
 
