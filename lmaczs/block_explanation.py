@@ -175,7 +175,12 @@ class _Stream:
             self._windows = self._windows[self.options.at_once :]
         self._columns.append(self.overview.finish(audio.own_power, audio.warnings))
         samples = self.overview.samples
-        self._hand_on(self.query.clap.front_end.clip_frames(samples))
+        columns = self.query.clap.front_end.clip_frames(samples)
+        missing = columns - self._done - len(self._weight)
+        if missing > 0:  # what is in no window is masked as what is before it
+            self._total = _longer(self._total, missing)
+            self._weight = _longer(self._weight, missing)
+        self._hand_on(columns)
         for output in self.outputs:
             output.finish(samples)
 
@@ -251,6 +256,12 @@ class _Stream:
         self._columns = [columns[:, count:].clone()]
         self._total = self._total[..., count:].clone()
         self._weight, self._done = self._weight[count:].clone(), last
+
+
+def _longer(columns: Tensor, count: int) -> Tensor:
+    """Columns [..., T], the last of which is repeated."""
+    last = columns[..., -1:]
+    return torch.cat([columns, last.expand(*columns.shape[:-1], count)], -1)
 
 
 class _Output:

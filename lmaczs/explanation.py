@@ -497,7 +497,7 @@ def _masks(
     refinement: RefinementOptions | None = None,
 ) -> list[Tensor]:
     """Masks [P, F, T] of each clip for the prompts of its score, which is updated."""
-    front_end = clap.front_end
+    front_end, size = clap.front_end, clap.front_end.max_samples
     texts = [score.text for score in scores]
     padded = pad_sequence(texts, batch_first=True)
     sizes = [(front_end.n_freqs, front_end.clip_frames(len(wav))) for wav in wavs]
@@ -505,7 +505,7 @@ def _masks(
     at_once = _at_once(windows_at_once, clap.device, max(map(len, texts), default=1))
     for places, log_mel in _windows(front_end, wavs, at_once, spectra):
         windows = Windows(
-            [_cut(front_end, wavs[clip], start) for clip, start in places],
+            [wavs[clip][start : start + size] for clip, start in places],
             log_mel,
             clap.audio_features(log_mel),
             padded[[clip for clip, _ in places]],
@@ -855,21 +855,15 @@ class BestWindow:
 def window_starts(samples: int, size: int, hop_length: int) -> list[int]:
     """First samples of windows that overlap by half and cover a clip.
 
-    Multiples of the hop, so that a window's frames are frames of the clip; the last
-    window ends at most one hop after the clip.
+    Multiples of the hop, so that a window's frames are frames of the clip. Less than a
+    hop at the clip's end is in no window: it is no frame of its own, and a clip that is
+    longer than the encoder's input by a codec's padding alone is encoded once.
     """
     if samples <= size:
         return [0]
     step = size // 2 // hop_length * hop_length
-    last = -(-(samples - size) // hop_length) * hop_length
+    last = (samples - size) // hop_length * hop_length
     return [*range(0, last, step), last]
-
-
-def _cut(front_end: FrontEnd, wav: Tensor, start: int) -> Tensor:
-    """Window of a clip [samples]; the last one may end in zeros."""
-    window = wav[start : start + front_end.max_samples]
-    lacking = min(len(wav), front_end.max_samples) - len(window)
-    return torch.nn.functional.pad(window, (0, lacking))
 
 
 def _at_once(asked: int | None, device: torch.device, prompts: int = 1) -> int:
@@ -890,7 +884,7 @@ def _windows(
     def samples_or_spectrum(clip: int, start: int) -> Tensor:
         if spectra is not None and len(wavs[clip]) == size:
             return spectra[clip]
-        return _cut(front_end, wavs[clip], start)
+        return wavs[clip][start : start + size]
 
     def log_mel(rows: Tensor) -> Tensor:
         known = rows.is_complex()
@@ -948,26 +942,40 @@ class _CrossFade:
         self.size, self.like = (prompts, n_freqs, frames), like
         self.sums: tuple[Tensor, Tensor] | None = None  # of masks, and of weights
         self.only: Tensor | None = None
+        self.stop = 0  # the column after those of the windows
 
     def add(self, first: int, masks: Tensor) -> None:
         """Add masks [P, F, T] of a window that starts at the clip's column `first`."""
-        frames = self.size[-1]
-        if masks.shape[-1] == frames:  # a clip of one window
+        start, self.stop = self.stop, first + masks.shape[-1]
+        if start == 0:
             self.only = masks
             return
         if self.sums is None:
+            frames = self.size[-1]
             self.sums = self.like.new_zeros(self.size), self.like.new_zeros(frames)
+            assert self.only is not None
+            self._sum(0, self.only)
+        self._sum(first, masks)
+
+    def _sum(self, first: int, masks: Tensor) -> None:
+        assert self.sums is not None
         total, weight = self.sums
         fade = fade_of(masks.shape[-1], masks)
-        # where the hop does not divide the length, the last window has one more
-        inside = min(masks.shape[-1], frames - first)
-        total[..., first : first + inside] += masks[..., :inside] * fade[:inside]
-        weight[first : first + inside] += fade[:inside]
+        place = slice(first, first + masks.shape[-1])
+        total[..., place] += masks * fade
+        weight[place] += fade
 
     def mean(self) -> Tensor:
-        """Masks [P, F, T], clamped: rounding may lift one of ones above 1."""
-        if self.only is not None:
-            return self.only.clamp(0, 1)
-        assert self.sums is not None  # every clip has a window
+        """Masks [P, F, T], clamped: rounding may lift one of ones above 1.
+
+        What is in no window is masked as what is before it.
+        """
+        assert self.only is not None  # every clip has a window
+        if self.sums is None:
+            missing = self.size[-1] - self.stop
+            end = self.only[..., -1:].expand(*self.only.shape[:-1], missing)
+            return torch.cat([self.only, end], -1).clamp_(0, 1)
         total, weight = self.sums
+        total[..., self.stop :] = total[..., self.stop - 1, None]
+        weight[self.stop :] = weight[self.stop - 1]
         return (total / weight).clamp_(0, 1)

@@ -122,20 +122,18 @@ class WindowCutter:
         self._kept = torch.cat([self._kept.to(block), block])
         # the last window is not among them: it may start between two steps, and so
         # soon after the one before it that all of that is kept
-        while self.samples > self._next + self.size:
+        while self.samples >= self._next + self.size + self.hop_length:
             self._kept = self._kept[self._next - self._begin :]
             self._begin, self._next = self._next, self._next + self.step
             yield self._begin, self._kept[: self.size].clone()
 
     def flush(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the last window, which may end in zeros, at the end of the stream."""
+        """Yield the last window at the end of the stream."""
         if not self.samples:
             return
-        last = max(0, -(-(self.samples - self.size) // self.hop_length))
-        last *= self.hop_length
-        window = self._kept[last - self._begin :]
-        lacking = min(self.samples, self.size) - len(window)
-        yield last, torch.nn.functional.pad(window, (0, lacking))
+        last = max(0, self.samples - self.size) // self.hop_length * self.hop_length
+        begin = last - self._begin
+        yield last, self._kept[begin : begin + self.size]
 
 
 @torch.no_grad()

@@ -49,7 +49,8 @@ class WindowScores:
         Of the windows that have its middle, or lie in it, that of the highest presence.
         """
         starts = torch.tensor(self.starts)
-        ends, middle = starts + self.columns, (first + last) // 2
+        ends = starts + self.columns
+        middle = min((first + last) // 2, int(ends[-1]) - 1)  # the end is in no window
         holds = (starts <= middle) & (middle < ends)
         lies = (first <= starts) & (ends <= last)
         near = (holds | lies).nonzero()[:, 0].tolist()

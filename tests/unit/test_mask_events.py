@@ -53,6 +53,15 @@ def test_where_the_prompt_is_not_heard_there_is_no_event(rank: float) -> None:
     assert events_of(mask, scores(rank, rank, rank), 8.0) == []
 
 
+def test_the_end_that_is_in_no_window_has_the_scores_of_the_last() -> None:
+    """Less than a hop of a recording's end is in none."""
+    mask = torch.zeros(5, 41)
+    mask[1, 39:] = 1
+    (event,) = events_of(mask, scores(0.97), 4.05)
+    assert (event.start, event.stop) == pytest.approx((3.85, 4.05))
+    assert event.presence == pytest.approx(0.97)
+
+
 def test_an_event_ends_where_the_sound_does() -> None:
     """The last column reaches beyond the sound, an event does not."""
     (event,) = events_of(torch.ones(5, 41), scores(1.0), 4.0)
