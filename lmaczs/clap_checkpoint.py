@@ -23,7 +23,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from lmaczs.clap_settings import read_config, read_extractor, read_tokenizer
+from lmaczs.clap_settings import (
+    read_config,
+    read_extractor,
+    read_tokenizer,
+    require_in_proportion,
+)
 from lmaczs.hub import CLAP_FILES, PICKLED, clap_folder
 from lmaczs.utils.errors import InputError, LmaczsError
 from lmaczs.utils.plain_files import require_plain
@@ -31,7 +36,6 @@ from lmaczs.utils.weights import (
     Shapes,
     broken,
     counted,
-    elements,
     faults,
     shapes_in,
     some,
@@ -40,6 +44,10 @@ from lmaczs.utils.weights import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+SCALES = ("logit_scale_a", "logit_scale_t")
+"""Logarithms of what similarities are multiplied by."""
 
 
 class ClapError(LmaczsError, ValueError):
@@ -118,7 +126,8 @@ def _read(
     else:
         shapes = shapes_in(files)
     config = read_config(folder, shapes, most_bytes)
-    _require_room(config, shapes)
+    shapes = _own_shapes(config, shapes)
+    require_in_proportion(config, shapes, folder)
     extractor = read_extractor(folder, config, shapes, most_bytes)
     tokenizer = read_tokenizer(folder, config, most_bytes)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -152,12 +161,15 @@ def _weight_files(folder: Path, pickles: bool) -> list[Path]:
     )
 
 
-def _require_room(config: ClapConfig, shapes: Shapes) -> None:
-    """Refuse a model that is larger than its weights, before it is allocated."""
+def _own_shapes(config: ClapConfig, shapes: Shapes) -> Shapes:
+    """Shapes of a model's weights among those in its files, before it is allocated.
+
+    What else the files hold says nothing of how large the model may be.
+    """
     with torch.device("meta"):
         wanted = _learnt(ClapModel(config).state_dict())
-    if sum(value.numel() for value in wanted.values()) > elements(shapes):
-        _refuse(faults(wanted, shapes) or "more weights than the file holds")
+    _refuse(faults(wanted, shapes))
+    return {key: shapes[key] for key in wanted}
 
 
 def _build(config: ClapConfig, weights: dict[str, Tensor], name: str) -> ClapModel:
@@ -205,6 +217,8 @@ def _require_whole(weights: dict[str, Tensor], report: dict[str, Any]) -> None:
     _refuse(f"{counted(bad)} NaN or infinite ({some(bad)})" if bad else "")
     bad = [k for k, w in learnt.items() if k.endswith("running_var") and (w < 0).any()]
     _refuse(f"a variance is negative ({some(bad)})" if bad else "")
+    bad = [k for k, w in learnt.items() if k in SCALES and not 0 < w.exp() < torch.inf]
+    _refuse(f"no probability can be made with {some(bad)}" if bad else "")
 
 
 def _refuse(fault: str) -> None:

@@ -41,6 +41,9 @@ AUDIO = TOWER | {
 }
 WHOLE = COMMON | {"logit_scale_init_value"}
 LAYERS = ("num_hidden_layers", "depths")
+LEAST_IN_LAYER = 10
+"""Weights of a layer of either tower, at least: they have 16 and 13."""
+
 EXTRACTOR = {
     *("feature_size", "fft_window_size", "hop_length", "max_length_s", "padding"),
     *("sampling_rate", "frequency_min", "frequency_max", "top_db", "truncation"),
@@ -78,10 +81,15 @@ def read_config(folder: Path, shapes: Shapes, most_bytes: int) -> ClapConfig:
         for name, keys in (("text_config", TEXT), ("audio_config", AUDIO))
     }
     config = ClapConfig(**_only(values, WHOLE, str(folder)), **parts)
-    for tower in (config.text_config, config.audio_config):
-        _require_in_proportion(tower, shapes, folder)
-    _require_picture(config.audio_config, shapes, folder)
+    require_in_proportion(config, shapes, folder)
     return config
+
+
+def require_in_proportion(config: ClapConfig, shapes: Shapes, folder: Path) -> None:
+    """Refuse a configuration that says more than weights of these shapes hold."""
+    for tower in (config.text_config, config.audio_config):
+        _require_tower(tower, shapes, folder)
+    _require_picture(config.audio_config, shapes, folder)
 
 
 def read_extractor(
@@ -120,6 +128,13 @@ def read_tokenizer(
         parts = read_plain_json(folder, "tokenizer.json", most_bytes)
         for name, allowed in PARTS.items():
             _require_parts(parts.get(name), name, allowed, folder / "tokenizer.json")
+        model = parts.get("model") or {}
+        if model.get("type", "BPE") == "BPE" and model.get("continuing_subword_prefix"):
+            # tokenizers ends with a panic, which is no `Exception`
+            raise InputError(
+                f"{folder / 'tokenizer.json'} has a continuing_subword_prefix, and no "
+                "BPE of a text tower has one"
+            )
     tokenizer = AutoTokenizer.from_pretrained(
         folder, config=config, local_files_only=True, trust_remote_code=False
     )
@@ -146,23 +161,24 @@ def _numbers(value: Any) -> list[float]:
     return [value] if is_number else []
 
 
-def _require_in_proportion(tower: Any, shapes: Shapes, folder: Path) -> None:
+def _require_tower(tower: Any, shapes: Shapes, folder: Path) -> None:
     """Refuse layers that have no weights, and sizes of more than the weights hold."""
-    held, tensors = elements(shapes), len(shapes)
+    held, tensors, place = elements(shapes), len(shapes), folder / "config.json"
     if not tower.layer_norm_eps > 0:
         raise InputError(
-            f"{folder / 'config.json'}: layer_norm_eps is {tower.layer_norm_eps}, and "
-            "would make embeddings NaN"
+            f"{place}: layer_norm_eps is {tower.layer_norm_eps}, and would make "
+            "embeddings NaN"
         )
     for name, value in tower.to_dict().items():
-        numbers, what = _numbers(value), f"{held} numbers"
-        most: float = held
+        numbers, most, what = _numbers(value), held, f"{held} numbers"
         if name in LAYERS:
-            numbers, most, what = [sum(numbers)], tensors, f"{tensors} tensors"
+            if min(numbers, default=0) < 1:
+                raise InputError(f"{place}: {name} is {value}: 1 or more is needed")
+            numbers, most = [sum(numbers)], tensors // LEAST_IN_LAYER
+            what = f"{tensors} tensors"
         if any(not isfinite(one) or one > most for one in numbers):
             raise InputError(
-                f"{folder / 'config.json'}: {name} is {value}, but the weights beside "
-                f"it are {what} only"
+                f"{place}: {name} is {value}, but the weights beside it are {what} only"
             )
 
 

@@ -211,8 +211,8 @@ def load_decoder(decoder: Decoder, path: str | Path) -> None:
     Raises
     ------
     InputError
-        If the weights are those of another architecture, NaN or infinite, or the file
-        is damaged.
+        If the weights are those of another architecture, NaN, infinite or no floating
+        point, or the file is damaged.
     """
     path = Path(path)
     state = unpickled([path]) if is_pickle(path) else tensors_in([path])
@@ -225,6 +225,8 @@ def load_decoder(decoder: Decoder, path: str | Path) -> None:
         ) from error
     if bad := broken(state):
         raise InputError(f"{path}: {counted(bad)} NaN or infinite ({some(bad)})")
+    if bad := [key for key, w in state.items() if not w.is_floating_point()]:
+        raise InputError(f"{path}: {counted(bad)} of whole numbers ({some(bad)})")
 
 
 class FiLM(nn.Module):

@@ -16,6 +16,7 @@ from torch import nn
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder, MaskDecoder, load_decoder
+from lmaczs.frontend import DOMAINS
 from lmaczs.model_file import read_model_file
 from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.prompts import require_template
@@ -121,6 +122,11 @@ def build_decoder(
         As `load_decoder`; and if an argument cannot be used, or the file is a pickle
         that is not trusted.
     """
+    if arguments.get("domain", DOMAINS[0]) not in DOMAINS:
+        raise InputError(
+            f"{path.parent}: domain is {arguments['domain']!r}, not one of "
+            f"{', '.join(DOMAINS)}"
+        )
     if is_pickle(path):
         if not trust_remote_code:
             raise InputError(

@@ -53,7 +53,7 @@ def local_folder(
     """
     bases = [Path(relative_to)] if relative_to is not None else []
     for candidate in [*(b / source for b in bases), Path(source)]:
-        if candidate.is_dir():
+        if os.path.isdir(candidate):  # False, too, for a name that no file can have
             return candidate
     name = str(source)
     looks_like_path = isinstance(source, Path) or name.startswith((".", "/", "~"))

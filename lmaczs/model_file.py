@@ -23,6 +23,9 @@ YAML_FILE, JSON_FILE = "hyperparams.yaml", "interpreter.json"
 MOST_BYTES, MOST_NESTED = 1 << 16, 16
 """Of either file: a hundred times an export's, and four times as deep."""
 
+MOST_SHOWN = 40
+"""Characters of a value that a sentence shows."""
+
 FROM_PRETRAINED = "!apply:lmaczs.clap.FrozenClap.from_pretrained"
 LOAD_DECODER = "!name:lmaczs.decoder.load_decoder"
 PRETRAINERS = (
@@ -120,8 +123,9 @@ def read_model_file(
         raise InputError(f"{folder / there[0]} names no {missing[0]}")
     if values["clap_source"].startswith(("//", "\\\\")):  # Windows would log in there
         raise InputError(f"{folder / there[0]}: clap_source is on another machine")
-    if not values["model_name"].isprintable():
-        raise InputError(f"{folder / there[0]}: model_name is not one line of text")
+    for name in NEEDED:
+        if not values[name].isprintable():
+            raise InputError(f"{folder / there[0]}: {name} is not one line of text")
     return ModelFile(values, found[0].decoder, found[0].arguments)
 
 
@@ -335,6 +339,8 @@ def _value(node: yaml.Node, path: Path) -> Any:
                 line = key_node.start_mark.line + 1
                 raise InputError(f"{path}, line {line}: {key!r} twice, or no name")
             content[key] = _value(value_node, path)
+    if node.tag == "!ref":
+        raise ForeignCodeError(_refusal(f"{path}, line {line}: !ref to several values"))
     is_plain = node.tag.startswith("tag:yaml.org,2002:")
     return content if is_plain else _Named(node.tag, content, line)
 
@@ -350,5 +356,9 @@ def _scalar(node: yaml.ScalarNode, path: Path, line: int) -> Any:
         if node.tag.startswith("tag:"):
             raise InputError(f"{path}, line {line}: {node.value!r} is to be quoted")
         return _Named(node.tag, {}, line)
-    loader = yaml.SafeLoader("")
-    return loader.construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (ValueError, LookupError) as error:  # !!int of what is none
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        shown = node.value[:MOST_SHOWN]
+        raise InputError(f"{path}, line {line}: {shown!r} is no {kind}") from error

@@ -52,7 +52,7 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
     Yields the temporary path. If the block raises, it is removed and a folder at `dest`
     stays as it was. Missing parent folders are made.
     """
-    dest = dest.resolve()
+    dest = Path(os.path.realpath(dest))
     dest.parent.mkdir(parents=True, exist_ok=True)
     part = dest.with_name(f".{dest.name}.{os.getpid()}.lmaczs-part")
     part.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,16 @@ def require_plain(folder: str | Path, name: str, most_bytes: int | None = None) 
     """
     path = Path(folder) / name
     root = _root(Path(folder).resolve())
-    if not path.resolve().is_relative_to(root):
+    if not Path(os.path.realpath(path)).is_relative_to(root):
         raise InputError(
             f"{path} is a link out of {root}, and is not followed: copy the file there"
         )
-    found = path.stat()
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # links in a circle
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path} is no regular file: put the model's own there")
     if most_bytes is not None and found.st_size > most_bytes:

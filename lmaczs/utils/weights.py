@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -13,9 +15,12 @@ from torch import Tensor
 from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import InputError
 
-NAMED = 3  # weights that a sentence names
-MOST_TENSORS = 20_000
-"""Of one file: a large CLAP has 500. Each costs time, however small it is."""
+NAMED, LONGEST_NAME = 3, 200  # weights that a sentence names, and characters of each
+MOST_TENSORS = 4000
+"""Of one model: a large CLAP has 500. Each costs time, however small it is."""
+
+MOST_HEADER = 4 << 20
+"""Bytes of a safetensors file's header: a large CLAP's has 60,000."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -33,14 +38,15 @@ def is_pickle(path: str | Path) -> bool:
 def shapes_in(paths: Iterable[Path]) -> Shapes:
     """Names and shapes of the tensors in safetensors files, by their headers alone.
 
-    InputError if a file is damaged or holds too many.
+    InputError if a file is damaged, holds too many or is larger than the memory.
     """
     found: Shapes = {}
     for path in paths:
+        _require_room(path)
         try:
             with safe_open(path, "pt") as file:
                 names = list(file.keys())
-                if len(names) > MOST_TENSORS:
+                if len(found) + len(names) > MOST_TENSORS:
                     raise InputError(
                         f"{path} holds {len(names)} tensors, more than any model's"
                     )
@@ -50,6 +56,31 @@ def shapes_in(paths: Iterable[Path]) -> Shapes:
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path} is damaged: {sentence_of(error)}") from error
     return found
+
+
+def _require_room(path: Path) -> None:
+    """Refuse a header, or a file of holes, that takes more memory than any model's."""
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    size = path.stat().st_size
+    if MOST_HEADER < header <= size:  # else safetensors says what is wrong
+        raise InputError(
+            f"{path} has a header of {header} bytes, and a model's has at most "
+            f"{MOST_HEADER}"
+        )
+    if size > (memory := memory_bytes()):
+        raise InputError(
+            f"{path} has {size / 1e9:.0f} GB, and this machine {memory / 1e9:.0f} GB "
+            "of memory: load it on a larger one"
+        )
+
+
+def memory_bytes() -> int:
+    """Memory of this machine; where the system does not say, more than any has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def tensors_in(paths: Iterable[Path]) -> dict[str, Tensor]:
@@ -118,4 +149,6 @@ def counted(names: list[str]) -> str:
 
 def some(names: list[str]) -> str:
     """The first of them."""
-    return ", ".join([*names[:NAMED], *(["..."] if len(names) > NAMED else [])])
+    shown = [name if name.isprintable() else ascii(name) for name in names[:NAMED]]
+    shown = [name[:LONGEST_NAME] for name in shown]
+    return ", ".join([*shown, *(["..."] if len(names) > NAMED else [])])

@@ -68,7 +68,13 @@ def negative(weights: dict[str, Tensor]) -> None:
     weights["audio_model.audio_encoder.batch_norm.running_var"][0] = -1.0
 
 
+def without_scale(weights: dict[str, Tensor]) -> None:
+    """A scale of similarities that is infinite, which makes probabilities NaN."""
+    weights["logit_scale_a"] = torch.tensor(1000.0)
+
+
 DAMAGES = {
+    "an infinite scale": (without_scale, "no probability can be made with logit_scale"),
     "a variance is negative": (negative, "a variance is negative (audio_model."),
     "one is missing": (without(WEIGHT), f"1 weight missing ({WEIGHT})"),
     "statistics are missing": (without("running_mean"), "1 weight missing"),
@@ -130,6 +136,18 @@ def test_entries_in_excess_are_a_warning(
     with caplog.at_level(logging.WARNING, "lmaczs"):
         FrozenClap.from_pretrained(folder)
     assert "ignored: classifier.weight (1 in all)" in caplog.text
+
+
+def test_what_is_no_weight_makes_no_room(folder: Path) -> None:
+    """A size in the configuration is compared with the model's own weights alone."""
+    weights = load_file(folder / "model.safetensors")
+    weights["junk"] = torch.zeros(1 << 28, dtype=torch.bool)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    values = json.loads((folder / "config.json").read_text())
+    values["audio_config"]["spec_size"] = 1 << 13
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ClapError, match="spec_size 8192 in steps of 4 makes an input"):
+        FrozenClap.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 0.5, 0.99])

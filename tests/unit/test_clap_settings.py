@@ -69,6 +69,8 @@ def test_only_what_a_clap_has_is_read(folder: Path, shapes: Shapes) -> None:
         (("text_config", "hidden_size"), 10**6, "hidden_size is 1000000, but"),
         (("text_config", "vocab_size"), 10**12, "vocab_size is 1000000000000, but"),
         (("text_config", "num_hidden_layers"), 10**4, "num_hidden_layers is 10000"),
+        (("text_config", "num_hidden_layers"), -1, "is -1: 1 or more is needed"),
+        (("audio_config", "depths"), [2, 0, 2], "1 or more is needed"),
         (("audio_config", "depths"), [10**4, 1, 1], r"depths is \[10000, 1, 1\]"),
         (("audio_config", "mlp_ratio"), float("inf"), "mlp_ratio is inf"),
         (("text_config", "layer_norm_eps"), -1.0, "would make embeddings NaN"),
@@ -115,6 +117,12 @@ def test_an_extractor_is_in_proportion(
         ("tokenizer_config.json", ("tokenizer_class",), "Own", "names 'Own'"),
         ("tokenizer.json", ("normalizer",), {"type": "Replace"}, "normalizer 'Replace"),
         ("tokenizer.json", ("pre_tokenizer",), {"type": "Split"}, "'Split'"),
+        (
+            "tokenizer.json",
+            ("model",),
+            {"vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "##"},
+            "no BPE of a text tower has one",
+        ),
         (
             "tokenizer.json",
             ("normalizer",),

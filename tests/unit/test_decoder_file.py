@@ -82,6 +82,8 @@ def test_speechbrain_loads_the_embedded_model() -> None:
         ({"width": 8, "stride": 0}, "no MaskDecoder can be made"),
         ({"width": 8, "no_such": 1}, "no MaskDecoder can be made.*no_such"),
         ({"width": 16}, "weights of another decoder.*of another shape"),
+        ({"width": 8, "domain": 3}, "domain is 3, not one of mel, stft, waveform"),
+        ({"width": 8, "domain": ["mel"]}, r"domain is \['mel'\], not one of"),
     ],
 )
 def test_what_the_weights_do_not_fit_is_not_allocated(
@@ -109,9 +111,15 @@ def spoil(state: dict[str, Tensor]) -> None:
     state["draw.bias"][0] = torch.nan
 
 
+def rounded(state: dict[str, Tensor]) -> None:
+    """Make one of whole numbers, which weights are not."""
+    state["draw.bias"] = state["draw.bias"].int()
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (rounded, "1 weight of whole numbers .draw.bias"),
         (drop, "1 weight missing .draw.bias"),
         (add, "unknown more"),
         (spoil, "1 weight NaN or infinite .draw.bias"),

@@ -58,6 +58,13 @@ def test_what_cannot_be_a_hub_id_is_a_missing_folder(
         local_folder(source)
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_folder(here: Path) -> None:
+    """Too long for the system, or with a NUL."""
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        local_folder("a" * 5000)
+    assert local_folder("a" * 5000 + "/b") is local_folder("a\0/b") is None
+
+
 def test_a_file_is_no_folder(here: Path) -> None:
     """A model is a folder."""
     with pytest.raises(FileNotFoundError, match="there is no folder a_file"):

@@ -42,6 +42,8 @@ RUNS = {
     "placeholder": "x: !PLACEHOLDER",
     "tuple": "x: !tuple (1, 2)",
     "alias": "x: &a [1]\ny: *a",
+    "reference to a list": "x: !ref [width]",
+    "reference to a mapping": "x: !ref {width: 1}",
     "ours, but no export's": "x: !apply:lmaczs.training.export.export_run [a, b]",
 }
 
@@ -117,13 +119,17 @@ def test_what_exports_name_is_used_as_they_use_it(
         (YAML + "x: !ref <x>\n", "references without an end"),
         (YAML + "x: !ref <gone>\n", "there is no 'gone'"),
         (YAML + "x: " + "[" * 99 + "]" * 99, "nested too deeply"),
-        (YAML + "x: " + "1" * 5000, "is damaged"),
+        (YAML + "x: " + "1" * 5000, f"line {LAST}: '1{{40}}' is no int"),
+        (YAML + "x: !!bool maybe\n", f"line {LAST}: 'maybe' is no bool"),
+        (YAML + "x: !!int ''\n", f"line {LAST}: '' is no int"),
+        (YAML + "x: !!float _\n", f"line {LAST}: '_' is no float"),
         (YAML + "x: {\n", "is damaged"),
         (YAML + "x: \0\n", "is damaged"),
         (YAML + "#" * 70_000, "has .* bytes"),
         (YAML.replace("template: ", "other: "), "names no template"),
         (YAML.replace("template: I hear", "template: 3 #"), "names no template"),
         (YAML.replace("model_name: tiny", 'model_name: "a\\eb"'), "one line of text"),
+        (YAML.replace("clap_source: clap", 'clap_source: "a\\eb"'), "one line of text"),
     ],
 )
 def test_damage_is_one_sentence(text: str, reason: str, tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_what_is_no_file_is_not_opened(folder: Path) -> None:
         read_plain(folder, "gone.json", 100)
 
 
+def test_links_in_a_circle_are_one_sentence(folder: Path) -> None:
+    """Which Python reports as another error than those of files."""
+    (folder / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match="circle cannot be read"):
+        require_plain(folder, "circle")
+
+
 def test_a_larger_file_is_not_read(folder: Path) -> None:
     """Whatever its content; a file with holes takes no room of the disk."""
     with (folder / "b.json").open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from lmaczs.utils.weights import (
     elements,
     faults,
     is_pickle,
+    memory_bytes,
     shapes_in,
+    some,
     tensors_in,
     unpickled,
 )
@@ -99,6 +102,32 @@ def test_too_many_tensors_are_refused(
     monkeypatch.setattr(weights, "MOST_TENSORS", 1)
     with pytest.raises(InputError, match="holds 2 tensors"):
         shapes_in([safe])
+
+
+def test_a_header_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    """A million names took 11 s and 1 GB."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((8 << 20).to_bytes(8, "little") + b" " * (8 << 20))
+    with pytest.raises(InputError, match="has a header of 8388608 bytes, and a model"):
+        shapes_in([path])
+
+
+def test_a_file_of_holes_is_no_larger_than_the_memory(tmp_path: Path) -> None:
+    """It takes no room on the disk, and all of the memory where it is read."""
+    path, size = tmp_path / "a.safetensors", 2 * memory_bytes()
+    header = {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)
+    with pytest.raises(InputError, match="GB of memory: load it on a larger one"):
+        shapes_in([path])
+
+
+def test_names_are_shown_on_one_line() -> None:
+    """Neither a terminal's commands nor a page of text."""
+    assert some(["a\x1b]0;b\x07"]) == r"'a\x1b]0;b\x07'"
+    assert len(some(["a" * 10**5])) < 1000
 
 
 @pytest.mark.parametrize(
