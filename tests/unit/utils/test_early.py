@@ -67,6 +67,25 @@ def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
     assert "NameError: name 'no_such_name'" in done.stderr
 
 
+@pytest.mark.parametrize(("given", "shown"), [(None, False), ("0", True)])
+def test_no_progress_is_shown_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, shown: bool
+) -> None:
+    """Of models that transformers loads; unless a user wants it."""
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", given)
+    text = (
+        "import lmaczs.utils.early\n"
+        "from transformers.utils.logging import is_progress_bar_enabled\n"
+        "print(is_progress_bar_enabled())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout == f"{shown}\n"
+
+
 PROGRAMS = [
     ROOT / "lmaczs" / "__main__.py",
     *(p for p in ROOT.glob("recipes/*.py") if "run_recipe(" in p.read_text()),
