@@ -48,11 +48,15 @@ def local_folder(
 ) -> Path | None:
     """Folder of a model, or None for a Hub id (``owner/name``).
 
-    A relative path is looked up in `relative_to` first. FileNotFoundError if there is
-    no such folder and the name cannot be a Hub id.
+    A relative path is looked up in `relative_to` first, then in the working directory;
+    ``pretrained/NAME``, which the YAMLs have, is a shipped model elsewhere, too.
+    FileNotFoundError if there is no such folder and the name cannot be a Hub id.
     """
     bases = [Path(relative_to)] if relative_to is not None else []
-    for candidate in [*(b / source for b in bases), Path(source)]:
+    bases.append(Path())
+    if Path(source).parts[:1] == ("pretrained",):
+        bases.append(shipped_folder("pretrained").parent)
+    for candidate in (base / source for base in bases):
         if os.path.isdir(candidate):  # False, too, for a name that no file can have
             return candidate
     name = str(source)

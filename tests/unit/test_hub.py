@@ -40,6 +40,16 @@ def test_a_folder_is_looked_up_beside_what_names_it(here: Path) -> None:
     assert local_folder(here / "clap", "here") == here / "clap"
 
 
+def test_shipped_models_are_found_from_anywhere(here: Path) -> None:
+    """As the YAMLs name them, unless there is a folder of that name."""
+    shipped = default_source().parent / "clap_small"
+    assert local_folder("pretrained/clap_small") == shipped
+    assert resolve("pretrained/clap_small") == str(shipped.resolve())
+    assert local_folder("pretrained/other") is None
+    (here / "pretrained" / "clap_small").mkdir(parents=True)
+    assert local_folder("pretrained/clap_small") == Path("pretrained/clap_small")
+
+
 def test_what_has_an_owner_may_be_on_the_hub(here: Path) -> None:
     """Only where there is no such folder: a folder comes first."""
     assert local_folder("laion/clap-htsat-fused") is None
