@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lmaczs.utils.errors import InputError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 SURPLUS = "(fields beyond the header)"
+LINE_END = re.compile("\r\n|\r|\n")  # the second: of former Macs
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Rows = list[tuple[int, dict[str, str]]]
@@ -105,21 +107,21 @@ def _decoded(path: Path, assumed: list[str]) -> str:
 
 def _named_separator(text: str, assumed: list[str]) -> tuple[str, int, str | None]:
     """Text below a line "sep=;", the number of its first line, and the separator."""
-    head, _, rest = text.partition("\n")
-    named = head.strip('\r" ')
+    head, *rest = LINE_END.split(text, maxsplit=1)
+    named = head.strip('" ')
     if named.lower().startswith("sep=") and named[4:] in SEPARATORS:
         assumed.append(f"its first line sets {SEPARATORS[named[4:]]} between fields")
-        return rest, 2, named[4:]
+        return "".join(rest), 2, named[4:]
     return text, 1, None
 
 
 def _likely_separator(text: str, needed: set[str], assumed: list[str]) -> str:
     """The separator with which the header has most of the columns that are needed."""
-    header = text.lstrip().partition("\n")[0]
+    header = LINE_END.split(text.lstrip(), maxsplit=1)[0]
 
     def found(separator: str) -> int:
-        cells = next(csv.reader([header], delimiter=separator), [])
-        return len(needed & {cell.strip().lower() for cell in cells})
+        cells = {cell.strip('" ').lower() for cell in header.split(separator)}
+        return len(needed & cells)
 
     likely = max(SEPARATORS, key=found)  # the first of equals: commas
     if likely != ",":

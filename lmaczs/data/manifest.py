@@ -156,16 +156,26 @@ def _read_rows(path: Path, needed: Sequence[str] = NEEDED) -> Rows:
         raise ManifestError(path, [text + _converted(table.columns)])
     if not table.rows:
         raise ManifestError(path, ["line 2: there is no row"])
-    if table.assumed:
-        logger.warning("%s is read: %s", path, "; ".join(table.assumed))
+    assumed = dict.fromkeys(table.assumed)
     for _, row in table.rows:
         row["path"] = _absolute(path.parent, row["path"])
-        if "split" in known:
-            row["split"] = row["split"].lower()
-        if table.separator != ",":  # 0,5 s, as spreadsheets of such languages write it
-            for name in ("start", "stop"):
-                row[name] = row.get(name, "").replace(",", ".")
+        assumed |= dict.fromkeys(_as_people_write(row, table.separator))
+    if assumed:
+        logger.warning("%s is read: %s", path, "; ".join(assumed))
     return table.rows
+
+
+def _as_people_write(row: dict[str, str], separator: str) -> Iterator[str]:
+    """Read split in any case, and times with decimal commas; what was assumed."""
+    split = row.get("split", "")
+    if split != split.lower():
+        row["split"] = split.lower()
+        yield f"split {split!r} is taken as {row['split']}"
+    for name in ("start", "stop"):
+        # as spreadsheets write it in languages whose separator is another one
+        if separator != "," and "," in row.get(name, ""):
+            row[name] = row[name].replace(",", ".")
+            yield f"commas in {name} are taken as decimal points"
 
 
 def _converted(columns: Sequence[str]) -> str:

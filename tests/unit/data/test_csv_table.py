@@ -36,7 +36,7 @@ words = st.text(
     rows=st.lists(st.tuples(words, words), min_size=1),
     separator=st.sampled_from(list(SEPARATORS)),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
-    end=st.sampled_from(["\n", "\r\n"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
     named=st.booleans(),
 )
 def test_fields_come_back(
@@ -97,3 +97,9 @@ def test_nothing_in_the_file(tmp_path: Path) -> None:
     """No column and no row."""
     table = read(tmp_path, b"")
     assert (table.columns, table.rows) == ([], [])
+
+
+def test_what_is_no_table(tmp_path: Path) -> None:
+    """A line longer than any field may be is a mistake, not an error of Python's."""
+    with pytest.raises(LineError, match="line 1: "):
+        read(tmp_path, b"[" * 200_000)

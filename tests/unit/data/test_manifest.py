@@ -139,7 +139,10 @@ def test_what_spreadsheets_write(folder: Path) -> None:
         ("path;text;split;start\na.wav;dog, big;train;0,5\n", "semicolons are"),
         ("sep=;\npath;text;split;start\na.wav;dog, big;;0,5\n", "first line sets"),
         ("path\ttext\tstart\na.wav\tdog, big\t0.5\n", "tabs are"),
+        ("path;text;start\na.wav;dog, big;0,5\n", "commas in start are taken as dec"),
+        ("path;text;start\ra.wav;dog, big;0.5\r", "semicolons are"),
         ('Path, Text ,Start,SPLIT\na.wav, "dog, big", 0.5 ,Train\n', "'SPLIT' is"),
+        ('path,text,start,split\na.wav,"dog, big",.5,TRAIN\n', "split 'TRAIN' is tak"),
         ('path,text,start\n,,\na.wav,"dog, big",.5\n,,\n', "2 empty rows are"),
     ],
 )
@@ -148,7 +151,7 @@ def test_tables_as_people_have_them(
 ) -> None:
     """Separators, spaces, cases, decimal commas, empty rows: read, with a line."""
     path = folder / "clips.csv"
-    path.write_text(content, encoding="utf-8")
+    path.write_bytes(content.encode())
     (row,) = read_manifest(path).to_dict("records")
     assert (row["text"], row["start"], row["split"]) == ("dog, big", 0.5, "train")
     (line,) = caplog.messages
