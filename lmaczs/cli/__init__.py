@@ -371,12 +371,16 @@ def scan(args: argparse.Namespace) -> int:
         rule = _checked(lambda: scan_command.rule_of(args))
         read = [*prompts.recordings, *_lists(args)]
         check_page(args.out, [*inputs.paths, *read], EVENTS_PAGE)
+        folders = scan_command.event_folders(args.out, inputs.paths, read)
+        if args.tables_only:  # an earlier page's sounds are removed with its folders
+            (args.out / EVENTS_PAGE).unlink(missing_ok=True)
         task = scan_command.Scanning(
             prompts,
             args.refine,
             rule,
             options_of(prompts, args.refine, identity_of(interpreter)),
-            scan_command.event_folders(args.out, inputs.paths, read),
+            folders,
+            short_names(folders),
             sounds=not args.tables_only,
             channel=args.channel,
             strict=args.strict,

@@ -29,6 +29,7 @@ from lmaczs.utils.result_folder import (
     are_there,
     is_of,
     origin_of,
+    place_of,
     read_record,
     read_state,
     write_state,
@@ -97,13 +98,14 @@ def rule_of(args: argparse.Namespace) -> EventRule:
 
 @dataclass(frozen=True)
 class Scanning:
-    """A task of `lmaczs.cli.work.each`; `folders` are by recording."""
+    """A task of `lmaczs.cli.work.each`; `folders` and `names` are by recording."""
 
     prompts: Prompts
     refine: Refine
     rule: EventRule
     options: dict[str, Any]
     folders: dict[Path, Path]
+    names: dict[Path, str]
     sounds: bool = True
     channel: int | None = None
     strict: bool = False
@@ -150,7 +152,9 @@ class Scanning:
     def _is_done(self, path: Path, state: ResultState) -> bool:
         """Whether all that is wanted is there, made of the same."""
         folder = self.folders[path]
-        if not path.is_file() or not state.covers(self._state(path)):
+        if not path.is_file() or state.recording != place_of(path):
+            return False  # tables and page name the place of the recording
+        if not state.covers(self._state(path)):
             return False
         shown = state.entries[1:]
         if not all("window_start" in one for one in shown):
@@ -166,11 +170,12 @@ class Scanning:
     def _outcome(self, path: Path, end: str) -> Outcome:
         """What is printed and shown of a recording, by what was written."""
         folder = self.folders[path]
-        table = read_csv(folder / TABLE, keep_default_na=False)
+        texts = {"prompt": str, "path": str}  # a prompt may be a number
+        table = read_csv(folder / TABLE, keep_default_na=False, dtype=texts)
         counts = "; ".join(counts_of(table, self.prompts.names))
         table = table.assign(file=str(path), folder=str(folder))
         state = read_state(folder)
-        entries = [] if state is None else list(_shown(folder, state))
+        entries = [] if state is None else list(_shown(folder, state, self.names[path]))
         line = f"{counts} ({end}) -> {folder}"
         return Outcome(line, table.to_dict("records"), entries)
 
@@ -278,8 +283,10 @@ def _entry(one: FoundEvent, folder: str) -> dict[str, Any]:
     }
 
 
-def _shown(folder: Path, state: ResultState) -> Iterator[PageEntry | PageOverview]:
-    """The recording on the page, then its events, by what was written."""
+def _shown(
+    folder: Path, state: ResultState, name: str
+) -> Iterator[PageEntry | PageOverview]:
+    """The recording on the page by its name, then its events, by what was written."""
     from lmaczs.report.html import PageOverview
 
     if not state.entries:
@@ -288,9 +295,9 @@ def _shown(folder: Path, state: ResultState) -> Iterator[PageEntry | PageOvervie
     path = Path(state.recording)
     events = [(one["event"], folder / one["folder"]) for one in shown]
     of_whole = whole["seconds"], events, whole["warnings"]
-    yield PageOverview(path.name, folder, path, *of_whole)
+    yield PageOverview(name, folder, path, *of_whole)
     for one in shown:
-        yield _event_entry(path.name, folder / one["folder"], one)
+        yield _event_entry(name, folder / one["folder"], one)
 
 
 def _event_entry(name: str, folder: Path, one: Mapping[str, Any]) -> PageEntry:

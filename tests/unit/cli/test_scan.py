@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,62 @@ def test_rows_are_those_of_the_table(
 def test_what_is_doubtful_is_noted(tmp_path: Path, capsys: Capture) -> None:
     """Also where nothing is found; the page has it, too, without an event."""
     path = save_audio(tmp_path / "a.wav", torch.zeros(6 * RATE), RATE)
-    for options in ([], ["--tables-only"]):
+    for options in (["--tables-only"], []):
         assert run(path, tmp_path / "out", *options) == 0
         err = capsys.readouterr().err
         assert f"{path}: the recording is digital silence" in err
-        page = (tmp_path / "out" / "events.html").read_text()
-        assert "Note: the recording is digital silence" in page
+    page = (tmp_path / "out" / "events.html").read_text()
+    assert "Note: the recording is digital silence" in page
     assert "No prompt is an event in this recording." in page
+
+
+def test_a_page_goes_with_its_sounds(meadow: Path, tmp_path: Path) -> None:
+    """Tables alone, written over sounds, leave no page that plays what is gone."""
+    assert run(meadow, tmp_path) == 0 and (tmp_path / "events.html").is_file()
+    assert run(meadow, tmp_path, "--tables-only") == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["meadow.events"]
+
+
+def test_a_moved_recording_is_named_where_it_is(meadow: Path, tmp_path: Path) -> None:
+    """In the same folder: by the tables, and by the page, which plays it."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    after.mkdir()
+    shutil.copytree(meadow.parent, before)
+    assert run(before / "meadow.wav", tmp_path / "out") == 0
+    path = (before / "meadow.wav").rename(after / "meadow.wav")
+    assert run(path, tmp_path / "out") == 0
+    names = {one.name for one in (tmp_path / "out").iterdir()}
+    assert names == {"meadow.events", "events.html"}
+    folder = tmp_path / "out" / "meadow.events"
+    assert pd.read_csv(folder / "events.csv").path.tolist() == [str(path)]
+    assert from_raven(folder / "meadow.selections.txt").begin_path[0] == str(path)
+    page = (tmp_path / "out" / "events.html").read_text()
+    assert 'data-input="../after/meadow.wav"' in page
+
+
+def test_recordings_of_one_name_are_told_apart(meadow: Path, tmp_path: Path) -> None:
+    """On the page by the folder that they lie in."""
+    for name in ("north", "south"):
+        shutil.copytree(meadow.parent, tmp_path / "in" / name)
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    page = (tmp_path / "out" / "events.html").read_text()
+    for name in ("north/meadow.wav", "south/meadow.wav"):
+        assert f">{name}</h2>" in page and f">{name}, 00:0" in page
+
+
+@pytest.mark.parametrize("prompt", ["10", "nan", "=1+1"])
+def test_a_prompt_may_be_a_number(
+    prompt: str, meadow: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Its events are counted and printed as text, as what they are."""
+    words = ["scan", str(meadow), "--prompt", prompt, "--presence", "0"]
+    words += ["--candidate", "0", "--min-length", "0", "--tables-only"]
+    words += ["--refine", "off", "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*words, "--format", "jsonl"]) == 0
+    rows = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert rows and all(row["prompt"] == prompt for row in rows)
+    assert main(words) == 0
+    assert f"{prompt}: {len(rows)} (done before" in capsys.readouterr().out
 
 
 def test_a_rule_that_cannot_be_is_refused(
