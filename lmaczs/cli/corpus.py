@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -117,7 +118,7 @@ def run(
 ) -> int:
     """Work on what is left of a corpus, and say what came of it."""
     from lmaczs.corpus.rows import Wanted
-    from lmaczs.corpus.run import MakeWorker, begin, left, worker_of
+    from lmaczs.corpus.run import MakeWorker, begin, failures_in, left, worker_of
     from lmaczs.corpus.store import Store
 
     store = Store(args.out)
@@ -136,11 +137,12 @@ def run(
     try:
         corpus = begin(store, clips, model, wanted, args.block_clips)
     except LmaczsError as error:
-        raise CommandError(f"--out {one_line(error)}") from error
+        raise CommandError(one_line(error)) from error
     blocks = left(store, corpus)
+    before = failures_in(store, sorted({*range(corpus.blocks)} - {*blocks}))
     make = MakeWorker(str(anywhere(args.out)), loader)
     results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
-    status = _shown(args, corpus, blocks, results)
+    status = _shown(args, corpus, blocks, results, before)
     if store.folder is not None and args.keep is not None:
         _write_page(store.folder)
     return status
@@ -163,8 +165,12 @@ def _results(
     else:
         import torch
 
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the processes of `run_local`
-        yield from (attempted(work, block) for block in blocks)
+        try:
+            yield from (attempted(work, block) for block in blocks)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _shown(
@@ -172,15 +178,19 @@ def _shown(
     corpus: Corpus,
     blocks: Sequence[int],
     results: Iterable[Counts | Lost],
+    known: tuple[int, str],
 ) -> int:
-    """Show progress on a terminal, then a line of counts; return the exit status."""
+    """Show progress on a terminal, then a line of counts; return the exit status.
+
+    `known` are failures in blocks that were done before.
+    """
     from tqdm import tqdm
 
     from lmaczs.corpus.engines import Lost
 
     begin = time.perf_counter()
-    clips = failures = events = kept = lost = 0
-    first = ""
+    clips = events = kept = lost = 0
+    failures, first = known
     hidden = True if args.quiet else None  # None: not in a pipe
     before = corpus.blocks - len(blocks)
     done = min(corpus.clips, before * corpus.block_clips)
@@ -188,7 +198,8 @@ def _shown(
         for one in results:
             if isinstance(one, Lost):
                 lost += 1
-                complain(f"block {one.block} is not done: {one.reason}", one.trace)
+                with bar.external_write_mode(sys.stderr):  # not into the bar
+                    complain(f"block {one.block} is not done: {one.reason}", one.trace)
                 continue
             clips += one.clips
             failures += one.failures
@@ -221,7 +232,8 @@ def _write_page(out: Path) -> None:
 
     entries = []
     for path in sorted((out / KEPT).glob(f"*/*/{SAVED[3]}")):
-        record = read_record(path) or {}
-        name = f"{Path(record['recording']).name}, {path.parts[-3]}"
-        entries.append(PageEntry(name, path.parent, record))
+        record = read_record(path)
+        if record is not None:
+            name = f"{Path(record['recording']).name}, {path.parts[-3]}"
+            entries.append(PageEntry(name, path.parent, record))
     write_page(out, entries, single_file=False)

@@ -11,7 +11,14 @@ from lmaczs.corpus.engines import Counts
 from lmaczs.corpus.plan import read_block
 from lmaczs.corpus.rows import Found, RowMaker, Wanted
 from lmaczs.corpus.store import Copies, Store
-from lmaczs.corpus.tables import TABLES, WHOLE, clips_schema, file_of, to_parquet
+from lmaczs.corpus.tables import (
+    TABLES,
+    WHOLE,
+    clips_schema,
+    failure_text,
+    file_of,
+    to_parquet,
+)
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.report.recording import save_recording
 from lmaczs.utils.naming import unique_slugs
@@ -79,7 +86,7 @@ class BlockWorker:
             len(failures),
             len(found.tables["events"]),
             sum(map(len, found.kept.values())),
-            *(f"{one['path']}: {one['reason']}" for one in failures[:1]),
+            *map(failure_text, failures[:1]),
         )
 
     def _write_kept(self, found: Found) -> None:

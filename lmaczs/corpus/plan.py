@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -76,14 +78,15 @@ def clips_of_manifest(place: str) -> Iterator[pa.Table]:
         reason = " ".join(str(error).split())
         raise InputError(f"{place} cannot be read as Parquet: {reason}") from error
     _check_columns(file.schema_arrow.names, place)
-    return (
-        _with_places(pa.table(one), place) for one in file.iter_batches(ROWS_AT_ONCE)
-    )
+    parts = (pa.table(one) for one in file.iter_batches(ROWS_AT_ONCE))
+    return (_with_times(_with_places(one, place), place) for one in parts)
 
 
 def _check_columns(names: Sequence[str], place: str) -> None:
     if "path" not in names:
         raise InputError(f"{place} has no column path; it has {', '.join(names)}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{place} has several columns {twice[0]}: rename them")
     if taken := sorted((own_names() - set(CLIP)) & set(names)):
         raise InputError(
             f"{place} has a column {taken[0]}, which the table clips has itself: "
@@ -99,6 +102,31 @@ def _with_places(table: pa.Table, place: str) -> pa.Table:
         raise InputError(f"{place}: in a row path is empty, or no text")
     index = table.column_names.index("path")
     return table.set_column(index, "path", [[_absolute(base, one) for one in paths]])
+
+
+def _with_times(table: pa.Table, place: str) -> pa.Table:
+    """A part of a Parquet manifest with the times of stretches, as numbers."""
+    times = {}
+    for name in ("start", "stop"):
+        if name not in table.column_names:
+            times[name] = np.full(len(table), np.nan)
+            continue
+        try:
+            column = table[name].cast(pa.float64())
+        except pa.ArrowException as error:
+            raise InputError(f"{place}: column {name}, in seconds: {error}") from error
+        table = table.set_column(table.column_names.index(name), name, column)
+        times[name] = column.to_numpy()
+    begin, stop = np.where(np.isnan(times["start"]), 0, times["start"]), times["stop"]
+    right = (begin >= 0) & (begin < np.inf)
+    right &= np.isnan(stop) | ((stop > begin) & (stop < np.inf))
+    if not right.all():
+        row = int(np.argmin(right))
+        raise InputError(
+            f"{place}: {table['path'][row]} from {begin[row]:g} to {stop[row]:g} s: "
+            "give times from 0 on, and a stop after the start"
+        )
+    return table
 
 
 def _absolute(base: str, path: str) -> str:

@@ -15,7 +15,14 @@ from lmaczs.corpus.block import BlockWorker
 from lmaczs.corpus.plan import plan_file, planned
 from lmaczs.corpus.rows import Wanted
 from lmaczs.corpus.store import Store
-from lmaczs.corpus.tables import SCHEMA_VERSION, WHOLE, blocks_of
+from lmaczs.corpus.tables import (
+    SCHEMA_VERSION,
+    TABLES,
+    WHOLE,
+    blocks_of,
+    failure_text,
+    file_of,
+)
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.digests import fingerprint
 from lmaczs.utils.errors import InputError
@@ -115,8 +122,8 @@ def begin(
     known = read_corpus(store)
     if known is None and store.names(WHOLE):
         raise InputError(
-            f"{store.place} has a folder {WHOLE}, but no {STATE}: it is no corpus that "
-            "can be resumed; name another folder"
+            f"--out {store.place} has a folder {WHOLE}, but no {STATE}: it is no "
+            "corpus that can be resumed; name another folder"
         )
     digest = hashlib.sha256()
     count = blocks = 0
@@ -134,7 +141,10 @@ def begin(
         content = json.dumps(asdict(made), indent=1) + "\n"
         store.write(STATE, content.encode())
     elif known != made:
-        raise InputError(f"{store.place} holds a corpus {_difference(known, made)}")
+        raise InputError(
+            f"--out {store.place} holds a corpus {_difference(known, made)}: name "
+            "another folder, or give what it was begun with"
+        )
     return made
 
 
@@ -145,22 +155,54 @@ def as_json(wanted: Wanted) -> dict[str, Any]:
 
 def _difference(known: Corpus, made: Corpus) -> str:
     """How a sentence goes on about a corpus that is another one."""
-    old, new = ({**asdict(one), **one.wanted, **one.model} for one in (known, made))
-    names = [n for n in {**old, **new} if n not in ("wanted", "model", "plan")]
-    other = [name for name in names if old.get(name) != new.get(name)]
-    fix = "name another folder, or give what it was begun with"
-    if "prompts" in other:
-        return f"of other prompts: {fix}"
-    if known.plan != made.plan and "block_clips" not in other:
-        return f"of other clips ({known.clips}, not {made.clips}): {fix}"
+    if known.wanted["prompts"] != made.wanted["prompts"]:
+        return "of other prompts"
+    own = ("block_clips", "lmaczs_version", "schema")
+    old, new = (
+        {**{name: getattr(one, name) for name in own}, **one.model, **one.wanted}
+        for one in (known, made)
+    )
+    other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if not other:
+        return f"of other clips ({known.clips}, not {made.clips})"
     name = other[0]
-    return f"with {name} {old.get(name)!r}, not {new.get(name)!r}: {fix}"
+    was, wanted = (_as_typed(name, one.get(name)) for one in (old, new))
+    return f"made with {was}, not {wanted}"
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """A value of a corpus as the command line has it, or in words."""
+    option = f"--{name.replace('_', '-')}"
+    match name:
+        case "events":
+            return "events" if value else "--no-events"
+        case "strict" | "keep" if not value:
+            return f"no {option}"
+        case "strict":
+            return option
+        case "keep":
+            return f"{option} {value!r}"
+        case "refine" | "channel" | "precision" | "block_clips":
+            defaults = {"refine": "off", "channel": "mix", "precision": "fp32"}
+            return f"{option} {value or defaults[name]}"
+    return f"the {name.removeprefix('lmaczs_')} {value!r}"
 
 
 def left(store: Store, corpus: Corpus) -> list[int]:
     """Blocks that are not whole."""
     whole = blocks_of(store.names(WHOLE))
     return [block for block in range(corpus.blocks) if block not in whole]
+
+
+def failures_in(store: Store, blocks: Iterable[int]) -> tuple[int, str]:
+    """Clips of whole blocks that could not be read: how many, and the first, with why.
+
+    The text is empty if there is none.
+    """
+    names = [file_of("failures", block) for block in blocks]
+    table = store.table(names, TABLES["failures"])
+    first = table.head(1).to_pylist()
+    return table.count_rows(), failure_text(first[0]) if first else ""
 
 
 @dataclass(frozen=True)

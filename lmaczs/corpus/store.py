@@ -17,8 +17,11 @@ from lmaczs.utils.extras import require_packages
 from lmaczs.utils.files import atomic_folder, atomic_write, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
-    from pyarrow.lib import NativeFile
+    from pyarrow.lib import NativeFile, Schema
 
 
 def require_corpus() -> None:
@@ -108,6 +111,13 @@ class Store:
                 return content
         except FileNotFoundError:
             return None
+
+    def table(self, names: Sequence[str], schema: Schema) -> Dataset:
+        """Rows of Parquet files, which are read as they are wanted."""
+        from pyarrow.dataset import dataset
+
+        paths = [self.path(name) for name in names]
+        return dataset(paths, schema, format="parquet", filesystem=self._files)
 
     def names(self, folder: str) -> list[str]:
         """Files in a folder and its folders, in order; hidden ones are left out."""

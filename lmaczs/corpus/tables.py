@@ -97,8 +97,8 @@ def clips_schema(size: int, plan: pa.Schema) -> pa.Schema:
 
 
 def own_names() -> set[str]:
-    """Names of columns that a manifest cannot carry: `clips` has them."""
-    return {*TABLES["clips"].names, EMBEDDING}
+    """Columns that a manifest cannot carry: `clips`, or its folders, have them."""
+    return {*TABLES["clips"].names, EMBEDDING, "part"}
 
 
 def file_of(table: str, block: int) -> str:
@@ -110,6 +110,11 @@ def blocks_of(names: Iterable[str]) -> set[int]:
     """Blocks by the names of a table's files."""
     found = (NAME.fullmatch(name) for name in names)
     return {int(one[1]) for one in found if one}
+
+
+def failure_text(row: Mapping[str, Any]) -> str:
+    """A row of `failures` as a sentence."""
+    return f"{row['path']}: {row['reason']}"
 
 
 def to_parquet(

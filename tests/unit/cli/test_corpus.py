@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lmaczs.audio.io import save_audio
 from lmaczs.cli import build_parser, main
@@ -89,13 +92,55 @@ def test_what_is_done_is_left_out(
     assert not any(capsys.readouterr())
 
 
+def test_what_failed_before_is_said_again(
+    sounds: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same status; a block that is done again counts its own failures once."""
+    out = tmp_path / "out"
+    assert run(out, sounds) == 1
+    failed = capsys.readouterr().err
+    assert failed.startswith("lmaczs: clips that cannot be read: 1, see ")
+    (out / "clips" / "part=00000" / "00000002.parquet").unlink()
+    assert run(out, sounds) == 1 and capsys.readouterr().err == failed
+    monkeypatch.setattr(rows, "explain_batch", None)  # nothing is left to be done
+    assert run(out, sounds) == 1
+    said, error = capsys.readouterr()
+    assert "0 of 6 clips in" in said and error == failed
+
+
+def test_what_is_wrong_with_clips_is_no_matter_of_the_folder(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """The manifest is named, which may be read only when the corpus is planned."""
+    manifest = tmp_path / "m.parquet"
+    rows = {"path": ["a.wav"], "start": [-1.0]}
+    pq.write_table(pa.table(rows), manifest)
+    assert run(tmp_path / "out", manifest) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"lmaczs: {manifest}: {tmp_path}/a.wav from -1 to nan s")
+
+
+def test_threads_are_as_before(sounds: Path, tmp_path: Path) -> None:
+    """One is used, whose rounding is that of every engine; a notebook goes on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert run(tmp_path / "out", sounds / "0.wav") == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     "words, reason",
     [
-        (["--keep", "presence > 0.5"], "with keep None, not 'presence > 0.5'"),
-        (["--prompt", "rain"], "of other prompts"),
-        (["--no-events"], "with events True, not False"),
-        (["--block-clips", "3"], "with block_clips 2, not 3"),
+        (
+            ["--keep", "presence > 0.5"],
+            "with no --keep, not --keep 'presence > 0.5': name another folder",
+        ),
+        (["--prompt", "rain"], "of other prompts: name another folder"),
+        (["--no-events"], "made with events, not --no-events"),
+        (["--refine", "auto"], "made with --refine off, not --refine auto"),
     ],
 )
 def test_another_corpus_in_the_folder_is_refused(
@@ -106,7 +151,8 @@ def test_another_corpus_in_the_folder_is_refused(
     assert run(out, sounds / "0.wav") == 0
     before = tree(out)
     assert run(out, sounds / "0.wav", *words) == 2
-    assert reason in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"lmaczs: --out {out} holds a corpus ") and reason in said
     assert run(out, sounds / "1.wav") == 2
     assert "of other clips" in capsys.readouterr().err
     assert tree(out) == before

@@ -25,6 +25,8 @@ from lmaczs.corpus.plan import (
 from lmaczs.corpus.store import Store
 from lmaczs.utils.errors import InputError
 
+INFINITE = float("inf")
+
 
 def table_of(count: int, **more: Any) -> pa.Table:
     """Clips that are named by numbers."""
@@ -142,6 +144,12 @@ def test_manifests_are_csv_or_parquet(tmp_path: Path, bucket: str) -> None:
             {"path": ["a"], "sha256": ["x"]},
             "has a column sha256, which the table clips",
         ),
+        ({"path": ["a"], "part": [1]}, "has a column part, which the table clips"),
+        ({"path": ["a"], "start": ["soon"]}, "column start, in seconds: Failed to"),
+        ({"path": ["a", "b"], "start": [None, -1.0]}, "b from -1 to nan s: give times"),
+        ({"path": ["a"], "start": [INFINITE]}, "a from inf to nan s: give times"),
+        ({"path": ["a"], "stop": [INFINITE]}, "a from 0 to inf s: give times"),
+        ({"path": ["a"], "start": [2], "stop": [2]}, "a from 2 to 2 s: give times"),
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(
@@ -153,6 +161,26 @@ def test_a_manifest_that_cannot_be_used_is_refused(
     with pytest.raises(InputError) as caught:
         list(clips_of_manifest(str(path)))
     assert str(caught.value).startswith(str(path)) and reason in str(caught.value)
+
+
+def test_times_of_any_type_are_numbers(tmp_path: Path) -> None:
+    """Whole numbers and texts, too; NaN is none."""
+    for column in ([1, None], ["1", None], [1.0, float("nan")]):
+        rows = pa.table({"path": ["/a", "/b"], "stop": column})
+        pq.write_table(rows, tmp_path / "m.parquet")
+        (file,) = planned(clips_of_manifest(str(tmp_path / "m.parquet")), 2)
+        assert file.table["stop"].type == pa.float64()
+        first, second = file.table["stop"].to_pylist()
+        assert first == 1.0 and (second is None or second != second)
+
+
+def test_a_column_counts_once(tmp_path: Path) -> None:
+    """Two of a name cannot be carried."""
+    columns = [pa.array(["/a"]), pa.array([1]), pa.array([2])]
+    rows = pa.Table.from_arrays(columns, ["path", "site", "site"])
+    pq.write_table(rows, tmp_path / "m.parquet")
+    with pytest.raises(InputError, match="has several columns site: rename them"):
+        clips_of_manifest(str(tmp_path / "m.parquet"))
 
 
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

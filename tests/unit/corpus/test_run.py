@@ -46,12 +46,43 @@ def test_what_it_is_made_of_is_read_back(
     "change, reason",
     [
         ({"wanted": replace(WANTED, prompts=("siren",))}, "of other prompts"),
-        ({"wanted": replace(WANTED, refine="auto")}, "with refine 0, not 'auto'"),
-        ({"wanted": replace(WANTED, keep=None)}, "with keep"),
-        ({"wanted": replace(WANTED, events=False)}, "with events True, not False"),
-        ({"block_clips": 3}, "with block_clips 2, not 3"),
-        ({"model": {"weights": "other"}}, "with weights"),
-        ({"model": {"precision": "bf16"}}, "with precision None, not 'bf16'"),
+        (
+            {"wanted": replace(WANTED, refine="auto")},
+            "made with --refine off, not --refine auto",
+        ),
+        (
+            {"wanted": replace(WANTED, refine=5)},
+            "made with --refine off, not --refine 5",
+        ),
+        (
+            {"wanted": replace(WANTED, keep=None)},
+            'made with --keep "prompt == .*", not no --keep',
+        ),
+        (
+            {"wanted": replace(WANTED, events=False)},
+            "made with events, not --no-events",
+        ),
+        (
+            {"wanted": replace(WANTED, channel=2)},
+            "made with --channel mix, not --channel 2",
+        ),
+        (
+            {"wanted": replace(WANTED, strict=True)},
+            "made with no --strict, not --strict",
+        ),
+        ({"block_clips": 3}, "made with --block-clips 2, not --block-clips 3"),
+        (
+            {"model": {"weights": "x"}},
+            "made with the weights '.*', not the weights 'x'",
+        ),
+        (
+            {"model": {"model": "other"}},
+            "made with the model '.*', not the model 'other'",
+        ),
+        (
+            {"model": {"precision": "bf16"}},
+            "made with --precision fp32, not --precision bf16",
+        ),
         ({"clips": pa.table({"path": ["/x.wav"]})}, r"of other clips \(6, not 1\)"),
     ],
 )
@@ -66,7 +97,7 @@ def test_another_one_is_refused(
     store, begun = corpus
     given = {"clips": clips, "model": {}, "wanted": WANTED, "block_clips": 2, **change}
     named = {**model, **given["model"]}
-    with pytest.raises(InputError, match=f"holds a corpus {reason}.*another folder"):
+    with pytest.raises(InputError, match=f"--out .* holds a corpus {reason}: name an"):
         begin(store, [given["clips"]], named, given["wanted"], given["block_clips"])
     assert read_corpus(store) == begun
 

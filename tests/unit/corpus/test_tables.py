@@ -51,7 +51,7 @@ def test_clips_carry_what_the_plan_has() -> None:
     vectors = [{"clip": 0, "embedding": [1.0, 2.0]}]
     with pytest.raises(pa.ArrowInvalid):
         to_parquet(vectors, schema, "clips", {})
-    assert own_names() == {*schema.names} - {"day"}
+    assert own_names() == {*schema.names, "part"} - {"day"}
 
 
 @pytest.mark.parametrize("block", [0, 999, 1000, 123456])
