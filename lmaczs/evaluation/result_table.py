@@ -16,8 +16,11 @@ from lmaczs.utils.spreadsheets import csv_text, read_csv, write_csv
 
 logger = logging.getLogger(__name__)
 
-LATER = frozenset({"recordings"})
+LATER = frozenset({"recordings", "speech_recordings"})
 """Settings that tables of older versions do not note: they agree with any value."""
+
+CODE = "code"
+"""Key beside the settings: the versions of this package that made rows."""
 
 
 class ResumableTable:
@@ -39,6 +42,9 @@ class ResumableTable:
         Columns that are never read as numbers: an id may be "007" or "NA".
     needed : sequence of str
         Columns that the rows must have.
+    code : str
+        Version of this package, noted when rows are added; rows of another one are a
+        warning.
 
     Raises
     ------
@@ -52,23 +58,47 @@ class ResumableTable:
         settings: Mapping[str, Any],
         text_columns: Sequence[str] = ("id",),
         needed: Sequence[str] = (),
+        code: str = "",
     ) -> None:
         self.path, self._text_columns = Path(path), tuple(text_columns)
+        self._code = code
         self._parts: list[pd.DataFrame] = []
         self._journal = self.path.with_suffix(".part")
         self._complete()
-        note = self.path.with_suffix(".json")
+        self._note = self.path.with_suffix(".json")
         wanted = json.loads(json.dumps(settings))
-        found = self._found_settings(note)
+        found = self._found_settings(self._note)
         if found is not None:
+            self._warn_of_versions(found.get(CODE, []))
             _require_same(found, wanted)
             self._parts.append(_read(self.path, text_columns))
             self._require(needed)
             wanted = {n: _joined(found.get(n), value) for n, value in wanted.items()}
+            wanted |= {CODE: found[CODE]} if CODE in found else {}
             if wanted == found:
                 return
-        with atomic_write(note) as part:
-            part.write_text(json.dumps(wanted, indent=1) + "\n")
+        self._write_note(wanted)
+
+    def _write_note(self, settings: Mapping[str, Any]) -> None:
+        with atomic_write(self._note) as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n")
+
+    def _warn_of_versions(self, versions: Sequence[str]) -> None:
+        if versions and list(versions) != [self._code]:
+            logger.warning(
+                "%s has rows that lmaczs %s made, and this is %s: figures of several "
+                "versions may not be comparable; another folder makes all anew",
+                self.path,
+                " and ".join(versions),
+                self._code,
+            )
+
+    def _note_version(self) -> None:
+        """Add the version to those that made rows."""
+        noted = json.loads(self._note.read_text())
+        versions = noted.get(CODE, [])
+        if self._code and self._code not in versions:
+            self._write_note({**noted, CODE: [*versions, self._code]})
 
     def _found_settings(self, note: Path) -> dict[str, Any] | None:
         """Settings of rows that are there; None, and no rows, if those are damaged."""
@@ -134,6 +164,7 @@ class ResumableTable:
             "offset": 0 if first else self.path.stat().st_size,
             "text": csv_text(rows, header=first),
         }
+        self._note_version()
         with atomic_write(self._journal) as part:
             part.write_text(json.dumps(entry), encoding="utf-8")
         self._complete()
@@ -190,7 +221,7 @@ def _read(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
 def _require_same(
     found: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "output_folder"
 ) -> None:
-    names = sorted(set(found) | set(wanted))
+    names = sorted({*found, *wanted} - {CODE})
     other = [n for n in names if not _agree(n, found, wanted)]
     if other:
         raise InputError(

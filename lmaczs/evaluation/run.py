@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 from lmaczs.data.lists import recordings_in, require_audio
+from lmaczs.data.recordings import digests_of
 from lmaczs.evaluation import tables
 from lmaczs.evaluation.comparisons import (
     BETTER,
@@ -60,7 +61,7 @@ from lmaczs.evaluation.source_mixtures import (
 )
 from lmaczs.metrics.faithfulness import METRICS
 from lmaczs.metrics.localisation import LOCALISATION
-from lmaczs.utils.digests import clips_digest, digest, fingerprint
+from lmaczs.utils.digests import clips_digest, code_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError, LmaczsError, nearest
 from lmaczs.utils.files import atomic_write
 from lmaczs.utils.seeds import seed_of
@@ -70,6 +71,8 @@ logger = logging.getLogger(__name__)
 
 FAITHFULNESS, EQUAL_AREA = "per_clip", "equal_area_per_clip"
 CURVES, LOCATED = "curves_per_clip", "localisation_per_clip"
+NO_FIGURES = ("app", "cli", "corpus", "distillation", "report", "training")
+"""Parts of this package whose code changes no figure of an evaluation."""
 NOT_ALWAYS = frozenset({"seeds", "left_out"})
 DIGEST = "sha256"  # column of clips
 ROW = ("condition", "id", "method")
@@ -175,6 +178,7 @@ class Evaluation:
             "clips": clips_digest(clips.drop(columns=DIGEST, errors="ignore")),
             "recordings": digest(list(clips[DIGEST])) if DIGEST in clips else None,
             "speech": self._speech_digest(),
+            "speech_recordings": self._speech_contents(),
             "labels": self.labels,
             "template": template,
             "domain": suite.domain,
@@ -217,6 +221,7 @@ class Evaluation:
             {**self.settings, **own.get(name, {})},
             text_columns=("id", "other", "area"),
             needed=needed.get(name, ()),
+            code=code_digest(*NO_FIGURES),
         )
         table.drop("method", plan.recompute)
         return table
@@ -370,10 +375,20 @@ class Evaluation:
     def _speech_digest(self) -> str | None:
         """Digest of the recordings' names and sizes; None where speech is not used."""
         folder = self.plan.speech_folder
-        if folder is None or not self.speech or "speech" not in self.plan.conditions:
+        if folder is None or not self._with_speech:
             return None
         names = [str(path.relative_to(folder)) for path in self.speech]
         return clips_digest(pd.DataFrame({"id": names, "path": self.speech}))
+
+    def _speech_contents(self) -> str | None:
+        """Digest of the recordings themselves."""
+        if not self._with_speech:
+            return None
+        return digest(list(digests_of(map(str, self.speech)).values()))
+
+    @property
+    def _with_speech(self) -> bool:
+        return bool(self.speech) and "speech" in self.plan.conditions
 
 
 def _all(tables_of: Mapping[str, Sequence[int]]) -> list[int]:

@@ -454,6 +454,11 @@ def test_figures_of_other_recordings_are_not_mixed(
     soundfile.write(tmp_path / "voice.wav", np.zeros(8000), 16000)
     with pytest.raises(ValueError, match="another setting of speech"):
         evaluate(evaluated, f"--speech_folder={tmp_path}")
+    alike = Path(shutil.copytree(evaluated.parent / "speech", tmp_path / "alike"))
+    voice = sorted(alike.iterdir())[0]
+    voice.write_bytes(voice.read_bytes()[:-2] + b"\1\1")
+    with pytest.raises(ValueError, match="another setting of speech_recordings"):
+        evaluate(evaluated, f"--speech_folder={alike}")
     clip = next((data / "audio").glob("5-*.wav"))
     whole = clip.read_bytes()
     soundfile.write(clip, np.zeros(44100), 44100)

@@ -345,3 +345,19 @@ def test_ids_that_are_formulas_to_a_spreadsheet(path: Path) -> None:
     assert list(table.rows.id) == list(ids)
     table.drop("id", ["b"])
     assert list(ResumableTable(path, SETTINGS).rows.id) == ["=1+1", "-0Gj8"]
+
+
+def test_rows_of_another_version_are_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a folder to which one version after another has added rows."""
+    for ids in (("a",), ("b",)):
+        ResumableTable(path, SETTINGS, code="1.0").add(rows(ids=ids))
+    assert not caplog.records
+    ResumableTable(path, SETTINGS, code="1.1")  # which adds nothing
+    assert "has rows that lmaczs 1.0 made, and this is 1.1" in caplog.text
+    ResumableTable(path, SETTINGS, code="1.1").add(rows(ids=("c",)))
+    caplog.clear()
+    table = ResumableTable(path, SETTINGS, code="1.1")
+    assert "has rows that lmaczs 1.0 and 1.1 made" in caplog.text
+    assert list(table.rows.id) == ["a", "b", "c"]
