@@ -32,7 +32,9 @@ def main(argv: list[str]) -> dict[str, pd.DataFrame]:
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
     interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"], run_opts={"device": run_opts.device}
+        hparams["source"],
+        run_opts={"device": run_opts.device},
+        trust_remote_code=hparams["trust_remote_code"],
     )
     sums = recognised_sums(interpreter, clips, labels, hparams["seed"])
     rows = contrast_rows(interpreter, sums, hparams["sums"])

@@ -97,9 +97,11 @@ def main(argv: list[str]) -> pd.DataFrame:
         sources = {name: one for name, one in sources.items() if name in names}
         rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}
         interpreter = ZeroShotInterpreter.from_hparams(
-            hparams["source"], run_opts={"device": run_opts.device}
+            hparams["source"],
+            run_opts={"device": run_opts.device},
+            trust_remote_code=hparams["trust_remote_code"],
         )
-        decoders = load_decoders(interpreter, sources)
+        decoders = load_decoders(interpreter, sources, hparams["trust_remote_code"])
         suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
         others = map(decoder_folder, sources.values())
         folders = [interpreter.hparams.source_folder, *others]

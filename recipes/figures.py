@@ -128,8 +128,11 @@ def figures(
     Figure
         The figure.
     """
-    run_opts = {"device": device}
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"], run_opts=run_opts)
+    options = {
+        "run_opts": {"device": device},
+        "trust_remote_code": hparams["trust_remote_code"],
+    }
+    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"], **options)
     clap, template = interpreter.clap, interpreter.hparams.template
     grid = clap.front_end.sample_rate, clap.front_end.hop_length
     clips = LabelledClips(
@@ -145,7 +148,7 @@ def figures(
 
     methods = {name: clips.clip_masks(one) for name, one in explainers.items()}
     methods[MAIN] = decoded_masks(clap, interpreter.mods["decoder"])
-    other = decoder_of(hparams["no_diversity_source"], run_opts)
+    other = decoder_of(hparams["no_diversity_source"], options)
     if other is not None:
         methods[WITHOUT] = decoded_masks(clap, other)
     table = similarity_table(
@@ -173,11 +176,11 @@ def figures(
         yield "curves", paper_figures.curves_figure(curves)
 
 
-def decoder_of(source: str | None, run_opts: dict[str, Any]) -> Decoder | None:
+def decoder_of(source: str | None, options: dict[str, Any]) -> Decoder | None:
     """Decoder of an exported folder; None without one."""
     if source is None:
         return None
-    loaded = ZeroShotInterpreter.from_hparams(source, run_opts=run_opts)
+    loaded = ZeroShotInterpreter.from_hparams(source, **options)
     decoder: Decoder = loaded.mods["decoder"]
     return decoder
 

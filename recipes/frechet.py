@@ -33,7 +33,9 @@ def main(argv: list[str]) -> pd.DataFrame:
     hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     tables = read_sets(hparams["sets"], hparams["max_clips"], hparams["seed"])
-    clap = FrozenClap.from_pretrained(hparams["clap_source"])
+    clap = FrozenClap.from_pretrained(
+        hparams["clap_source"], trust_remote_code=hparams["trust_remote_code"]
+    )
     clap.to(run_opts.device or "cpu")
     embedded = {
         name: embed_clips(clap, clips, hparams["batch_size"])

@@ -38,7 +38,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     clips, labels = hparams["test_clips"]()
     require_two_labels(clips, "known sources")
     interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"], run_opts={"device": run_opts.device}
+        hparams["source"],
+        run_opts={"device": run_opts.device},
+        trust_remote_code=hparams["trust_remote_code"],
     )
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template

@@ -68,7 +68,9 @@ def main(argv: list[str]) -> str:
             "--tagger_class_map"
         )
     interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"], run_opts={"device": run_opts.device}
+        hparams["source"],
+        run_opts={"device": run_opts.device},
+        trust_remote_code=hparams["trust_remote_code"],
     )
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     suite = ExplainerSuite(clap, {MAIN: decoder}, hparams["domain"], rest)

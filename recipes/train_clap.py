@@ -119,7 +119,7 @@ def distil(
 def clap_of(hparams: dict[str, Any]) -> Parts:
     """The CLAP to train: that of clap_source, or a new one on the text tower."""
     if hparams["clap_source"] is not None:
-        return load_clap(hparams["clap_source"])
+        return load_clap(hparams["clap_source"], hparams["trust_remote_code"])
     extractor = hparams["feature_extractor"]
     model, tokenizer = build_clap(
         hparams["audio_config"], extractor, hparams["text_tower"]

@@ -27,6 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, help=text + "(default: DEST-run)")
     text = "cpu, cuda, cuda:1 or mps (default: cuda where there is one, else cpu)"
     parser.add_argument("--device", help=text)
+    text = "you trust who made the CLAP: its pickles are read"
+    parser.add_argument("--trust-remote-code", action="store_true", help=text)
     text = "replace a decoder at DEST"
     parser.add_argument("--force", action="store_true", help=text)
     text = "resume in a run folder that was begun with something else"
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> str:
         seed=args.seed,
         force=args.force,
         resume_anyway=args.resume_anyway,
+        trust_remote_code=args.trust_remote_code,
     )
     made = adapt(args.clap, args.dest, options)
     table = held_out_text(made.rows, made.clips, made.classes)

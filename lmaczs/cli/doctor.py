@@ -118,7 +118,7 @@ def examine(
         diagnose_pair(torch_build, torchaudio_build, results["torchaudio"].error),
         _check_devices(results["devices"]),
         _check_formats(results["soundfile"]),
-        _check_model(folder, results.get("model")),
+        _check_model(folder, results.get("model"), source is not None),
     ]
 
 
@@ -274,14 +274,17 @@ def _check_formats(result: ProbeResult) -> Check:
     return Check("sound formats", finding)
 
 
-def _check_model(folder: Path, result: ProbeResult | None) -> Check:
+def _check_model(folder: Path, result: ProbeResult | None, is_given: bool) -> Check:
     """Check that the model loads offline and distinguishes prompts."""
+    subject = "default model"
     again = 'install lmaczs again (in a checkout: "git checkout -- pretrained")'
+    if is_given:
+        subject, again = "--source", "export it again, or name another folder"
     if result is None:
-        return Check("default model", f"{folder} holds no hyperparams.yaml", again)
+        return Check(subject, f"{folder} holds no hyperparams.yaml", again)
     if result.error:
         fix = f"fix the packages above first, if any; else {again}"
-        return Check("default model", f"{folder}: {result.error}", fix)
+        return Check(subject, f"{folder}: {result.error}", fix)
     info = result.info
     finding = (
         f"{folder} loads offline in {info['load']:.1f} s and interprets 1 s of sound "
@@ -292,5 +295,5 @@ def _check_model(folder: Path, result: ProbeResult | None) -> Check:
         reason = (
             "all prompts look alike" if info["finite"] else "its sound is not finite"
         )
-        return Check("default model", f"{finding}: {reason}", again)
-    return Check("default model", finding)
+        return Check(subject, f"{finding}: {reason}", again)
+    return Check(subject, finding)

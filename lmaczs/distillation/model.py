@@ -67,10 +67,13 @@ def spread_by_fan_in(module: nn.Module, blocks: int) -> None:
 
 
 def load_clap(
-    source: str | Path,
+    source: str | Path, trust_remote_code: bool = False
 ) -> tuple[ClapModel, ClapFeatureExtractor, PreTrainedTokenizerBase]:
-    """Load an unfused CLAP in single precision, from a folder or the Hub."""
-    model, extractor, tokenizer = load_checkpoint(source)
+    """Load an unfused CLAP in single precision, from a folder or the Hub.
+
+    Its weights may be pickles with `trust_remote_code`.
+    """
+    model, extractor, tokenizer = load_checkpoint(source, None, trust_remote_code)
     if cast(ClapAudioConfig, model.config.audio_config).enable_fusion:
         raise InputError(
             f"clap_source: {source} is a fused CLAP, which is not trained here: give "

@@ -57,7 +57,9 @@ def further_sources(hparams: Mapping[str, Any]) -> dict[str, str]:
 
 
 def load_decoders(
-    interpreter: ZeroShotInterpreter, sources: Mapping[str, str]
+    interpreter: ZeroShotInterpreter,
+    sources: Mapping[str, str],
+    trust_remote_code: bool = False,
 ) -> dict[str, Decoder]:
     """Decoders of one CLAP by the names of their rows.
 
@@ -67,6 +69,8 @@ def load_decoders(
         Has the first one.
     sources : mapping of str to str
         Of others, see `further_sources`.
+    trust_remote_code : bool
+        As in `ZeroShotInterpreter.from_hparams`, of the others.
 
     Returns
     -------
@@ -79,7 +83,9 @@ def load_decoders(
     """
     decoders = {MAIN: interpreter.mods["decoder"]}
     for name, source in sources.items():
-        other = ZeroShotInterpreter.from_hparams(source)
+        other = ZeroShotInterpreter.from_hparams(
+            source, trust_remote_code=trust_remote_code
+        )
         if fingerprint(other.clap) != fingerprint(interpreter.clap):
             raise InputError(
                 f"{name} ({source}) explains another CLAP than source does: give a "

@@ -77,6 +77,8 @@ class AdaptOptions:
         Replace a decoder at DEST.
     resume_anyway : bool
         Resume in a run folder that was begun with something else.
+    trust_remote_code : bool
+        Whether you trust who made the CLAP: its weights may be pickles.
     """
 
     data: str | Path | None = None
@@ -90,6 +92,7 @@ class AdaptOptions:
     seed: int = 1234
     force: bool = False
     resume_anyway: bool = False
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "clips": FEWEST, "batch_size": 1, "width": 8}
@@ -178,7 +181,7 @@ def _values(
     source: str, dest: Path, run: Path, device: str, options: AdaptOptions
 ) -> dict[str, Any]:
     """Values to replace in the YAML; sounds are made if none are given."""
-    clap = _load_clap(source).to(device)
+    clap = _load_clap(source, options.trust_remote_code).to(device)
     front_end, on_gpu = clap.front_end, torch.device(device).type != "cpu"
     seconds = front_end.max_samples / front_end.sample_rate
     cores = min(8, os.cpu_count() or 1)
@@ -198,6 +201,7 @@ def _values(
     vocabulary = options.prompts and str(Path(options.prompts).resolve())
     return {
         "clap_source": source,
+        "trust_remote_code": options.trust_remote_code,
         "recordings": str(Path(data).resolve()),
         "clip_seconds": seconds,
         "most_clips": options.clips,
@@ -253,9 +257,9 @@ def _short(value: float, digits: int = 3) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _load_clap(source: str) -> FrozenClap:
+def _load_clap(source: str, trust_remote_code: bool) -> FrozenClap:
     try:
-        return FrozenClap.from_pretrained(source)
+        return FrozenClap.from_pretrained(source, trust_remote_code=trust_remote_code)
     except InputError as error:
         raise InputError(f"{source} cannot be explained: {error}") from error
 

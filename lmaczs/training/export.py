@@ -27,7 +27,7 @@ from speechbrain.utils.checkpoints import Checkpoint
 from torch import Tensor
 
 from lmaczs.decoder_file import WEIGHTS
-from lmaczs.hub import local_folder, resolve
+from lmaczs.hub import PICKLED, local_folder, resolve
 from lmaczs.model_file import JSON_FILE, YAML_FILE
 from lmaczs.training.checkpoints import WholeCheckpoints
 from lmaczs.training.learnt import LEARNT
@@ -133,9 +133,13 @@ def write_model(
     (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
     text = inference_yaml(clap_source, model_name, domain, width, template, decoder)
     (folder / YAML_FILE).write_text(text, encoding="utf-8")
+    _write_weights(folder / WEIGHTS[0], weights)
+
+
+def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     # by bytes: save_file would let nobody else read the file
-    (folder / WEIGHTS[0]).write_bytes(save(plain, metadata={"format": "pt"}))
+    path.write_bytes(save(plain, metadata={"format": "pt"}))
 
 
 def write_run_card(
@@ -306,14 +310,22 @@ def _clap_folder(source: str) -> Path | None:
 
 
 def _copy_clap(source: Path, dest: Path) -> None:
-    """Copy the files of a Hugging Face checkpoint, without a trainer's."""
+    """Copy the files of a Hugging Face checkpoint, without a trainer's.
+
+    Pickles, which the training trusted, become safetensors, for which no one has to.
+    """
     dest.mkdir()
-    patterns = [*CLAP_PATTERNS]
-    if not any(source.glob("*.safetensors")):
-        patterns.append("pytorch_model*.bin")
-    for path in {path for pattern in patterns for path in source.glob(pattern)}:
+    for path in {path for one in CLAP_PATTERNS for path in source.glob(one)}:
         if path.is_file():
             shutil.copyfile(path, dest / path.name)
+    if not any(dest.glob("*.safetensors")):
+        files = [path for one in PICKLED for path in sorted(source.glob(one))]
+        if not files:
+            raise ExportError(f"{source}: the CLAP has no weights: put them back")
+        weights = unpickled(files)
+        # safetensors refuses tensors that share their memory
+        own = {key: value.clone() for key, value in weights.items()}
+        _write_weights(dest / "model.safetensors", own)
 
 
 # --- the folder that is written -----------------------------------------------------

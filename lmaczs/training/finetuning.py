@@ -35,7 +35,10 @@ class PretrainedDecoder:
 
 
 def start_from(
-    decoder: Decoder, clap: FrozenClap, source: str | Path | None = None
+    decoder: Decoder,
+    clap: FrozenClap,
+    source: str | Path | None = None,
+    trust_remote_code: bool = False,
 ) -> Decoder:
     """Give a new decoder the weights of a trained one, if there is a source.
 
@@ -47,6 +50,8 @@ def start_from(
         The model that it is to explain.
     source : str or Path, optional
         A folder that ``lmaczs export`` wrote, or a Hub id.
+    trust_remote_code : bool
+        As in `ZeroShotInterpreter.from_hparams`.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def start_from(
     """
     if source is None:
         return decoder
-    start = load_pretrained_decoder(source)
+    start = load_pretrained_decoder(source, trust_remote_code)
     if fingerprint(start.clap) != fingerprint(clap):
         raise InputError(
             f"--decoder_source={source} explains another CLAP than clap_source is: "
@@ -82,13 +87,17 @@ def _kind(decoder: Decoder) -> str:
     return f"{type(decoder).__name__} in the {decoder.domain} domain of {size} weights"
 
 
-def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecoder:
+def load_pretrained_decoder(
+    source: str | Path | None = None, trust_remote_code: bool = False
+) -> PretrainedDecoder:
     """Load a pretrained decoder and its CLAP.
 
     Parameters
     ----------
     source : str or Path, optional
         A folder that ``lmaczs export`` wrote, or a Hub id; default: the embedded model.
+    trust_remote_code : bool
+        As in `ZeroShotInterpreter.from_hparams`.
 
     Returns
     -------
@@ -99,7 +108,9 @@ def load_pretrained_decoder(source: str | Path | None = None) -> PretrainedDecod
     InputError
         If the folder was not written by ``lmaczs export``.
     """
-    interpreter = ZeroShotInterpreter.from_hparams(source, run_opts={"device": "cpu"})
+    interpreter = ZeroShotInterpreter.from_hparams(
+        source, run_opts={"device": "cpu"}, trust_remote_code=trust_remote_code
+    )
     hparams = vars(interpreter.hparams)
     needed = ("clap_source", "domain", "width", "template")
     missing = [name for name in needed if name not in hparams]

@@ -52,7 +52,7 @@ WITHOUT_EFFECT = {
     *("ckpt_interval_minutes", "ckpt_interval_steps"),
     *("device", "distributed_backend", "distributed_launch"),
     *("data_parallel_backend", "data_parallel_count", "find_unused_parameters"),
-    *("resume_anyway", "max_unreadable"),
+    *("resume_anyway", "max_unreadable", "trust_remote_code"),
     *("debug", "debug_batches", "debug_epochs", "debug_persistently", "test_only"),
     *("noprogressbar", "tqdm_colored_bar", "tqdm_barcolor", "param_file"),
     *("profile_training", "profile_warmup", "profile_steps"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,5 +47,7 @@ def _read(path: Path) -> Any:
         return None
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
+    except OSError:
+        raise
+    except Exception:  # unpickling what is damaged may raise anything
         return None

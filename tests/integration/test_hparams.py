@@ -110,3 +110,16 @@ def test_decoder_yamls_give_all_that_data_are_made_of() -> None:
         for key, value in block.items():
             wanted = "clap.front_end" if key == "front_end" else key
             assert value.value == f"<{wanted}>"
+
+
+def test_every_yaml_that_names_a_model_can_trust_it() -> None:
+    """And what loads one by it is given what the key says."""
+    loaders = {"FrozenClap.from_pretrained", "load_pretrained_decoder", "start_from"}
+    for path in ROOT.glob("hparams/*.yaml"):
+        tree = load(path)
+        if not {"clap_source", "source"} & set(tree):
+            continue
+        assert tree["trust_remote_code"] is False, path.name
+        for _, name, arguments in nodes(tree):
+            if any(name.endswith(f".{one}") for one in loaders):
+                assert arguments["trust_remote_code"].value == "<trust_remote_code>"

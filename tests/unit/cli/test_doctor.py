@@ -128,7 +128,7 @@ def test_model_is_loaded_and_measured(
 ) -> None:
     """Where it is, seconds, and the spread of its text embeddings."""
     pattern = r"loads offline in \d+\.\d s and interprets 1 s of sound in \d+\.\d\d s"
-    finding = healthy["default model"].finding
+    finding = healthy["--source"].finding
     assert finding.startswith(str(model))
     assert re.search(pattern, finding)
     assert finding.endswith(f"unrelated prompts {tiny_clap.text_spread:.2f}")
@@ -151,7 +151,7 @@ def test_what_breaks_with_torchaudio_points_to_it(broken: dict[str, Check]) -> N
         assert "cannot be imported: " in broken[name].finding
         assert broken[name].fix == "fix torchaudio first"
     assert broken["torch"].fix == ""
-    assert "libc10_cuda.so" in broken["default model"].finding
+    assert "libc10_cuda.so" in broken["--source"].finding
 
 
 @pytest.mark.slow
@@ -254,6 +254,6 @@ def test_build_has_the_variant_and_needs_no_import() -> None:
 def test_model_that_is_damaged_has_a_fix(tmp_path: Path) -> None:
     """A model that does not load is one check, not a crash."""
     (tmp_path / "hyperparams.yaml").write_text("modules: {}")
-    check = by_subject(examine(tmp_path))["default model"]
+    check = by_subject(examine(tmp_path))["--source"]
     assert check.finding.startswith(f"{tmp_path}: ")
-    assert "install lmaczs again" in check.fix
+    assert "export it again, or name another folder" in check.fix

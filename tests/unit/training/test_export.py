@@ -26,6 +26,7 @@ from lmaczs.training.export import (
 )
 
 WIDTH = 8
+BIN = "pytorch_model.bin"
 VALUES = {
     "model_name": "tiny",
     "domain": "stft",
@@ -189,18 +190,25 @@ def test_hub_id_is_kept(tiny_clap: FrozenClap, tmp_path: Path) -> None:
     assert "\nclap_source: owner/some-clap #" in (dest / "hyperparams.yaml").read_text()
 
 
-def test_weights_in_the_old_format_are_copied_where_there_are_no_others(
+def test_pickles_become_safetensors_where_there_are_no_others(
     run_folder: Path, clap_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
 ) -> None:
-    """pytorch_model.bin is left out beside model.safetensors, and kept without it."""
+    """So nobody has to trust an export, whatever its training trusted."""
     save_checkpoint(run_folder, tiny_clap, loss=1.0)
-    (clap_folder / "pytorch_model.bin").write_bytes(b"weights")
-    dest = tmp_path / "dest"
+    state = tiny_clap.model.state_dict()
+    torch.save({**state, "shared": state["logit_scale_a"]}, clap_folder / BIN)
+    dest, name = tmp_path / "dest", "model.safetensors"
     export_run(run_folder, dest)
-    assert not (dest / "clap" / "pytorch_model.bin").exists()
-    (clap_folder / "model.safetensors").unlink()
+    whole = (clap_folder / name).read_bytes()
+    assert (dest / "clap" / name).read_bytes() == whole
+    (clap_folder / name).unlink()
     export_run(run_folder, dest)
-    assert (dest / "clap" / "pytorch_model.bin").read_bytes() == b"weights"
+    assert not (dest / "clap" / BIN).exists()
+    found = load_file(dest / "clap" / name)
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+    (clap_folder / BIN).unlink()
+    with pytest.raises(ExportError, match="the CLAP has no weights"):
+        export_run(run_folder, dest)
 
 
 def test_earlier_export_is_replaced(

@@ -41,7 +41,16 @@ def test_an_interrupted_computation_leaves_the_old_file(tmp_path: Path) -> None:
     assert cached(path, "a", lambda: 2) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no pickle",
+        b"PK\x03\x04 cut off",
+        b"\x80\x02q\0.",
+        b"\x80\x02X\1\0\0\0\xf1.",
+    ],
+)
 def test_a_damaged_file_is_computed_again(tmp_path: Path, content: bytes) -> None:
     """What cannot be read counts as missing."""
     path = tmp_path / "a.pt"
