@@ -15,7 +15,7 @@ from lmaczs.cli.rows import RowWriter
 from lmaczs.cli.terminal import complain, note, one_line, say
 from lmaczs.cli.work import FILE_ERRORS, positive
 from lmaczs.utils.errors import InputError
-from lmaczs.utils.naming import slugify
+from lmaczs.utils.naming import unique_slugs
 
 if TYPE_CHECKING:
     from lmaczs.corpus.search import Hit
@@ -151,13 +151,15 @@ def explain(
 
     check_page(args.out, [])
     entries: list[PageEntry] = []
+    names = [f"{slug}.search" for slug in unique_slugs(query.prompts)]
     status = 0
     with out_folder(args.out), Copies() as copies:
         for one in found:
             if one.rank > args.explain:
                 continue
             try:
-                entries += _explained(args, interpreter, query, one, copies)
+                folder = args.out / names[one.prompt]
+                entries += _explained(args, interpreter, query, one, copies, folder)
             except FILE_ERRORS as error:
                 text = one_line(error, Path(one.hit.path))
                 complain(text, traceback.format_exc())
@@ -174,8 +176,9 @@ def _explained(
     query: Query,
     one: Found,
     copies: Copies,
+    folder: Path,
 ) -> Iterator[PageEntry]:
-    """Explain a clip, save it, and yield its entry on the page."""
+    """Explain a clip, save it in a folder, and yield its entry on the page."""
     from lmaczs.audio.io import load_audio
     from lmaczs.report.recording import page_entries, save_recording
     from lmaczs.report.words import clock
@@ -185,8 +188,9 @@ def _explained(
     path = copies.path(hit.path)
     if file_sha256(path) != hit.sha256:
         note(f"{hit.path} is another recording than the corpus was made of")
-    wav = load_audio(path, interpreter.sample_rate, start=hit.start, stop=hit.stop)
-    pair, like = (wav, interpreter.sample_rate), query.recordings[one.prompt]
+    rate = interpreter.sample_rate
+    wav = load_audio(path, rate, start=hit.start, stop=hit.stop, channel=hit.channel)
+    pair, like = (wav, rate), query.recordings[one.prompt]
     if like is None:
         result = interpreter.interpret_waveform(
             pair, prompts=prompt, refine=args.refine
@@ -195,8 +199,13 @@ def _explained(
         result = interpreter.interpret_waveform(
             pair, refine=args.refine, prompt_audio=like
         )
-    result = replace(result, recording=hit.path, recording_sha256=hit.sha256)
-    folder = args.out / f"{slugify(prompt)}.search" / f"{hit.clip:08d}-{hit.window}"
+    result = replace(
+        result,
+        recording=hit.path,
+        recording_sha256=hit.sha256,
+        channel=hit.channel,
+    )
+    folder = folder / f"{hit.clip:08d}-{hit.window}"
     save_recording(folder, [result])
     times = f"{clock(hit.start)} to {clock(hit.stop)}"
     name = f"{one.rank}. {Path(hit.path).name}, {times}"

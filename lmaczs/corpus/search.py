@@ -8,6 +8,7 @@ of it only.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from lmaczs.corpus.run import Corpus, left
+from lmaczs.corpus.run import Corpus
 from lmaczs.corpus.store import Store
-from lmaczs.corpus.tables import EMBEDDING, WHOLE, file_of
+from lmaczs.corpus.tables import EMBEDDING, WHOLE, blocks_of, file_of
 from lmaczs.utils.digests import digest
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
@@ -63,6 +64,8 @@ class Hit:
         Of the window in it, seconds.
     clip, window : int
         Their numbers in the corpus.
+    channel : int or None
+        The only channel that was read; None: the mean over all.
     embedding : ndarray [D]
         Of the window.
     """
@@ -74,6 +77,7 @@ class Hit:
     stop: float
     clip: int
     window: int
+    channel: int | None
     embedding: Vectors
 
 
@@ -97,11 +101,12 @@ class Embeddings:
 
     def __init__(self, store: Store, corpus: Corpus, progress: bool = False) -> None:
         self.store, self.corpus = store, corpus
-        missing = set(left(store, corpus))
-        blocks = [block for block in range(corpus.blocks) if block not in missing]
+        states = store.states(WHOLE)
+        blocks = sorted(blocks_of(name for name, *_ in states))
         if not blocks:
             raise InputError(f"{store.place}: no block of this corpus is done")
-        about = {"plan": corpus.plan, "blocks": len(blocks)}
+        made_of = digest([corpus.model, corpus.plan, states])
+        about = {"blocks": len(blocks), "made_of": made_of}
         self.folder = _folder_of(store, corpus)
         if _about(self.folder) != about:
             with atomic_folder(self.folder) as part:
@@ -137,6 +142,7 @@ class Embeddings:
             wanted = min(wanted, len(self.vectors))
             whole = exact or len(self.vectors) < FEW
             rows = self._rows(query, wanted) if whole else self._by_faiss(query, wanted)
+            rows = np.sort(rows)  # of windows that are as near, the first comes first
             order = rows[np.argsort(-(self.vectors[rows] @ query), kind="stable")]
             best: dict[int, int] = {}  # a clip's nearest window
             for row in order:
@@ -193,14 +199,15 @@ class Embeddings:
             rows = pq.read_table(source, columns=columns).to_pylist()
         (found,) = [r for r in rows if (r["clip"], r["window"]) == (clip, window)]
         embedding = np.array(self.vectors[row])
-        return Hit(float(embedding @ query), embedding=embedding, **found)
+        similarity, channel = float(embedding @ query), self.corpus.wanted["channel"]
+        return Hit(similarity, channel=channel, embedding=embedding, **found)
 
 
 def _folder_of(store: Store, corpus: Corpus) -> Path:
     """Where embeddings are gathered: in the corpus, or for this user."""
-    if store.folder is not None:
+    if store.folder is not None and os.access(store.folder, os.W_OK):
         return store.folder / FOLDER
-    name = digest([store.place, corpus.plan])
+    name = digest([store.path(""), corpus.plan])
     return Path(pooch.os_cache("lmaczs"), FOLDER, name)
 
 

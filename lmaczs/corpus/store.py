@@ -121,6 +121,10 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """Files in a folder and its folders, in order; hidden ones are left out."""
+        return [name for name, *_ in self.states(folder)]
+
+    def states(self, folder: str) -> list[tuple[str, int, int | None]]:
+        """The same with their sizes in bytes, and when they were written."""
         from pyarrow.fs import FileSelector, FileType
 
         root = self.path(folder)
@@ -128,7 +132,7 @@ class Store:
         found = self._files.get_file_info(selector)
         cut = len(self._root) + 1
         return sorted(
-            one.path[cut:]
+            (one.path[cut:], one.size, one.mtime_ns)
             for one in found
             if one.type == FileType.File and not one.base_name.startswith(".")
         )

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
+import torch
 
 from lmaczs.audio.io import save_audio
 from lmaczs.cli import main
@@ -84,6 +86,34 @@ def test_hits_are_explained_on_a_page(
     finally:
         moved.rename(sounds / "dog.wav")
     assert "dog.wav" in capsys.readouterr().err
+
+
+def test_explained_is_what_was_found(tmp_path: Path, capsys: Capture) -> None:
+    """The corpus's channel of the recording, for each of prompts of one slug."""
+    sounds = [render(name, RATE, 3.0, 0).float() for name in ("siren", "dog")]
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/two.wav", torch.stack(sounds, 1).numpy(), RATE)
+    words = ["corpus", tmp_path / "in", "--prompt", "dog", "--channel", "2", "--quiet"]
+    out, page = tmp_path / "corpus", tmp_path / "page"
+    options = ["--refine", "off", "--device", "cpu", "--out"]
+    assert main([*map(str, words), *options, str(out)]) == 0
+    wanted = [
+        "a dog",
+        "a-dog",
+        "--explain",
+        "1",
+        "--refine",
+        "off",
+        "--format",
+        "jsonl",
+    ]
+    assert run(out, *wanted, "--out", page) == 0
+    rows = map(json.loads, capsys.readouterr().out.splitlines())
+    found = {row["prompt"]: row["similarity"] for row in rows}
+    records = [json.loads(one.read_text()) for one in page.rglob("explanation.json")]
+    explained = {one["prompt"]: one["similarity"] for one in records}
+    assert explained == pytest.approx(found, abs=1e-4) and len(found) == 2
+    assert {one["channel"] for one in records} == {2}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def write(store: Store, vectors: np.ndarray, blocks: int) -> Corpus:
             for window in range(12)
         ]
         store.write(file_of("clips", block), to_parquet(rows, schema, "clips", {}))
-    return Corpus({}, {}, BLOCK, "digest", CLIPS, -(-CLIPS // BLOCK))
+    wanted = {"channel": None}
+    return Corpus({}, wanted, BLOCK, "digest", CLIPS, -(-CLIPS // BLOCK))
 
 
 def silent(clip: int, window: int) -> bool:
@@ -95,6 +96,18 @@ def test_the_nearest_clips_are_found(
         np.testing.assert_array_equal(one.embedding, vectors[one.clip, one.window])
 
 
+def test_clips_that_are_as_near_come_in_order(tmp_path: Path) -> None:
+    """Of the corpus, as copies of a recording do."""
+    vectors = unit(np.random.default_rng(0).normal(size=(CLIPS, 1, SIZE)))
+    vectors[1::2] = vectors[1]
+    store = Store(tmp_path)
+    embeddings = Embeddings(store, write(store, vectors.repeat(12, 1), 9))
+    hits = embeddings.nearest(vectors[1, 0], CLIPS // 2)
+    assert [(hit.clip, hit.window) for hit in hits] == [
+        (clip, 0) for clip in range(1, CLIPS, 2)
+    ]
+
+
 def test_faiss_finds_the_nearest(
     vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +141,36 @@ def test_embeddings_are_gathered_again_when_there_are_more(
     write(store, vectors, 9)
     assert len(np.unique(Embeddings(store, corpus).keys[:, 0])) == CLIPS
     assert json.loads(about.read_text())["blocks"] == 9
+
+
+def test_embeddings_are_gathered_again_when_they_are_others(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    """Of blocks that were done again, and of another corpus of as many."""
+    store = Store(tmp_path)
+    corpus = write(store, vectors, 9)
+    (before,) = Embeddings(store, corpus).nearest(vectors[3, 0], 1)
+    assert before.clip == 3
+    write(store, np.roll(vectors, 1, 0), 9)
+    (after,) = Embeddings(store, corpus).nearest(vectors[3, 0], 1)
+    assert after.clip == 4
+    about = tmp_path / FOLDER / "about.json"
+    written = about.read_text()
+    Embeddings(store, replace(corpus, model={"weights": "x"}))
+    assert about.read_text() != written
+
+
+def test_a_corpus_that_cannot_be_written_is_searched(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its embeddings are gathered for the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write all
+    store = Store(tmp_path / "corpus")
+    corpus = write(store, vectors, 9)
+    (hit,) = Embeddings(store, corpus).nearest(vectors[3, 2], 1)
+    assert (hit.clip, hit.window) == (3, 2)
+    assert not (tmp_path / "corpus" / FOLDER).exists()
 
 
 def test_a_corpus_in_a_store_is_gathered_for_the_user(
