@@ -18,7 +18,10 @@ UNFINISHED = re.compile(r"\.(.+)\.(\d+)\.lmaczs-(part|old)(\.[^.]*)?")
 FULL = 1 << 20
 """Bytes of a disk, below which it is full."""
 
-UNWRITTEN = ("PytorchStreamWriter", "iostream error", "System error")
+UNWRITTEN = (
+    *("PytorchStreamWriter", "inline_container.cc", "iostream error"),
+    "System error",
+)
 """What torch and libsndfile say where a file could not be written."""
 
 

@@ -166,3 +166,27 @@ def test_sweeping_leaves_what_is_not_ours_or_still_written(tmp_path: Path) -> No
     sweep(tmp_path)
     sweep(tmp_path / "missing")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+SAVING = """
+import resource, sys, torch
+from pathlib import Path
+from lmaczs.utils.files import atomic_write
+state = {str(n): torch.zeros(2000) for n in range(12)}  # 100 kB
+for limit in range(500, 90_000, 7_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        with atomic_write(Path(sys.argv[1]) / "a.ckpt") as part:
+            torch.save(state, part)
+    except OSError as error:
+        print(error.filename)
+"""
+
+
+def test_torch_cannot_write_a_file_to_its_end(tmp_path: Path) -> None:
+    """Wherever it stops, and whatever torch says, the error names the place."""
+    command = [sys.executable, "-c", SAVING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [str(tmp_path)] * 13
+    assert list(tmp_path.iterdir()) == []
