@@ -17,16 +17,13 @@ from torch import nn
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder, MaskDecoder, load_decoder
 from lmaczs.frontend import DOMAINS
-from lmaczs.model_file import read_model_file
+from lmaczs.model_file import WEIGHTS, read_model_file
 from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.prompts import require_template
 from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.plain_files import require_plain
 from lmaczs.utils.weights import faults, is_pickle, shapes_in, some
-
-WEIGHTS = ("decoder.safetensors", "decoder.ckpt")
-"""The file of a decoder's weights: the first that is there; the second is a pickle."""
 
 KINDS: dict[str, type[Decoder]] = {
     "lmaczs.decoder.MaskDecoder": MaskDecoder,

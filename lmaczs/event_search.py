@@ -76,7 +76,7 @@ def find(
     overview: Overview | None = None,
     at_once: int = 8,
 ) -> Iterator[FoundEvent]:
-    """Find events in a recording and explain them; ordered by their start.
+    """Find events in a recording and explain them; in order of their windows.
 
     Parameters
     ----------
@@ -231,7 +231,8 @@ def _with_window(
     if last - first > size:
         inside = [place for place in places if first <= place[0] <= last - size]
         if inside:
-            begin = max(inside, key=lambda place: float(place[1][prompt]))[0]
+            known = [(start, found.nan_to_num(-1.0)) for start, found in inside]
+            begin = max(known, key=lambda place: float(place[1][prompt]))[0]
     begin = max(0, min(begin, samples - size)) // hop * hop
     return _Candidate(number, prompt, *run, begin, min(begin + size, samples), samples)
 

@@ -239,13 +239,15 @@ def _patience() -> float:
     return float(os.environ.get("LMACZS_HUB_TIMEOUT") or PATIENCE)
 
 
-def patiently(ask: Callable[[], Result], places: Sequence[Path] = ()) -> Result:
+def patiently(
+    ask: Callable[[], Result], places: Sequence[Path] = (), seconds: float = 0.0
+) -> Result:
     """Result of questions to the Hub, which may never answer.
 
     TimeoutError (an OSError) if for `PATIENCE` there is none, and nothing is written in
-    the folders `places`.
+    the folders `places`. What is sent with a question may take `seconds` more.
     """
-    patience = _patience()
+    patience = _patience() + seconds
     outcome: list[Any] = []
 
     def run() -> None:

@@ -20,6 +20,18 @@ from lmaczs.utils.errors import InputError
 from lmaczs.utils.plain_files import read_plain, read_plain_json
 
 YAML_FILE, JSON_FILE = "hyperparams.yaml", "interpreter.json"
+WEIGHTS = ("decoder.safetensors", "decoder.ckpt")
+"""The file of a decoder's weights: the first that is there; the second is a pickle."""
+
+RUN_FILE, LEARNT = "run.json", "learnt.json"
+"""Of a training run: its digests, and what it learnt; also in what is exported."""
+
+EXPORTED = {
+    *(JSON_FILE, YAML_FILE, *WEIGHTS),  # the last is that of older exports
+    *("clap", "README.md", RUN_FILE, LEARNT),
+}
+"""All that an export writes into a decoder's folder."""
+
 MOST_BYTES, MOST_NESTED = 1 << 16, 16
 """Of either file: a hundred times an export's, and four times as deep."""
 

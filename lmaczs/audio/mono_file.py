@@ -178,6 +178,10 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 def _inspected(path: Path) -> Contents:
     """Contents of a file by its headers; an error if it is not regular or is empty."""
+    try:
+        str(path).encode()  # libsndfile, and a page's links
+    except UnicodeEncodeError as error:
+        raise AudioError(f"{path}: its name is not UTF-8: rename it") from error
     if path.is_dir():
         raise AudioError(f"{path}: it is a directory, not a recording")
     pipes = "sound is not read from pipes: write it into a file first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -117,5 +118,6 @@ def _read_list(name: str) -> list[Path]:
             f"--files-from {name} cannot be read: {error.strerror}"
         ) from error
     text = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
-    lines = text.split("\0") if "\0" in text else text.splitlines()
+    # no other character that str.splitlines takes for an end: names may have them
+    lines = text.split("\0") if "\0" in text else re.split(r"\r\n|\r|\n", text)
     return [Path(line) for line in lines if line.strip()]

@@ -128,7 +128,8 @@ def options_of(
 
     OSError where a prompt's recording cannot be read.
     """
-    like = {path.name: file_sha256(path) for path in prompts.recordings}
+    names = unique_slugs([path.name for path in prompts.recordings])
+    like = dict(zip(names, map(file_sha256, prompts.recordings), strict=True))
     contrast = list(prompts.contrast)
     return {**model, "refine": refine, "contrast": contrast, "prompt_audio": like}
 

@@ -10,8 +10,10 @@ import csv
 import io
 import logging
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -51,15 +53,17 @@ def to_raven(
             "End Time (s)": events.stop.round(6),
             "Low Freq (Hz)": events.low_hz.round(3),
             "High Freq (Hz)": events.high_hz.round(3),
-            "Begin File": path.name,
-            "Begin Path": str(path),
+            "Begin File": re.sub(r"[\t\r\n]", " ", path.name),
+            "Begin Path": re.sub(r"[\t\r\n]", " ", str(path)),
             "Annotation": events.prompt.map(_one_cell),
             "Similarity": events.similarity.round(6),
             "Presence": events.presence.round(6),
             "Mass": events.mass.round(6),
         }
     )
-    text: str = table.to_csv(sep="\t", index=False, lineterminator="\n")
+    form: dict[str, Any] = {"sep": "\t", "lineterminator": "\n"}
+    # to Raven, and to Audacity, a quotation mark is a character of the annotation
+    text: str = table.to_csv(index=False, quoting=csv.QUOTE_NONE, **form)
     return text
 
 
@@ -106,8 +110,11 @@ def from_raven(path: str | Path, column: str | None = None) -> pd.DataFrame:
 
 def _raven_table(path: Path) -> pd.DataFrame:
     try:
-        text = io.StringIO(_text(path))
-        table = pd.read_csv(text, sep="\t", dtype=str, keep_default_na=False)
+        text = _text(path)
+        # a table that went through R, say, has its names in quotation marks, too
+        quoting = csv.QUOTE_MINIMAL if text.startswith('"') else csv.QUOTE_NONE
+        form: dict[str, Any] = {"sep": "\t", "dtype": str, "keep_default_na": False}
+        table = pd.read_csv(io.StringIO(text), quoting=quoting, **form)
     except ValueError as error:  # no columns, or rows of different lengths
         raise InputError(f"{path} is no selection table: {error}") from error
     lacking = [n for n in ("Begin Time (s)", "End Time (s)") if n not in table]
@@ -160,7 +167,8 @@ def from_audacity(path: str | Path) -> pd.DataFrame:
         If it is no such file.
     """
     rows: list[list[float | str]] = []
-    lines = csv.reader(_text(Path(path)).splitlines(), delimiter="\t", quoting=3)
+    text = io.StringIO(_text(Path(path)), newline=None)
+    lines = csv.reader(text, delimiter="	", quoting=csv.QUOTE_NONE)
     for number, cells in enumerate(lines, 1):
         try:
             if cells and cells[0] == "\\":

@@ -26,13 +26,11 @@ from safetensors.torch import save
 from speechbrain.utils.checkpoints import Checkpoint
 from torch import Tensor
 
-from lmaczs.decoder_file import WEIGHTS
 from lmaczs.hub import PICKLED, local_folder, resolve
-from lmaczs.model_file import JSON_FILE, YAML_FILE
+from lmaczs.model_file import EXPORTED, JSON_FILE, LEARNT, RUN_FILE, WEIGHTS, YAML_FILE
 from lmaczs.training.checkpoints import WholeCheckpoints
-from lmaczs.training.learnt import LEARNT
 from lmaczs.training.model_card import model_card
-from lmaczs.training.run_identity import RUN_FILE, run_digest
+from lmaczs.training.run_identity import run_digest
 from lmaczs.utils.errors import InputError, LmaczsError, OptionError
 from lmaczs.utils.files import atomic_folder, atomic_write
 from lmaczs.utils.weights import unpickled
@@ -45,10 +43,6 @@ CLAP_PATTERNS = (
     *("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"),
     *("README.md", "LICENSE*", "NOTICE*"),
 )
-EXPORTED = {
-    *(JSON_FILE, YAML_FILE, *WEIGHTS),  # the last is that of older exports
-    *("clap", "README.md", RUN_FILE, LEARNT),
-}
 
 # The names of lmaczs in it are a file format: exported folders have them.
 DECODER = "lmaczs.decoder.MaskDecoder"

@@ -17,13 +17,11 @@ from typing import Any
 import pandas as pd
 
 from lmaczs.data.splits import Splits
+from lmaczs.model_file import LEARNT
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
-
-LEARNT = "learnt.json"
-"""Name of the file in a run folder."""
 
 SHOWN = 3  # clips that a line names
 

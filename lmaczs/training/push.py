@@ -15,16 +15,15 @@ from huggingface_hub import (
     ModelCard,
 )
 
-from lmaczs.decoder_file import WEIGHTS
 from lmaczs.hub import local_folder, patiently
-from lmaczs.training.export import EXPORTED
-from lmaczs.training.run_identity import RUN_FILE
+from lmaczs.model_file import EXPORTED, RUN_FILE, WEIGHTS, YAML_FILE
 from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import LmaczsError
 
 SHARED = EXPORTED - {RUN_FILE}  # the digest of a run on this machine says nothing there
-NEEDED = ("hyperparams.yaml", "README.md")
+NEEDED = (YAML_FILE, "README.md")
 THIS_FOLDER = 'source="<this folder>"'
+SLOWEST = 50_000  # bytes a second that a line sends at least
 HUBS_OWN = {".gitattributes", "README.md"}  # a repository may begin with these
 
 
@@ -139,7 +138,7 @@ def shared_card(folder: str | Path, repo: str) -> ModelCard:
 def require_decoder(repo: str, there: Iterable[str]) -> None:
     """Raise PushError for a repository with files, none of which is a decoder's."""
     names = set(there)
-    if names - HUBS_OWN and "hyperparams.yaml" not in names:
+    if names - HUBS_OWN and YAML_FILE not in names:
         raise PushError(
             f"{repo}: it holds something else than a decoder: name another "
             "repository, or add --force to write into this one"
@@ -156,15 +155,20 @@ def _commit(
     if not force:
         require_decoder(repo, there)
     stale = [name for name in there if _is_ours(name) and name not in files]
-    done = api.create_commit(
-        repo,
-        [
-            *(CommitOperationAdd(name, content) for name, content in files.items()),
-            *(CommitOperationDelete(name) for name in stale),
-        ],
-        commit_message="A decoder, exported by lmaczs",
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(name, content) for name, content in files.items()),
+        *(CommitOperationDelete(name) for name in stale),
+    ]
+    text = "A decoder, exported by lmaczs"
+    done = patiently(
+        lambda: api.create_commit(repo, operations, commit_message=text),
+        seconds=sum(map(_size, files.values())) / SLOWEST,
     )
     return url, done.oid
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _metrics_on(card: ModelCard) -> int:
@@ -173,7 +177,7 @@ def _metrics_on(card: ModelCard) -> int:
 
 
 def _clap_source(folder: Path) -> str:
-    path = folder / "hyperparams.yaml"
+    path = folder / YAML_FILE
     # BaseLoader builds nothing, whatever tags the file has
     values: Any = yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)
     source = values.get("clap_source") if isinstance(values, dict) else None

@@ -21,9 +21,9 @@ from lmaczs.data.recordings import (
     write_recordings,
 )
 from lmaczs.data.splits import SPLITS, Splits
+from lmaczs.model_file import LEARNT
 from lmaczs.training.distributed import gather
 from lmaczs.training.learnt import (
-    LEARNT,
     Learnt,
     joined,
     learnt_by,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.run_opts import RunOptions
 
-from lmaczs.decoder_file import WEIGHTS
+from lmaczs.model_file import RUN_FILE, WEIGHTS
 from lmaczs.training.distributed import gather
 from lmaczs.utils.digests import code_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError, LmaczsError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE = "run.json"
 NOT_TRAINING = ("app", "cli", "corpus", "evaluation", "report")
 """Parts of this package whose code changes no training."""
 

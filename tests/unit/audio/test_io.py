@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -280,6 +281,14 @@ def test_missing_path_and_directory_are_refused(tmp_path: Path) -> None:
     folder = error_of(tmp_path)
     assert "no.wav" in missing and "no such file" in missing
     assert str(tmp_path) in folder and "directory" in folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """libsndfile, and the links of a page, take names in UTF-8."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    write(tmp_path / "a.wav", np.zeros(99)).rename(path)
+    assert "its name is not UTF-8: rename it" in error_of(path)
 
 
 def test_empty_files_are_refused(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_names_of_a_list_may_be_any_bytes(tree: Path) -> None:
     assert bytes(path) == b"caf\xe9.wav"
 
 
+def test_names_of_a_list_end_where_its_lines_do(tree: Path) -> None:
+    """Not at other characters that Python takes for the end of a line."""
+    names = ["a\u2028b.wav", "c\x0bd.wav", "e\x85f.wav"]
+    (tree / "list.txt").write_text("\n".join(names), "utf-8", newline="\r\n")
+    assert [str(one) for one in find_inputs([], "list.txt").paths] == names
+
+
 def test_words_that_name_nothing(tree: Path) -> None:
     """A sentence each; the others count. Missing files are found when they are read."""
     inputs = find_inputs(map(Path, ["empty", "b.wav", "*.ogg", "missing.wav"]), None)

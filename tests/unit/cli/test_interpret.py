@@ -124,6 +124,22 @@ def test_what_is_not_the_same_or_not_whole_is_done_again(
     assert len(explained) == 2 + (change == "force")
 
 
+def test_prompts_of_one_name_count_each(
+    line: Callable[..., list[str]], explained: list[str], tmp_path: Path
+) -> None:
+    """Another recording as the first of two prompts is another explanation."""
+    words = line("a.wav", prompts="rain")
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        line(f"{name}/dog.wav")
+        words += ["--prompt-audio", str(tmp_path / name / "dog.wav")]
+    assert main(words) == 0
+    count = len(explained)
+    assert main(words) == 0 and len(explained) == count
+    save_audio(tmp_path / "x" / "dog.wav", torch.rand(3200) - 0.5, 16000)
+    assert main(words) == 0 and len(explained) == 2 * count
+
+
 def test_recordings_of_one_name_never_share_a_folder(
     line: Callable[..., list[str]], explained: list[str], tmp_path: Path
 ) -> None:

@@ -28,6 +28,12 @@ EVENTS = event_table(
         Event(7.0, 7.125, 0.0, 16000.0, "a crow\tcawing", 0.5, 0.99, 0.2),
     ]
 )
+QUOTED = event_table(
+    [
+        Event(8.0, 8.5, 0.0, 16000.0, '"unclear', 0.5, 0.99, 0.2),
+        Event(9.0, 9.5, 0.0, 16000.0, 'a "loud" dog', 0.5, 0.99, 0.2),
+    ]
+)
 COLUMNS = ["start", "stop", "low_hz", "high_hz"]
 
 
@@ -40,17 +46,30 @@ def recording(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["raven", "audacity"])
 def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
-    """Times, bands and prompts; a tab in a prompt does not end the cell."""
-    path = tmp_path / "a.txt"
+    """Times, bands and prompts; tabs and quotation marks do not end a cell."""
+    path, events = tmp_path / "a.txt", pd.concat([EVENTS, QUOTED], ignore_index=True)
     if name == "raven":
-        path.write_text(to_raven(EVENTS, "/sounds/a.wav"))
+        path.write_text(to_raven(events, '/my  "sounds"/a.wav'))
         found = from_raven(path)
-        assert found.begin_path.tolist() == ["/sounds/a.wav"] * 2
+        assert found.begin_path.tolist() == ['/my  "sounds"/a.wav'] * len(events)
+        assert '\ta "loud" dog\t' in path.read_text()
     else:
-        path.write_text(to_audacity(EVENTS))
+        path.write_text(to_audacity(events))
         found = from_audacity(path)
-    pd.testing.assert_frame_equal(found[COLUMNS], EVENTS[COLUMNS])
-    assert found.annotation.tolist() == ["dog", "a crow cawing"]
+    pd.testing.assert_frame_equal(found[COLUMNS], events[COLUMNS])
+    names = ["dog", "a crow cawing", '"unclear', 'a "loud" dog']
+    assert found.annotation.tolist() == names
+
+
+def test_selection_tables_may_be_quoted(tmp_path: Path) -> None:
+    """As R writes tables: texts and names of columns."""
+    path = tmp_path / "a.txt"
+    path.write_text(
+        '"Begin Time (s)"\t"End Time (s)"\t"Annotation"\n1\t2.5\t"a ""loud"" dog"\n'
+    )
+    (row,) = from_raven(path).to_dict("records")
+    assert (row["start"], row["stop"]) == (1, 2.5)
+    assert row["annotation"] == 'a "loud" dog'
 
 
 def test_raven_files_have_ravens_columns() -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from lmaczs.training.push import (
     PushError,
@@ -90,3 +96,62 @@ def test_a_repository_may_be_new_or_a_decoders() -> None:
         require_decoder("me/dogs", there)
     with pytest.raises(PushError, match="--force"):
         require_decoder("me/dogs", ["README.md", "model.safetensors"])
+
+
+ANSWERS = {
+    "/api/repos/create": {"url": "https://huggingface.co/me/dogs"},
+    "/tree/main": [],
+}
+Mute = Callable[[str], None]
+
+
+@pytest.fixture
+def mute_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mute]:
+    """Start a Hub that answers until a question's path ends so, and then never again.
+
+    It is given up after a second.
+    """
+    over = threading.Event()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("LMACZS_HUB_TIMEOUT", "1")
+
+    class Handler(BaseHTTPRequestHandler):
+        last = ""
+
+        def answer(self) -> None:
+            path = self.path.partition("?")[0]
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if path.endswith(self.last):
+                over.wait()
+            found = [body for end, body in ANSWERS.items() if path.endswith(end)]
+            data = json.dumps(found[0] if found else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ExitStack() as stack:
+        server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        server.daemon_threads = True
+        place = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", place)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack.callback(server.shutdown)
+        stack.callback(over.set)
+        yield lambda path: setattr(Handler, "last", path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["/repos/create", "/tree/main", "/preupload/main"])
+def test_a_hub_that_falls_silent_is_given_up(
+    last: str, exported: Path, mute_hub: Mute
+) -> None:
+    """At whichever question: also at the last one, which carries the files."""
+    mute_hub(last)
+    with pytest.raises(PushError, match="me/dogs: not pushed .the Hub has sent noth"):
+        push_export(exported, "me/dogs")
