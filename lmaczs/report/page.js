@@ -148,6 +148,8 @@ class Decoded {  // all three sounds run at once, and one of them is let through
   }
 
   get position() { return Math.max(0, audio.currentTime - this.running.zero); }
+
+  get ended() { return false; }  // it runs on as silence
 }
 
 class Streamed {  // sounds of long recordings: one file at a time
@@ -197,6 +199,8 @@ class Streamed {  // sounds of long recordings: one file at a time
   }
 
   get position() { return this.element.currentTime; }
+
+  get ended() { return this.element.ended && !this.element.seeking; }  // a browser may read less of a file
 }
 
 // --- a recording ------------------------------------------------------------------------
@@ -215,6 +219,7 @@ class View {
     this.until = null;
     this.playing = false;
     this.raised = false;
+    this.lastEvent = -1;
     this.find(".player").hidden = false;
     this.choosePrompt(this.prompt);
     this.listen();
@@ -378,7 +383,7 @@ class View {
     if (!this.playing) return;
     this.at = Math.min(this.engine.position, this.data.seconds);
     const end = this.until ?? this.data.seconds;
-    if (this.at >= end - 1e-3) {
+    if (this.at >= end - 1e-3 || this.engine.ended) {
       this.pause();
       this.at = end;
     }
@@ -387,6 +392,8 @@ class View {
   }
 
   playEvent({ dataset: { prompt, ...limits } }) {
+    this.lastEvent = this.all(".events tbody tr").findIndex(
+      ({ dataset: row }) => row.prompt === prompt && row.start === limits.start && row.stop === limits.stop);
     const [start, stop] = [Number(limits.start), Number(limits.stop)];
     if (this.whole) {
       this.chosen = { prompt, ...limits };
@@ -410,8 +417,7 @@ class View {
 
   nextEvent() {
     const rows = this.all(".events tbody tr");
-    const last = rows.findIndex((row) => row.classList.contains("playing"));
-    if (rows.length) rows[(last + 1) % rows.length].click();
+    if (rows.length) rows[(this.lastEvent + 1) % rows.length].click();
   }
 
   // what is seen
