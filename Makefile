@@ -35,7 +35,9 @@ docs: .venv/.extra-docs  ## the documentation as a site, site/index.html; a dead
 	$(PY) -m mkdocs build --strict
 
 bench: .venv/.extra-test  ## every benchmark of time and memory, one after the other
-	@set -e; for script in $(filter-out %/fuzz.py %/faults_table.py,$(wildcard benchmarks/*.py)); do \
+	@mkdir -p build
+	$(PY) benchmarks/cost.py --json build/cost.json --history benchmarks/history.csv
+	@set -e; for script in $(filter-out %/cost.py %/fuzz.py %/faults_table.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(PY) "$$script"; \
 	done
 

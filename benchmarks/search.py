@@ -67,7 +67,7 @@ def write(store: Store, centres: np.ndarray, clips: int) -> Corpus:
             for n, vector in enumerate(vectors)
         ]
         store.write(file_of("clips", block), to_parquet(rows, schema, "clips", {}))
-    return Corpus({}, {}, BLOCK, "made", clips, clips // BLOCK)
+    return Corpus({}, {"channel": None}, BLOCK, "made", clips, clips // BLOCK)
 
 
 def searched(

@@ -47,9 +47,13 @@ def istft(spectrum: np.ndarray) -> np.ndarray:
     return (total / weight)[n_fft // 2 :]
 
 
-wav, own_rate = soundfile.read(recording, always_2d=True)
-wav, samples = wav.mean(1), round(len(wav) * rate / own_rate)
-wav = np.fft.irfft(np.fft.rfft(wav), samples)[:size] * rate / own_rate  # resampled
+with soundfile.SoundFile(recording) as file:
+    own_rate = file.samplerate
+    wav = file.read(-(-size * own_rate // rate), always_2d=True).mean(1)
+samples = min(size, round(len(wav) * rate / own_rate))
+if not samples:
+    sys.exit(f"{recording}: it has no samples")
+wav = np.fft.irfft(np.fft.rfft(wav), samples) * rate / own_rate  # resampled
 texts = np.load(folder / "prompts.npz")
 known = dict(zip(texts["references"], texts["reference_embeddings"], strict=True))
 known |= dict(zip(texts["prompts"], texts["prompt_embeddings"], strict=True))

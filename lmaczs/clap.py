@@ -249,7 +249,8 @@ class FrozenClap(nn.Module):
         with torch.autocast(log_mel.device.type, self.precision):
             out = encode(log_mel)
         out.last_hidden_state = out.last_hidden_state.float()
-        out.pooler_output = out.pooler_output.float()
+        # the norm that transformers gives it is rounded as well
+        out.pooler_output = nn.functional.normalize(out.pooler_output.float(), dim=-1)
         if out.hidden_states is not None:
             out.hidden_states = tuple(h.float() for h in out.hidden_states)
         return out

@@ -55,7 +55,13 @@ def test_example_explains_as_the_model_does(tmp_path: Path) -> None:
         assert sound_rate == rate
         difference = np.abs(sound - own.waveform.numpy())
         assert difference.mean() < 1e-5
-    words = [sys.executable, str(SCRIPT), str(folder), str(path), "a zebra", str(out)]
+    refused(folder, path, "a zebra", "'a zebra' is not in ")
+    soundfile.write(path, wav[:0], rate)
+    refused(folder, path, "Rain", f"{path}: it has no samples")
+
+
+def refused(folder: Path, path: Path, prompt: str, reason: str) -> None:
+    """The example ends with a sentence."""
+    words = [sys.executable, str(SCRIPT), str(folder), str(path), prompt, "out.wav"]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("'a zebra' is not in ")
+    assert done.returncode == 1 and done.stderr.startswith(reason)

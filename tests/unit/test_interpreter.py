@@ -568,6 +568,9 @@ def test_bf16_is_the_encoders(source: Path, interpreter: ZeroShotInterpreter) ->
         assert one.similarity != float(torch.tensor(one.similarity).bfloat16())
     table = coarse.classify_waveform(waveform, labels=["rain", "dog"])
     assert one.similarity in table.similarity.tolist()
+    log_mel = coarse.clap.front_end.log_mel(torch.as_tensor(noise(2 * RATE))[None])
+    norm = coarse.clap.audio_embedding(log_mel).norm()
+    assert float(norm) == pytest.approx(1, abs=1e-6)
 
 
 def test_compiled_encoder_keeps_its_names(
