@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lmaczs.cli.interpret import BEFORE, reading_options
 from lmaczs.cli.prompts import Prompts
 from lmaczs.cli.work import Outcome
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_folder, atomic_write
 from lmaczs.utils.naming import (
     INPUT_COPY,
@@ -79,8 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "rule", "when a prompt is an event; docs/long-recordings.md has it"
     )
     for name, text in HELP.items():
-        option = f"--{name.replace('_', '-')}"
-        group.add_argument(option, type=float, metavar="X", help=text)
+        group.add_argument(_option(name), type=float, metavar="X", help=text)
     text = "let one sound be an event of several prompts, not of the most similar alone"
     group.add_argument("--shared", action="store_true", help=text)
     text = "write the tables alone, without a sound and a picture of each event"
@@ -93,7 +93,17 @@ def rule_of(args: argparse.Namespace) -> EventRule:
 
     values = {name: getattr(args, name) for name in HELP}
     given = {name: value for name, value in values.items() if value is not None}
-    return EventRule(**given, exclusive=not args.shared)
+    try:
+        return EventRule(**given, exclusive=not args.shared)
+    except InputError as error:
+        fields = rf"\b({'|'.join(HELP)})(?= is )"
+        text = re.sub(fields, lambda found: _option(found[1]), str(error))
+        raise InputError(text) from error
+
+
+def _option(field: str) -> str:
+    """Option of a field of the rule."""
+    return f"--{field.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

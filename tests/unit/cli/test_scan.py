@@ -19,6 +19,7 @@ from lmaczs.demo.scenes import render
 from lmaczs.events import EventRule
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.report.page_data import read_page_data
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.result_folder import ResultState, write_state
 
 RATE = 32000
@@ -211,7 +212,7 @@ def test_a_rule_that_cannot_be_is_refused(
 ) -> None:
     """Status 2, one line, nothing written."""
     assert run(meadow, tmp_path, "--presence", "95") == 2
-    assert "presence is 95.0: give 0 to 1" in capsys.readouterr().err
+    assert "lmaczs: --presence is 95.0: give 0 to 1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -238,6 +239,12 @@ def test_options_are_those_of_the_rule() -> None:
     given += ["--min-length", "0.2", "--max-gap", "1", "--shared"]
     expected = EventRule(0.97, 0.8, 0.5, 0.4, 0.2, 1.0, exclusive=False)
     assert rule_of(parse([*words, *given])) == expected
+    for wrong, said in (
+        (["--off", "0.8"], "--on is 0.7 and --off is 0.8: give 0 < off <= on <= 1"),
+        (["--min-length", "-1"], "--min-length is -1.0: give seconds"),
+    ):
+        with pytest.raises(InputError, match=f"^{said}$"):
+            rule_of(parse([*words, *wrong]))
 
 
 def test_folders_replace_nothing_but_scans(tmp_path: Path) -> None:
