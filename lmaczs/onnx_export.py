@@ -37,7 +37,7 @@ from lmaczs.presence import reference_names, reference_text
 from lmaczs.prompts import to_sentence
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
-from lmaczs.utils.files import atomic_folder
+from lmaczs.utils.files import atomic_folder, sweep
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
@@ -163,6 +163,7 @@ def export_onnx(
             'run_opts={"device": "cpu"} to export it'
         )
     dest = Path(dest)
+    sweep(dest.parent, dest.name)
     _require_free(dest, force)
     text = clap.encode_text([to_sentence(one, template) for one in prompts])
     graphs: dict[str, nn.Module] = {

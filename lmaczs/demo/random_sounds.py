@@ -30,7 +30,7 @@ from lmaczs.demo.synthesis import (
     room,
     shape,
 )
-from lmaczs.utils.files import atomic_folder
+from lmaczs.utils.files import atomic_folder, sweep
 
 PEAK = 0.8
 """Largest absolute sample of a sound."""
@@ -149,6 +149,7 @@ def write_random_sounds(
     folder = Path(folder)
     if folder.is_dir():
         return folder
+    sweep(folder.parent, folder.name)
     with atomic_folder(folder) as part:
         sounds = _RandomSounds(part, count, sample_rate, seconds, seed)
         loader = DataLoader(sounds, batch_size=None, num_workers=workers)

@@ -32,7 +32,7 @@ from lmaczs.training.checkpoints import WholeCheckpoints
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import run_digest
 from lmaczs.utils.errors import InputError, LmaczsError, OptionError
-from lmaczs.utils.files import atomic_folder, atomic_write
+from lmaczs.utils.files import atomic_folder, atomic_write, sweep
 from lmaczs.utils.weights import unpickled
 
 RUN_CARD = "interpreter.yaml"
@@ -203,6 +203,7 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
         or if `dest` must not be replaced.
     """
     run_folder, dest = Path(run_folder), Path(dest)
+    sweep(dest.parent, dest.name)
     card = _read_run_card(run_folder)
     checkpoint = _best_checkpoint(
         run_folder, card["checkpoint_metric"], card["checkpoint_mode"]

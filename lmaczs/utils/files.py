@@ -109,8 +109,8 @@ def _take_place(part: Path, dest: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder.
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left unfinished in a folder, or of one name in it.
 
     A folder that was about to be replaced gets its name back. What a process that runs
     may still write is left alone.
@@ -118,6 +118,8 @@ def sweep(folder: Path) -> None:
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         found = UNFINISHED.fullmatch(path.name)
         if found is None or path.is_symlink() or _runs(int(found[2])):
+            continue
+        if name not in (None, found[1]):
             continue
         if found[3] == "old" and not (folder / found[1]).exists():
             os.replace(path, folder / found[1])

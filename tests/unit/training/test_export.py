@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -209,6 +210,17 @@ def test_pickles_become_safetensors_where_there_are_no_others(
     (clap_folder / BIN).unlink()
     with pytest.raises(ExportError, match="the CLAP has no weights"):
         export_run(run_folder, dest)
+
+
+def test_what_a_killed_export_left_is_cleared(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """Also of a process of the same number, as containers give them."""
+    save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / f".dest.{os.getpid()}.lmaczs-part").mkdir()
+    export_run(run_folder, tmp_path / "dest")
+    assert {path.name for path in tmp_path.iterdir()} == before | {"dest"}
 
 
 def test_earlier_export_is_replaced(
