@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from lmaczs.utils.result_folder import STATE, is_of, place_of, read_record
+from lmaczs.utils.result_folder import STATE, folded, is_of, place_of, read_record
 
 PAGE, EVENTS_PAGE = "index.html", "events.html"
 """Of explanations, and of a scan's events: neither replaces the other."""
@@ -78,21 +78,24 @@ def assign_folders(
     `is_free` says whether a recording's results may be written into a folder.
     """
     folders: dict[Path, Path] = {}
-    taken = {PAGE.casefold(), EVENTS_PAGE.casefold()}
+    taken = {_key(PAGE), _key(EVENTS_PAGE)}
     there = _numbered(out, suffix)
     for path in recordings:
         # "...wav" has the stem "..", which would be the folder above
-        stem = path.stem if path.stem.strip(".") else "recording"
+        stem = path.stem if path.stem.strip(". ") else "recording"
         known = (one for one in there[stem] if _is_own(out / one, path))
         names = chain(known, _names(stem, suffix))
         name = next(
-            one
-            for one in names
-            if one.casefold() not in taken and is_free(out / one, path)
+            one for one in names if _key(one) not in taken and is_free(out / one, path)
         )
-        taken.add(name.casefold())
+        taken.add(_key(name))
         folders[path] = out / name
     return folders
+
+
+def _key(name: str) -> str:
+    """What names share that are one for some file system; Windows drops their end."""
+    return folded(name).rstrip(". ")
 
 
 def _names(stem: str, suffix: str) -> Iterator[str]:
@@ -176,7 +179,7 @@ def short_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _places(path: Path) -> set[str]:
     """The path itself and where its links lead, both without regard to case."""
-    return {place_of(path).casefold(), os.path.realpath(path).casefold()}
+    return {folded(place_of(path)), folded(os.path.realpath(path))}
 
 
 def _file(path: Path) -> tuple[int, int] | None:

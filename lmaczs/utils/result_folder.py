@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,6 +90,11 @@ def place_of(path: str | Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
+def folded(name: str) -> str:
+    """A path or name as file systems may compare it: without case, marks composed."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     import pooch
@@ -110,7 +116,7 @@ def is_of(record: dict[str, Any], path: Path) -> bool:
     stated = record.get("recording")
     if not isinstance(stated, str):
         return False
-    if stated.casefold() == place_of(path).casefold():
+    if folded(stated) == folded(place_of(path)):
         return True
     moved = not os.path.lexists(stated) and path.is_file()
     return moved and file_sha256(path) == record.get("recording_sha256")

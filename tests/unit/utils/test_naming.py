@@ -112,6 +112,19 @@ def test_case_is_ignored(tmp_path: Path) -> None:
     """On a file system that ignores case Input.WAV is input.wav."""
     path = file(tmp_path / "Input" / "Input.WAV")
     assert folder_of(tmp_path, path) == "Input-2"
+    path = file(tmp_path / "caf\u00e9" / "input.wav")
+    assert path in Recordings([tmp_path / "cafe\u0301" / "input.wav"])
+
+
+def test_names_that_some_file_system_takes_for_one(tmp_path: Path) -> None:
+    """Composed marks (macOS), and dots and blanks at the end (Windows)."""
+    names = ("caf\u00e9", "cafe\u0301", "a", "a.", "a ", "A. .", ".. ")
+    paths = [tmp_path / str(n) / f"{name}.wav" for n, name in enumerate(names)]
+    folders = recording_folders(tmp_path / "out", dict.fromkeys(paths, ["dog"]))
+    found = [folders[path].name for path in paths]
+    assert found == [
+        *("caf\u00e9", "cafe\u0301-2", "a", "a.-2", "a -2", "A. .-2", "recording")
+    ]
 
 
 def test_numbers_go_up_until_a_place_is_free(tmp_path: Path) -> None:
