@@ -9,6 +9,8 @@ from pathlib import Path
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.add_argument("clap", metavar="CLAP", help="a folder or a Hub id")
+    text = "commit, tag or branch, where CLAP is a Hub id; DEST has a copy of it"
+    parser.add_argument("--revision", metavar="REV", help=text)
     parser.add_argument("dest", type=Path, metavar="DEST", help="the decoder's folder")
     text = "recordings without labels: a folder, or a manifest (default: sounds that "
     text += "are made)"
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> str:
         force=args.force,
         resume_anyway=args.resume_anyway,
         trust_remote_code=args.trust_remote_code,
+        revision=args.revision,
     )
     made = adapt(args.clap, args.dest, options)
     table = held_out_text(made.rows, made.clips, made.classes)

@@ -30,7 +30,7 @@ from lmaczs.data.prompted_dataset import collate
 from lmaczs.data.ranked_prompts import read_vocabulary
 from lmaczs.data.unlabelled import FEWEST, read_unlabelled
 from lmaczs.demo.random_sounds import write_random_sounds
-from lmaczs.hub import resolve
+from lmaczs.hub import clap_folder, resolve, unpinned_folder
 from lmaczs.presence import reference_text
 from lmaczs.training.export import export_run, require_free
 from lmaczs.training.held_out import HELD_OUT_FILE, Rows, compare
@@ -79,6 +79,8 @@ class AdaptOptions:
         Resume in a run folder that was begun with something else.
     trust_remote_code : bool
         Whether you trust who made the CLAP: its weights may be pickles.
+    revision : str, optional
+        Commit, tag or branch of a CLAP of the Hub, which is then copied into DEST.
     """
 
     data: str | Path | None = None
@@ -93,6 +95,7 @@ class AdaptOptions:
     force: bool = False
     resume_anyway: bool = False
     trust_remote_code: bool = False
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "clips": FEWEST, "batch_size": 1, "width": 8}
@@ -137,7 +140,8 @@ def adapt(
     Raises
     ------
     InputError
-        If an option or the CLAP cannot be used, or folders contain one another.
+        If an option or the CLAP cannot be used, or folders contain one another; if a
+        folder has a `revision`.
     ExportError
         If `dest` exists, without `force`; or is something else than a decoder.
     OptionError
@@ -155,7 +159,7 @@ def adapt(
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     require_device(device)
     read_vocabulary(options.prompts)
-    source = resolve(clap_source)
+    source = _place_of(clap_source, options)
     values = _values(source, dest, run, device, options)
     with _logged_in(run) as config, _own_options(run):
         done = train(
@@ -175,6 +179,13 @@ def adapt(
     with atomic_write(run / HELD_OUT_FILE) as part:
         part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return Adapted(export_run(run, dest, options.force), run, rows, clips, classes)
+
+
+def _place_of(clap: str | Path, options: AdaptOptions) -> str:
+    """Folder or Hub id of a CLAP; the folder of what a revision has."""
+    if options.revision is None or unpinned_folder(clap, options.revision) is not None:
+        return resolve(clap)
+    return str(clap_folder(clap, options.revision, options.trust_remote_code))
 
 
 def _values(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 
 from lmaczs import ZeroShotInterpreter
@@ -67,6 +69,29 @@ def test_the_decoder_is_loaded_and_explains(made: Path, clap_folder: Path) -> No
     assert main(argv) == 0
     assert (made / "out" / sound.stem / "rain" / "explanation.wav").is_file()
     (made / "moved").rename(made / "dest-run")
+
+
+def test_a_revision_of_the_hub_is_copied(
+    clap_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder has that very CLAP, and needs no Hub any more."""
+    old, new = "a" * 40, "b" * 40
+    repository = tmp_path / "models--owner--clap"
+    for commit in (old, new):
+        shutil.copytree(clap_folder, repository / "snapshots" / commit)
+    path = repository / "snapshots" / new / "model.safetensors"
+    changed = {name: 2 * value for name, value in load_file(path).items()}
+    save_file(changed, path, {"format": "pt"})
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(new)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    argv = ["adapt", "owner/clap", str(tmp_path / "dest"), *OPTIONS, "--revision", old]
+    assert main([*argv, "--epochs", "1", "--clips", "12"]) == 0
+    shutil.rmtree(repository)
+    found = ZeroShotInterpreter.from_hparams(tmp_path / "dest").clap.state_dict()
+    expected = FrozenClap.from_pretrained(clap_folder).state_dict()
+    for name, value in found.items():
+        assert torch.equal(value, expected[name])
 
 
 def test_the_card_has_the_decoder_beside_fitted_masks(made: Path) -> None:

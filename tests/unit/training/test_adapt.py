@@ -114,6 +114,11 @@ def test_folders_that_are_inputs_are_not_written_in(
     refused("contain one another", run_folder=tmp_path / "dest" / "run")
 
 
+def test_folders_have_no_revision(refused: Refused) -> None:
+    """One that is given is not left out silently."""
+    refused("only a repository of the Hub has revisions", revision="1234567")
+
+
 def test_a_run_folder_with_something_else_is_refused(
     refused: Refused, tmp_path: Path
 ) -> None:
