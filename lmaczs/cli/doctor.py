@@ -98,16 +98,15 @@ def examine(
 ) -> list[Check]:
     """Check everything that lmaczs needs; a check with a fix is a problem.
 
-    The model in the folder `source` (default: the embedded one) is tried on `device`;
-    `trust_remote_code` as in `ZeroShotInterpreter.from_hparams`.
+    The model `source`, a folder or a Hub id (default: the embedded one), is tried on
+    `device`; `trust_remote_code` as in `ZeroShotInterpreter.from_hparams`.
     """
-    folder = default_source() if source is None else Path(source)
+    model = str(default_source() if source is None else source)
     codes = {**BUILDS, **IMPORTS, "devices": DEVICES, "soundfile": SOUNDFILE}
-    if (folder / "hyperparams.yaml").is_file():
-        run_opts = {} if device is None else {"device": device}
-        codes["model"] = MODEL.format(
-            source=str(folder), run_opts=run_opts, trusted=trust_remote_code
-        )
+    run_opts = {} if device is None else {"device": device}
+    codes["model"] = MODEL.format(
+        source=model, run_opts=run_opts, trusted=trust_remote_code
+    )
     results = probe(codes)
     torch_build, torchaudio_build = (results[name].info for name in BUILDS)
     wanted = _requirements()
@@ -118,7 +117,7 @@ def examine(
         diagnose_pair(torch_build, torchaudio_build, results["torchaudio"].error),
         _check_devices(results["devices"]),
         _check_formats(results["soundfile"]),
-        _check_model(folder, results.get("model"), source is not None),
+        _check_model(model, results, source is not None),
     ]
 
 
@@ -274,20 +273,22 @@ def _check_formats(result: ProbeResult) -> Check:
     return Check("sound formats", finding)
 
 
-def _check_model(folder: Path, result: ProbeResult | None, is_given: bool) -> Check:
-    """Check that the model loads offline and distinguishes prompts."""
+def _check_model(
+    model: str, results: Mapping[str, ProbeResult], is_given: bool
+) -> Check:
+    """Check that the model loads and distinguishes prompts."""
+    result = results["model"]
     subject = "default model"
     again = 'install lmaczs again (in a checkout: "git checkout -- pretrained")'
     if is_given:
         subject, again = "--source", "export it again, or name another folder"
-    if result is None:
-        return Check(subject, f"{folder} holds no hyperparams.yaml", again)
     if result.error:
-        fix = f"fix the packages above first, if any; else {again}"
-        return Check(subject, f"{folder}: {result.error}", fix)
+        broken = any(results[name].error for name in IMPORTS)
+        fix = "fix the packages above first" if broken else again
+        return Check(subject, f"{model}: {result.error}", fix)
     info = result.info
     finding = (
-        f"{folder} loads offline in {info['load']:.1f} s and interprets 1 s of sound "
+        f"{model} loads in {info['load']:.1f} s and interprets 1 s of sound "
         f"in {info['interpret']:.2f} s; mean cosine of unrelated prompts "
         f"{info['spread']:.2f}"
     )

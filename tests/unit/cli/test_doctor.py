@@ -127,7 +127,7 @@ def test_model_is_loaded_and_measured(
     healthy: dict[str, Check], tiny_clap: FrozenClap, model: Path
 ) -> None:
     """Where it is, seconds, and the spread of its text embeddings."""
-    pattern = r"loads offline in \d+\.\d s and interprets 1 s of sound in \d+\.\d\d s"
+    pattern = r"loads in \d+\.\d s and interprets 1 s of sound in \d+\.\d\d s"
     finding = healthy["--source"].finding
     assert finding.startswith(str(model))
     assert re.search(pattern, finding)
@@ -251,9 +251,21 @@ def test_build_has_the_variant_and_needs_no_import() -> None:
 
 
 @pytest.mark.slow
-def test_model_that_is_damaged_has_a_fix(tmp_path: Path) -> None:
-    """A model that does not load is one check, not a crash."""
-    (tmp_path / "hyperparams.yaml").write_text("modules: {}")
-    check = by_subject(examine(tmp_path))["--source"]
-    assert check.finding.startswith(f"{tmp_path}: ")
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("damaged", "hyperparams.yaml"),
+        ("nobody/nothing", "the Hub gives no repository"),
+    ],
+)
+def test_model_that_does_not_load_has_a_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str
+) -> None:
+    """It is one check, not a crash; a Hub id is one of a model, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "hyperparams.yaml").write_text("modules: {}")
+    check = by_subject(examine(name))["--source"]
+    assert check.finding.startswith(f"{name}: ")
+    assert problem in check.finding
     assert "export it again, or name another folder" in check.fix
