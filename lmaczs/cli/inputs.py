@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.naming import PAGE_DATA
 from lmaczs.utils.result_folder import STATE, place_of, read_record
 
 STDIN = "-"
+
+RESULTS = (STATE, "explanation.json", "corpus.json")
+"""Files that say of a folder that it holds results."""
+
+OURS = b"lmaczs"
+"""How page data begin, which lie beside the copy of a recording."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,24 @@ def recordings_below(folder: Path) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder):
         here = Path(place)
-        ours = (here / STATE, here / "explanation.json")
-        if here != folder and any(read_record(path) is not None for path in ours):
+        if here != folder and _is_result(here):
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 yield here / name
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether this package wrote a folder: results of a recording, or a corpus."""
+    if any(read_record(folder / name) is not None for name in RESULTS):
+        return True
+    try:
+        with (folder / PAGE_DATA).open("rb") as file:
+            return file.read(len(OURS)) == OURS
+    except OSError:
+        return False
 
 
 def _expanded(word: Path) -> Iterator[Path]:

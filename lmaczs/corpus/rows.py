@@ -195,9 +195,8 @@ class RowMaker:
         begin, count = _number(clip["start"]) or 0.0, 0
         for windows in windows_of(self.query, audio, False, self.at_once):
             for first, sound in windows:
-                last = first + len(sound)  # the last window may end in zeros
-                last = last if audio.samples is None else min(last, audio.samples)
-                start, stop = (begin + n / audio.sample_rate for n in (first, last))
+                place = first, first + len(sound)
+                start, stop = (begin + n / audio.sample_rate for n in place)
                 yield _Window(clip, count, sound, start, stop, sha256)
                 count += 1
         if not count:

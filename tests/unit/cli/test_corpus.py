@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -106,6 +107,21 @@ def test_what_failed_before_is_said_again(
     assert run(out, sounds) == 1
     said, error = capsys.readouterr()
     assert "0 of 6 clips in" in said and error == failed
+
+
+def test_a_corpus_among_its_recordings_is_resumed(
+    sounds: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """What is kept, and the page of a search, are no recordings of it."""
+    shutil.copytree(sounds, tmp_path / "sounds")
+    folder, out = tmp_path / "sounds", tmp_path / "sounds/out"
+    assert run(out, folder, "--keep", "presence > 0.99") == 1
+    assert list(out.glob("kept/*/input.wav"))
+    page = ["--explain", "1", "--refine", "off", "--out", str(folder / "page")]
+    assert main(["search", str(out), "dog", "--device", "cpu", *page]) == 0
+    capsys.readouterr()
+    assert run(out, folder, "--keep", "presence > 0.99") == 1
+    assert "3 of 3 blocks were done before" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_clips_is_no_matter_of_the_folder(

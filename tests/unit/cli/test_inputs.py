@@ -57,6 +57,16 @@ def test_results_are_no_recordings(tree: Path) -> None:
         "saved/dog/explanation.wav",
     ]
     assert list(recordings_below(tree / "saved")) == []
+    copies = tree / "saved" / "x.wav"
+    for name, data in (("ours", "lmaczsAdd({});"), ("mine", "var data = {};")):
+        (copies / name).mkdir(parents=True)
+        (copies / name / "input.wav").touch()
+        (copies / name / "page_data.js").write_text(data)
+    (tree / "corpus").mkdir()
+    (tree / "corpus" / "x.wav").touch()
+    (tree / "corpus" / "corpus.json").write_text('{"lmaczs_version": "0"}')
+    assert found("saved") == ["saved/x.wav/mine/input.wav"]
+    assert "corpus/x.wav" not in found(".")
 
 
 def test_patterns_are_searched_where_the_shell_did_not(tree: Path) -> None:
