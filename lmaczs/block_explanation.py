@@ -8,7 +8,6 @@ does not depend on the length; what is written is that of the whole, within 1e-5
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,9 +40,8 @@ from lmaczs.mask_events import MaskEvents
 from lmaczs.overview import Overview
 from lmaczs.presence import PRESENT
 from lmaczs.refinement import RefinementOptions
-from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import INPUT_COPY, SAVED
-from lmaczs.utils.result_folder import origin_of
+from lmaczs.utils.result_folder import origin_of, write_record
 
 
 @dataclass(frozen=True)
@@ -389,8 +387,7 @@ class _Output:
         from lmaczs.report.picture import save_panels
 
         rate = self.query.clap.front_end.sample_rate
-        with atomic_write(self.folder / SAVED[3]) as part:
-            part.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        write_record(self.folder / SAVED[3], record)
         shown_bands = panels_of(*self.bands.means())
         path, title = self.folder / SAVED[2], title_of(record)
         save_panels(path, shown_bands, rate, record["seconds"], title)

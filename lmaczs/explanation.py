@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -31,8 +30,8 @@ from lmaczs.frontend import Domain, FrontEnd, power
 from lmaczs.mask_events import MaskEvents, WindowScores
 from lmaczs.presence import asked_of, presence_in, reference_text
 from lmaczs.refinement import RefinementOptions, refine
-from lmaczs.utils.files import atomic_write
 from lmaczs.utils.naming import SAVED
+from lmaczs.utils.result_folder import write_record
 from lmaczs.verdict import Verdict, verdict_of, verdict_of_contrast
 
 if TYPE_CHECKING:
@@ -275,8 +274,7 @@ class Interpretation:
         folder.mkdir(parents=True, exist_ok=True)
         paths = {name: folder / name for name in SAVED}
         # first: it marks the other files as results, which may be replaced
-        with atomic_write(paths["explanation.json"]) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+        write_record(paths["explanation.json"], self.to_dict())
         save_audio(paths["explanation.wav"], self.waveform, self.sample_rate)
         save_audio(paths["residual.wav"], self.residual, self.sample_rate)
         save_png(

@@ -16,8 +16,10 @@ from lmaczs.utils.result_folder import (
     are_there,
     file_sha256,
     origin_of,
+    place_of,
     read_record,
     read_state,
+    write_record,
     write_state,
 )
 
@@ -62,6 +64,7 @@ class Explaining:
         start = time.perf_counter()
         folder = self.folders[path]
         if not self.force and self._is_done(path):
+            note_place(folder, place_of(path))
             return self._outcome(path, BEFORE)
         note_unfinished(folder)
         if (seconds_of(path) or 0) > LONG_SECONDS:
@@ -144,6 +147,18 @@ def note_unfinished(folder: Path) -> None:
     state = read_state(folder)
     if state is not None and state.whole:
         write_state(folder, replace(state, whole=False))
+
+
+def note_place(folder: Path, place: str) -> None:
+    """Have results name the place that their recording was moved to."""
+    state = read_state(folder)
+    if state is None or state.recording == place:
+        return
+    for slug in state.prompts:
+        path = folder / slug / SAVED[3]
+        if (record := read_record(path)) is not None:
+            write_record(path, record | {"recording": place})
+    write_state(folder, replace(state, recording=place))
 
 
 def warnings_of(

@@ -1,6 +1,7 @@
 """What a folder of results states of itself: whose they are, made how, and if whole.
 
-`recording.json` is written before anything else, and once more when all is there.
+`recording.json` is written when all is there. Until then explanation.json, the first
+file of each prompt, says so; what is done again is noted as not whole before.
 """
 
 from __future__ import annotations
@@ -61,8 +62,13 @@ class ResultState:
 
 def write_state(folder: Path, state: ResultState) -> None:
     """Write recording.json, by which the folder is known as this recording's."""
-    with atomic_write(folder / STATE) as part:
-        part.write_text(json.dumps(asdict(state), indent=1) + "\n", "utf-8")
+    write_record(folder / STATE, asdict(state))
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON file that `read_record` reads."""
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def read_state(folder: Path) -> ResultState | None:

@@ -124,6 +124,20 @@ def test_what_is_not_the_same_or_not_whole_is_done_again(
     assert len(explained) == 2 + (change == "force")
 
 
+def test_a_moved_recording_is_named_where_it_is(
+    line: Callable[..., list[str]], explained: list[str], tmp_path: Path
+) -> None:
+    """It is not explained again, and what was written has its place."""
+    assert main(line("a.wav", prompts="rain,dog")) == 0
+    (tmp_path / "later").mkdir()
+    path = (tmp_path / "a.wav").rename(tmp_path / "later" / "a.wav")
+    assert main(line("later/a.wav", prompts="dog")) == 0 and len(explained) == 1
+    for name in ("recording.json", "rain/explanation.json", "dog/explanation.json"):
+        record = json.loads((tmp_path / "out" / "a" / name).read_text())
+        assert record["recording"] == str(path)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "index.html"}
+
+
 def test_prompts_of_one_name_count_each(
     line: Callable[..., list[str]], explained: list[str], tmp_path: Path
 ) -> None:
