@@ -9,7 +9,7 @@ from typing import Any
 
 from lmaczs.corpus.engines import Counts
 from lmaczs.corpus.plan import read_block
-from lmaczs.corpus.rows import Found, RowMaker, Wanted
+from lmaczs.corpus.rows import Found, Key, RowMaker, Wanted
 from lmaczs.corpus.store import Copies, Store
 from lmaczs.corpus.tables import (
     TABLES,
@@ -19,6 +19,7 @@ from lmaczs.corpus.tables import (
     file_of,
     to_parquet,
 )
+from lmaczs.explanation import Interpretation
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.report.recording import save_recording
 from lmaczs.utils.naming import unique_slugs
@@ -72,9 +73,14 @@ class BlockWorker:
             If a store fails.
         """
         clips, schema = read_block(self.store, number)
-        with Copies() as copies:
-            found = self.rows(clips, copies)
-        self._write_kept(found)
+        with Copies() as copies, tempfile.TemporaryDirectory() as place:
+            kept = Path(place)
+
+            def save(key: Key, results: list[Interpretation]) -> None:
+                save_recording(kept / kept_name(*key), results)
+
+            found = self.rows(clips, copies, save)
+            self._put_kept(found, kept)
         schemas = {**TABLES, WHOLE: clips_schema(self.size, schema)}
         for table, rows in found.tables.items():  # the last one makes it whole
             content = to_parquet(rows, schemas[table], table, self.about)
@@ -89,19 +95,21 @@ class BlockWorker:
             *map(failure_text, failures[:1]),
         )
 
-    def _write_kept(self, found: Found) -> None:
-        """Write sounds and pictures, and where they are into the rows of scores."""
+    def _put_kept(self, found: Found, kept: Path) -> None:
+        """Put sounds and pictures in place, and where they are into rows of scores."""
         folders = {}
-        for (clip, window), results in found.kept.items():
-            name = f"{KEPT}/{clip:08d}-{window}"
-            with tempfile.TemporaryDirectory() as place:
-                save_recording(place, results)
-                self.store.put(Path(place), name)
-            prompts = [one.prompt for one in results]
+        for (clip, window), prompts in found.kept.items():
+            name = f"{KEPT}/{kept_name(clip, window)}"
+            self.store.put(kept / kept_name(clip, window), name)
             for prompt, slug in zip(prompts, unique_slugs(prompts), strict=True):
                 folders[clip, window, prompt] = f"{name}/{slug}"
         for row in found.tables["scores"]:
             row["folder"] = folders.get((row["clip"], row["window"], row["prompt"]))
+
+
+def kept_name(clip: int, window: int) -> str:
+    """Folder of what is kept of a window."""
+    return f"{clip:08d}-{window}"
 
 
 def band_edges(interpreter: ZeroShotInterpreter) -> list[list[float]]:

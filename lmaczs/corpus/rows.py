@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,12 @@ from lmaczs.utils.errors import AudioError, LmaczsError
 from lmaczs.utils.result_folder import file_sha256
 
 Row = dict[str, Any]
+
+Key = tuple[int, int]
+"""Numbers of a clip, and of a window of it."""
+
+Save = Callable[[Key, list[Interpretation]], object]
+"""Takes what is kept of a window: of hours of sound it does not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ class Found:
     ----------
     tables : dict of str to list of dict
         Rows of each table.
-    kept : dict of (int, int) to list of Interpretation
-        What is kept, by clip and window.
+    kept : dict of (int, int) to list of str
+        Prompts whose explanations are kept, by clip and window.
     events : dict of int to list of Event
         Of the explanations of each clip's first window.
     doubts : dict of int to tuple of str
@@ -81,7 +87,7 @@ class Found:
     tables: dict[str, list[Row]] = field(
         default_factory=lambda: {name: [] for name in TABLES}
     )
-    kept: dict[tuple[int, int], list[Interpretation]] = field(default_factory=dict)
+    kept: dict[Key, list[str]] = field(default_factory=dict)
     events: dict[int, list[Event]] = field(default_factory=dict)
     doubts: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -128,7 +134,7 @@ class RowMaker:
         self.at_once = AT_ONCE.get(device, AT_ONCE["cuda"])
 
     @torch.no_grad()
-    def __call__(self, clips: Sequence[Row], copies: Copies) -> Found:
+    def __call__(self, clips: Sequence[Row], copies: Copies, save: Save) -> Found:
         """Rows of clips.
 
         Parameters
@@ -137,6 +143,9 @@ class RowMaker:
             Rows of a plan.
         copies : Copies
             Where recordings in stores are copied to.
+        save : callable
+            Takes what is kept, as it comes; that of a clip that cannot be read to its
+            end, too.
 
         Returns
         -------
@@ -151,7 +160,7 @@ class RowMaker:
         found = Found()
         windows = self._windows(clips, copies, found)
         while batch := list(islice(windows, self.at_once)):
-            self._add(batch, found)
+            self._add(batch, found, save)
         failed = {row["clip"] for row in found.tables["failures"]}
         for table in ("clips", "scores"):
             own = found.tables[table]
@@ -204,7 +213,7 @@ class RowMaker:
 
     # --------------------------------------------------------------- explaining
 
-    def _add(self, windows: Sequence[_Window], found: Found) -> None:
+    def _add(self, windows: Sequence[_Window], found: Found, save: Save) -> None:
         """Add the rows of windows."""
         clap = self.query.clap
         sounds = [one.sound.to(clap.device) for one in windows]
@@ -232,7 +241,9 @@ class RowMaker:
             if not window.number:
                 found.events[clip["clip"]] = list(_events_of(results.values()))
             if kept := list(self._kept(window, own, results)):
-                found.kept[clip["clip"], window.number] = kept
+                key = clip["clip"], window.number
+                save(key, kept)
+                found.kept[key] = [one.prompt for one in kept]
 
     def _scored(self, window: _Window, scores: Tensor) -> list[Row]:
         """Rows of a window, by similarity and presence [P, 2] of each prompt."""

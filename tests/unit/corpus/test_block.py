@@ -144,4 +144,4 @@ def rows_of(worker: BlockWorker, *places: str) -> Found:
     times = {"start": None, "stop": None}
     with Copies() as copies:
         clips = [{"clip": n, "path": one, **times} for n, one in enumerate(places)]
-        return worker.rows(clips, copies)
+        return worker.rows(clips, copies, lambda key, results: None)

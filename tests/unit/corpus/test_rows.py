@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,19 @@ def clip(number: int, path: Path, **times: float) -> dict[str, Any]:
     return {"clip": number, "path": str(path), "start": None, "stop": None, **times}
 
 
+Kept = dict[tuple[int, int], list[Interpretation]]
+
+
 def found_in(
-    interpreter: ZeroShotInterpreter, wanted: Wanted, *clips: dict[str, Any]
+    interpreter: ZeroShotInterpreter,
+    wanted: Wanted,
+    *clips: dict[str, Any],
+    kept: Kept | None = None,
 ) -> Found:
-    """What is found in clips."""
+    """What is found in clips; what is kept goes into `kept`."""
+    saved: Kept = {} if kept is None else kept
     with Copies() as copies:
-        return RowMaker(interpreter, wanted)(clips, copies)
+        return RowMaker(interpreter, wanted)(clips, copies, saved.__setitem__)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +192,10 @@ def test_what_fails_late_leaves_no_row(
     wav[-5] = torch.nan
     path = tmp_path / "late.wav"
     soundfile.write(path, wav.numpy(), RATE, subtype="FLOAT")
-    tables = found_in(interpreter, Wanted(PROMPTS, 0), clip(7, path)).tables
+    wanted = Wanted(PROMPTS, 0, keep="presence >= 0")
+    found = found_in(interpreter, wanted, clip(7, path))
+    tables = found.tables
+    assert not found.kept
     assert [row["clip"] for row in tables["failures"]] == [7]
     assert not tables["clips"] and not tables["scores"] and not tables["events"]
 
@@ -219,7 +231,10 @@ def test_kept_are_explanations_of_which_the_condition_is_true(
     """By clip and window; absent prompts are explained where they are asked for."""
     rows = [clip(n, recordings[name]) for n, name in enumerate(("siren", "long"))]
     condition = "prompt == 'siren' and presence > 0.95 and start < 4"
-    found = found_in(interpreter, Wanted(PROMPTS, 0, False, condition), *rows)
+    kept: Kept = {}
+    found = found_in(
+        interpreter, Wanted(PROMPTS, 0, False, condition), *rows, kept=kept
+    )
     expected = {
         (row["clip"], row["window"])
         for row in found.tables["scores"]
@@ -228,8 +243,9 @@ def test_kept_are_explanations_of_which_the_condition_is_true(
         if same(place, row) and place["start"] < 4
     }
     assert set(found.kept) == expected != set()
-    one = found.kept[0, 0][0]
-    assert isinstance(one, Interpretation) and one.prompt == "siren"
+    assert kept.keys() == expected and found.kept[0, 0] == ["siren"]
+    one = kept[0, 0][0]
+    assert one.prompt == "siren"
     assert one.recording == str(recordings["siren"])
     assert one.recording_sha256 == file_sha256(recordings["siren"])
     absent = Wanted(PROMPTS, 0, False, "presence < 0.5")
@@ -237,6 +253,23 @@ def test_kept_are_explanations_of_which_the_condition_is_true(
     asked = [row for row in found.tables["scores"] if row["presence"] < 0.5]
     assert all("mass" in row for row in asked)
     assert sum(map(len, found.kept.values())) == len(asked)
+
+
+def test_what_is_kept_is_not_held(
+    interpreter: ZeroShotInterpreter, recordings: dict[str, Path]
+) -> None:
+    """Once it is saved: of hours of sound it does not fit into memory."""
+    saved = list[weakref.ref[Interpretation]]()
+    maker = RowMaker(interpreter, Wanted(PROMPTS, 0, False, "presence >= 0"))
+    with Copies() as copies:
+        found = maker(
+            [clip(0, recordings["long"])],
+            copies,
+            lambda key, results: saved.extend(map(weakref.ref, results)),
+        )
+    gc.collect()
+    assert len(saved) == sum(map(len, found.kept.values())) > 2
+    assert not any(one() for one in saved)
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
