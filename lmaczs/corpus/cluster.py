@@ -163,7 +163,10 @@ def _attempts(ray: Any) -> Any:
     """Start the count of attempts, on this machine: it must not be lost with others."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), True)
+    # not soft: a machine without free processors, as heads of clusters may be, would
+    # be passed over, however few the count needs
+    node = ray.get_runtime_context().get_node_id()
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
     options = {"num_cpus": 0, "scheduling_strategy": here}
     return ray.remote(Attempts).options(**options).remote()
 
