@@ -147,7 +147,10 @@ def _places(
         if not _is_name(name):
             break
         found[name] = start + 8, size
-        start += 8 + size + size % 2
+        start += 8 + size
+        # some writers do not pad: the next name is there at once
+        follows = data[start : start + 4] in (last, b"fmt ", *METADATA)
+        start += size % 2 and not follows
     return found
 
 
@@ -205,7 +208,8 @@ def wave(data: Data, start: int, end: int) -> Found | None:
     elif size >= UNKNOWN_SIZE and size > end - body:
         stated = None
     extent = extent_of(data, body, stated, end, _step(order), 1 << 32)
-    plain = magic != b"BW64" and not extent.note and not extent.lack
+    padded = all((one - start) % 2 == 0 for one, _ in places.values())
+    plain = padded and magic != b"BW64" and not extent.note and not extent.lack
     pieces: tuple[Piece, ...] = ((start, extent.end),)
     if not plain:
         header = wave_header(fmt, extent.stop - body, order)

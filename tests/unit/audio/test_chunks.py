@@ -111,3 +111,15 @@ def test_chunks_before_the_sound_are_stepped_over() -> None:
     assert found is not None and found.plain and found.end == len(data)
     cut = wave(data, 0, len(data) - len(LIST) - 4)
     assert cut is not None and "1000 bytes of sound, 996" in cut.part.lack
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_chunks_before_the_sound_may_lack_their_padding(order: str) -> None:
+    """libsndfile refuses such a file, and gets a header of its own."""
+    fmt = struct.pack(f"{order}HHIIHH", 1, 1, 16000, 32000, 2, 16)
+    header, odd = wave_header(fmt, 1000, order), struct.pack(f"{order}4sI", b"LIST", 5)
+    data = header[:12] + odd + b"INFOx" + header[12:] + SOUND
+    found = wave(data, 0, len(data))
+    assert found is not None and not found.plain and found.part.note == ""
+    (begin, stop), first = found.part.pieces[1], found.part.pieces[0]
+    assert first == header and data[begin:stop] == SOUND
