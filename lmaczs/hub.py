@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
@@ -23,6 +24,15 @@ Result = TypeVar("Result")
 PATIENCE = 20.0
 """Seconds without a byte from the Hub after which it is given up; the environment
 variable LMACZS_HUB_TIMEOUT is another number."""
+
+REST = 60.0
+"""Seconds for which it is not asked again then."""
+
+_given_up: dict[str, float] = {}
+"""When that was, by the Hub's address."""
+
+_copied: set[str] = set()
+"""Repositories of which a copy is used: that is said once."""
 
 
 CLAP_FILES = (
@@ -161,7 +171,9 @@ def snapshot(
         with suppress(OSError, ValueError):
             if not _says_no(error):
                 folder = _cached(name, savedir, revision, patterns)
-                logger.warning("%s: the Hub cannot be reached; a copy is used", name)
+                if name not in _copied:
+                    logger.warning("%s: no answer of the Hub; a copy is used", name)
+                    _copied.add(name)
                 return folder
         at = f" at revision {revision}" if revision else ""
         raise FileNotFoundError(
@@ -245,9 +257,15 @@ def patiently(
     """Result of questions to the Hub, which may never answer.
 
     TimeoutError (an OSError) if for `PATIENCE` there is none, and nothing is written in
-    the folders `places`. What is sent with a question may take `seconds` more.
+    the folders `places`. What is sent with a question may take `seconds` more. A Hub
+    that was given up is not asked again for a minute.
     """
+    from huggingface_hub import constants
+
     patience = _patience() + seconds
+    refusal = f"the Hub has sent nothing for {patience:.0f} s (LMACZS_HUB_TIMEOUT)"
+    if time.monotonic() - _given_up.get(constants.ENDPOINT, -math.inf) < REST:
+        raise TimeoutError(refusal)
     outcome: list[Any] = []
 
     def run() -> None:
@@ -265,9 +283,8 @@ def patiently(
         if (now := _bytes_in(places)) != seen:
             seen, since = now, time.monotonic()
     if len(outcome) < 2:
-        raise TimeoutError(
-            f"the Hub has sent nothing for {patience:.0f} s (LMACZS_HUB_TIMEOUT)"
-        )
+        _given_up[constants.ENDPOINT] = time.monotonic()
+        raise TimeoutError(refusal)
     done, value = outcome
     if not done:
         raise value

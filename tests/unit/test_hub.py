@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 
 from lmaczs.hub import (
     clap_folder,
@@ -137,6 +137,36 @@ def test_a_hub_that_never_answers_is_given_up(silent_hub: None) -> None:
     with pytest.raises(FileNotFoundError, match="nothing for 1 s .LMACZS_HUB_TIMEOUT"):
         snapshot("nobody/no-such-model")
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.slow
+def test_a_hub_that_never_answers_is_waited_for_once(
+    silent_hub: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A decoder and its CLAP that were downloaded before are used, each with a line."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name in ("decoder", "clap"):
+        repository = tmp_path / f"models--me--{name}"
+        commit = repository / "snapshots" / ("a" * 40)
+        commit.mkdir(parents=True)
+        (commit / "config.json").write_text("{}")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit.name)
+    asked = []
+    monkeypatch.setattr(
+        HfApi, "model_info", lambda *_, **__: (asked.append(1), time.sleep(60))
+    )
+    for _ in range(3):
+        assert snapshot("me/decoder").name == snapshot("me/clap").name == "a" * 40
+    assert asked == [1]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        f"me/{name}: no answer of the Hub; a copy is used"
+        for name in ("decoder", "clap")
+    ]
 
 
 def test_an_answer_that_arrives_is_waited_for(
