@@ -426,7 +426,7 @@ def _merged(
     for event, one in sorted(judged, key=lambda pair: (pair[1].prompt, pair[0].start)):
         if merged:
             last, other = merged[-1]
-            if last.prompt == event.prompt and event.start < last.stop:
+            if other.prompt == one.prompt and event.start < last.stop:
                 stop = max(last.stop, event.stop)
                 if event.similarity > last.similarity:
                     merged[-1] = replace(event, start=last.start, stop=stop), one

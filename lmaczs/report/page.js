@@ -12,7 +12,7 @@ let current = null;  // the recording that keys act on
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const decibel = (byte) => (byte ? settings.levelFloorDb + byte / settings.levelsPerDb : -Infinity);
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
-const minus = (value) => value.toFixed(1).replace("-", "−");
+const minus = (value) => (Number(value.toFixed(1)) || 0).toFixed(1).replace("-", "−");  // 0, not −0
 
 function bytes(text) {
   const raw = atob(text);

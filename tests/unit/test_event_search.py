@@ -190,6 +190,25 @@ def test_prompts_against_others_and_recordings_as_prompts(
         interpreter.find_events(path, "siren", prompt_audio=like, contrast="dog")
 
 
+def test_prompts_of_one_name_have_events_of_their_own(
+    recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
+) -> None:
+    """Recordings in two folders: together, what each finds alone."""
+    path = save_audio(tmp_path / "a.wav", recording, RATE)
+    likes = [
+        save_audio(tmp_path / name / "b.wav", render(name, RATE, 5.0, seed=1), RATE)
+        for name in ("siren", "dog")  # the later one first
+    ]
+    options = {"refine": 0, "rule": EventRule(presence=0.9, exclusive=False)}
+    alone = [
+        interpreter.find_events(path, prompt_audio=like, **options) for like in likes
+    ]
+    assert alone[0].start.max() > 20 and alone[1].start.min() < 17
+    both = interpreter.find_events(path, prompt_audio=likes, **options)
+    expected = pd.concat(alone).sort_values(["start", "stop"], ignore_index=True)
+    pd.testing.assert_frame_equal(both, expected, check_exact=False, atol=1e-4)
+
+
 def test_what_is_doubtful_comes_with_every_explanation(
     recording: Tensor, tmp_path: Path, interpreter: ZeroShotInterpreter
 ) -> None:
