@@ -176,6 +176,10 @@ def _begin(ray: Any, address: str | None, jobs: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"address": address}
-    if address is None:
-        options = {"num_cpus": jobs + 1, "include_dashboard": False}
+    if address is None:  # without "local" Ray takes any cluster that it finds here
+        options = {
+            "address": "local",
+            "num_cpus": jobs + 1,
+            "include_dashboard": False,
+        }
     ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
