@@ -46,7 +46,7 @@ from lmaczs.distillation.yamnet import read_class_names
 from lmaczs.training.checkpoints import AtomicCheckpointer
 from lmaczs.training.run_identity import begin_run, held, settings_of
 from lmaczs.utils.cache import cached
-from lmaczs.utils.digests import files_digest
+from lmaczs.utils.digests import files_digest, fingerprint
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.options import parse_options
 
@@ -83,7 +83,7 @@ def targets_of(
         embedded, hparams["projection_dim"], hparams["shrinkage"]
     )
     path = Path(hparams["save_folder"], "teacher.pt")
-    key = f"{Path(teacher.model.name_or_path).name} {corpus.key}"
+    key = f"{fingerprint(teacher.model)} {corpus.key}"
     found = cached(path, key, lambda: teacher.embed(corpus.texts).half())
     return projection, projection(found.float())
 

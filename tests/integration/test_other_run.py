@@ -17,9 +17,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpointer
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import MaskDecoder
+from lmaczs.distillation.target_space import SentenceEncoder
+from lmaczs.distillation.text_corpus import Corpus
 from lmaczs.training.distributed import TrainingError
 from lmaczs.training.export import inference_yaml
 from lmaczs.training.run_identity import OtherRunError
@@ -421,3 +424,24 @@ def test_another_training_of_a_text_tower_is_refused(
     with pytest.raises(OtherRunError, match=r"with class_names \w{8}, now \w{8}: "):
         train_text(command("text_small.yaml", values))
     assert left(out) == before
+
+
+def test_embeddings_of_another_teacher_are_not_taken(
+    recipe: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """Its folder may have the same name: its weights count."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    vocab = {word: index for index, word in enumerate(words)}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), intermediate_size=8, **sizes)
+    corpus = Corpus(("a b", "c d", "e f g"), (True, True, False))
+    options = {"save_folder": tmp_path, "projection_dim": 4, "shrinkage": 0.5}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = BertModel(config).eval().requires_grad_(False)
+        teacher = SentenceEncoder(model, BertTokenizer(vocab=vocab))
+        targets_of = recipe("train_text").targets_of
+        for _ in range(2):
+            project, found = targets_of(options, teacher, list("abcdefgh"), corpus)
+            expected = project(teacher.embed(corpus.texts).half().float())
+            assert torch.equal(found, expected)
