@@ -40,7 +40,7 @@ class BandTrack:
         steps = rest[..., :whole].unflatten(2, (-1, self.width)).mean(3)
         self._sums = torch.cat([self._sums, steps], 2)
         self._rest = rest[..., whole:].clone()
-        while self._sums.shape[2] > COLUMNS:
+        while self._sums.shape[2] + bool(self._rest.shape[2]) > COLUMNS:
             even = self._sums.shape[2] // 2 * 2
             odd = self._sums[..., even:].repeat_interleave(self.width, 2)
             self._rest = torch.cat([odd, self._rest], 2)
@@ -48,8 +48,22 @@ class BandTrack:
             self.width *= 2
 
     def means(self) -> tuple[Tensor, ...]:
-        """Values of each, [256, T] with T up to 2000."""
-        parts = [self._sums]
-        if self._rest.shape[2]:
-            parts.append(self._rest.mean(2, keepdim=True))
-        return torch.cat(parts, 2).unbind(0)
+        """Values of each, [256, T] with T up to 2000; steps are equally long."""
+        if not self._rest.shape[2]:
+            return self._sums.unbind(0)
+        values = torch.cat([self._sums, self._rest.mean(2, keepdim=True)], 2)
+        seen = self._sums.shape[2] + self._rest.shape[2] / self.width
+        return _stretched(values, seen).unbind(0)
+
+
+def _stretched(values: Tensor, seen: float) -> Tensor:
+    """Values [..., T] of equal steps, from those of which the last is seen in part.
+
+    A picture of the last one in full would be too long: an hour's by seconds.
+    """
+    count = values.shape[-1]
+    edges = torch.linspace(0, seen, count + 1, dtype=torch.float64)
+    step = edges.long().clamp_max(count - 1)
+    before = torch.nn.functional.pad(values.double().cumsum(-1), (1, 0))
+    reached = before[..., step] + (edges - step) * values[..., step]
+    return (reached.diff() * (count / seen)).clamp_min(0).to(values)
