@@ -13,7 +13,7 @@ RATE, BINS = 16000, 65
 
 @pytest.mark.parametrize("columns", [1, 700, 2000, 2001, 4001, 5003])
 def test_bands_are_those_of_the_whole(columns: int) -> None:
-    """However it is cut; beyond 2000 columns neighbours are averaged, to equal steps."""
+    """However it is cut; beyond 2000 columns, means over steps of one length."""
     generator = torch.Generator().manual_seed(columns)
     first, second = torch.rand(2, BINS, columns, generator=generator)
     track = BandTrack(2, BINS, RATE)
