@@ -124,6 +124,12 @@ def read_tokenizer(
             f"{folder / 'tokenizer_config.json'} names {kind!r}, no tokenizer of a "
             "text tower"
         )
+    for name in ("vocab", "merges"):  # where they are texts, they are opened
+        if isinstance(settings.get(name), str):
+            raise InputError(
+                f"{folder / 'tokenizer_config.json'}: {name} is {settings[name]!r}: a "
+                "tokenizer's files are those beside it"
+            )
     if (folder / "tokenizer.json").exists():
         parts = read_plain_json(folder, "tokenizer.json", most_bytes)
         for name, allowed in PARTS.items():

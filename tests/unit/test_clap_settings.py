@@ -115,6 +115,8 @@ def test_an_extractor_is_in_proportion(
     ("name", "keys", "value", "reason"),
     [
         ("tokenizer_config.json", ("tokenizer_class",), "Own", "names 'Own'"),
+        ("tokenizer_config.json", ("vocab",), "/etc/passwd", "files are those beside"),
+        ("tokenizer_config.json", ("merges",), "/dev/zero", "merges is '/dev/zero'"),
         ("tokenizer.json", ("normalizer",), {"type": "Replace"}, "normalizer 'Replace"),
         ("tokenizer.json", ("pre_tokenizer",), {"type": "Split"}, "'Split'"),
         (
