@@ -65,7 +65,7 @@ def check(args: argparse.Namespace) -> None:
     if args.engine == "ray":
         from lmaczs.corpus.cluster import require_ray
 
-        require_ray()
+        require_ray(args.address)
     elif args.address is not None:
         raise InputError("--address is a cluster's: give --engine ray, too")
     if args.keep is not None:

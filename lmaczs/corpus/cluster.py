@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from lmaczs.corpus.engines import (
     begun,
     required,
 )
+from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
 
 TASKS = 2000
@@ -32,12 +34,28 @@ TASKS = 2000
 TASKS_OF_ACTOR = 20
 """So many, that at the end none waits long for another."""
 
+SECONDS = 10
+"""Until a cluster has to answer."""
+
 KILLED = "the actor at work on it was ended, each time; is there memory enough?"
 
 
-def require_ray() -> None:
-    """Import Ray Data, or raise `MissingExtraError`."""
+def require_ray(address: str | None = None) -> None:
+    """Import Ray Data, or raise `MissingExtraError`; and find a cluster at an address.
+
+    `InputError` if none answers; Ray itself would try for minutes.
+    """
     require_packages(["ray.data"], "ray")
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdecimal() or "//" in host:  # auto, or of another protocol
+        return
+    try:
+        socket.create_connection((host, int(port)), SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: no cluster answers there; give what `ray start "
+            "--head` printed"
+        ) from error
 
 
 class Attempts:

@@ -199,6 +199,10 @@ def test_engines_write_the_same_bytes(
         (["none.csv"], "none.csv does not exist"),
         (["a.wav", "--keep", "loud"], "--keep 'loud': 'loud' is no comparison"),
         (["a.wav", "--address", "x:1"], "--address is a cluster's"),
+        (
+            ["a.wav", "--engine", "ray", "--address", "127.0.0.1:9"],
+            "--address 127.0.0.1:9: no cluster answers there",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_early(
