@@ -66,7 +66,7 @@ class Server:
         """Those in its folder."""
         return {path for path in self.folder.rglob("*") if path.is_file()}
 
-    def leaves_nothing(self, seconds: float = 20) -> bool:
+    def leaves_nothing(self, seconds: float = 120) -> bool:
         """Whether soon there are no files but those of the start."""
         end = time.monotonic() + seconds
         while self.files() != self.before and time.monotonic() < end:

@@ -357,6 +357,19 @@ def test_nothing_runs_over_the_edge(
     page.context.close()
 
 
+def test_words_may_be_longer_than_a_screen(browser: Browser, tmp_path: Path) -> None:
+    """Prompts that are names of recordings, say, and names of recordings."""
+    word = "north_meadow" * 10
+    entries = [
+        replace(one, file=f"{word}.wav", record={**one.record, "prompt": word})
+        for one in recording(tmp_path / "one")
+    ]
+    page = opened(browser, write_page(tmp_path, entries), 390)
+    assert page.locator("#r1 .events tbody tr").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.context.close()
+
+
 def test_pictures_are_described(browser: Browser, folder: Path) -> None:
     """The alternative text says where most of what a mask keeps lies."""
     page = opened(browser, folder / "index.html")
