@@ -51,6 +51,12 @@ class AudioEncoding:
     features: tuple[Tensor, ...]
     last: Tensor
 
+    def of(self, clips: Sequence[int]) -> AudioEncoding:
+        """Output for some of the clips."""
+        rows = list(clips)
+        features = tuple(one[rows] for one in self.features)
+        return AudioEncoding(self.embedding[rows], features, self.last[rows])
+
 
 class FrozenClap(nn.Module):
     """A CLAP checkpoint without gradients to its weights, always in eval mode.

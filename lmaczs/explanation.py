@@ -337,6 +337,7 @@ def explain_batch(
     refinement: RefinementOptions | None = None,
     contrast: Tensor | None = None,
     recorded: bool = False,
+    encoding: AudioEncoding | None = None,
 ) -> list[list[Interpretation]]:
     """Explain clips, each for its own prompts; every clip is encoded once.
 
@@ -371,6 +372,9 @@ def explain_batch(
         each prompt has to differ from one of them.
     recorded : bool
         Whether the prompts are recordings, see `lmaczs.presence.presence_in`.
+    encoding : AudioEncoding, optional
+        Of the clips, where it is known, none of which is longer than the encoder's
+        input.
 
     Returns
     -------
@@ -381,7 +385,8 @@ def explain_batch(
     wavs = [wav.to(clap.device) for wav in wavs]
     spectra = _together(front_end.stft, wavs)
     inputs = [BestWindow(text, references, contrast, recorded) for text in texts]
-    masks = _masks(clap, decoder, wavs, inputs, windows_at_once, spectra, refinement)
+    known = spectra, encoding
+    masks = _masks(clap, decoder, wavs, inputs, windows_at_once, known, refinement)
     drafts = list(_drafts(front_end, wavs, spectra, masks))
     scores = [Score() for _ in range(2 * len(drafts))]
     if verify:
@@ -491,10 +496,14 @@ def _masks(
     wavs: Sequence[Tensor],
     scores: Sequence[BestWindow],
     windows_at_once: int | None,
-    spectra: Sequence[Tensor] | None = None,
+    known: tuple[Sequence[Tensor] | None, AudioEncoding | None] = (None, None),
     refinement: RefinementOptions | None = None,
 ) -> list[Tensor]:
-    """Masks [P, F, T] of each clip for the prompts of its score, which is updated."""
+    """Masks [P, F, T] of each clip for the prompts of its score, which is updated.
+
+    Spectra and encodings of the clips may be known.
+    """
+    spectra, encoding = known
     front_end, size = clap.front_end, clap.front_end.max_samples
     texts = [score.text for score in scores]
     padded = pad_sequence(texts, batch_first=True)
@@ -502,11 +511,12 @@ def _masks(
     fades = [_CrossFade(len(t), *n, t) for t, n in zip(texts, sizes, strict=True)]
     at_once = _at_once(windows_at_once, clap.device, max(map(len, texts), default=1))
     for places, log_mel in _windows(front_end, wavs, at_once, spectra):
+        rows = [clip for clip, _ in places]
         windows = Windows(
             [wavs[clip][start : start + size] for clip, start in places],
             log_mel,
-            clap.audio_features(log_mel),
-            padded[[clip for clip, _ in places]],
+            clap.audio_features(log_mel) if encoding is None else encoding.of(rows),
+            padded[rows],
             [len(texts[clip]) for clip, _ in places],
             audible_windows(front_end, log_mel),
         )

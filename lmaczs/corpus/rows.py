@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lmaczs.audio.blocks import AudioBlocks
+from lmaczs.clap import AudioEncoding
 from lmaczs.corpus.keep import Keep
 from lmaczs.corpus.store import Copies
 from lmaczs.corpus.tables import EMBEDDING, PLAN, TABLES
@@ -218,10 +219,11 @@ class RowMaker:
         clap = self.query.clap
         sounds = [one.sound.to(clap.device) for one in windows]
         log_mel = torch.cat([clap.front_end.log_mel(one[None]) for one in sounds])
-        embedding = clap.audio_embedding(log_mel)
+        encoding = clap.audio_features(log_mel)
+        embedding = encoding.embedding
         scores = torch.stack(scores_of(self.query, embedding, log_mel), -1).cpu()
         rows = [self._scored(*one) for one in zip(windows, scores, strict=True)]
-        explained = self._explained(windows, sounds, rows)
+        explained = self._explained(windows, sounds, rows, encoding)
         vectors = embedding.cpu().tolist()
         for window, own, results, vector in zip(
             windows, rows, explained, vectors, strict=True
@@ -261,6 +263,7 @@ class RowMaker:
         windows: Sequence[_Window],
         sounds: Sequence[Tensor],
         rows: list[list[Row]],
+        encoding: AudioEncoding,
     ) -> list[dict[int, Interpretation]]:
         """Explanations by the number of the prompt; their rows are completed."""
         asked = [
@@ -280,6 +283,7 @@ class RowMaker:
             model=self.query.model,
             refinement=self.refinement,
             references=self.query.references,
+            encoding=encoding.of(chosen),
         )
         for number, several in zip(chosen, results, strict=True):
             found[number] = dict(zip(asked[number], several, strict=True))

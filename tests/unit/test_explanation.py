@@ -574,6 +574,35 @@ def test_clips_of_a_batch_do_not_disturb_each_other(
                 assert getattr(one, name) == expected
 
 
+def test_clips_that_are_encoded_are_not_encoded_again(
+    tiny_clap: FrozenClap, faint_decoder: MaskDecoder
+) -> None:
+    """A batch may take some of them, in any order: the same explanations."""
+    fe = tiny_clap.front_end
+    wavs = [noise(n, seed) for seed, n in enumerate([SIZE, 1600, SIZE, 39487])]
+    log_mel = torch.cat([fe.log_mel(wav[None]) for wav in wavs])
+    encoding, chosen = tiny_clap.audio_features(log_mel), [3, 0, 2]
+    given = (
+        [wavs[n] for n in chosen],
+        [PROMPTS] * 3,
+        [tiny_clap.encode_text(PROMPTS)] * 3,
+    )
+    expected = explain_batch(tiny_clap, faint_decoder, *given, verify=False)
+    encoded = list[int]()
+    hook = tiny_clap.model.audio_model.register_forward_hook(
+        lambda *_: encoded.append(1)
+    )
+    found = explain_batch(
+        tiny_clap, faint_decoder, *given, verify=False, encoding=encoding.of(chosen)
+    )
+    hook.remove()
+    assert not encoded
+    for own, others in zip(found, expected, strict=True):
+        for one, other in zip(own, others, strict=True):
+            torch.testing.assert_close(one.mask, other.mask, atol=1e-5, rtol=0)
+            assert one.similarity == pytest.approx(other.similarity, abs=1e-6)
+
+
 def test_similarity_of_a_long_clip_is_that_of_its_best_window(
     tiny_clap: FrozenClap,
 ) -> None:

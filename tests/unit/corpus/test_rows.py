@@ -255,6 +255,21 @@ def test_kept_are_explanations_of_which_the_condition_is_true(
     assert sum(map(len, found.kept.values())) == len(asked)
 
 
+def test_windows_are_encoded_once(
+    interpreter: ZeroShotInterpreter, recordings: dict[str, Path]
+) -> None:
+    """Besides the sounds that verify the explanations: masked-in and masked-out."""
+    encoded = list[int]()
+    hook = interpreter.clap.model.audio_model.register_forward_hook(
+        lambda model, inputs, output: encoded.append(len(output.pooler_output))
+    )
+    rows = [clip(n, recordings[name]) for n, name in enumerate(PROMPTS)]
+    found = found_in(interpreter, Wanted(PROMPTS, 0, False), *rows)
+    hook.remove()
+    masks = sum("mass" in row for row in found.tables["scores"])
+    assert masks and sum(encoded) == len(rows) + 2 * masks
+
+
 def test_what_is_kept_is_not_held(
     interpreter: ZeroShotInterpreter, recordings: dict[str, Path]
 ) -> None:
