@@ -13,12 +13,12 @@ from lmaczs.cli.work import Outcome
 from lmaczs.utils.naming import INPUT_COPY, PAGE_DATA, SAVED, unique_slugs
 from lmaczs.utils.result_folder import (
     ResultState,
-    are_there,
     file_sha256,
     origin_of,
     place_of,
     read_record,
     read_state,
+    sizes_of,
     write_record,
     write_state,
 )
@@ -86,7 +86,8 @@ class Explaining:
             reading = {"channel": self.channel, "strict": self.strict}
             results = explain(interpreter, path, self.prompts, self.refine, reading)
             save_recording(folder, results)
-        write_state(folder, replace(self._state(path), whole=True))
+        sizes = sizes_of(folder, self._files())
+        write_state(folder, replace(self._state(path), whole=True, sizes=sizes))
         took = f"{time.perf_counter() - start:.1f} s"
         outcome = self._outcome(path, took)
         return replace(outcome, notes=warnings_of(interpreter, path, outcome.rows[0]))
@@ -105,11 +106,14 @@ class Explaining:
         state = read_state(folder)
         if state is None or not path.is_file() or not state.covers(self._state(path)):
             return False
-        return are_there(folder, (INPUT_COPY, PAGE_DATA)) and all(
-            are_there(folder / slug, SAVED)
-            and read_record(folder / slug / SAVED[3]) is not None
-            for slug in self._slugs()
-        )
+        wanted = self._files()
+        found = sizes_of(folder, wanted)
+        return all(found[name] == state.sizes.get(name) for name in wanted)
+
+    def _files(self) -> list[str]:
+        """What is written of a recording, beside what follows from it."""
+        explanations = (f"{one}/{name}" for one in self._slugs() for name in SAVED)
+        return [INPUT_COPY, PAGE_DATA, *explanations]
 
     def _outcome(self, path: Path, end: str) -> Outcome:
         """What is printed and shown of a recording, by what was written."""
@@ -158,7 +162,8 @@ def note_place(folder: Path, place: str) -> None:
         path = folder / slug / SAVED[3]
         if (record := read_record(path)) is not None:
             write_record(path, record | {"recording": place})
-    write_state(folder, replace(state, recording=place))
+    sizes = sizes_of(folder, state.sizes)
+    write_state(folder, replace(state, recording=place, sizes=sizes))
 
 
 def warnings_of(

@@ -19,7 +19,6 @@ from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_folder, atomic_write
 from lmaczs.utils.naming import (
     INPUT_COPY,
-    PAGE_DATA,
     SAVED,
     Recordings,
     assign_folders,
@@ -27,12 +26,12 @@ from lmaczs.utils.naming import (
 )
 from lmaczs.utils.result_folder import (
     ResultState,
-    are_there,
     is_of,
     origin_of,
     place_of,
     read_record,
     read_state,
+    sizes_of,
     write_state,
 )
 from lmaczs.utils.spreadsheets import csv_text, read_csv
@@ -54,9 +53,6 @@ RESULT = re.compile(
     r"events\.csv|recording\.json|page_data\.js|.*\.(selections|labels)\.txt|\d{4,}"
 )
 """Names of what a scan writes into it."""
-
-SHARED = (INPUT_COPY, PAGE_DATA)
-"""Files of an event that its explanation is beside."""
 
 COLUMNS = (
     *("file", "start", "stop", "low_hz", "high_hz"),
@@ -166,16 +162,9 @@ class Scanning:
             return False  # tables and page name the place of the recording
         if not state.covers(self._state(path)):
             return False
-        shown = state.entries[1:]
-        if not all("window_start" in one for one in shown):
+        if not all("window_start" in one for one in state.entries[1:]):
             return False  # of another version
-        events = [Path(one["folder"]) for one in shown]
-        return (
-            are_there(folder, tables_of(path))
-            and (not self.sounds or are_there(folder, [PAGE_DATA]))
-            and all(are_there(folder / one, SAVED) for one in events)
-            and all(are_there(folder / one.parent, SHARED) for one in events)
-        )
+        return bool(state.sizes) and sizes_of(folder, state.sizes) == state.sizes
 
     def _outcome(self, path: Path, end: str) -> Outcome:
         """What is printed and shown of a recording, by what was written."""
@@ -252,7 +241,9 @@ def write_events(
             whole = {"seconds": seconds, "warnings": list(overview.warnings())}
             shown.sort(key=lambda one: one["event"]["start"])
             state = replace(state, entries=[whole, *shown])
-        write_state(part, state)
+        files = [one for one in sorted(part.rglob("*")) if one.is_file()]
+        names = [one.relative_to(part).as_posix() for one in files]
+        write_state(part, replace(state, sizes=sizes_of(part, names)))
 
 
 def _write_tables(folder: Path, state: ResultState, events: Sequence[Event]) -> None:

@@ -38,6 +38,8 @@ class ResultState:
         Whether the results are complete.
     entries : list of dict
         Of a scan that has a page: the recording on it, then the events.
+    sizes : dict of str to int
+        Bytes of the files by their names in the folder, once they are complete.
     lmaczs_version : str
         That made them.
     """
@@ -48,6 +50,7 @@ class ResultState:
     prompts: dict[str, str]
     whole: bool = False
     entries: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
     lmaczs_version: str = __version__
 
     def covers(self, wanted: ResultState) -> bool:
@@ -128,6 +131,10 @@ def is_of(record: dict[str, Any], path: Path) -> bool:
     return moved and file_sha256(path) == record.get("recording_sha256")
 
 
-def are_there(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a folder has all of these files."""
-    return all((folder / name).is_file() for name in names)
+def sizes_of(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of files by their names in a folder; -1 for one that is not there."""
+    paths = {name: folder / name for name in names}
+    return {
+        name: path.stat().st_size if path.is_file() else -1
+        for name, path in paths.items()
+    }

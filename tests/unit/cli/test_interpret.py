@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,13 @@ def test_what_is_done_is_not_done_again(
     "change",
     [
         *("recording", "force", "refine", "prompt", "contrast", "explanation.wav"),
-        *("page_data.js", "explanation.json", "recording.json", "unfinished"),
+        *("page_data.js", "explanation.json", "recording.json", "unfinished", "cut"),
     ],
 )
 def test_what_is_not_the_same_or_not_whole_is_done_again(
     change: str, line: Callable[..., list[str]], explained: list[str], tmp_path: Path
 ) -> None:
-    """Another recording of the name, other options, a file that is gone."""
+    """Another recording of the name, other options, a file that is gone or cut."""
     command, folder = line("a.wav"), tmp_path / "out" / "a"
     assert main(command) == 0
     match change:
@@ -114,6 +115,8 @@ def test_what_is_not_the_same_or_not_whole_is_done_again(
             state = json.loads((folder / "recording.json").read_text())
             state["whole"] = False
             (folder / "recording.json").write_text(json.dumps(state))
+        case "cut":
+            os.truncate(folder / "rain" / "residual.wav", 100)
         case name:
             (path,) = folder.rglob(name)
             path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,10 @@ def test_what_was_scanned_is_not_scanned_again(
     assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 1
     (tmp_path / "meadow.events" / "0001" / "input.wav").unlink()
     assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 2
+    os.truncate(tmp_path / "meadow.events" / "events.csv", 10)
+    assert run(meadow, tmp_path, "--presence", "0.97") == 0 and len(searched) == 3
     assert run(meadow, tmp_path, "--presence", "0.97", "--force") == 0
-    assert len(searched) == 3
+    assert len(searched) == 4
 
 
 def test_prompts_are_given_as_to_interpret(

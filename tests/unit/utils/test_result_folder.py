@@ -10,12 +10,12 @@ import pytest
 
 from lmaczs.utils.result_folder import (
     ResultState,
-    are_there,
     is_of,
     origin_of,
     place_of,
     read_record,
     read_state,
+    sizes_of,
     write_state,
 )
 
@@ -65,7 +65,8 @@ def test_origin_is_place_and_digest(tmp_path: Path) -> None:
         "recording_sha256": hashlib.sha256(b"sound").hexdigest(),
     }
     assert place_of(link / ".." / "real" / "a.wav") == str(real / "a.wav")
-    assert are_there(real, ["a.wav", "b.wav"]) and not are_there(real, ["c.wav"])
+    names = ("a.wav", "b.wav", "c.wav")
+    assert sizes_of(real, names) == dict(zip(names, (5, 5, -1), strict=True))
 
 
 def test_whose_results_they_are(tmp_path: Path) -> None:
