@@ -168,7 +168,7 @@ def from_audacity(path: str | Path) -> pd.DataFrame:
     """
     rows: list[list[float | str]] = []
     text = io.StringIO(_text(Path(path)), newline=None)
-    lines = csv.reader(text, delimiter="	", quoting=csv.QUOTE_NONE)
+    lines = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
     for number, cells in enumerate(lines, 1):
         try:
             if cells and cells[0] == "\\":
