@@ -398,7 +398,8 @@ def by_second(columns: Tensor, one: Interpretation) -> Tensor:
     number = torch.arange(len(columns)) * one.hop_length // one.sample_rate
     number = number.clamp_max(seconds - 1)
     total = torch.zeros(seconds).index_add_(0, number, columns)
-    return total / torch.bincount(number, minlength=seconds)
+    # less than a hop of the last second may have no column of its own
+    return total / torch.bincount(number, minlength=seconds).clamp_min(1)
 
 
 def _number(value: float | None) -> float | None:

@@ -221,6 +221,9 @@ def test_seconds_have_the_means_of_their_columns(
     per_second = one.sample_rate // one.hop_length
     found = by_second(columns, one).tolist()
     assert found == [columns[:per_second].mean(), columns[per_second:].mean()]
+    odd = replace(one, sample_rate=RATE - 7, waveform=one.waveform[: RATE - 6])
+    columns_of_it = torch.ones(1 + len(odd.waveform) // one.hop_length)
+    assert by_second(columns_of_it, odd).tolist() == [1, 0]
     cut = replace(one, waveform=one.waveform[: RATE * 3 // 2])
     assert len(by_second(columns[: per_second * 3 // 2 + 1], cut)) == 2
 
