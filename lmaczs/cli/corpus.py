@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -200,6 +201,7 @@ def _shown(
                 lost += 1
                 with bar.external_write_mode(sys.stderr):  # not into the bar
                     complain(f"block {one.block} is not done: {one.reason}", one.trace)
+                _require_room(args.out, one)
                 continue
             clips += one.clips
             failures += one.failures
@@ -221,6 +223,18 @@ def _shown(
     if lost:
         note("the same line again does the blocks that are not done")
     return int(failures + lost > 0)
+
+
+def _require_room(out: str, lost: Lost) -> None:
+    """Raise an error that ends the command if a full disk is why a block was lost.
+
+    All others would be worked on three times each, for nothing.
+    """
+    if any(os.strerror(one) in lost.reason for one in (errno.ENOSPC, errno.EDQUOT)):
+        raise LmaczsError(
+            f"--out {out}: its disk is full; make room and give the same line again, "
+            "which does the blocks that are not done"
+        )
 
 
 def _write_page(out: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from lmaczs.audio.io import save_audio
 from lmaczs.cli import build_parser, main
 from lmaczs.cli.corpus import check, clips_of
 from lmaczs.corpus import rows
+from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import file_of
 from lmaczs.demo.scenes import render
 from lmaczs.utils.errors import LmaczsError
 
@@ -107,6 +111,27 @@ def test_what_failed_before_is_said_again(
     assert run(out, sounds) == 1
     said, error = capsys.readouterr()
     assert "0 of 6 clips in" in said and error == failed
+
+
+def test_a_full_disk_ends_it(
+    sounds: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first block that it costs; what was done stays, and is resumed."""
+    out, write = tmp_path / "out", Store.write
+
+    def full(self: Store, name: str, data: bytes) -> None:
+        if name == file_of("events", 1):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", full)
+        assert run(out, sounds / "clips.csv") == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("lmaczs: block 1 is not done: ")
+    assert second.startswith(f"lmaczs: --out {out}: its disk is full; make room")
+    assert run(out, sounds / "clips.csv") == 0
+    assert "1 of 3 blocks were done before" in capsys.readouterr().out
 
 
 def test_a_corpus_among_its_recordings_is_resumed(
