@@ -137,12 +137,13 @@ class MonoFile:
         reader = PartReader(part, first, end if same else UNKNOWN)
         for frames in reader:
             channels = np.ascontiguousarray(frames.T)
-            if self._channel is None:
-                mono = channels.mean(0)
-            else:
-                mono = channels[self._channel - 1]
-            if levels is not None:
-                levels.add(channels, mono)
+            with np.errstate(over="ignore", invalid="ignore"):  # is refused later on
+                if self._channel is None:
+                    mono = channels.mean(0)
+                else:
+                    mono = channels[self._channel - 1]
+                if levels is not None:
+                    levels.add(channels, mono)
             yield mono if same else resampler.push(torch.from_numpy(mono)).numpy()
         if not same:
             yield resampler.flush().numpy()

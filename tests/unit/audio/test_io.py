@@ -371,6 +371,17 @@ def test_files_with_samples_that_are_not_finite_are_refused(
     assert "NaN or infinite" in error_of(path)
 
 
+def test_what_float32_cannot_hold_is_refused_without_noise(tmp_path: Path) -> None:
+    """Neither a single channel nor a mean that overflows warns on the way."""
+    samples = np.stack([1e300 * tone(), -1e300 * tone()], 1)
+    path = write(tmp_path / "a.wav", samples, subtype="DOUBLE")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for channel in (None, 1):
+            with pytest.raises(AudioError, match="NaN or infinite"):
+                read_recording(path, 16000, channel)
+
+
 @given(
     extension=st.sampled_from(
         ["wav", "aiff", "flac", "ogg", "mp3", "w64", "au", "caf"]
