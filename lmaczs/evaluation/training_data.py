@@ -11,6 +11,13 @@ import pandas as pd
 import yaml
 
 from lmaczs.hub import local_folder, patiently
+from lmaczs.utils.ending import sentence_of
+from lmaczs.utils.errors import InputError
+from lmaczs.utils.plain_files import read_plain
+
+CARD = "README.md"
+MOST_BYTES = 1 << 18
+"""Of a card: fifty times an export's."""
 
 TRAINED_BY = r"Trained with `recipes/train\.py` of lmaczs \S+ and `(.+?)`"
 NOT_STATED = "its card does not say"
@@ -26,8 +33,8 @@ def card_of(source: str | Path) -> str:
     folder = local_folder(source)
     if folder is None:
         return _card_of_hub(str(source))
-    path = folder / "README.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    there = (folder / CARD).is_file()
+    return read_plain(folder, CARD, MOST_BYTES) if there else ""
 
 
 def _card_of_hub(name: str) -> str:
@@ -35,17 +42,35 @@ def _card_of_hub(name: str) -> str:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = patiently(lambda: hf_hub_download(name, "README.md"))
+        path = Path(patiently(lambda: hf_hub_download(name, CARD)))
     except OSError:  # the Hub's errors are OSErrors
         return ""
-    return Path(path).read_text(encoding="utf-8")
+    return read_plain(path.parent, CARD, MOST_BYTES)
 
 
 def training_values(card: str) -> dict[str, Any]:
-    """Values of the training in the card of a decoder; empty without them."""
+    """Values of the training in the card of a decoder; empty without them.
+
+    `InputError` if they cannot be read, whoever wrote them.
+    """
     found = re.search(r"^```yaml\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
-    values = yaml.safe_load(found[1]) if found else {}
+    try:
+        values = yaml.load(found[1], Loader=_WithoutAliases) if found else {}
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+        raise InputError(
+            f"the values of the training in the README.md of a model cannot be read "
+            f"({sentence_of(error)}): export it again"
+        ) from error
     return values if isinstance(values, dict) else {}
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Aliases may multiply: a hundred of them are more text than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("there is an alias")
+        return super().compose_node(parent, index)
 
 
 def left_out_labels(card: str) -> list[str]:

@@ -33,6 +33,7 @@ from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import run_digest
 from lmaczs.utils.errors import InputError, LmaczsError, OptionError
 from lmaczs.utils.files import atomic_folder, atomic_write, sweep
+from lmaczs.utils.plain_files import require_plain
 from lmaczs.utils.weights import unpickled
 
 RUN_CARD = "interpreter.yaml"
@@ -311,8 +312,8 @@ def _copy_clap(source: Path, dest: Path) -> None:
     """
     dest.mkdir()
     for path in {path for one in CLAP_PATTERNS for path in source.glob(one)}:
-        if path.is_file():
-            shutil.copyfile(path, dest / path.name)
+        if path.is_file():  # a stranger's link may lead to what nobody would share
+            shutil.copyfile(require_plain(source, path.name), dest / path.name)
     if not any(dest.glob("*.safetensors")):
         files = [path for one in PICKLED for path in sorted(source.glob(one))]
         if not files:

@@ -20,10 +20,12 @@ from lmaczs.data.splits import Splits
 from lmaczs.model_file import LEARNT
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.plain_files import read_plain_json
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 3  # clips that a line names
+MOST_BYTES = 1 << 28  # of learnt.json: of two million clips
 
 Learnt = Mapping[str, list[list[float]]]
 """Stretches [start, stop] in s, by the SHA-256 of their recording, or by "clip ID"."""
@@ -37,13 +39,23 @@ def read_learnt(folder: str | Path) -> Learnt:
     path = Path(folder) / LEARNT
     if not path.is_file():
         return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    try:  # a stranger may have made it
+        learnt = read_plain_json(folder, LEARNT, MOST_BYTES)
+        _require_stretches(learnt)
+    except (InputError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}), so which clips were learnt: choose "
-            "another --output_folder"
+            f"{path} cannot be read ({error}), so which clips were learnt is not "
+            "known: choose another --output_folder, or another model"
         ) from error
+    return learnt
+
+
+def _require_stretches(learnt: Mapping[str, Any]) -> None:
+    """Raise an error unless every value is a list of pairs of numbers."""
+    for places in learnt.values():
+        for start, stop in places:
+            if not all(isinstance(one, (int, float)) for one in (start, stop)):
+                raise TypeError(f"{start!r:.40} is no time")
 
 
 def learnt_by(folder: str | Path) -> Learnt:
@@ -75,12 +87,11 @@ def with_clips(learnt: Learnt, table: pd.DataFrame) -> Learnt:
 
 def joined(every: Iterable[Learnt]) -> Learnt:
     """What any of several runs has learnt."""
-    found: dict[str, list[list[float]]] = {}
+    found: dict[str, dict[tuple[float, ...], None]] = {}
     for learnt in every:
         for key, places in learnt.items():
-            known = found.setdefault(key, [])
-            known.extend(one for one in places if one not in known)
-    return found
+            found.setdefault(key, {}).update(dict.fromkeys(map(tuple, places)))
+    return {key: [list(one) for one in places] for key, places in found.items()}
 
 
 def without_learnt(splits: Splits, learnt: Learnt) -> Splits:

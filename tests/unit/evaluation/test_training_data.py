@@ -17,6 +17,7 @@ from lmaczs.evaluation.training_data import (
     training_values,
 )
 from lmaczs.training.model_card import model_card
+from lmaczs.utils.errors import InputError
 
 RUN_CARD = {
     **{"clap_source": "owner/clap", "model_name": "tiny", "domain": "mel"},
@@ -46,6 +47,26 @@ def test_a_decoders_card_says_what_it_was_trained_on(card: str) -> None:
         "`esc50.yaml`, split folds, train_folds [1, 2], valid_folds [4], test_folds "
         "[5], train_fraction 0.25, without dog, sea waves"
     )
+
+
+BOMB = "a: &a [x, x]\nleave_out: [*a, *a]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOMB, "a: [", "a: !!int ''", "a: !!python/name:os.system", "a: " + "[" * 9999],
+)
+def test_a_strangers_card_is_one_sentence_at_most(text: str, tmp_path: Path) -> None:
+    """Aliases that multiply, tags, damage; a card that is none of a model's."""
+    with pytest.raises(
+        InputError, match=r"README\.md of a model cannot be read"
+    ) as found:
+        left_out_labels(f"# Card\n\n```yaml\n{text}\n```\n")
+    assert "\n" not in str(found.value)
+    for content in (b"\xff", b"a" * (1 << 21)):
+        (tmp_path / "README.md").write_bytes(content)
+        with pytest.raises(InputError, match="put the model's own there"):
+            card_of(tmp_path)
 
 
 def test_embedded_models_say_what_they_were_trained_on() -> None:

@@ -25,6 +25,7 @@ from lmaczs.training.export import (
     require_free,
     write_run_card,
 )
+from lmaczs.utils.errors import InputError
 
 WIDTH = 8
 BIN = "pytorch_model.bin"
@@ -210,6 +211,18 @@ def test_pickles_become_safetensors_where_there_are_no_others(
     (clap_folder / BIN).unlink()
     with pytest.raises(ExportError, match="the CLAP has no weights"):
         export_run(run_folder, dest)
+
+
+def test_a_link_out_of_the_clap_is_not_copied(
+    run_folder: Path, clap_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """A stranger's LICENSE could be a key of this machine, which `push` would share."""
+    save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    (tmp_path / "key").write_text("secret")
+    (clap_folder / "LICENSE").symlink_to(tmp_path / "key")
+    with pytest.raises(InputError, match="LICENSE is a link out of"):
+        export_run(run_folder, tmp_path / "dest")
+    assert not (tmp_path / "dest").exists()
 
 
 def test_what_a_killed_export_left_is_cleared(

@@ -108,9 +108,28 @@ def test_nothing_is_left_to_test_on() -> None:
 def test_no_note_and_a_damaged_one(tmp_path: Path) -> None:
     """Without one nothing was learnt; of a damaged one that is not known."""
     assert read_learnt(tmp_path) == {}
-    (tmp_path / "learnt.json").write_text('{"a": [')
-    with pytest.raises(InputError, match=r"learnt\.json cannot be read"):
+    deep = '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}"
+    for text in (
+        '{"a": [',
+        "[]",
+        '{"a": 1}',
+        '{"a": [[1]]}',
+        '{"a": [["1", 2]]}',
+        deep,
+    ):
+        (tmp_path / "learnt.json").write_text(text)
+        with pytest.raises(InputError, match=r"learnt\.json cannot be read"):
+            read_learnt(tmp_path)
+    (tmp_path / "learnt.json").unlink()
+    (tmp_path / "learnt.json").symlink_to("/etc/passwd")
+    with pytest.raises(InputError, match=r"is a link out of"):
         read_learnt(tmp_path)
+
+
+def test_what_several_runs_learnt_is_joined() -> None:
+    """Each stretch once, in order."""
+    one, other = {"a": [[0.0, 1.0], [1.0, 2.0]]}, {"a": [[1.0, 2.0]], "b": [[0.0, 9.0]]}
+    assert joined([one, other]) == {"a": one["a"], "b": other["b"]}
 
 
 def test_a_model_that_notes_nothing(
