@@ -19,6 +19,7 @@ from lmaczs.hub import local_folder, patiently
 from lmaczs.model_file import EXPORTED, RUN_FILE, WEIGHTS, YAML_FILE
 from lmaczs.utils.ending import sentence_of
 from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.plain_files import require_plain
 
 SHARED = EXPORTED - {RUN_FILE}  # the digest of a run on this machine says nothing there
 NEEDED = (YAML_FILE, "README.md")
@@ -97,7 +98,8 @@ def shared_files(folder: str | Path) -> dict[str, Path]:
     """Files of an exported folder by their names in the repository; no README.md.
 
     PushError unless the folder can be loaded from where it is copied to: it has a
-    decoder, and its CLAP or the Hub id of one.
+    decoder, and its CLAP or the Hub id of one. InputError for a link out of it, by
+    which a folder that somebody else made would share any file of this machine.
     """
     folder = Path(folder)
     missing = [name for name in NEEDED if not (folder / name).is_file()]
@@ -111,7 +113,8 @@ def shared_files(folder: str | Path) -> dict[str, Path]:
     _require_its_clap(folder)
     paths = [p for name in sorted(SHARED) for p in _below(folder / name)]
     named = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: path for name, path in named.items() if name != "README.md"}
+    plain = {name: require_plain(folder, name) for name in named}
+    return {name: path for name, path in plain.items() if name != "README.md"}
 
 
 def shared_card(folder: str | Path, repo: str) -> ModelCard:

@@ -19,6 +19,7 @@ from lmaczs.training.push import (
     shared_card,
     shared_files,
 )
+from lmaczs.utils.errors import InputError
 
 
 @pytest.fixture
@@ -73,6 +74,19 @@ def test_an_incomplete_folder_is_refused(name: str, exported: Path) -> None:
     """What is missing is named."""
     (exported / name).unlink()
     with pytest.raises(PushError, match=f"{name} is missing"):
+        shared_files(exported)
+
+
+@pytest.mark.parametrize("name", ["clap/LICENSE", "README.md", "learnt.json"])
+def test_a_link_out_of_the_folder_is_not_shared(
+    name: str, exported: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It may lead to a key of this machine, if somebody else made the folder."""
+    key = tmp_path_factory.mktemp("home") / "key"
+    key.write_text("secret")
+    (exported / name).unlink(missing_ok=True)
+    (exported / name).symlink_to(key)
+    with pytest.raises(InputError, match=f"{name} is a link out of"):
         shared_files(exported)
 
 
