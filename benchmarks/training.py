@@ -1,4 +1,4 @@
-"""Time of a training step by part, and clips per second.
+"""Time of a training step by part, its operations, and clips per second.
 
     python benchmarks/training.py [--clap small full] [--device cpu] [--workers 2]
     torchrun --nproc_per_node=2 benchmarks/training.py --device cpu
@@ -31,6 +31,7 @@ import speechbrain as sb
 import torch
 from common.models import WORDS, full_size_clap
 from speechbrain.utils.run_opts import RunOptions
+from torch.utils.flop_counter import FlopCounterMode
 
 from lmaczs.clap import FrozenClap
 from lmaczs.data.clip_reader import FileReader
@@ -217,15 +218,36 @@ def watched(brain: InterpreterBrain) -> Stopwatch:
     return watch
 
 
-def time_steps(brain: InterpreterBrain, loader: Any, steps: int) -> dict[str, float]:
+def operations(brain: InterpreterBrain, batch: dict[str, Any]) -> int:
+    """Count the floating-point operations of the products of a step.
+
+    Parameters
+    ----------
+    brain : InterpreterBrain
+        From `make_brain`.
+    batch : dict
+        Of the loader.
+
+    Returns
+    -------
+    int
+    """
+    with FlopCounterMode(display=False) as counter:
+        brain.fit_batch(batch)
+    return counter.get_total_flops()
+
+
+def time_steps(
+    brain: InterpreterBrain, batches: Iterator[Any], steps: int
+) -> dict[str, float]:
     """Seconds of each part of some steps, after a few that do not count.
 
     Parameters
     ----------
     brain : InterpreterBrain
         From `make_brain`.
-    loader : DataLoader
-        Of at least ``steps + WARM_UP`` batches.
+    batches : iterator of dict
+        At least ``steps + WARM_UP``.
     steps : int
         How many.
 
@@ -234,7 +256,7 @@ def time_steps(brain: InterpreterBrain, loader: Any, steps: int) -> dict[str, fl
     dict of str to float
         By the names of PARTS.
     """
-    watch, batches = watched(brain), iter(loader)
+    watch = watched(brain)
     forward = Stopwatch(str(brain.device))
     forward.watch(brain, "compute_forward", "other")
     whole = 0.0
@@ -278,7 +300,7 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
     clap = full_size_clap() if name == "full" else FrozenClap.from_pretrained(SMALL)
     size = options.batch or BATCHES[name]
     with tempfile.TemporaryDirectory() as folder:
-        table = write_clips(Path(folder), size * (options.steps + WARM_UP))
+        table = write_clips(Path(folder), size * (options.steps + WARM_UP + 1))
         data = PromptedDataset(
             table,
             clap.front_end,
@@ -296,7 +318,10 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
             num_workers=options.workers,
             collate_fn=collate,
         )
-        parts = time_steps(brain, loader, options.steps)
+        batches = iter(loader)
+        parts = time_steps(brain, batches, options.steps)
+        most = peak_gib(device)
+        gflop = operations(brain, next(batches)) / size / 1e9
     seconds = max(gather(sum(parts.values())))
     return {
         "clap": name,
@@ -309,7 +334,8 @@ def measure(name: str, device: str, options: argparse.Namespace) -> dict[str, An
         "clips_per_second": round(size * options.steps / seconds, 2),
         "seconds_per_step": round(seconds / options.steps, 4),
         "share": {k: round(v / sum(parts.values()), 3) for k, v in parts.items()},
-        "peak_gib": round(peak_gib(device), 2),
+        "gflop_per_clip": round(gflop, 1),
+        "peak_gib": round(most, 2),
     }
 
 
