@@ -85,7 +85,8 @@ class MaskDecoder(Decoder):
     domain : {"mel", "stft", "waveform"}
         ``mel``: masks [n_mels, T]. Otherwise [F, T].
     width : int
-        Channels at the coarse scales, a multiple of `groups`.
+        Channels at the coarse scales, a multiple of `groups`; above eight times that,
+        of eight times `groups`.
     stride : int
         Mel bands, and frames, per cell of the last layer.
     groups : int
@@ -129,6 +130,12 @@ class MaskDecoder(Decoder):
         initial_slope: float = 1.0,
     ) -> None:
         super().__init__()
+        fine = max(groups, width // 8)
+        if width < 1 or width % groups or fine % groups:
+            raise InputError(
+                f"width is {width}: give a multiple of {groups} up to {8 * groups}, or "
+                f"one of {8 * groups}"
+            )
         self.domain = domain
         self.stride, self.similarity_gain = stride, similarity_gain
         self.floor_db, self.range_db = floor_db, range_db
@@ -144,7 +151,6 @@ class MaskDecoder(Decoder):
         self.blocks = nn.ModuleList(
             FiLMBlock(width, text_dim, groups) for _ in channels
         )
-        fine = max(groups, width // 8)
         # bands and frames that do not fill a cell are padded, and cropped at the end
         self.missing = (-self.n_mels % stride, -self.n_frames % stride)
         self.listen = nn.Conv2d(1, fine, stride + 2, stride=stride, padding=1)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lmaczs.clap import FrozenClap
 from lmaczs.decoder import Decoder, per_prompt
 from lmaczs.frontend import Domain
+from lmaczs.utils.errors import InputError
 
 REPRESENTATIONS = 4
 
@@ -61,6 +62,10 @@ class PaperDecoder(Decoder):
         initial_logit: float = 3.0,
     ) -> None:
         super().__init__()
+        if width < 1 or width % heads or width % groups:
+            raise InputError(
+                f"width is {width}: give a multiple of {heads} and of {groups}"
+            )
         self.domain, self.width = domain, width
         front_end, shapes = clap.front_end, clap.feature_shapes[:-1]
         self.size = front_end.n_mels, front_end.n_frames

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,14 @@ def to_sentence(prompt: str, template: str = DEFAULT_TEMPLATE) -> str:
     prompt = clean_prompt(prompt)
     require_template(template)
     return template.format(prompt) if is_label(prompt) else prompt
+
+
+def require_templates(templates: Sequence[str]) -> None:
+    """Refuse an empty list of templates, and what `require_template` refuses."""
+    if not templates:
+        raise InputError('templates is empty: give one, e.g. "[a sound of {}]"')
+    for template in templates:
+        require_template(template)
 
 
 def require_template(template: str) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
+from lmaczs.prompts import require_templates
 from lmaczs.utils.errors import InputError
 
 Option = TypeVar("Option")
@@ -95,6 +96,7 @@ class PromptSampler:
         negatives_per_clip: int = 1,
         predicted_prob: float = 0.0,
     ) -> None:
+        require_templates(templates)
         self.texts, self.templates = list(texts), list(templates)
         everything = [text for row in self.texts for text in row]
         own = {text.words for text in everything if text.is_label}

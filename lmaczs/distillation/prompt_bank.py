@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lmaczs.clap import FrozenClap
 from lmaczs.distillation.clip_cache import ClipFeatures
+from lmaczs.prompts import require_templates
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def embed_prompts(
         ]
         return torch.stack([clap.encode_text(row) for row in rows])
 
+    require_templates(templates)
     classes = clips.class_names or ["sound"]
     return PromptBank(
         embed(clips.labels, clips.captions),

@@ -26,6 +26,23 @@ LISTS = re.compile(
 )
 """Keys that are null in a YAML, and are lists where they are given."""
 
+NULLABLE = re.compile("archive_(url|sha256)")
+"""Keys that have a text in a YAML, and may be null."""
+
+WHOLE = {
+    **dict.fromkeys(("number_of_epochs", "num_workers", "seed"), 0),
+    **dict.fromkeys(("negatives_per_clip", "choices", "composites_in_batch"), 0),
+    **dict.fromkeys(("batch_size", "num_threads", "width", "buffer_clips"), 1),
+    **dict.fromkeys(("examples_every", "valid_every", "slow_every"), 1),
+}
+"""Keys that are whole numbers, each with the least that it may be."""
+
+FRACTIONS = re.compile(".*_prob|max_unreadable")
+"""Keys between 0 and 1, both included."""
+
+TAG = re.compile("!(new|name|apply|module|include):|!(ref|copy|tuple|PLACEHOLDER)")
+"""How a value of HyperPyYAML begins that is no text."""
+
 UNKNOWN = object()
 """Place of what the file does not have: a number is one, and a text is one."""
 
@@ -66,7 +83,7 @@ def override_of(key: str, text: str, tree: Mapping[str, Any]) -> str:
     """
     place = _resolved(tree.get(key), tree)
     text = text.strip()
-    if text.startswith("!"):  # a tag: what it makes is of any kind
+    if TAG.match(text):  # what it makes is of any kind
         return f"{key}: {text}"
     if isinstance(place, str) or not text.startswith(("[", "{")):
         value = _scalar(key, text, place)
@@ -76,6 +93,8 @@ def override_of(key: str, text: str, tree: Mapping[str, Any]) -> str:
             return f"{key}: {text}"
         value = _value(key, node, place)
     is_list = isinstance(place, list) or (place is None and LISTS.fullmatch(key))
+    if value is None and isinstance(place, list):
+        value = []
     if is_list and value is not None and not isinstance(value, list | dict):
         value = [value]
     return f"{key}: {_written(value)}"
@@ -137,25 +156,28 @@ def _part(place: Any, name: str) -> Any:
 
 
 def _scalar(key: str, text: str, place: Any) -> Any:
-    if text in NONE:
-        return None
-    if isinstance(place, str):
-        return _text(key, text)
-    if isinstance(place, list):
+    if isinstance(place, str) or is_open(place):
+        may_be_null = NULLABLE.fullmatch(key) and text in NONE
+        return None if may_be_null else _text(key, text)
+    if isinstance(place, list) and text not in NONE:
         return _scalar(key, text, place[0] if place else "")
+    if text in NONE and not isinstance(place, bool | int | float):
+        return None
     if isinstance(place, bool):
         if text.lower() not in FLAGS:
             raise OptionError(f"--{key}={text}: give true or false")
         return FLAGS[text.lower()]
     if isinstance(place, int | float) or NUMBERS.fullmatch(key):
         return _number(key, text, place)
-    if place is None or is_open(place):
+    if place is None:
         return _text(key, text)
     found = YAML(typ="safe").load(text)
     return found if isinstance(found, bool | int | float) else text
 
 
 def _text(key: str, text: str) -> str:
+    if not text:
+        raise OptionError(f"--{key} is empty: write --{key}=VALUE")
     quoted = len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
     text = str(_node(key, text).value) if quoted else text
     if re.match(r"[\d\s.+*/%()-]+#", text):  # HyperPyYAML computes it
@@ -173,6 +195,13 @@ def _number(key: str, text: str, place: Any) -> int | float:
         number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
         raise OptionError(f"--{key}={text}: give a number") from error
+    least = WHOLE.get(key)
+    if least is not None and not (number.is_integer() and number >= least):
+        raise OptionError(f"--{key}={text}: give a whole number, {least} or more")
+    if FRACTIONS.fullmatch(key) and not 0 <= number <= 1:
+        raise OptionError(f"--{key}={text}: give a number between 0 and 1")
+    if key == "lr" and not 0 <= number < math.inf:
+        raise OptionError(f"--lr={text}: give 0 or more")
     typed_whole = text.lstrip("+-").isdecimal() or not isinstance(place, float)
     return int(number) if typed_whole and number.is_integer() else number
 

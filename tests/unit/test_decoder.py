@@ -16,6 +16,7 @@ from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.decoder import MaskDecoder, load_decoder, relative_level, resize
 from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.utils.errors import InputError
 
 ANY_CLAP = pytest.mark.parametrize(
     "fixture", ["tiny_clap", "tiny_fused_clap", "laion_like_clap"]
@@ -461,3 +462,12 @@ def test_hyperparams_of_0_1_0_are_a_file_format(
     found = loaded.mods["decoder"].state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("width", [0, -8, 7, 72, 80])
+def test_a_width_that_cannot_be_normalised(width: int) -> None:
+    """The sentence has those that can."""
+    with pytest.raises(InputError, match=f"^width is {width}: give a multiple of 8 up"):
+        MaskDecoder(shapes_only(8, 10), "mel", width=width)
+    for good in (8, 40, 64, 128):
+        MaskDecoder(shapes_only(8, 10), "mel", width=good)

@@ -14,6 +14,7 @@ from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.frontend import DOMAINS, Domain
 from lmaczs.paper_decoder import PaperDecoder
 from lmaczs.training.export import inference_yaml
+from lmaczs.utils.errors import InputError
 
 ANY_CLAP = pytest.mark.parametrize(
     "fixture", ["tiny_clap", "tiny_fused_clap", "laion_like_clap"]
@@ -146,3 +147,9 @@ def test_exported_folder_is_loaded(
     with torch.no_grad():
         expected = decoder(prompt, encoding.features, log_mel)[0, 0]
     assert torch.allclose(one.mask[:, : expected.shape[-1]], expected, atol=1e-4)
+
+
+def test_a_width_that_cannot_be_divided(tiny_clap: FrozenClap) -> None:
+    """Among heads and groups."""
+    with pytest.raises(InputError, match="^width is 12: give a multiple of 4 and of 8"):
+        PaperDecoder(tiny_clap, "mel", width=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmaczs.prompts import clean_prompt, read_prompts, texts_of, to_sentence
+from lmaczs.prompts import (
+    clean_prompt,
+    read_prompts,
+    require_templates,
+    texts_of,
+    to_sentence,
+)
 from lmaczs.utils.errors import InputError
 
 BARE = {
@@ -171,3 +178,14 @@ def test_what_holds_no_texts_is_refused(given: Any, reason: str) -> None:
     """The message has the argument, and where."""
     with pytest.raises(InputError, match=reason):
         texts_of(given, "labels")
+
+
+@pytest.mark.parametrize(
+    ("templates", "problem"),
+    [([], "templates is empty"), (["{}", "sound"], "'sound' has no {} for the label")],
+)
+def test_templates_that_make_no_prompts(templates: list[str], problem: str) -> None:
+    """Without a place for the label all prompts would be the same."""
+    with pytest.raises(InputError, match=re.escape(problem)):
+        require_templates(templates)
+    require_templates(["{}", "the sound of {}"])

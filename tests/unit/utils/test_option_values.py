@@ -20,6 +20,11 @@ source: null
 methods: null
 test_folds: null
 decoders: null
+archive_url: https://a.b
+batch_size: 8
+seed: 1
+lr: 0.1
+mix_prob: 0.5
 without: []
 templates: [a]
 areas: [0.1, 0.2]
@@ -115,6 +120,15 @@ def test_a_place_that_the_file_leaves_open(value: Any, key: str, text: str) -> N
         ("--quick", True),
         ("--source=", None),
         ("--source=null", None),
+        ("--archive_url=null", None),
+        ("--output_folder=null", "null"),
+        ("--output_folder=!x", "!x"),
+        ("--without=", []),
+        ("--templates=null", []),
+        ("--batch_size=1e2", 100),
+        ("--seed=0", 0),
+        ("--lr=0", 0),
+        ("--mix_prob=1", 1),
         ("--methods=Grad-CAM", ["Grad-CAM"]),
         (
             "--methods=[Grad-CAM, 1e3, 007, 2026-11-25, no]",
@@ -165,6 +179,17 @@ def test_other_kinds(value: Any, option: str, wanted: Any) -> None:
         ("--methods=[LMAC-ZS #1]", "'#1' begins a comment in YAML"),
         ("--methods=[a", "close every bracket"),
         ("--output_folder=2026 #3", "a number before '#'"),
+        ("--output_folder=", "--output_folder is empty: write --output_folder=VALUE"),
+        ("--manifest=", "--manifest is empty: write --manifest=VALUE"),
+        ("--epochs=", "--epochs=: give a number"),
+        ("--quick=", "--quick=: give true or false"),
+        ("--batch_size=0", "--batch_size=0: give a whole number, 1 or more"),
+        ("--batch_size=2.5", "--batch_size=2.5: give a whole number, 1 or more"),
+        ("--seed=-1", "--seed=-1: give a whole number, 0 or more"),
+        ("--seed=nan", "--seed=nan: give a whole number, 0 or more"),
+        ("--lr=nan", "--lr=nan: give 0 or more"),
+        ("--lr=-0.1", "--lr=-0.1: give 0 or more"),
+        ("--mix_prob=3", "--mix_prob=3: give a number between 0 and 1"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(
