@@ -10,6 +10,7 @@ truncated shard is noticed.
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,12 @@ from lmaczs.data.clip_texts import ClipText
 from lmaczs.data.splits import SPLITS, Splits
 
 INDEX = "index.json"
+FILE_NAME = re.compile(r"\w[\w.-]*")
+"""Names of shards, which somebody else may have written."""
+
+NO_INDEX = (LookupError, TypeError, AttributeError, RecursionError)
+"""What an index of another kind raises."""
+
 FIX = "run recipes/write_shards.py again: it writes what is not whole"
 ANEW = "delete it, and run recipes/write_shards.py again: it writes what lacks"
 
@@ -97,12 +104,28 @@ def _read_index(prefix: str) -> dict[str, dict[str, Any]]:
     try:
         with gopen(prefix + INDEX) as file:
             shards = json.loads(file.read())["shards"]
-        return {prefix + name: about for name, about in shards.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for about in shards.values():
+            _require_kind(about)
+    except (OSError, ValueError, *NO_INDEX) as error:
         raise ShardError(
             f"{prefix}{INDEX} cannot be read ({error}): shards need the index that "
             "recipes/write_shards.py writes beside them when the last one is done"
         ) from error
+    for name in shards:  # gopen runs what begins with "pipe:", and quotes nothing
+        if not FILE_NAME.fullmatch(name):
+            raise ShardError(
+                f"{prefix}{INDEX} lists {name!r}, which is no shard beside it: do not "
+                "use it unless you know who made it"
+            )
+    return {prefix + name: about for name, about in shards.items()}
+
+
+def _require_kind(about: Mapping[str, Any]) -> None:
+    """Raise an error of `NO_INDEX` unless this is what an index has of a shard."""
+    if not isinstance(about["split"], str) or not isinstance(about["bytes"], int):
+        raise TypeError("a split is no text, or a size no number")
+    for place, clip in enumerate(about["clips"]):
+        _row("", place, clip)
 
 
 def _table_of(

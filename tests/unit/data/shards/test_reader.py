@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,6 +183,38 @@ def delete_valid(folder: Path) -> None:
 def delete_index(folder: Path) -> None:
     """The writing has not ended."""
     (folder / "index.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pipe:touch CANARY", "a'; touch CANARY; '", "../a.tar", "/dev/zero", ".a"],
+)
+def test_an_index_names_files_beside_it_alone(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """webdataset would run a command, or fetch a file, that somebody else wrote."""
+    content = json.loads((folder / "index.json").read_text())
+    shards = content["shards"]
+    shards[name] = {**shards["test-000000.tar"], "bytes": 0}
+    (folder / "index.json").write_text(json.dumps(content))
+    monkeypatch.chdir(folder)
+    with pytest.raises(
+        ShardError, match="index.json lists .*, which is no shard beside"
+    ):
+        list(read_clips(read_shards("train-{000000..000002}.tar").test))
+    assert not (folder / "CANARY").exists()
+
+
+@pytest.mark.parametrize(
+    "about", [1, {}, {"split": "test", "bytes": 1, "clips": [{}]}, {"split": "test"}]
+)
+def test_an_index_of_another_kind_is_one_sentence(about: object, folder: Path) -> None:
+    """Values that are missing, or none of an index's."""
+    content = json.loads((folder / "index.json").read_text())
+    content["shards"]["test-000000.tar"] = about
+    (folder / "index.json").write_text(json.dumps(content))
+    with pytest.raises(ShardError, match="index.json cannot be read"):
+        read_shards(train(folder))
 
 
 def other_index(folder: Path) -> None:
