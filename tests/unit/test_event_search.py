@@ -100,6 +100,12 @@ def test_explanations_come_with_their_events(
         middle = (one.event.start + one.event.stop) / 2
         assert abs(middle - one.window_start - len(sound) / RATE / 2) < 0.5
         assert one.explanation.verdict == "kept"
+        mask, per_second = one.explanation.mask, RATE / one.explanation.hop_length
+        time = one.window_start + torch.arange(mask.shape[1]) / per_second
+        inside = (one.event.start < time) & (time < one.event.stop)
+        filters = interpreter.clap.front_end.mel_filters
+        bands = (filters / filters.sum(0)).T @ mask[:, inside]
+        assert one.event.mass == pytest.approx(float(bands.mean()), abs=1e-4)
 
 
 def test_masks_are_fitted_without_a_decoder(
@@ -186,6 +192,9 @@ def test_prompts_against_others_and_recordings_as_prompts(
     assert similar[0].explanation.prompt_audio == str(like)
     both = interpreter.find_events(path, "siren", prompt_audio=[like], **options)
     assert set(both.prompt) == {"siren", "b.wav"}
+    alone = interpreter.find_events(path, "a siren", **options)
+    against_it = interpreter.find_events(path, "a siren", contrast="siren", **options)
+    assert len(alone) and not len(against_it)
     with pytest.raises(InputError, match="contrast is for prompts in words"):
         interpreter.find_events(path, "siren", prompt_audio=like, contrast="dog")
 

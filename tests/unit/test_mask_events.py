@@ -41,6 +41,9 @@ def test_an_event_is_where_the_mask_is() -> None:
     assert event.presence == pytest.approx(0.99)
     assert event.similarity == pytest.approx(0.9)
     assert event.prompt == "a dog"
+    mask[2, 5:51] = 0.8  # the second window has its middle, not its begin
+    (event,) = events_of(mask, scores(0.96, 0.99), 6.0)
+    assert event.presence == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("rank", [0.94, math.nan])

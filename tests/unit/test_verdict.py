@@ -17,6 +17,8 @@ ORDER = ["not heard", "not kept", "partly kept", "kept"]
     ("presence", "masked", "residual", "verdict"),
     [
         (0.998, 0.998, 0.3, "kept"),
+        (0.95, 0.95, 0.3, "kept"),  # the least that is present
+        (0.998, 0.9, 0.3, "not kept"),  # the most that is absent
         (1.0, 1.0, None, "kept"),  # a mask of everything leaves silence
         (0.96, 0.96, 0.85, "kept"),
         (0.96, 0.96, 0.9, "partly kept"),  # not yet thrice the place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def test_tables_sounds_and_a_page_are_written(
     page = (tmp_path / "events.html").read_text()
     assert "meadow.wav, 00:0" in page and "0001" in page
     assert 'href="#r2"' in page and "1 event of 1 recording" in page
+    entry = json.loads((folder / "recording.json").read_text())["entries"][1]
+    limits = r'class="box".* data-start="(.*?)" data-stop="(.*?)"'
+    (whole, alone), first = re.findall(limits, page), entry["window_start"]
+    assert list(map(float, whole)) == pytest.approx([table.start[0], table.stop[0]])
+    own = max(0, table.start[0] - first), min(table.stop[0] - first, len(sound) / RATE)
+    assert list(map(float, alone)) == pytest.approx(own)
     data = json.loads(read_page_data(folder / "page_data.js"))
     assert data["seconds"] == 12 and data["prompts"] == {}
     assert (data["rows"], data["columns"]) == (256, 601)
