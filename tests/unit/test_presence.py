@@ -149,3 +149,12 @@ def test_presences_of_embeddings(seed: int, count: int) -> None:
             mean = sum(ranks) / 3
             assert recorded[place, number].item() == pytest.approx(mean, abs=1e-5)
         assert torch.allclose(presence_in(text, sound, references), found[place])
+
+
+def test_a_prompt_is_not_ahead_of_itself() -> None:
+    """Encoded twice, its cosines differ in their last digits."""
+    rng = torch.Generator().manual_seed(0)
+    references = torch.nn.functional.normalize(torch.randn(9, 5, generator=rng), dim=1)
+    sound = references[4]
+    again = references[[4]] * (1 + 2e-6)  # a cosine of 1.000002
+    assert presence_in(again, sound, references).item() == pytest.approx(8 / 9)

@@ -194,6 +194,12 @@ def test_a_run_that_is_killed_is_taken_up(
     assert explained == ["a.wav", "b.wav", "b.wav", "c.wav"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"a", "b", "c", "index.html"}
+    # nor is what another line has begun to replace taken for what was done
+    monkeypatch.setattr(recording, "write_page_data", stop)
+    assert main([*line("b.wav"), "--refine", "2"]) == 130
+    monkeypatch.setattr(recording, "write_page_data", write)
+    explained.clear()
+    assert main(line("a.wav", "b.wav", "c.wav")) == 0 and explained == ["b.wav"]
 
 
 def test_rows_of_explanations(
