@@ -112,6 +112,11 @@ class MaskDecoder(Decoder):
     Attributes
     ----------
     domain : str
+
+    Raises
+    ------
+    InputError
+        If it cannot have that width.
     """
 
     def __init__(

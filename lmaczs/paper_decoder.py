@@ -47,6 +47,11 @@ class PaperDecoder(Decoder):
         Logit of a new decoder's masks, which keep nearly everything. From 0, training
         by the paper's objective ends at a faint constant mask: a gain hardly changes an
         embedding.
+
+    Raises
+    ------
+    InputError
+        If it cannot have that width.
     """
 
     mel_to_freq: Tensor | None
