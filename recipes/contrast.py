@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmaczs import ZeroShotInterpreter
 from lmaczs.evaluation.contrasts import (
     contrast_rows,
     contrast_summary,
     recognised_sums,
 )
+from lmaczs.evaluation.decoders import load_source
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.options import load_hparams, parse_options
 from lmaczs.utils.spreadsheets import write_csv
@@ -31,11 +31,7 @@ def main(argv: list[str]) -> dict[str, pd.DataFrame]:
     hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
-    interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"],
-        run_opts={"device": run_opts.device},
-        trust_remote_code=hparams["trust_remote_code"],
-    )
+    interpreter = load_source(hparams, run_opts.device)
     sums = recognised_sums(interpreter, clips, labels, hparams["seed"])
     rows = contrast_rows(interpreter, sums, hparams["sums"])
     if rows.empty:

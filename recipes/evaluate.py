@@ -42,7 +42,7 @@ from lmaczs.data.recordings import (
     with_digests,
     write_recordings,
 )
-from lmaczs.evaluation.decoders import further_sources, load_decoders
+from lmaczs.evaluation.decoders import further_sources, load_decoders, load_source
 from lmaczs.evaluation.explainers import (
     EXPLAINERS,
     MAIN,
@@ -96,11 +96,7 @@ def main(argv: list[str]) -> pd.DataFrame:
     with held(hparams["output_folder"]):
         sources = {name: one for name, one in sources.items() if name in names}
         rest = {name: EXPLAINERS[name] for name in names if name in EXPLAINERS}
-        interpreter = ZeroShotInterpreter.from_hparams(
-            hparams["source"],
-            run_opts={"device": run_opts.device},
-            trust_remote_code=hparams["trust_remote_code"],
-        )
+        interpreter = load_source(hparams, run_opts.device)
         decoders = load_decoders(interpreter, sources, hparams["trust_remote_code"])
         suite = ExplainerSuite(interpreter.clap, decoders, hparams["domain"], rest)
         others = map(decoder_folder, sources.values())

@@ -25,8 +25,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lmaczs import ZeroShotInterpreter
 from lmaczs.decoder import Decoder
+from lmaczs.evaluation.decoders import load_source
 from lmaczs.evaluation.explainer import Explainer
 from lmaczs.evaluation.explainers import MAIN, chosen, decoder_method
 from lmaczs.evaluation.figure_data import (
@@ -128,11 +128,7 @@ def figures(
     Figure
         The figure.
     """
-    options = {
-        "run_opts": {"device": device},
-        "trust_remote_code": hparams["trust_remote_code"],
-    }
-    interpreter = ZeroShotInterpreter.from_hparams(hparams["source"], **options)
+    interpreter = load_source(hparams, device)
     clap, template = interpreter.clap, interpreter.hparams.template
     grid = clap.front_end.sample_rate, clap.front_end.hop_length
     clips = LabelledClips(
@@ -148,7 +144,7 @@ def figures(
 
     methods = {name: clips.clip_masks(one) for name, one in explainers.items()}
     methods[MAIN] = decoded_masks(clap, interpreter.mods["decoder"])
-    other = decoder_of(hparams["no_diversity_source"], options)
+    other = decoder_of({**hparams, "source": hparams["no_diversity_source"]}, device)
     if other is not None:
         methods[WITHOUT] = decoded_masks(clap, other)
     table = similarity_table(
@@ -176,12 +172,11 @@ def figures(
         yield "curves", paper_figures.curves_figure(curves)
 
 
-def decoder_of(source: str | None, options: dict[str, Any]) -> Decoder | None:
-    """Decoder of an exported folder; None without one."""
-    if source is None:
+def decoder_of(hparams: dict[str, Any], device: str | None) -> Decoder | None:
+    """Decoder of an exported folder, `source`; None without one."""
+    if hparams["source"] is None:
         return None
-    loaded = ZeroShotInterpreter.from_hparams(source, **options)
-    decoder: Decoder = loaded.mods["decoder"]
+    decoder: Decoder = load_source(hparams, device).mods["decoder"]
     return decoder
 
 

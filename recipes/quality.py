@@ -16,9 +16,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmaczs import ZeroShotInterpreter
 from lmaczs.data.esc50 import ESC10
 from lmaczs.evaluation import sanity_checks as checks
+from lmaczs.evaluation.decoders import load_source
 from lmaczs.evaluation.explainers import MAIN, ExplainerSuite
 from lmaczs.evaluation.source_mixtures import (
     prompts_of,
@@ -37,11 +37,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
     require_two_labels(clips, "known sources")
-    interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"],
-        run_opts={"device": run_opts.device},
-        trust_remote_code=hparams["trust_remote_code"],
-    )
+    interpreter = load_source(hparams, run_opts.device)
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     template = interpreter.hparams.template
     suite = ExplainerSuite(clap, {MAIN: decoder}, decoder.domain, explainers={})

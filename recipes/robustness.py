@@ -28,9 +28,9 @@ import pandas as pd
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from lmaczs import ZeroShotInterpreter
 from lmaczs.distillation.yamnet import open_tagger
 from lmaczs.evaluation.conditions import ContaminatedClips
+from lmaczs.evaluation.decoders import load_source
 from lmaczs.evaluation.explainers import MAIN, ExplainerSuite, chosen
 from lmaczs.evaluation.facts import tested_set
 from lmaczs.evaluation.results_page import NAMES
@@ -67,11 +67,7 @@ def main(argv: list[str]) -> str:
             "No other model judges the masks: give --tagger_model and "
             "--tagger_class_map"
         )
-    interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"],
-        run_opts={"device": run_opts.device},
-        trust_remote_code=hparams["trust_remote_code"],
-    )
+    interpreter = load_source(hparams, run_opts.device)
     clap, decoder = interpreter.clap, interpreter.mods["decoder"]
     suite = ExplainerSuite(clap, {MAIN: decoder}, hparams["domain"], rest)
     prompts = prompts_of(clap, labels, interpreter.hparams.template)

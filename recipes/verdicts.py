@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmaczs import ZeroShotInterpreter
 from lmaczs.evaluation import verdict_rates
+from lmaczs.evaluation.decoders import load_source
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.options import load_hparams, parse_options
 from lmaczs.utils.spreadsheets import write_csv
@@ -28,11 +28,7 @@ def main(argv: list[str]) -> dict[str, pd.DataFrame]:
     hparams_file, run_opts, overrides = parse_options(argv)
     hparams = load_hparams(hparams_file, overrides)
     clips, labels = hparams["test_clips"]()
-    interpreter = ZeroShotInterpreter.from_hparams(
-        hparams["source"],
-        run_opts={"device": run_opts.device},
-        trust_remote_code=hparams["trust_remote_code"],
-    )
+    interpreter = load_source(hparams, run_opts.device)
     presences, verdicts = verdict_rates.verdicts(
         interpreter, clips, labels, seed=hparams["seed"]
     )

@@ -56,6 +56,15 @@ def further_sources(hparams: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def load_source(hparams: Mapping[str, Any], device: str | None) -> ZeroShotInterpreter:
+    """The model that a YAML names by `source`, trusted as `trust_remote_code` says."""
+    return ZeroShotInterpreter.from_hparams(
+        hparams["source"],
+        run_opts={"device": device},
+        trust_remote_code=hparams["trust_remote_code"],
+    )
+
+
 def load_decoders(
     interpreter: ZeroShotInterpreter,
     sources: Mapping[str, str],
