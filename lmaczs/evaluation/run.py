@@ -120,6 +120,12 @@ class EvaluationPlan:
     def __post_init__(self) -> None:
         """Check all that needs no model; `InputError` names the option."""
         snr_by_condition(self.contamination_snr_db)
+        for option in ("areas", "insertion_fractions"):
+            for value in getattr(self, option):
+                if not 0 <= value <= 1:
+                    raise InputError(
+                        f"{option} has {value}: give fractions of the cells, 0 to 1"
+                    )
         for name in self.conditions:
             if name not in CONDITIONS:
                 raise InputError(

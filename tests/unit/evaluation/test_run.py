@@ -284,6 +284,8 @@ def test_curves_are_of_clean_clips(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"areas": [0.1, 20]}, "areas has 20: give fractions of the cells"),
+        ({"insertion_fractions": [-1]}, "insertion_fractions has -1: give fractions"),
         ({"conditions": ["speech"]}, "add clean to it, or give --speech_folder$"),
         ({"conditions": []}, "^conditions names none"),
         ({"conditions": ["clean", "mixtur"]}, "'mixtur': did you mean 'mixture'"),
