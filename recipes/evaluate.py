@@ -111,12 +111,10 @@ def main(argv: list[str]) -> pd.DataFrame:
         sections = {**more[1], "What the models were trained on": section}
         title = f"Faithfulness in the {suite.domain} domain"
         results = write_results(found, title, folder, more[0], sections)
-        options = [word for word in argv[1:] if not word.startswith("--join=")]
         facts = {
-            **facts_of(suite, plan, template),
+            **facts_of(suite, plan, template, argv),
             "tested": tested_set(hparams),
             "training": section,
-            "options": shown_options(options),
             "seconds": time.monotonic() - start,
         }
         here = machine_facts(interpreter.clap.device)
@@ -152,9 +150,13 @@ def clips_to_test(
     return unlearnt(with_digests(clips, found), learnt, "test")
 
 
-def facts_of(suite: ExplainerSuite, plan: EvaluationPlan, template: str) -> dict:
-    """What facts.json has of an evaluation's methods and plan."""
+def facts_of(
+    suite: ExplainerSuite, plan: EvaluationPlan, template: str, argv: list[str]
+) -> dict:
+    """What facts.json has of an evaluation's methods, plan and options."""
+    options = [word for word in argv[1:] if not word.startswith("--join=")]
     return {
+        "options": shown_options(options),
         "seed": plan.seed,
         "domain": suite.domain,
         "template": template,
