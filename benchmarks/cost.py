@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,9 @@ from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+# numpy's threads spin on after their work, in the processor time of the next case
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import soundfile
 import torch
