@@ -257,15 +257,15 @@ def patiently(
     """Result of questions to the Hub, which may never answer.
 
     TimeoutError (an OSError) if for `PATIENCE` there is none, and nothing is written in
-    the folders `places`. What is sent with a question may take `seconds` more. A Hub
-    that was given up is not asked again for a minute.
+    the folders `places`, or if the client has given up waiting before. What is sent
+    with a question may take `seconds` more. A Hub that was given up is not asked again
+    for a minute.
     """
     from huggingface_hub import constants
 
     patience = _patience() + seconds
-    refusal = f"the Hub has sent nothing for {patience:.0f} s (LMACZS_HUB_TIMEOUT)"
     if time.monotonic() - _given_up.get(constants.ENDPOINT, -math.inf) < REST:
-        raise TimeoutError(refusal)
+        raise _silence(patience)
     outcome: list[Any] = []
 
     def run() -> None:
@@ -280,16 +280,29 @@ def patiently(
     seen, since = _bytes_in(places), time.monotonic()
     while worker.is_alive() and time.monotonic() - since < patience:
         worker.join(min(0.5, patience))
-        if (now := _bytes_in(places)) != seen:
-            seen, since = now, time.monotonic()
-    if len(outcome) < 2:
-        _given_up[constants.ENDPOINT] = time.monotonic()
-        raise TimeoutError(refusal)
-    done, value = outcome
-    if not done:
+        if (size := _bytes_in(places)) != seen:
+            seen, since = size, time.monotonic()
+    done, value = outcome or (False, TimeoutError())
+    if done:
+        result: Result = value
+        return result
+    if not _timed_out(value):
         raise value
-    result: Result = value
-    return result
+    _given_up[constants.ENDPOINT] = now = time.monotonic()
+    raise _silence(now - since) from value
+
+
+def _silence(seconds: float) -> TimeoutError:
+    return TimeoutError(
+        f"the Hub has sent nothing for {seconds:.0f} s (LMACZS_HUB_TIMEOUT)"
+    )
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether an error began as one of waiting; clients wrap it in others of theirs."""
+    while error and not isinstance(error, TimeoutError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _bytes_in(places: Sequence[Path]) -> int:
