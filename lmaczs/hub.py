@@ -282,7 +282,8 @@ def patiently(
         worker.join(min(0.5, patience))
         if (size := _bytes_in(places)) != seen:
             seen, since = size, time.monotonic()
-    done, value = outcome or (False, TimeoutError())
+    answer: Sequence[Any] = outcome or (False, TimeoutError())
+    done, value = answer
     if done:
         result: Result = value
         return result
