@@ -10,7 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lmaczs.audio.contents import Data, Found, Part
+from lmaczs.audio.contents import Found, Part
+from lmaczs.audio.file_bytes import Data, unpack_at
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros, before_tags
 
@@ -69,7 +70,7 @@ def extent_of(
 
     Parameters
     ----------
-    data : bytes or mmap
+    data : bytes or FileBytes
         The file.
     body : int
         First byte of the sound.
@@ -143,7 +144,7 @@ def _places(
     for _ in range(MAX_CHUNKS):
         if start + 8 > end or last in found:
             break
-        name, size = struct.unpack_from(f"{order}4sI", data, start)
+        name, size = unpack_at(f"{order}4sI", data, start)
         if not _is_name(name):
             break
         found[name] = start + 8, size
@@ -163,7 +164,7 @@ def _step(order: str) -> Step:
 
     def step(data: Data, start: int, end: int) -> int | None:
         for begin in (start, start + start % 2):
-            name, size = struct.unpack_from(f"{order}4sI", data, begin)
+            name, size = unpack_at(f"{order}4sI", data, begin)
             stop = begin + 8 + size
             if _is_name(name) and (stop <= end or name in METADATA):
                 even = stop % 2 and not _is_name(data[stop : stop + 4])
@@ -203,7 +204,7 @@ def wave(data: Data, start: int, end: int) -> Found | None:
     stated: int | None = size
     if magic in (b"RF64", b"BW64") and size == 0xFFFFFFFF:
         wide, _ = places.get(b"ds64", (end, 0))
-        (size,) = struct.unpack_from("<Q", data, wide + 8)
+        (size,) = unpack_at("<Q", data, wide + 8)
         stated = size if 0 < size < UNKNOWN_WIDE else None
     elif size >= UNKNOWN_SIZE and size > end - body:
         stated = None
@@ -222,7 +223,7 @@ def _wide_step(data: Data, start: int, end: int) -> int | None:
     start += -start % 8
     if data[start + 4 : start + 16] != W64_TAIL or start + 24 > end:
         return None
-    (size,) = struct.unpack_from("<Q", data, start + 16)
+    (size,) = unpack_at("<Q", data, start + 16)
     return -(-size // 8) * 8 if 24 <= size <= end - start else None
 
 
@@ -233,7 +234,7 @@ def wave64(data: Data, start: int, end: int) -> Found | None:
         name = data[place : place + 16]
         if place + 24 > end or name[4:] != W64_TAIL:
             return None
-        (size,) = struct.unpack_from("<Q", data, place + 16)
+        (size,) = unpack_at("<Q", data, place + 16)
         if name[:4] == b"data":
             break
         if name[:4] == b"fmt ":
@@ -267,7 +268,7 @@ def aiff(data: Data, start: int, end: int) -> Found | None:
     extent = extent_of(data, sound, stated, end, _step(">"), 1 << 32)
     if not extent.note and not extent.lack:
         return Found(Part(((start, extent.end),)), extent.end, True)
-    channels, _, bits = struct.unpack_from(">HIH", data, places[b"COMM"][0])
+    channels, _, bits = unpack_at(">HIH", data, places[b"COMM"][0])
     stop = min(extent.stop, sound + 0xFFFFFFFF - 64)
     frames = (stop - sound) // max(1, channels * -(-bits // 8))
     patches = {
@@ -287,7 +288,7 @@ def _no_step(data: Data, start: int, end: int) -> int | None:
 def au(data: Data, start: int, end: int) -> Found | None:
     """Read an AU header, of either byte order."""
     order = ">" if data[start : start + 4] == b".snd" else "<"
-    offset, size = struct.unpack_from(f"{order}II", data, start + 4)
+    offset, size = unpack_at(f"{order}II", data, start + 4)
     body = start + max(24, offset)
     if body > end:
         return None
@@ -303,7 +304,7 @@ def au(data: Data, start: int, end: int) -> Found | None:
 
 def _core_step(data: Data, start: int, end: int) -> int | None:
     """How the chunks of CAF follow one another."""
-    name, size = struct.unpack_from(">4sq", data, start)
+    name, size = unpack_at(">4sq", data, start)
     return 12 + size if _is_name(name) and 0 <= size <= end - start - 12 else None
 
 
@@ -313,7 +314,7 @@ def core(data: Data, start: int, end: int) -> Found | None:
     for _ in range(MAX_CHUNKS):
         if place + 12 > end:
             return None
-        name, size = struct.unpack_from(">4sq", data, place)
+        name, size = unpack_at(">4sq", data, place)
         if name == b"data":
             break
         if not _is_name(name) or size < 0:

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable
 
 from lmaczs.audio import chunks, streams
-from lmaczs.audio.contents import MAX_PARTS, Contents, Data, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Contents, Found, Part
+from lmaczs.audio.file_bytes import Data
 from lmaczs.audio.media import kind_of
 from lmaczs.audio.mp3 import mp3
 from lmaczs.audio.tags import after_tags

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from mmap import mmap
 from typing import NamedTuple
 
 from lmaczs.audio.pieces import Piece
-
-Data = bytes | mmap
-"""Content of a file."""
 
 MAX_PARTS = 10_000
 """Recordings of a file that are looked for."""

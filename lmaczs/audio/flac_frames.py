@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lmaczs.audio.contents import Data
+from lmaczs.audio.file_bytes import Data, unpack_at
 
 SYNC = re.compile(rb"\xff[\xf8\xf9]")
 SEARCHED = 1 << 20
@@ -27,13 +27,13 @@ class FlacFrame(NamedTuple):
 
 def stated_samples(data: Data, start: int) -> int:
     """Number of samples that the stream's header states, 0 if it does not."""
-    high, low = struct.unpack_from(">BI", data, start + TOTAL)
+    high, low = unpack_at(">BI", data, start + TOTAL)
     return (high & 0xF) << 32 | low
 
 
 def with_samples(data: Data, start: int, samples: int) -> dict[int, bytes]:
     """Patch that has the stream's header state so many samples."""
-    high = data[start + TOTAL] & 0xF0 | samples >> 32
+    high = data[start + TOTAL : start + TOTAL + 1][0] & 0xF0 | samples >> 32
     return {start + TOTAL: struct.pack(">BI", high, samples & 0xFFFFFFFF)}
 
 
@@ -42,7 +42,7 @@ def found_samples(data: Data, start: int, end: int) -> int:
 
     The frame before it has to lead to it: bytes within a frame may look like a header.
     """
-    (size,) = struct.unpack_from(">H", data, start + 10)  # of all frames but the last
+    (size,) = unpack_at(">H", data, start + 10)  # of all frames but the last
     first = max(start + 42, end - SEARCHED)
     tail = data[first:end]
     frames = list(_frames(tail, size))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from lmaczs.audio.containers import inspect
 from lmaczs.audio.contents import Contents
 from lmaczs.audio.decoder import UNKNOWN, PartReader, SoundPart, open_part
+from lmaczs.audio.file_bytes import FileBytes
 from lmaczs.audio.levels import Levels
 from lmaczs.audio.media import media_kind
 from lmaczs.audio.resampling import StreamResampler
@@ -200,8 +200,5 @@ def _inspected(path: Path) -> Contents:
 @lru_cache(maxsize=256)
 def _contents_of(path: Path, *state: int) -> Contents:
     """Inspect a file; the same for as long as its state is."""
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        return inspect(data)
+    with open(path, "rb") as file:
+        return inspect(FileBytes(file))

@@ -6,12 +6,14 @@ other bytes may lie before, between and behind the frames.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from lmaczs.audio.contents import MAX_PARTS, Data, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Found, Part
+from lmaczs.audio.file_bytes import Data, places, unpack_at
 from lmaczs.audio.pieces import Piece, with_patches
 from lmaczs.audio.tags import after_tags, after_zeros
 
@@ -30,6 +32,9 @@ MPEG1_RATES = (44100, 48000, 32000)
 RUBBISH = 1 << 16
 """Bytes in front of the first frame that are searched for it."""
 
+SYNC = re.compile(rb"\xff")
+"""The first byte of a frame."""
+
 SURE = 4
 """Frames in a row, behind rubbish, that are no accident."""
 
@@ -39,8 +44,9 @@ LAST_BYTES = 512
 LAST_FRAME = 2048
 """Bytes, at the end of a file, that may be its last frame and a tag."""
 
+INDEX = re.compile(rb"Xing|Info")
 XING_PLACES = (36, 21, 13)
-"""Where the word Xing or Info is in a frame: behind header and side information."""
+"""Where that word is in a frame: behind header and side information."""
 
 
 class Frame(NamedTuple):
@@ -120,8 +126,8 @@ def _first_frame(data: Data, start: int, end: int) -> int | None:
     start = after_tags(data, start, end)
     if _chain(data, start, end):
         return start
-    place, last = start, min(end, start + RUBBISH)
-    while (place := data.find(b"\xff", place + 1, last)) >= 0:
+    last = min(end, start + RUBBISH)
+    for place in places(SYNC, 1, data, start + 1, last):
         if _chain_length(data, place) == SURE:
             return place
     return None
@@ -150,11 +156,8 @@ def _chain_length(data: Data, place: int) -> int:
 def _xing_frames(data: Data, start: int, end: int) -> dict[int, int]:
     """Where frames with an index would begin, and where the word is in them."""
     found: dict[int, int] = {}
-    for word in (b"Xing", b"Info"):
-        place = start
-        while (place := data.find(word, place, end)) >= 0:
-            found |= {place - offset: place for offset in XING_PLACES}
-            place += len(word)
+    for place in places(INDEX, 4, data, start, end):
+        found |= {place - offset: place for offset in XING_PLACES}
     return found
 
 
@@ -186,10 +189,8 @@ def _next_frame(data: Data, place: int, end: int) -> int:
     skipped = after_zeros(data, after_tags(data, place, end), end)
     if skipped > place:
         return skipped
-    while (place := data.find(b"\xff", place + 1, end)) >= 0:
-        if _chain(data, place, end):
-            return place
-    return end
+    following = places(SYNC, 1, data, place + 1, end)
+    return next((one for one in following if _chain(data, one, end)), end)
 
 
 def _with_index(data: Data, run: _Run) -> tuple[Part, bool]:
@@ -203,7 +204,7 @@ def _with_index(data: Data, run: _Run) -> tuple[Part, bool]:
             return sound, not run.lack
         # without it libsndfile guesses a length, and reads no further
         return replace(sound, pieces=(_index(data, run, frames), *ranges)), False
-    flags, stated = struct.unpack_from(">II", data, run.xing + 4)
+    flags, stated = unpack_at(">II", data, run.xing + 4)
     if not flags & 1 or (abs(stated - frames) <= 1 and not run.lack):
         return sound, len(ranges) == 1 and not run.lack
     patches = {run.xing + 8: struct.pack(">I", frames)}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from lmaczs.audio.contents import MAX_PARTS, Data, Found, Part
+from lmaczs.audio.contents import MAX_PARTS, Found, Part
+from lmaczs.audio.file_bytes import Data, last_place, places
 from lmaczs.audio.flac_frames import found_samples, stated_samples, with_samples
 from lmaczs.audio.pieces import with_patches
 from lmaczs.audio.tags import before_tags
@@ -24,16 +25,16 @@ ENDED = 4
 
 def _page_size(data: Data, start: int) -> int:
     """Bytes of an Ogg page (RFC 3533), also of one that is cut off."""
-    segments = data[start + 26]
-    return 27 + segments + sum(data[start + 27 : start + 27 + segments])
+    head = data[start : start + 27 + 255]
+    segments = head[26]
+    return 27 + segments + sum(head[27 : 27 + segments])
 
 
 def ogg(data: Data, start: int, end: int) -> list[Found]:
     """Divide an Ogg file into the links of its chain."""
     firsts = [start]
     follows = start  # where a page of the same link would begin, if it were a first one
-    for match in OGG_FIRST.finditer(data, start, end):
-        place = match.start()
+    for place in places(OGG_FIRST, 6, data, start, end):
         if place > follows:
             firsts.append(place)
         if place + 27 > end or len(firsts) > MAX_PARTS:
@@ -47,7 +48,7 @@ def ogg(data: Data, start: int, end: int) -> list[Found]:
 
 def _ogg_lack(data: Data, start: int, end: int) -> str:
     """What the end of a link shows that it lacks."""
-    last = data.rfind(b"OggS", start, end)
+    last = last_place(b"OggS", data, start, end)
     if last < 0:
         return ""
     if last + 27 > end:
@@ -55,7 +56,7 @@ def _ogg_lack(data: Data, start: int, end: int) -> str:
     lacking = last + _page_size(data, last) - end
     if lacking > 0:
         return f"it is truncated: its last page lacks {lacking} bytes"
-    if not data[last + 5] & ENDED:
+    if not data[last + 5 : last + 6][0] & ENDED:
         return "it is truncated: its stream has no end"
     return ""
 
@@ -68,9 +69,9 @@ FLAC_FIRST = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 
 def flac(data: Data, start: int, end: int) -> list[Found]:
     """Divide a file into the FLAC streams that were joined, without tags."""
-    firsts = [match.start() for match in FLAC_FIRST.finditer(data, start, end)]
-    places = pairwise([start, *firsts[1:MAX_PARTS], end])
-    return [_flac_part(data, first, stop) for first, stop in places]
+    firsts = [*places(FLAC_FIRST, 8, data, start, end)]
+    ranges = pairwise([start, *firsts[1:MAX_PARTS], end])
+    return [_flac_part(data, first, stop) for first, stop in ranges]
 
 
 def _flac_part(data: Data, start: int, end: int) -> Found:

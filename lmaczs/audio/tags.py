@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
-from lmaczs.audio.contents import Data
+from lmaczs.audio.file_bytes import Data, places
 
-ZEROS_AT_ONCE = 1 << 20
+NOT_ZERO = re.compile(rb"[^\0]")
 APE_BYTES = 32
 """Of the header, and of the footer, of an APE tag."""
 
@@ -39,13 +40,8 @@ def before_tags(data: Data, start: int, end: int) -> int:
 
 def after_zeros(data: Data, start: int, end: int) -> int:
     """First byte from `start` on that is not 0, in whole 8 bytes, or `end`."""
-    while start < end:
-        part = data[start : min(end, start + ZEROS_AT_ONCE)]
-        rest = part.lstrip(b"\0")
-        if rest:
-            return start + (len(part) - len(rest)) // 8 * 8
-        start += len(part)
-    return end
+    other = next(places(NOT_ZERO, 1, data, start, end), None)
+    return end if other is None else start + (other - start) // 8 * 8
 
 
 def _tag_size(data: Data, start: int) -> int:

@@ -14,6 +14,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmaczs.audio.containers import inspect
+from lmaczs.audio.contents import Contents
+from lmaczs.audio.file_bytes import Data
 from lmaczs.audio.levels import Levels
 from lmaczs.audio.mono_file import MonoFile
 from lmaczs.utils.errors import AudioError
@@ -211,6 +214,22 @@ def test_of_what_nothing_is_left_the_reason_is_told(
     path.write_bytes(encoded("FLAC") + encoded("FLAC")[:150])
     found, warnings = read(path)
     assert len(found) == 32000 and "only 0.00 of 2.00 s can be read" in warnings[0]
+
+
+def test_a_file_that_is_cut_off_while_it_is_looked_at(
+    encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process, between its size and its header: one sentence."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded("WAV"))
+
+    def inspect_later(data: Data) -> Contents:
+        path.write_bytes(b"")
+        return inspect(data)
+
+    monkeypatch.setattr("lmaczs.audio.mono_file.inspect", inspect_later)
+    with pytest.raises(AudioError, match=f"^{path}: cannot be read: it became shorter"):
+        MonoFile(path)
 
 
 def test_pipes_are_refused_with_the_way_out(
