@@ -37,7 +37,7 @@ from lmaczs.presence import reference_names, reference_text
 from lmaczs.prompts import to_sentence
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
-from lmaczs.utils.files import atomic_folder, sweep
+from lmaczs.utils.locks import written_alone
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
@@ -153,8 +153,8 @@ def export_onnx(
     MissingExtraError
         Without the packages of the extra onnx.
     InputError
-        If the model is not on the CPU, `dest` must not be replaced, or a graph's
-        results are not the model's.
+        If the model is not on the CPU, `dest` must not be replaced, or is written by
+        another process, or a graph's results are not the model's.
     """
     require_packages(PACKAGES, "onnx")
     if clap.device.type != "cpu":
@@ -163,7 +163,6 @@ def export_onnx(
             'run_opts={"device": "cpu"} to export it'
         )
     dest = Path(dest)
-    sweep(dest.parent, dest.name)
     _require_free(dest, force)
     text = clap.encode_text([to_sentence(one, template) for one in prompts])
     graphs: dict[str, nn.Module] = {
@@ -171,7 +170,8 @@ def export_onnx(
         "decoder": _Decoder(clap, decoder),
         "masked": _Masked(clap),
     }
-    with _one_channel(clap), atomic_folder(dest) as part:
+    alone = written_alone(dest, lambda: _require_free(dest, force))
+    with _one_channel(clap), alone as part:
         materials = [_material(graphs, clap, *sizes) for sizes in SIZES]
         for name, graph in graphs.items():
             path = part / f"{name}.onnx"

@@ -32,7 +32,8 @@ from lmaczs.training.checkpoints import WholeCheckpoints
 from lmaczs.training.model_card import model_card
 from lmaczs.training.run_identity import run_digest
 from lmaczs.utils.errors import InputError, LmaczsError, OptionError
-from lmaczs.utils.files import atomic_folder, atomic_write, sweep
+from lmaczs.utils.files import atomic_write
+from lmaczs.utils.locks import written_alone
 from lmaczs.utils.plain_files import require_plain
 from lmaczs.utils.weights import unpickled
 
@@ -202,9 +203,10 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     ExportError
         If the run is missing, damaged or without a checkpoint, if its CLAP is missing,
         or if `dest` must not be replaced.
+    InputError
+        If another process writes it.
     """
     run_folder, dest = Path(run_folder), Path(dest)
-    sweep(dest.parent, dest.name)
     card = _read_run_card(run_folder)
     checkpoint = _best_checkpoint(
         run_folder, card["checkpoint_metric"], card["checkpoint_mode"]
@@ -212,8 +214,7 @@ def export_run(run_folder: str | Path, dest: str | Path, force: bool = False) ->
     weights = _decoder_weights(checkpoint)
     clap_folder = _clap_folder(card["clap_source"])
     origin = {"run": run_digest(run_folder)}
-    _check_dest(dest, origin, force)
-    with atomic_folder(dest) as part:
+    with written_alone(dest, lambda: _check_dest(dest, origin, force)) as part:
         if clap_folder:
             _copy_clap(clap_folder, part / "clap")
         source = "clap" if clap_folder else card["clap_source"]

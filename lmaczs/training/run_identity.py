@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from lmaczs.training.distributed import gather
 from lmaczs.utils.digests import code_digest, digest, fingerprint
 from lmaczs.utils.errors import InputError, LmaczsError
 from lmaczs.utils.files import atomic_write, sweep
-from lmaczs.utils.locks import locked
+from lmaczs.utils.locks import made_and_locked
 from lmaczs.utils.options import plain_values
 
 if TYPE_CHECKING:
@@ -137,11 +137,8 @@ def held(output_folder: str | Path, debug: bool = False) -> Iterator[None]:
     folder, refusal = Path(output_folder), None
     with ExitStack() as stack:
         if if_main_process() and not debug:
-            if not folder.exists():
-                stack.callback(_remove_empty, folder)
-            folder.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(locked(folder))
+                stack.enter_context(made_and_locked(folder))
                 sweep(folder)
             except InputError as error:
                 refusal = str(error)
@@ -149,11 +146,6 @@ def held(output_folder: str | Path, debug: bool = False) -> Iterator[None]:
         if refusal:
             raise InputError(f"output_folder {refusal}")
         yield
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def begin_run(

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.files import atomic_folder, sweep
 
 _held: set[int] = set()
 """Handles of the folders that this process holds or waits for."""
@@ -43,6 +44,39 @@ def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
     finally:
         _held.discard(handle)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def made_and_locked(folder: Path) -> Iterator[None]:
+    """Hold a folder as `locked` does; it is made, and removed again if it stays empty.
+
+    One that was there, empty, before stays.
+    """
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder):
+            yield
+    finally:
+        if not was_there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def written_alone(dest: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """Fill a folder as `atomic_folder` does, while no other process writes it.
+
+    `check` raises if `dest` must not be replaced. It is called at once and again when
+    nobody else can have written it any more. What killed processes left is removed.
+    """
+    dest = Path(os.path.realpath(dest))
+    sweep(dest.parent, dest.name)
+    check()
+    with made_and_locked(dest):
+        check()
+        with atomic_folder(dest) as part:
+            yield part
 
 
 def _taken(handle: int) -> bool:

@@ -20,6 +20,7 @@ from lmaczs.frontend import Domain, power
 from lmaczs.onnx_export import export_onnx
 from lmaczs.presence import reference_names, reference_text
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.locks import locked
 
 TEMPLATE = "I hear {}."
 
@@ -125,6 +126,15 @@ def test_model_on_another_device_is_refused(
     decoder, clap = decoder_of(tiny_clap), copy.deepcopy(tiny_clap).to("meta")
     with pytest.raises(InputError, match="the model is on meta: load it with run_opts"):
         export_onnx(clap, decoder, tmp_path / "onnx", TEMPLATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_export_writes_is_left_to_it(
+    tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """With --force, too."""
+    with locked(tmp_path), pytest.raises(InputError, match="another lmaczs writes"):
+        export_onnx(tiny_clap, decoder_of(tiny_clap), tmp_path, TEMPLATE, force=True)
     assert list(tmp_path.iterdir()) == []
 
 

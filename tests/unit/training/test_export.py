@@ -26,6 +26,7 @@ from lmaczs.training.export import (
     write_run_card,
 )
 from lmaczs.utils.errors import InputError
+from lmaczs.utils.locks import locked
 
 WIDTH = 8
 BIN = "pytorch_model.bin"
@@ -265,6 +266,23 @@ def test_export_of_another_run_is_replaced_by_force_alone(
     assert same(weights(dest), second.state_dict())
     with pytest.raises(ExportError, match="another run"):
         export_run(run_folder, dest)
+
+
+def test_of_two_exports_at_once_the_later_is_refused(
+    run_folder: Path, tiny_clap: FrozenClap, tmp_path: Path
+) -> None:
+    """Into one folder, which is missing or replaced; the first stays as it is."""
+    first = save_checkpoint(run_folder, tiny_clap, loss=1.0)
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    for force in (False, True):
+        with locked(dest), pytest.raises(InputError, match="another lmaczs writes"):
+            export_run(run_folder, dest, force)
+        assert list(dest.iterdir()) == []
+    export_run(run_folder, dest)
+    with locked(dest), pytest.raises(InputError, match="another lmaczs writes"):
+        export_run(run_folder, dest)
+    assert same(weights(dest), first.state_dict())
 
 
 def test_a_place_is_free_until_a_decoder_lies_there(

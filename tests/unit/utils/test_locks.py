@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmaczs.utils.errors import InputError
-from lmaczs.utils.locks import locked
+from lmaczs.utils.locks import locked, made_and_locked, written_alone
 
 HOLD = """
 import sys
@@ -93,3 +93,42 @@ def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
         with locked(tmp_path, patience=60):
             pass
         close.join()
+
+
+def test_a_folder_that_was_made_in_vain_is_removed(tmp_path: Path) -> None:
+    """One that was there, or in which something lies, stays."""
+    there, full = tmp_path / "there", tmp_path / "full"
+    there.mkdir()
+    for folder in (there, full, tmp_path / "new"):
+        with made_and_locked(folder):
+            with pytest.raises(InputError), locked(folder, patience=0):
+                pass
+            (full / "a").touch() if folder == full else None
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "full"}
+
+
+def test_a_folder_is_checked_when_nobody_else_can_write_it(tmp_path: Path) -> None:
+    """And before. What the check refuses, or others hold, stays as it is."""
+    dest, held = tmp_path / "dest", []
+
+    def check() -> None:
+        try:
+            with locked(tmp_path if not dest.exists() else dest, patience=0):
+                held.append(False)
+        except InputError:
+            held.append(True)
+
+    with written_alone(dest, check) as part:
+        (part / "a").write_text("first")
+    assert held == [False, True]
+
+    def refuse() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), written_alone(dest, refuse):
+        raise AssertionError
+    with locked(dest), pytest.raises(InputError, match="another lmaczs writes"):
+        with written_alone(dest, lambda: None):
+            raise AssertionError
+    assert (dest / "a").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [dest]
