@@ -29,7 +29,7 @@ from lmaczs.metrics.faithfulness import MEANINGS, METRICS
 from lmaczs.metrics.metric import legend
 from lmaczs.utils.errors import InputError, run_recipe
 from lmaczs.utils.files import atomic_write
-from lmaczs.utils.spreadsheets import write_csv
+from lmaczs.utils.spreadsheets import unescaped_csv_text, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,7 +82,8 @@ def fine_tune(
     tables = (splits.train, splits.valid, splits.test)
     clips = pd.concat(tables).query("label == @label")
     with atomic_write(manifest) as part:
-        clips[["path", "label", "split"]].to_csv(part, index=False)
+        text = unescaped_csv_text(clips[["path", "label", "split"]])
+        part.write_text(text, encoding="utf-8")
     others = json.dumps([other for other in splits.labels if other != label])
     recipe = [
         str(ROOT / name) for name in ("recipes/train.py", "hparams/finetune.yaml")

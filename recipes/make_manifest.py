@@ -25,6 +25,7 @@ from pathlib import Path
 from lmaczs.data.build import DATASETS, read_rows
 from lmaczs.utils.errors import run_recipe
 from lmaczs.utils.files import atomic_write
+from lmaczs.utils.spreadsheets import unescaped_csv_text
 
 
 def main(argv: list[str]) -> Path:
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> Path:
     more = {name: getattr(options, name) or None for name in names}
     table = read_rows(options.folder, None, options.set, **more)
     with atomic_write(options.out) as part:
-        table.to_csv(part, index=False)
+        part.write_text(unescaped_csv_text(table), encoding="utf-8")
     splits = ", ".join(
         f"{n} {s or 'without split'}" for s, n in table.split.value_counts().items()
     )

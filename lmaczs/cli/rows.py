@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lmaczs.utils.spreadsheets import escaped
+from lmaczs.utils.spreadsheets import csv_row, escaped
 
 FORMATS = ("csv", "json", "jsonl")
 
@@ -67,7 +66,7 @@ class RowWriter:
             sys.stdout.flush()
 
     def _csv(self, cells: Sequence[str]) -> None:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
+        sys.stdout.write(csv_row(cells))
 
 
 def _cell(value: Any) -> str:

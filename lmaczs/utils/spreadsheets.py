@@ -6,8 +6,10 @@ spreadsheets do not show; `read_csv` takes it away again.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a text begins that a spreadsheet takes for a formula, and how those begin that
 are escaped."""
+
+ROW_END = re.compile(r'("[^"]*")|\r\n')
+"""What is in quotes, and else where a row ends."""
 
 
 def escaped(text: str) -> str:
@@ -33,9 +38,22 @@ def unescaped(text: str) -> str:
 
 def csv_text(table: pd.DataFrame, **options: Any) -> str:
     """A table as CSV, its texts escaped; `options` are those of pandas' to_csv."""
-    ends: dict[str, Any] = {"index": False, "lineterminator": "\n"}
-    text: str = _mapped(table, escaped).to_csv(**ends, **options)
-    return text
+    return unescaped_csv_text(_mapped(table, escaped), **options)
+
+
+def unescaped_csv_text(table: pd.DataFrame, **options: Any) -> str:
+    """A table as CSV, its texts as they are, for what is no spreadsheet to read."""
+    # before Python 3.13 a carriage return is in quotes only if it ends rows, too
+    ends: dict[str, Any] = {"index": False, "lineterminator": "\r\n"}
+    text: str = table.to_csv(**ends, **options)
+    return ROW_END.sub(lambda found: found[1] or "\n", text)
+
+
+def csv_row(cells: Sequence[str]) -> str:
+    """A row of CSV with its end, of texts as they are."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\r\n").writerow(cells)
+    return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:

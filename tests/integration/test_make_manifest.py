@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import pandas as pd
 import pytest
 
+from lmaczs.data.annotations import to_audacity, to_raven
 from lmaczs.data.manifest import read_manifest
+from lmaczs.events import Event, event_table
 
 SCRIPT = Path(__file__).parents[2] / "recipes/make_manifest.py"
 
@@ -72,6 +73,27 @@ def test_a_folder_with_a_subfolder_for_each_label(
     assert table.split.tolist() == [""] * 3
 
 
+def test_names_may_have_what_ends_a_line_elsewhere(
+    recipe: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """The manifest leads to each; labels beside sounds are found by their names."""
+    folder, out = tmp_path / "mine" / "dog", tmp_path / "clips.csv"
+    folder.mkdir(parents=True)
+    paths = [folder / f"a{end}b.wav" for end in '\r\n\v\f\x1c\x85\u2028\u2029,"']
+    for path in paths:
+        path.touch()
+        events = event_table([Event(1.0, 2.0, 0.0, 8000.0, "dog", 0.7, 0.99, 0.2)])
+        text = to_raven(events, path)
+        path.with_suffix(".selections.txt").write_text(text, "utf-8", newline="")
+        text = to_audacity(events)
+        path.with_suffix(".labels.txt").write_text(text, "utf-8", newline="")
+    for kind in ("folder", "raven", "audacity"):
+        recipe("make_manifest").main([kind, str(tmp_path / "mine"), str(out)])
+        table = read_manifest(out)
+        assert sorted(table.path) == sorted(map(str, paths))
+        assert set(table.label) == {"dog"}
+
+
 @pytest.mark.slow
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     """No traceback, and no manifest; one that stood there stays."""
@@ -96,11 +118,11 @@ def test_a_manifest_is_written_whole_or_not_at_all(
     out.parent.mkdir()
     out.write_text("mine")
 
-    def breaks_off(table: pd.DataFrame, path: Path, **_: object) -> None:
-        path.write_text("path,te")
+    def breaks_off(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:7].encode())
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", breaks_off)
+    monkeypatch.setattr(Path, "write_text", breaks_off)
     with pytest.raises(OSError, match="the disk is full"):
         recipe("make_manifest").main(["fsd50k", str(fsd50k), str(out)])
     assert [path.name for path in out.parent.iterdir()] == ["clips.csv"]

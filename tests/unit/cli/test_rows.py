@@ -13,7 +13,7 @@ from lmaczs.cli.rows import RowWriter, add_format
 
 ROWS = [
     {"file": "a,1.wav", "presence": 0.5, "empty": False, "more": [1]},
-    {"file": "é\n.wav", "presence": None, "empty": True, "more": []},
+    {"file": "é\n\r.wav", "presence": None, "empty": True, "more": []},
 ]
 Capture = pytest.CaptureFixture[str]
 
@@ -30,10 +30,10 @@ def written(kind: str, columns: list[str] | None, capsys: Capture) -> str:
 def test_csv_reads_back(capsys: Capture) -> None:
     """A header, six decimals, an empty cell for None."""
     text = written("csv", ["file", "presence", "empty"], capsys)
-    assert list(csv.reader(io.StringIO(text))) == [
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [
         ["file", "presence", "empty"],
         ["a,1.wav", "0.500000", "False"],
-        ["é\n.wav", "", "True"],
+        ["é\n\r.wav", "", "True"],
     ]
 
 

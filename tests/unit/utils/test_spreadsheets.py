@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaczs.utils.spreadsheets import csv_text, escaped, read_csv, unescaped, write_csv
+from lmaczs.utils.spreadsheets import (
+    csv_row,
+    csv_text,
+    escaped,
+    read_csv,
+    unescaped,
+    unescaped_csv_text,
+    write_csv,
+)
+
+BREAKS = st.text(alphabet='\r\n\v\f\x1c\x85\u2028\u2029",; a', min_size=1, max_size=8)
+"""What ends a line somewhere, and what is special in CSV."""
 
 
 @pytest.mark.parametrize(
@@ -64,3 +76,16 @@ def test_text_without_a_header() -> None:
     table = pd.DataFrame({"a": ["+1"], "b": [0.25]})
     assert csv_text(table, header=False) == "'+1,0.25\n"
     assert csv_text(table[:0]) == "a,b\n"
+
+
+@given(st.lists(st.tuples(BREAKS, BREAKS), min_size=1, max_size=4))
+def test_what_ends_a_line_ends_no_row(cells: list[tuple[str, str]]) -> None:
+    """As names of files may have it: programs find the same cells in as many rows."""
+    table = pd.DataFrame(cells, columns=["a", "b\r"])
+    expected = [["a", "b\r"], *map(list, cells)]
+    rows = "".join(map(csv_row, expected))
+    for text in (csv_text(table), unescaped_csv_text(table), rows):
+        found = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        assert [[unescaped(cell) for cell in row] for row in found] == expected
+    texts = {"dtype": str, "keep_default_na": False}
+    pd.testing.assert_frame_equal(read_csv(io.StringIO(text), **texts), table)
