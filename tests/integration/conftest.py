@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +29,6 @@ from lmaczs.training.brain import InterpreterBrain, TrainingOptions
 
 ROOT = Path(__file__).parents[2]
 RATE = 44100  # Hz, as ESC-50 has it
-KILL_AFTER = 120  # seconds until the point at which a command is to be killed
-
 TERMS = dict.fromkeys(
     [
         "similarity",
@@ -48,7 +45,7 @@ LABELS = ["dog", "siren"]
 
 Write = Callable[..., Path]
 Recipe = Callable[[str], ModuleType]
-Kill = Callable[[Sequence[str], Callable[[], bool]], None]
+Kill = Callable[[Sequence[str], int], None]
 
 
 @pytest.fixture(scope="session")
@@ -141,20 +138,35 @@ def process_restored() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def kill_when() -> Kill:
-    """Function that runs a command and sends SIGKILL once a condition holds."""
+KILLED = """
+import os, runpy, signal, sys
+from lmaczs.training.checkpoints import AtomicCheckpointer
 
-    def kill(argv: Sequence[str], reached: Callable[[], bool]) -> None:
-        command = [sys.executable, *argv]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-            end = time.monotonic() + KILL_AFTER
-            while process.poll() is None and not reached():
-                assert time.monotonic() < end, "it did not get that far"
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            errors = process.communicate()[1].decode()
-        assert process.returncode == -signal.SIGKILL, errors[-2000:]
+save, wanted, saved = AtomicCheckpointer.save_checkpoint, int(sys.argv[1]), []
+
+def save_or_end(*args, **kwargs):
+    saved.append(save(*args, **kwargs))
+    if len(saved) == wanted:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return saved[-1]
+
+AtomicCheckpointer.save_checkpoint = save_or_end
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def kill_after() -> Kill:
+    """Function that runs a script, which SIGKILL ends at its checkpoint of a number.
+
+    It sends it itself: another process might be too late.
+    """
+
+    def kill(argv: Sequence[str], checkpoints: int) -> None:
+        command = [sys.executable, "-c", KILLED, str(checkpoints), *argv]
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
     return kill
 
