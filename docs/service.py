@@ -109,11 +109,12 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 body = self.rfile.read(int(length))
                 self.close_connection = False
-                self._send(200, work[url.path](self._read(body), parse_qs(url.query)))
+                found = 200, work[url.path](self._read(body), parse_qs(url.query))
             except LmaczsError as error:
-                self._send(400, {"error": " ".join(str(error).split())})
+                found = 400, {"error": " ".join(str(error).split())}
             finally:
                 self.server.places.release()
+            self._send(*found)
 
     def _skip(self, length: int) -> None:
         """Read a body and drop it: a client that still sends it gets no answer."""

@@ -136,7 +136,7 @@ def test_what_is_refused(
 def test_a_body_that_is_not_read(service: Any, header: str, status: int) -> None:
     """Of a length that is missing or too large; it is not waited for."""
     length = f"Content-Length: {header}\r\n" if header else ""
-    with socket.create_connection(("127.0.0.1", service.server_port), 10) as one:
+    with socket.create_connection(("127.0.0.1", service.server_port), 60) as one:
         head = f"POST /explain?prompt=dog HTTP/1.1\r\nHost: here\r\n{length}\r\n"
         one.sendall(head.encode())
         assert one.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
