@@ -5,7 +5,7 @@
 Each folder is a copy of the embedded model in which one thing is hostile, and is loaded
 in a process of its own, where `$CANARY` names a file that code of the folder would
 make. A folder is safe if that file is not there, and loading ended with one sentence of
-this package or with a model, within `SECONDS` and `MIB` more memory.
+this package or with a model, within `SECONDS` of a processor and `MIB` more memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lmaczs import ZeroShotInterpreter, default_source
 from lmaczs.utils.errors import LmaczsError
 
 SECONDS, MIB = 10, 1024
-KILLED = 20  # seconds
+KILLED = 120  # seconds, however little of the processor it got
 ROOM = 4 << 30  # bytes that a process may allocate before it is refused more
 SAFE = ("refused", "loaded")
 
@@ -618,13 +618,13 @@ def tried(case: Case, base: Path, place: Path) -> Outcome:
         finally:
             os._exit(0)
     os.close(writing)
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
+    while not (ended := os.wait4(child, os.WNOHANG))[0]:
         if time.monotonic() - start > KILLED:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            ended = os.wait4(child, 0)
             break
         time.sleep(0.01)
-    seconds = time.monotonic() - start
+    seconds = ended[2].ru_utime + ended[2].ru_stime
     with os.fdopen(reading) as file:
         found = json.loads(file.read() or '{"end": "killed", "sentence": "", "mib": 0}')
     ran = canary.exists()
