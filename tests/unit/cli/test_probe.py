@@ -36,9 +36,13 @@ def test_failing_code_is_reported_and_the_rest_runs(code: str, error: str) -> No
 
 def test_hanging_code_is_ended() -> None:
     """What does not answer in time is reported, and what came before it is kept."""
-    results = probe({"first": FINE, "bad": "import time; time.sleep(600)"}, timeout=2)
+    codes = {"first": FINE, "bad": "import time; time.sleep(600)"}
+    for seconds in (2, 20, 200):  # until the first has time enough, on a busy machine
+        results = probe(codes, seconds)
+        assert "hangs" in results["bad"].error
+        if not results["first"].error:
+            break
     assert results["first"].info == 42
-    assert "hangs" in results["bad"].error
 
 
 def test_what_code_prints_does_not_matter() -> None:

@@ -32,6 +32,7 @@ from lmaczs.training.distributed import (
 ROOT = Path(__file__).parents[3]
 FAILING = """
 import os, signal, sys, time
+from pathlib import Path
 import torch
 from speechbrain.utils.run_opts import RunOptions
 from lmaczs.training.distributed import (
@@ -39,14 +40,18 @@ from lmaczs.training.distributed import (
 )
 
 def program(argv):
+    how, here = argv
+    rank = int(os.environ["RANK"])
+    Path(here, str(rank)).touch()
+    while not Path(here, str(1 - rank)).exists():  # one may start later than its limit
+        time.sleep(0.01)
     join_group(RunOptions(device="cpu"))
     assert gather(os.environ["RANK"]) == ["0", "1"]
-    rank = int(os.environ["RANK"])
     rows, first = gather_rows(torch.full((2, 3), float(rank)))
     assert rows[:, 0].tolist() == [0, 0, 1, 1]
     assert first == 2 * rank
-    if os.environ["RANK"] == "1":
-        if argv == ["killed"]:
+    if rank == 1:
+        if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600)
     gather(None)
@@ -151,8 +156,8 @@ def test_process_that_is_lost(tmp_path: Path, how: str, said: str) -> None:
     script.write_text(FAILING)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [sys.executable, *torchrun, str(script), how],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "LMACZS_GROUP_TIMEOUT": "10"},
+        [sys.executable, *torchrun, str(script), how, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LMACZS_GROUP_TIMEOUT": "20"},
         capture_output=True,
         text=True,
         timeout=500,  # before the sleeper wakes

@@ -25,7 +25,7 @@ def main(argv):
         raise OSError(errno.ENOSPC, "No space left on device", "out/test.json")
     if argv == ["wait"]:
         print("waits", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     if argv == ["bug"]:
         raise ValueError("a bug")
     if argv == ["numpy"]:
@@ -101,7 +101,7 @@ def test_a_signal_ends_in_one_line(recipe: Run, number: str, status: int) -> Non
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(getattr(signal, number))
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == status
     text = f"recipe.py: stopped by {number}; the same line resumes from what is saved"
     assert errors == f"{text}\n"

@@ -61,16 +61,17 @@ from lmaczs.utils.locks import locked
 with locked(Path(sys.argv[1])):
     if not os.fork():
         print("forked", flush=True)
-        time.sleep(60)
+        sys.stdin.read()
         os._exit(0)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
 def test_a_process_that_was_forked_does_not_hold(tmp_path: Path) -> None:
     """As those that read clips, which outlive a process that was killed by seconds."""
     line = [sys.executable, "-c", FORK, str(tmp_path)]
-    with subprocess.Popen(line, text=True, stdout=subprocess.PIPE) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, text=True, **pipes) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "forked\n"
         with pytest.raises(InputError), locked(tmp_path, patience=0):
