@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import groupby
 from pathlib import Path
 
@@ -163,9 +164,7 @@ class MaskDecoder(Decoder):
         self.film = FiLM(fine, text_dim, groups)
         self.draw = nn.Conv2d(fine, 2, 3, padding=1)
         self.draw.bias = nn.Parameter(torch.tensor([initial_logit, initial_slope]))
-        self.mel_to_freq: Tensor | None
-        bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
-        self.register_buffer("mel_to_freq", bridge, persistent=False)
+        self.mel_to_freq = None if domain == "mel" else deepcopy(front_end.mel_to_freq)
 
     def forward(
         self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
@@ -190,7 +189,7 @@ class MaskDecoder(Decoder):
         drawn = self.draw(x + self.film(x, flat))
         level = per_prompt(relative_level(sound), prompts)
         mask = self._mask_of(drawn, level).reshape(batch, prompts, self.n_mels, -1)
-        return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
+        return mask if self.mel_to_freq is None else self.mel_to_freq(mask)
 
     def _mask_of(self, drawn: Tensor, level: Tensor) -> Tensor:
         """Mask on the mel grid: a sigmoid, and 1 above the threshold.

@@ -38,11 +38,41 @@ from lmaczs.utils.errors import InputError
 Domain = Literal["mel", "stft", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("mel", "stft", "waveform")
 
-EXACT = 1e-6  # a mask's value so near to 0 or 1 is that
 MEL_FLOOR = 1e-10  # power; -100 dB, the extractor's floor
 # Windowed samples at once: on a CPU fresh pages cost more than the transform beyond a
 # few MB, on a GPU starting a kernel does.
 STFT_CELLS = {"cpu": 1 << 20, "cuda": 1 << 24}
+
+
+class MelToFreq(nn.Module):
+    """Values on STFT bins from values on mel bands, by the matrix of `mel_bridge`.
+
+    Each bin is interpolated between its two bands alone, a fifth of the time of the
+    product. Between equal values nothing is rounded, on any device: what is left beside
+    a mask of ones must be nothing.
+
+    Parameters
+    ----------
+    matrix : Tensor [F, n_mels]
+        Rows of no or of two neighbouring bands' weights, which sum to one.
+    """
+
+    band: Tensor
+    share: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        lower = (matrix > 0).int().argmax(1)
+        band = lower.where(matrix.any(1), torch.full_like(lower, matrix.shape[1]))
+        share = nn.functional.pad(matrix, (0, 2)).gather(1, band[:, None] + 1)
+        self.register_buffer("band", band, persistent=False)
+        self.register_buffer("share", share, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., F, T] from [..., n_mels, T]; 0 on bins of no band."""
+        padded = nn.functional.pad(values.to(self.share.dtype), (0, 0, 0, 2))
+        low, high = (padded.index_select(-2, self.band + step) for step in (0, 1))
+        return torch.lerp(low, high, self.share)
 
 
 class FrontEnd(nn.Module):
@@ -77,7 +107,6 @@ class FrontEnd(nn.Module):
     """
 
     mel_filters: Tensor
-    mel_to_freq: Tensor
     visible: Tensor
     mask_terms: Tensor
 
@@ -108,7 +137,7 @@ class FrontEnd(nn.Module):
         bridge = mel_bridge(fe, "htk" if self.fused else "slaney") * visible[:, None]
         self.register_buffer("mel_filters", _float(filters), persistent=False)
         self.register_buffer("visible", torch.from_numpy(visible), persistent=False)
-        self.register_buffer("mel_to_freq", _float(bridge), persistent=False)
+        self.mel_to_freq = MelToFreq(_float(bridge))
         terms = _float(mask_terms(filters, bridge))
         self.register_buffer("mask_terms", terms, persistent=False)
 
@@ -370,12 +399,8 @@ class FrontEnd(nn.Module):
         Tensor [..., F, T]
             In [0, 1].
         """
-        with torch.autocast(mask.device.type, enabled=False):
-            bins: Tensor = self.mel_to_freq @ mask.to(self.mel_to_freq.dtype)
-        # what is left beside a one must be nothing: on a GPU products are an ulp off
-        whole = bins.round()
-        rest = torch.where((bins - whole).abs() < EXACT, whole - bins, 0.0)
-        return bins + rest.detach()
+        bins: Tensor = self.mel_to_freq(mask)
+        return bins
 
     def mask_response(self, power: Tensor) -> Tensor:
         """Precompute, of power spectrograms [B, F, T], what `masked_mel_power` needs.

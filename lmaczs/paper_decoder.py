@@ -12,6 +12,7 @@ is what the encoder reads, and carried to the STFT's bins as that of `MaskDecode
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,6 @@ class PaperDecoder(Decoder):
         If it cannot have that width.
     """
 
-    mel_to_freq: Tensor | None
-
     def __init__(
         self,
         clap: FrozenClap,
@@ -90,8 +89,7 @@ class PaperDecoder(Decoder):
         )
         self.draw = nn.Conv2d(width, 1, 3, padding=1)
         self.draw.bias = nn.Parameter(torch.tensor([initial_logit]))
-        bridge = None if domain == "mel" else front_end.mel_to_freq.clone()
-        self.register_buffer("mel_to_freq", bridge, persistent=False)
+        self.mel_to_freq = None if domain == "mel" else deepcopy(front_end.mel_to_freq)
 
     def forward(
         self, text: Tensor, features: tuple[Tensor, ...], log_mel: Tensor
@@ -114,7 +112,7 @@ class PaperDecoder(Decoder):
             drawn, self.size, mode="bilinear", align_corners=False
         )
         mask = drawn.sigmoid().view(batch, prompts, *self.size)
-        return mask if self.mel_to_freq is None else self.mel_to_freq @ mask
+        return mask if self.mel_to_freq is None else self.mel_to_freq(mask)
 
 
 class CrossAttention(nn.Module):

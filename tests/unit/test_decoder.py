@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lmaczs import ZeroShotInterpreter
 from lmaczs.clap import AudioEncoding, FrozenClap
 from lmaczs.decoder import MaskDecoder, load_decoder, relative_level, resize
-from lmaczs.frontend import DOMAINS, Domain
+from lmaczs.frontend import DOMAINS, Domain, MelToFreq
 from lmaczs.utils.errors import InputError
 
 ANY_CLAP = pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def shapes_only(n_mels: int, n_frames: int) -> SimpleNamespace:
         front_end=SimpleNamespace(
             n_mels=n_mels,
             n_frames=n_frames,
-            mel_to_freq=bridge.float(),
+            mel_to_freq=MelToFreq(bridge.float()),
         ),
         feature_shapes=SHAPES,
         embedding_dim=16,

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import ClapFeatureExtractor
 
 from lmaczs.audio.io import load_audio
-from lmaczs.frontend import DOMAINS, Domain, FrontEnd
+from lmaczs.frontend import DOMAINS, Domain, FrontEnd, MelToFreq, mel_bridge
 
 LAION = {
     "sampling_rate": 48000,
@@ -545,7 +545,7 @@ def test_expand_mask_interpolates_between_bands(geometry: str, truncation: str) 
     """Rows sum to one, bands stay in order, bins that no band covers take nothing."""
     fe = extractor(GEOMETRIES[geometry], truncation=truncation)
     front_end = FrontEnd(fe)
-    bridge = front_end.mel_to_freq
+    bridge = front_end.mel_to_freq(torch.eye(64))
     assert bridge.min() >= 0
     assert ((bridge > 0).sum(1) <= 2).all()
     ramp = torch.arange(64.0)[None, :, None]
@@ -582,9 +582,10 @@ def test_mel_power_under_a_mask_on_bands(geometry: str, truncation: str) -> None
 
 @pytest.mark.parametrize("error", [-(2.0**-23), 2.0**-23])
 def test_expanded_masks_of_ones_leave_nothing(error: float) -> None:
-    """Whatever the device rounds: 1e-7 of a loud cell is above the model's floor."""
+    """However weights are rounded: 1e-7 of a loud cell is above the model's floor."""
     front_end = FrontEnd(ClapFeatureExtractor(truncation="rand_trunc"))
-    front_end.mel_to_freq.mul_(1 + error)
+    matrix = front_end.mel_to_freq(torch.eye(64))
+    front_end.mel_to_freq = MelToFreq(matrix * (1 + error))
     mask = (
         torch.rand(64, 30, generator=torch.Generator().manual_seed(0)) > 0.4
     ).float()
@@ -594,7 +595,22 @@ def test_expanded_masks_of_ones_leave_nothing(error: float) -> None:
     assert ((wide == 0) | (wide == 1) | ((wide > 1e-4) & (wide < 1 - 1e-4))).all()
     values = torch.full((64, 30), 0.7, requires_grad=True)
     (slope,) = torch.autograd.grad(front_end.expand_mask(values).sum(), values)
-    assert torch.allclose(slope, front_end.mel_to_freq.sum(0)[:, None].expand(64, 30))
+    assert torch.allclose(slope, matrix.sum(0)[:, None].expand(64, 30))
+
+
+def test_values_on_bins_are_those_of_the_matrix() -> None:
+    """And so are gradients, by values of any shape."""
+    matrix = torch.from_numpy(mel_bridge(extractor(LAION), "slaney")).float()
+    matrix[:9] = 0
+    bridge = MelToFreq(matrix)
+    values = torch.rand(2, 3, 64, 5, requires_grad=True)
+    weights, expected = torch.rand(2, 3, 513, 5), matrix @ values
+    torch.testing.assert_close(bridge(values), expected, rtol=0, atol=1e-6)
+    slopes = [
+        torch.autograd.grad((weights * found).sum(), values)[0]
+        for found in (bridge(values), expected)
+    ]
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
 
 
 def test_expanded_masks_stay_in_range() -> None:
