@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmaczs.corpus.store import Store, is_url, opened
+from lmaczs.corpus.store import Store, is_url, opened, url_of
 from lmaczs.corpus.tables import PLAN, own_names
 from lmaczs.data.lists import SUFFIXES
 from lmaczs.data.manifest import CLIP, read_clips
@@ -132,7 +132,7 @@ def _with_times(table: pa.Table, place: str) -> pa.Table:
 def _absolute(base: str, path: str) -> str:
     if is_url(path):
         return path
-    return f"{base}/{path}" if is_url(base) else os.path.abspath(Path(base, path))
+    return url_of(base, path) if is_url(base) else os.path.abspath(Path(base, path))
 
 
 # --- the files ----------------------------------------------------------------------

@@ -178,8 +178,12 @@ class RowMaker:
     def _windows(
         self, clips: Sequence[Row], copies: Copies, found: Found
     ) -> Iterator[_Window]:
-        """Yield the windows of all clips; note which of them are doubtful, or fail."""
+        """Yield the windows of all clips; note which of them are doubtful, or fail.
+
+        A store that lets none of them be read fails: PermissionError.
+        """
         digests: dict[str, str] = {}
+        refused: PermissionError | None = None
         for clip in clips:
             place = path = clip["path"]
             try:
@@ -189,12 +193,16 @@ class RowMaker:
                     digests[place] = file_sha256(path)
                 yield from self._of_clip(clip, audio, digests[place])
                 found.doubts[clip["clip"]] = audio.warnings
-            except (LmaczsError, FileNotFoundError) as error:
+            except (LmaczsError, FileNotFoundError, PermissionError) as error:
+                if isinstance(error, PermissionError):
+                    refused = error
                 gone = isinstance(error, FileNotFoundError)
                 text = "there is no such file" if gone else str(error)
                 reason = " ".join(text.removeprefix(f"{path}: ").split())
                 failure = {name: clip[name] for name in PLAN.names}
                 found.tables["failures"].append({**failure, "reason": reason})
+        if refused is not None and not copies.count:
+            raise refused
 
     def _audio(self, clip: Row, path: str | Path) -> AudioBlocks:
         times = (_number(clip["start"]), _number(clip["stop"]))

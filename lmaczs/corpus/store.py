@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pyarrow.lib import NativeFile, Schema
 
 
+REFUSED = ("ACCESS_DENIED", "HTTP status 403")
+"""What pyarrow says where S3 has an object, or may have it, and does not give it."""
+
+
 def require_corpus() -> None:
     """Import what a corpus needs, or raise `MissingExtraError`."""
     require_packages(["pyarrow.parquet", "pyarrow.fs"], "corpus")
@@ -34,13 +39,29 @@ def is_url(place: str | Path) -> bool:
     return "://" in str(place)
 
 
+def url_of(folder: str, name: str) -> str:
+    """URL of a file in a folder of a store, by its name: it may have any character.
+
+    Only those that mean something else in a URL are escaped, so that it can be read.
+    """
+    for character in "%?#":  # % first
+        name = name.replace(character, f"%{ord(character):02X}")
+    return f"{folder.rstrip('/')}/{name}"
+
+
 def opened(url: str) -> tuple[FileSystem, str]:
-    """File system of a URL, and the path in it; `InputError` if there is none."""
+    """File system of a URL, and the path in it; `InputError` if there is none.
+
+    Spaces and the like may be escaped or not.
+    """
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
+    kind, _, place = url.partition("://")
+    host, slash, path = place.partition("/")
     try:
-        return FileSystem.from_uri(url)
+        escaped = quote(path, safe="%/?#:@!$&'()*+,;=")
+        return FileSystem.from_uri(f"{kind}://{host}{slash}{escaped}")
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{url} is no place that can be opened: {reason}") from error
@@ -76,8 +97,8 @@ class Store:
         return f"{self._root}/{name}"
 
     def url(self, name: str) -> str:
-        """Of a file in it, as a place."""
-        return f"{self.place.rstrip('/')}/{name}"
+        """Of a file in it, where the store's place is a URL."""
+        return url_of(self.place, name)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file; one that is there is replaced."""
@@ -157,8 +178,8 @@ class Copies:
     def path(self, place: str) -> Path:
         """Path of a recording by its path or URL.
 
-        FileNotFoundError if the store has none, OSError if the store fails,
-        `InputError` if there is no such kind of store.
+        FileNotFoundError if the store has none, PermissionError if it does not give it,
+        OSError if the store fails, `InputError` if there is no such kind of store.
         """
         from pyarrow.fs import LocalFileSystem
 
@@ -168,12 +189,22 @@ class Copies:
             files, path = opened(place)
             if isinstance(files, LocalFileSystem):
                 return Path(path)
-            folder = tempfile.mkdtemp(dir=self._folder.name)
-            copy = Path(folder, Path(path).name)
-            with files.open_input_stream(path) as source, copy.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+            copy = Path(tempfile.mkdtemp(dir=self._folder.name), Path(path).name)
+            try:
+                with files.open_input_stream(path) as source, copy.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            except OSError as error:
+                if not any(words in str(error) for words in REFUSED):
+                    raise
+                text = f"{place}: the store does not let it be read"
+                raise PermissionError(text) from error
             self._known[place] = copy
         return self._known[place]
+
+    @property
+    def count(self) -> int:
+        """How many recordings of stores could be read."""
+        return len(self._known)
 
     def __exit__(self, *raised: Any) -> None:
         self._folder.cleanup()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,6 +63,26 @@ def model(interpreter: ZeroShotInterpreter) -> dict[str, str]:
     hparams = interpreter.hparams
     names = {"model": hparams.model_name, "template": hparams.template}
     return {**names, "weights": fingerprint(interpreter.mods)}
+
+
+@pytest.fixture
+def deny(object_store: str) -> Iterator[Callable[[str], None]]:
+    """Has the object store refuse to give an object, which it names as bucket/key."""
+    import boto3
+
+    name = object_store.removeprefix("s3://")
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    statements: list[dict[str, str]] = []
+
+    def refuse(path: str) -> None:
+        rule = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject"}
+        statements.append({**rule, "Resource": f"arn:aws:s3:::{path}"})
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+
+    yield refuse
+    if statements:
+        client.delete_bucket_policy(Bucket=name)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,29 @@ def test_recordings_in_a_store_are_as_those_of_a_folder(
     assert list(reasons) == bad and reasons[bad[0]] == "there is no such file"
     assert reasons[bad[1]].startswith("no audio in a format that is read")
     assert reasons[bad[2]].startswith("nothing://x/y.wav is no place")
+
+
+def test_what_a_store_does_not_give_is_a_failure(
+    worker: BlockWorker,
+    recordings: dict[str, Path],
+    bucket: str,
+    deny: Callable[[str], None],
+) -> None:
+    """As what it does not have; where it gives nothing, it is the store that fails."""
+    sounds = Store(bucket)
+    for name in ("dog", "siren"):
+        sounds.write(f"{name}.wav", recordings[name].read_bytes())
+    deny(sounds.path("siren.wav"))
+    places = [sounds.url(f"{name}.wav") for name in ("siren", "dog", "none")]
+    found = rows_of(worker, *places).tables
+    assert [row["path"] for row in found["clips"]] == [places[1]]
+    assert {row["clip"] for row in found["scores"]} == {1}
+    assert [(row["clip"], row["reason"]) for row in found["failures"]] == [
+        (0, "the store does not let it be read"),
+        (2, "there is no such file"),
+    ]
+    with pytest.raises(PermissionError, match="siren.wav: the store does not let"):
+        rows_of(worker, places[0], places[2])
 
 
 def rows_of(worker: BlockWorker, *places: str) -> Found:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lmaczs.corpus.store import Copies, Store, is_url, require_corpus
+from lmaczs.corpus.store import (
+    Copies,
+    Store,
+    is_url,
+    opened,
+    require_corpus,
+    url_of,
+)
 from lmaczs.utils.errors import InputError
 
 
@@ -94,6 +102,48 @@ def test_recordings_of_a_store_are_copied_once(bucket: str, tmp_path: Path) -> N
         assert copies.path(store.url("b/x.wav")).read_bytes() == b"RIFX"
         assert copies.path(store.url("a/x.wav")) == copy
     assert not copy.exists()
+
+
+NAMES = (
+    *("a b.wav", "a#1.wav", "50%.wav", "50%20.wav", "q?x=1.wav", "ü é.wav"),
+    *("x[1].wav", "a&b+c;d=e.wav", "c'd\"e.wav", "m\\n.wav", "k:l@{}|^`.wav"),
+)
+
+
+def test_names_may_have_any_character(bucket: str, tmp_path: Path) -> None:
+    """What is listed is found by its URL, of a store and of a folder."""
+    for place in (f"{bucket}/my sounds", f"{tmp_path.as_uri()}/my%20sounds"):
+        store = Store(place)
+        for name in NAMES:
+            store.write(name, name.encode())
+        assert sorted(store.names("")) == sorted(NAMES)
+        with Copies() as copies:
+            for name in NAMES:
+                copy = copies.path(store.url(name))
+                assert (copy.name, copy.read_bytes()) == (name, name.encode())
+
+
+def test_urls_are_escaped_or_not() -> None:
+    """As people write them; a percent sign is always one of an escape."""
+    for url in ("s3://b/my%20folder/%5B1%5D.wav", "s3://b/my folder/[1].wav"):
+        assert opened(url)[1] == "b/my folder/[1].wav"
+    assert url_of("s3://b/x/", "my 1%?.wav") == "s3://b/x/my 1%25%3F.wav"
+
+
+def test_what_a_store_does_not_give_is_an_error_of_its_own(
+    bucket: str, deny: Callable[[str], None]
+) -> None:
+    """One object is refused, others are read."""
+    store = Store(bucket)
+    for name in ("a.wav", "b.wav"):
+        store.write(name, b"RIFF")
+    deny(store.path("a.wav"))
+    with Copies() as copies:
+        with pytest.raises(PermissionError, match="a.wav: the store does not let it"):
+            copies.path(store.url("a.wav"))
+        assert copies.count == 0
+        assert copies.path(store.url("b.wav")).read_bytes() == b"RIFF"
+        assert copies.count == 1
 
 
 def test_a_file_s_url_is_its_path(tmp_path: Path) -> None:
