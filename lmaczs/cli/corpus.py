@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmaczs.cli.inputs import add_list, find_inputs
 from lmaczs.cli.model import identity_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lmaczs.corpus.engines import Counts, Lost, MakeWork, Work
     from lmaczs.corpus.run import Corpus, Loader
+    from lmaczs.corpus.store import Store
     from lmaczs.interpreter import ZeroShotInterpreter
 
 ENGINES = ("local", "ray")
@@ -73,7 +74,7 @@ def check(args: argparse.Namespace) -> None:
         Keep(args.keep)
 
 
-def clips_of(args: argparse.Namespace) -> Iterator[pa.Table]:
+def clips_of(args: argparse.Namespace) -> Iterable[pa.Table]:
     """Clips that the command line names; `InputError` if it names none."""
     from lmaczs.corpus.plan import clips_in, clips_of_manifest, is_manifest
     from lmaczs.corpus.store import is_url
@@ -118,14 +119,37 @@ def run(
     clips: Iterable[pa.Table],
 ) -> int:
     """Work on what is left of a corpus, and say what came of it."""
-    from lmaczs.corpus.rows import Wanted
-    from lmaczs.corpus.run import MakeWorker, begin, failures_in, left, worker_of
+    from lmaczs.corpus.plan import count_clips
+    from lmaczs.corpus.run import MakeWorker, failures_in, left, worker_of
     from lmaczs.corpus.store import Store
 
     store = Store(args.out)
     store.sweep()
     if store.folder is not None and args.keep is not None:
         check_page(store.folder, [])
+    corpus = _begun(args, store, interpreter, prompts, clips)
+    blocks = left(store, corpus)
+    done = sorted({*range(corpus.blocks)} - {*blocks})
+    before = Before(len(done), count_clips(store, done), *failures_in(store, done))
+    make = MakeWorker(str(anywhere(args.out)), loader)
+    results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
+    status = _shown(args, corpus, results, before)
+    if store.folder is not None and args.keep is not None:
+        _write_page(store.folder)
+    return status
+
+
+def _begun(
+    args: argparse.Namespace,
+    store: Store,
+    interpreter: ZeroShotInterpreter,
+    prompts: Sequence[str],
+    clips: Iterable[pa.Table],
+) -> Corpus:
+    """Plan the corpus, or find what is there; a CommandError if it is another one."""
+    from lmaczs.corpus.rows import Wanted
+    from lmaczs.corpus.run import begin, read_corpus
+
     wanted = Wanted(
         tuple(prompts),
         args.refine,
@@ -136,17 +160,24 @@ def run(
     )
     model = identity_of(interpreter)
     try:
+        known = read_corpus(store)
         corpus = begin(store, clips, model, wanted, args.block_clips)
     except LmaczsError as error:
         raise CommandError(one_line(error)) from error
-    blocks = left(store, corpus)
-    before = failures_in(store, sorted({*range(corpus.blocks)} - {*blocks}))
-    make = MakeWorker(str(anywhere(args.out)), loader)
-    results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
-    status = _shown(args, corpus, blocks, results, before)
-    if store.folder is not None and args.keep is not None:
-        _write_page(store.folder)
-    return status
+    if known is not None and known.clips < corpus.clips and not args.quiet:
+        new = corpus.clips - known.clips
+        added = "1 clip is" if new == 1 else f"{new} clips are"
+        note(f"--out {args.out}: {added} added to its {known.clips}")
+    return corpus
+
+
+class Before(NamedTuple):
+    """Blocks that were done before, their clips, and those that could not be read."""
+
+    blocks: int
+    clips: int
+    failures: int
+    first_failure: str
 
 
 def _results(
@@ -177,25 +208,20 @@ def _results(
 def _shown(
     args: argparse.Namespace,
     corpus: Corpus,
-    blocks: Sequence[int],
     results: Iterable[Counts | Lost],
-    known: tuple[int, str],
+    before: Before,
 ) -> int:
-    """Show progress on a terminal, then a line of counts; return the exit status.
-
-    `known` are failures in blocks that were done before.
-    """
+    """Show progress on a terminal, then a line of counts; return the exit status."""
     from tqdm import tqdm
 
     from lmaczs.corpus.engines import Lost
 
     begin = time.perf_counter()
     clips = events = kept = lost = 0
-    failures, first = known
+    failures, first = before.failures, before.first_failure
     hidden = True if args.quiet else None  # None: not in a pipe
-    before = corpus.blocks - len(blocks)
-    done = min(corpus.clips, before * corpus.block_clips)
-    with tqdm(total=corpus.clips, initial=done, unit="clip", disable=hidden) as bar:
+    total, done = corpus.clips, before.clips
+    with tqdm(total=total, initial=done, unit="clip", disable=hidden) as bar:
         for one in results:
             if isinstance(one, Lost):
                 lost += 1
@@ -214,7 +240,8 @@ def _shown(
         say(
             f"{args.out}: {clips} of {corpus.clips} clips in {seconds:.1f} s "
             f"({clips / max(seconds, 1e-9):.1f} a second), {events} events, {kept} kept"
-            + (f"; {before} of {corpus.blocks} blocks were done before" * (before > 0))
+            + f"; {before.blocks} of {corpus.blocks} blocks were done before"
+            * (before.blocks > 0)
         )
     if failures:
         complain(

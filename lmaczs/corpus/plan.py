@@ -1,7 +1,8 @@
 """The plan of a corpus: which clips there are, in blocks of equal size.
 
-It is written once, as Parquet files whose row groups are the blocks: what works on a
-block reads that row group, and nobody holds the whole plan.
+It is written as Parquet files whose row groups are the blocks: what works on a block
+reads that row group, and nobody holds the whole plan. Clips that are added later are
+further blocks.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
+from itertools import chain, groupby, islice, pairwise
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmaczs.corpus.store import Store, is_url, opened, url_of
-from lmaczs.corpus.tables import PLAN, own_names
+from lmaczs.corpus.tables import PLAN, STATE, own_names
 from lmaczs.data.lists import SUFFIXES
 from lmaczs.data.manifest import CLIP, read_clips
 from lmaczs.utils.errors import InputError
@@ -36,14 +39,15 @@ def is_manifest(place: str) -> bool:
     return place.lower().endswith(MANIFESTS)
 
 
-def clips_in(places: Iterable[str | Path]) -> Iterator[pa.Table]:
-    """Yield clips: whole recordings, by path or URL.
+def clips_in(places: Iterable[str | Path]) -> list[pa.Table]:
+    """Clips: whole recordings, by path or URL.
 
-    A URL that ends in ``/`` is a folder, of which all recordings are taken.
+    A URL that ends in ``/`` is a folder, of which all recordings are taken, but for
+    those of a corpus in it. `InputError` if there is none, or no such folder.
     """
     paths = (path for place in places for path in _recordings(str(place)))
-    while batch := list(islice(paths, ROWS_AT_ONCE)):
-        yield pa.table({"path": batch})
+    batches = iter(lambda: list(islice(paths, ROWS_AT_ONCE)), [])
+    return [pa.table({"path": batch}) for batch in batches]
 
 
 def _recordings(place: str) -> Iterator[str]:
@@ -53,24 +57,35 @@ def _recordings(place: str) -> Iterator[str]:
         yield place
     else:
         store = Store(place)
-        found = [one for one in store.names("") if one.lower().endswith(SUFFIXES)]
+        found = [one for one in _given(store) if one.lower().endswith(SUFFIXES)]
         if not found:
             raise InputError(f"{place}: there is no recording in this folder")
         yield from map(store.url, found)
 
 
-def clips_of_manifest(place: str) -> Iterator[pa.Table]:
-    """Iterate over the clips of a manifest: CSV, or Parquet with the same columns.
+def _given(store: Store) -> list[str]:
+    """Files of a store that no corpus in a folder of it has written."""
+    names = store.names("")
+    states = (one for one in map(PurePosixPath, names) if one.name == STATE)
+    written = {one.parent for one in states if one.parent.name}
+    if not written:
+        return names
+    return [one for one in names if written.isdisjoint(PurePosixPath(one).parents)]
 
-    Parquet is read in parts, and may lie in an object store. `InputError`, at once, if
-    it cannot be read, or has a column that `clips` has itself.
+
+def clips_of_manifest(place: str) -> Iterable[pa.Table]:
+    """Clips of a manifest: CSV, or Parquet with the same columns.
+
+    Parquet is read in parts, each time it is iterated over, and may lie in an object
+    store. `InputError`, at once, if it cannot be read, or has a column that `clips` has
+    itself.
     """
     if place.lower().endswith(".csv"):
         if is_url(place):
             raise InputError(f"{place}: a manifest in a store is Parquet; convert it")
         table = pa.Table.from_pandas(read_clips(place), preserve_index=False)
         _check_columns(table.column_names, place)
-        return iter([table])
+        return [table]
     files, path = opened(place) if is_url(place) else (None, place)
     try:
         file = pq.ParquetFile(path, filesystem=files)
@@ -78,8 +93,20 @@ def clips_of_manifest(place: str) -> Iterator[pa.Table]:
         reason = " ".join(str(error).split())
         raise InputError(f"{place} cannot be read as Parquet: {reason}") from error
     _check_columns(file.schema_arrow.names, place)
-    parts = (pa.table(one) for one in file.iter_batches(ROWS_AT_ONCE))
-    return (_with_times(_with_places(one, place), place) for one in parts)
+    return _Parts(file, place)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The clips of a manifest in Parquet."""
+
+    file: pq.ParquetFile
+    place: str
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for batch in self.file.iter_batches(ROWS_AT_ONCE):
+            table = _with_places(pa.table(batch), self.place)
+            yield _with_times(table, self.place)
 
 
 def _check_columns(names: Sequence[str], place: str) -> None:
@@ -146,16 +173,29 @@ class PlanFile:
     block_clips: int
 
     @property
+    def number(self) -> int:
+        """Of the file in the plan."""
+        return int(self._blocks()[0]) // BLOCKS_OF_FILE
+
+    @property
     def blocks(self) -> int:
         """How many blocks it has."""
-        return -(-len(self.table) // self.block_clips)
+        return len(np.unique(self._blocks()))
 
     def to_bytes(self) -> bytes:
         """As Parquet."""
         file = io.BytesIO()
-        options = {"row_group_size": self.block_clips, "compression": "zstd"}
-        pq.write_table(self.table, file, **options)
+        _, firsts = np.unique(self._blocks(), return_index=True)
+        with pq.ParquetWriter(file, self.table.schema, compression="zstd") as writer:
+            for first, stop in pairwise([*firsts.tolist(), len(self.table)]):
+                block = self.table.slice(first, stop - first)
+                writer.write_table(block, self.block_clips)
         return file.getvalue()
+
+    def _blocks(self) -> npt.NDArray[np.int64]:
+        """Block of each clip."""
+        numbers: npt.NDArray[np.int64] = self.table["clip"].to_numpy()
+        return numbers // self.block_clips
 
     def digest(self) -> bytes:
         """Of its clips, the same for every version of Parquet."""
@@ -165,29 +205,38 @@ class PlanFile:
         return hashlib.sha256(sink.getvalue()).digest()
 
 
-def planned(clips: Iterable[pa.Table], block_clips: int) -> Iterator[PlanFile]:
-    """Yield the files of a plan of clips.
+def planned(
+    clips: Iterable[pa.Table], block_clips: int, first_block: int = 0
+) -> Iterator[PlanFile]:
+    """Yield the files of a plan of clips, or of what is added to one.
 
     `clips` have path, and start and stop in seconds if there are any, then further
     columns; a block has `block_clips` of them.
     """
     waiting: list[pa.Table] = []
-    first = count = 0
-    most = block_clips * BLOCKS_OF_FILE
-    for table in chain(map(_with_all, clips), [None]):
+    block, count = first_block, 0
+    for table in chain(map(with_all, clips), [None]):
         if table is not None:
             waiting.append(table)
             count += len(table)
-        while count >= most or (table is None and count):
+        while count >= (most := _room(block) * block_clips) or (
+            table is None and count
+        ):
             rows = pa.concat_tables(waiting)
             part = rows.slice(0, most)
             waiting, count = [rows.slice(len(part))], count - len(part)
+            first = block * block_clips
             numbers = pa.array(range(first, first + len(part)), pa.int64())
-            first += len(part)
+            block += _room(block)
             yield PlanFile(part.add_column(0, PLAN.field("clip"), numbers), block_clips)
 
 
-def _with_all(table: pa.Table) -> pa.Table:
+def _room(block: int) -> int:
+    """Blocks from one on that its file of the plan has room for."""
+    return BLOCKS_OF_FILE - block % BLOCKS_OF_FILE
+
+
+def with_all(table: pa.Table) -> pa.Table:
     """A table of clips with the plan's columns first, typed."""
     columns = {}
     for field in PLAN:
@@ -210,3 +259,23 @@ def read_block(store: Store, block: int) -> tuple[list[dict[str, Any]], pa.Schem
         file = pq.ParquetFile(source)
         table = file.read_row_group(block % BLOCKS_OF_FILE)
     return table.to_pylist(), table.schema
+
+
+def read_plan(
+    store: Store, block_clips: int, blocks: int, first: int = 0
+) -> Iterator[pa.Table]:
+    """Yield the first blocks of a plan, from a file of it on."""
+    for number in range(first, -(-blocks // BLOCKS_OF_FILE)):
+        with store.open(plan_file(number)) as source:
+            table = pq.ParquetFile(source).read()
+        yield table.filter(pc.less(table["clip"], blocks * block_clips))
+
+
+def count_clips(store: Store, blocks: Iterable[int]) -> int:
+    """Clips of blocks of a plan."""
+    count = 0
+    for number, own in groupby(sorted(blocks), lambda block: block // BLOCKS_OF_FILE):
+        with store.open(plan_file(number)) as source:
+            file = pq.ParquetFile(source).metadata
+        count += sum(file.row_group(one % BLOCKS_OF_FILE).num_rows for one in own)
+    return count

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from lmaczs import __version__
 from lmaczs.corpus.block import BlockWorker
+from lmaczs.corpus.growth import grow, other_corpus
 from lmaczs.corpus.plan import plan_file, planned
 from lmaczs.corpus.rows import Wanted
 from lmaczs.corpus.store import Store
 from lmaczs.corpus.tables import (
     SCHEMA_VERSION,
+    STATE,
     TABLES,
     WHOLE,
     blocks_of,
@@ -26,8 +28,6 @@ from lmaczs.corpus.tables import (
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.digests import fingerprint
 from lmaczs.utils.errors import InputError
-
-STATE = "corpus.json"
 
 Loader = Callable[[], ZeroShotInterpreter]
 
@@ -45,7 +45,7 @@ class Corpus:
     block_clips : int
         Clips of a block.
     plan : str
-        Digest of the plan.
+        Digest of the clips, in the order in which they were given last.
     clips : int
         Of the plan.
     blocks : int
@@ -95,14 +95,14 @@ def begin(
     wanted: Wanted,
     block_clips: int,
 ) -> Corpus:
-    """Plan a corpus, or find the one that was begun.
+    """Plan a corpus, or find the one that was begun, and add clips that are new.
 
     Parameters
     ----------
     store : Store
         Where it is written.
     clips : iterable of Table
-        See `lmaczs.corpus.plan.planned`.
+        See `lmaczs.corpus.plan.planned`. It is iterated over twice where clips are new.
     model : mapping of str to Any
         What rows depend on of the model.
     wanted : Wanted
@@ -117,7 +117,8 @@ def begin(
     Raises
     ------
     InputError
-        If there is a corpus of other clips, or made otherwise; or there is no clip.
+        If there is a corpus with clips that are not given, or made otherwise; or there
+        is no clip.
     """
     known = read_corpus(store)
     if known is None and store.names(WHOLE):
@@ -125,27 +126,35 @@ def begin(
             f"--out {store.place} has a folder {WHOLE}, but no {STATE}: it is no "
             "corpus that can be resumed; name another folder"
         )
-    digest = hashlib.sha256()
-    count = blocks = 0
-    for number, file in enumerate(planned(clips, block_clips)):
+    digest, count, blocks = hashlib.sha256(), 0, 0
+    for file in planned(clips, block_clips):
         digest.update(file.digest())
         count, blocks = count + len(file.table), blocks + file.blocks
         if known is None:
-            store.write(plan_file(number), file.to_bytes())
+            store.write(plan_file(file.number), file.to_bytes())
     if not count:
         raise InputError("there is no clip: give recordings or a manifest")
     made = Corpus(
         dict(model), as_json(wanted), block_clips, digest.hexdigest(), count, blocks
     )
-    if known is None:
+    if known is not None:
+        made = _resumed(store, known, made, clips)
+    if made != known:
         content = json.dumps(asdict(made), indent=1) + "\n"
         store.write(STATE, content.encode())
-    elif known != made:
-        raise InputError(
-            f"--out {store.place} holds a corpus {_difference(known, made)}: name "
-            "another folder, or give what it was begun with"
-        )
     return made
+
+
+def _resumed(
+    store: Store, known: Corpus, made: Corpus, clips: Iterable[pa.Table]
+) -> Corpus:
+    """A corpus that was begun, with the clips that are new; an error if it is none."""
+    plan = {name: getattr(known, name) for name in ("plan", "clips", "blocks")}
+    if replace(made, **plan) != known:
+        raise other_corpus(store, _difference(known, made))
+    if made.plan == known.plan:
+        return known
+    return replace(made, blocks=grow(store, clips, known.block_clips, known.blocks))
 
 
 def as_json(wanted: Wanted) -> dict[str, Any]:
@@ -162,10 +171,7 @@ def _difference(known: Corpus, made: Corpus) -> str:
         {**{name: getattr(one, name) for name in own}, **one.model, **one.wanted}
         for one in (known, made)
     )
-    other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if not other:
-        return f"of other clips ({known.clips}, not {made.clips})"
-    name = other[0]
+    name = next(name for name in {**old, **new} if old.get(name) != new.get(name))
     was, wanted = (_as_typed(name, one.get(name)) for one in (old, new))
     return f"made with {was}, not {wanted}"
 

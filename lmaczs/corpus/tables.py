@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 
+STATE = "corpus.json"
+"""Beside the tables: what they are made of."""
+
 PART = 1000
 """Blocks in a folder."""
 

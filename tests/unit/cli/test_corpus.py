@@ -199,6 +199,60 @@ def test_another_corpus_in_the_folder_is_refused(
     assert tree(out) == before
 
 
+def values_in(out: Path) -> list[object]:
+    """Of scores, events and failures, without numbers of clips."""
+    clips, scores, events, failures = (
+        f"'{out}/{table}/*/*.parquet'"
+        for table in ("clips", "scores", "events", "failures")
+    )
+    scored = f"""select path, prompt, similarity, presence, verdict, mass,
+        folder is null from {clips} join {scores} using (clip, "window")
+        order by path, "window", prompt"""
+    found = f"""select path, prompt, e.start, e.stop from {events} e
+        join {clips} using (clip) order by path, prompt, e.start"""
+    failed = f"select path, reason from {failures} order by all"
+    rows = (duckdb.sql(query).fetchall() for query in (scored, found, failed))
+    return [value for table in rows for row in table for value in row]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["", "--jobs 2", "--engine ray --jobs 2"])
+def test_new_recordings_are_added(
+    sounds: Path, tmp_path: Path, capsys: Capture, engine: str
+) -> None:
+    """By the same line, wherever they sort; the same rows as at once, found by search.
+
+    What was there stays to the byte; one that is gone is named.
+    """
+    folder, out, whole = (tmp_path / name for name in ("in", "out", "whole"))
+    folder.mkdir()
+    options = (*engine.split(), "--keep", "presence > 0.99")
+    for names in (("1.wav", "4.wav", "5.wav"), ("0.wav", "2.wav"), ("3.wav",)):
+        before = {} if not out.exists() else tree(out)
+        for name in names:
+            shutil.copy(sounds / name, folder / f"day-{name}")
+        assert run(out, folder, *options) == 1  # 5.wav is no sound
+        after = tree(out)
+        tables = [name for name in before if name[:4] in ("clip", "scor", "even")]
+        assert all(after[name] == before[name] for name in tables)
+    said, errors = capsys.readouterr()
+    assert "1 of 6 clips in" in said and "3 of 4 blocks were done before" in said
+    assert f"--out {out}: 1 clip is added to its 5" in errors
+    assert run(whole, folder, *options) == 1
+    found, expected = map(values_in, (out, whole))
+    assert found == pytest.approx(expected, abs=1e-4) and found.count("siren") >= 5
+    capsys.readouterr()
+    assert main(["search", str(out), "rain", "--device", "cpu", "--top", "1"]) == 0
+    assert capsys.readouterr().out.endswith("day-2.wav\n")
+    assert run(out, folder, *options) == 1
+    assert "0 of 6 clips in" in capsys.readouterr().out
+    (folder / "day-2.wav").unlink()
+    before = tree(out)
+    assert run(out, folder, *options) == 2
+    reason = f"1 of its 6 are not given, such as {folder}/day-2.wav"
+    assert reason in capsys.readouterr().err and tree(out) == before
+
+
 @pytest.mark.slow
 def test_engines_write_the_same_bytes(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 
 from lmaczs.corpus import plan
 from lmaczs.corpus.plan import (
+    PlanFile,
     clips_in,
     clips_of_manifest,
+    count_clips,
     is_manifest,
     plan_file,
     planned,
     read_block,
+    read_plan,
+    with_all,
 )
 from lmaczs.corpus.store import Store
 from lmaczs.utils.errors import InputError
@@ -75,6 +79,39 @@ def test_a_block_is_read_alone(tmp_path: Path) -> None:
     assert len(read_block(store, 2)[0]) == 1
 
 
+def test_blocks_are_added_behind_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file that has room; numbers are those of the block, of which some stay."""
+    monkeypatch.setattr(plan, "BLOCKS_OF_FILE", 3)
+    store = Store(tmp_path)
+    files = list(planned([table_of(9)], 2, first_block=2))
+    assert [(file.number, file.blocks) for file in files] == [(0, 1), (1, 3), (2, 1)]
+    numbers = [file.table["clip"].to_pylist() for file in files]
+    assert numbers == [[4, 5], [6, 7, 8, 9, 10, 11], [12]]
+    (first,) = planned([table_of(3)], 2)
+    both = PlanFile(pa.concat_tables([first.table, files[0].table]), 2)
+    for file in (both, *files[1:]):
+        store.write(plan_file(file.number), file.to_bytes())
+    blocks = [[row["clip"] for row in read_block(store, n)[0]] for n in range(7)]
+    assert blocks == [[0, 1], [2], [4, 5], [6, 7], [8, 9], [10, 11], [12]]
+    assert count_clips(store, range(7)) == 12 and count_clips(store, []) == 0
+    assert count_clips(store, [6, 1, 3]) == 4
+    read = [one["clip"].to_pylist() for one in read_plan(store, 2, 5)]
+    assert read == [[0, 1, 2, 4, 5], [6, 7, 8, 9]]
+    (last,) = read_plan(store, 2, 7, 2)
+    assert last["path"].to_pylist() == ["/8.wav"]
+
+
+def test_a_table_has_the_plan_s_columns() -> None:
+    """First, typed, missing ones empty; further ones behind them."""
+    table = with_all(pa.table({"site": [1], "start": [2], "path": ["/a.wav"]}))
+    assert table.to_pylist() == [
+        {"path": "/a.wav", "start": 2.0, "stop": None, "site": 1}
+    ]
+    assert table.column_names == ["path", "start", "stop", "site"]
+
+
 def test_digests_are_of_the_clips() -> None:
     """The same for the same clips, however they came; another for any other."""
 
@@ -102,6 +139,15 @@ def test_recordings_are_named_absolutely(
     assert table["path"].to_pylist() == expected
     with pytest.raises(InputError, match="there is no recording in this folder"):
         list(clips_in([f"{bucket}/none/"]))
+
+
+def test_a_corpus_in_a_folder_is_no_recording(bucket: str) -> None:
+    """What is kept of one in a store is not given to it when it is resumed."""
+    store = Store(bucket)
+    for name in ("a.wav", "out/corpus.json", "out/kept/0-0/input.wav", "outs/b.wav"):
+        store.write(name, b"x")
+    (table,) = clips_in([f"{bucket}/"])
+    assert table["path"].to_pylist() == [f"{bucket}/a.wav", f"{bucket}/outs/b.wav"]
 
 
 def test_many_recordings_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

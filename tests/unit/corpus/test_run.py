@@ -13,7 +13,6 @@ import pytest
 from lmaczs.corpus.block import BlockWorker
 from lmaczs.corpus.rows import Wanted
 from lmaczs.corpus.run import (
-    STATE,
     Corpus,
     MakeWorker,
     as_json,
@@ -23,6 +22,7 @@ from lmaczs.corpus.run import (
     worker_of,
 )
 from lmaczs.corpus.store import Store
+from lmaczs.corpus.tables import STATE
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.errors import InputError
 
@@ -83,7 +83,10 @@ def test_what_it_is_made_of_is_read_back(
             {"model": {"precision": "bf16"}},
             "made with --precision fp32, not --precision bf16",
         ),
-        ({"clips": pa.table({"path": ["/x.wav"]})}, r"of other clips \(6, not 1\)"),
+        (
+            {"clips": pa.table({"path": ["/x.wav"]})},
+            r"of clips with other columns \(site: string and none\)",
+        ),
     ],
 )
 def test_another_one_is_refused(
@@ -100,6 +103,24 @@ def test_another_one_is_refused(
     with pytest.raises(InputError, match=f"--out .* holds a corpus {reason}: name an"):
         begin(store, [given["clips"]], named, given["wanted"], given["block_clips"])
     assert read_corpus(store) == begun
+
+
+def test_clips_that_are_new_are_added(
+    corpus: Begun, clips: pa.Table, model: dict[str, str]
+) -> None:
+    """In blocks of their own; given again, nothing is changed."""
+    store, begun = corpus
+    new = pa.table({"path": ["/y.wav"], "start": [0.5], "stop": [1.0], "site": ["d"]})
+    given = pa.concat_tables([new, clips])
+    grown = begin(store, [given], model, WANTED, 2)
+    assert grown == replace(begun, plan=grown.plan, clips=7, blocks=4)
+    assert read_corpus(store) == grown and left(store, grown) == [0, 1, 2, 3]
+    names = store.states("")
+    assert begin(store, [given], model, WANTED, 2) == grown
+    assert store.states("") == names
+    with pytest.raises(InputError, match="1 of its 7 are not given, such as /y.wav"):
+        begin(store, [clips], model, WANTED, 2)
+    assert read_corpus(store) == grown
 
 
 def test_what_is_no_corpus_is_refused(
