@@ -134,6 +134,7 @@ def run(
     make = MakeWorker(str(anywhere(args.out)), loader)
     results = _results(args, worker_of(store, corpus, interpreter), make, blocks)
     status = _shown(args, corpus, results, before)
+    store.sweep()  # of processes and machines that were lost on the way
     if store.folder is not None and args.keep is not None:
         _write_page(store.folder)
     return status

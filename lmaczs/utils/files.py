@@ -141,4 +141,16 @@ def _runs(process: int) -> bool:
         return False
     except OSError:
         pass  # it is another user's
-    return True
+    return not _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process has ended, and has a number only because nobody waited for it.
+
+    In a container without an init process these are all whose parent was killed.
+    """
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:  # not Linux, or it is gone by now
+        return False
+    return state.rpartition(b")")[2].split()[0] == b"Z"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,37 @@ def test_what_is_killed_is_resumed(
     assert tree(out) == expected
 
 
+KILLED_ONCE = """
+import os, signal
+
+replace = os.replace
+
+def killed(part, dest):
+    if str(dest).endswith({file!r}) and not os.path.exists({mark!r}):
+        open({mark!r}, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(part, dest)
+
+os.replace = killed
+"""
+"""Of Python that begins with it: the first that is about to name a file is killed."""
+
+
+def test_a_worker_that_is_killed_as_it_writes_leaves_nothing(
+    sounds: Path,
+    tmp_path: Path,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it had begun is swept, by the command that goes on without it."""
+    mark = tmp_path / "mark"
+    code = KILLED_ONCE.format(file=file_of("clips", 3), mark=str(mark))
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert main(line(sounds, tmp_path / "out", "--jobs", "2")) == 0
+    assert mark.exists() and tree(tmp_path / "out") == expected
+
+
 def test_a_corpus_may_be_in_a_store(
     sounds: Path, tmp_path: Path, expected: dict[str, bytes], bucket: str
 ) -> None:
@@ -130,12 +162,15 @@ def test_machines_that_are_lost_cost_nothing(
         options = ["--engine", "ray", "--jobs", "2", "--address", cluster.address]
         words = [sys.executable, "-m", "lmaczs", *line(sounds, out, *options)]
         with subprocess.Popen(words) as process:
-            while process.poll() is None and blocks_in(out) < 2:
-                time.sleep(0.05)
-            for node in nodes:
-                cluster.remove_node(node, allow_graceful=False)
-                cluster.add_node(num_cpus=1)
-            assert process.wait(400) == 0
+            try:
+                while process.poll() is None and blocks_in(out) < 2:
+                    time.sleep(0.05)
+                for node in nodes:
+                    cluster.remove_node(node, allow_graceful=False)
+                    cluster.add_node(wait=False, num_cpus=1)
+                assert process.wait(600) == 0
+            finally:
+                process.kill()
     finally:
         cluster.shutdown()
     assert tree(out) == expected

@@ -168,6 +168,15 @@ def test_sweeping_leaves_what_is_not_ours_or_still_written(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
+def test_a_process_that_nobody_waits_for_has_ended(tmp_path: Path) -> None:
+    """What it left is swept, although its number is still taken."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / f".a.{process.pid}.lmaczs-part").touch()
+        sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
 SAVING = """
 import resource, sys, torch
 from pathlib import Path
