@@ -6,10 +6,13 @@ from dataclasses import dataclass, fields
 
 from lmaczs.utils.errors import InputError
 
+MOST = 1e9
+"""The highest limit."""
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Most that is taken of a request, and most requests that wait. All positive."""
+    """Most that is taken of a request, and most requests that wait; each above 0."""
 
     megabytes: float = 50
     seconds: float = 60
@@ -20,5 +23,6 @@ class Limits:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if not value > 0:
-                raise InputError(f"a limit is positive: {one.name} is {value:g}")
+            if not 0 < value <= MOST:
+                text = f"a limit is above 0, and {MOST:g} at most"
+                raise InputError(f"{text}: {one.name} is {value:g}")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
     from lmaczs.report.html import PageEntry, PageOverview
 
+MOST_DIGITS = 9
+"""Of the value of an option that counts."""
+
 # Errors after which the next file is tried: it may be readable, or shorter.
 FILE_ERRORS = (LmaczsError, OSError, RuntimeError, MemoryError)
 
@@ -61,8 +64,10 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
 
 def positive(value: str) -> int:
     """Whole number from 1 on, as the type of an option."""
-    if not value.isdecimal() or not int(value):
+    if not (value.isascii() and value.isdecimal() and value.strip("0")):
         raise argparse.ArgumentTypeError(f"{value!r} is not 1 or more")
+    if len(value) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"it has more than {MOST_DIGITS} digits")
     return int(value)
 
 

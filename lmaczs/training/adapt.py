@@ -72,7 +72,7 @@ class AdaptOptions:
     device : str, optional
         Default: cuda where there is one, else cpu.
     seed : int
-        Of everything that is drawn.
+        Of everything that is drawn; 0 or more.
     force : bool
         Replace a decoder at DEST.
     resume_anyway : bool
@@ -98,7 +98,7 @@ class AdaptOptions:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "clips": FEWEST, "batch_size": 1, "width": 8}
+        least = {"epochs": 1, "clips": FEWEST, "batch_size": 1, "width": 8, "seed": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 option = name.replace("_", "-")

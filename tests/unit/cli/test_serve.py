@@ -10,7 +10,6 @@ import pytest
 from lmaczs.app.limits import Limits
 from lmaczs.cli import main
 from lmaczs.cli.serve import add_options, limits_of
-from lmaczs.utils.errors import InputError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -29,8 +28,32 @@ def test_loopback_unless_told() -> None:
     found = limits_of(parsed(*words.split()))
     assert found == Limits(megabytes=2, seconds=7.5, prompts=3, waiting=4)
     assert type(found.prompts) is int
-    with pytest.raises(InputError, match="seconds is 0"):
-        limits_of(parsed("--max-seconds", "0"))
+
+
+@pytest.mark.parametrize("option", ["prompts", "waiting", "seconds", "megabytes"])
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "-1", "0", "1e400", "1e30", "five"]
+)
+def test_what_is_no_limit_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the option's name, before anything is loaded."""
+    assert_refused(capsys, f"--max-{option}", value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "65536", "five", "nan", "9" * 20])
+def test_what_is_no_port_is_refused(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also 0, which is any port to other programs."""
+    assert_refused(capsys, "--port", value)
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
+    """Status 2, and one sentence that names the option."""
+    with pytest.raises(SystemExit, match="2"):
+        parsed(f"{option}={value}")
+    assert f"error: argument {option}: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_help_states_the_limits(capsys: pytest.CaptureFixture[str]) -> None:

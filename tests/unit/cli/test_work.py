@@ -99,7 +99,20 @@ def test_jobs_are_one_or_more(capsys: pytest.CaptureFixture[str]) -> None:
     add_jobs(parser)
     assert parser.parse_args([]).jobs == 1
     assert parser.parse_args(["--jobs", "4"]).jobs == 4
-    for value in ("0", "-1", "many"):
+    for value in (
+        "0",
+        "-1",
+        "many",
+        "nan",
+        "inf",
+        "1e3",
+        "",
+        "\N{FULLWIDTH DIGIT ZERO}",
+    ):
         with pytest.raises(SystemExit):
             parser.parse_args([f"--jobs={value}"])
         assert f"{value!r} is not 1 or more" in capsys.readouterr().err
+    for value in ("9" * 10, "9" * 5000):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--jobs={value}"])
+        assert "--jobs: it has more than 9 digits" in capsys.readouterr().err

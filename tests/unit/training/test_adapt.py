@@ -82,7 +82,13 @@ def test_a_nat_has_one_weight_for_every_model(tiny_clap: FrozenClap) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value", "least"),
-    [("epochs", 0, 1), ("clips", 5, 12), ("batch_size", 0, 1), ("width", 4, 8)],
+    [
+        ("epochs", 0, 1),
+        ("clips", 5, 12),
+        ("batch_size", 0, 1),
+        ("width", 4, 8),
+        ("seed", -1, 0),
+    ],
 )
 def test_numbers_that_are_too_small_are_refused(
     option: str, value: int, least: int
