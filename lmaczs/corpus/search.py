@@ -27,10 +27,17 @@ from lmaczs.corpus.tables import EMBEDDING, WHOLE, blocks_of, file_of
 from lmaczs.utils.digests import digest
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
-from lmaczs.utils.files import atomic_folder, atomic_write
+from lmaczs.utils.files import atomic_folder, atomic_write, sweep
+from lmaczs.utils.locks import locked
 
 FOLDER = "search"
+GATHERED = "gathered"
+"""Folder in it, which is replaced as a whole."""
+
 ABOUT, VECTORS, KEYS, FAISS = "about.json", "embeddings.npy", "clips.npy", "faiss.index"
+
+PATIENCE = 3600.0
+"""Seconds for another search to gather the embeddings, or to make FAISS's index."""
 
 AT_ONCE = 1 << 18
 """Embeddings that are compared at once."""
@@ -106,15 +113,22 @@ class Embeddings:
         if not blocks:
             raise InputError(f"{store.place}: no block of this corpus is done")
         made_of = digest([corpus.model, corpus.plan, states])
-        about = {"blocks": len(blocks), "made_of": made_of}
-        self.folder = _folder_of(store, corpus)
-        if _about(self.folder) != about:
-            with atomic_folder(self.folder) as part:
-                shown = tqdm(blocks, unit="block", disable=None if progress else True)
-                _gather(store, iter(shown), part)
-                (part / ABOUT).write_text(json.dumps(about))
-        self.vectors: Vectors = np.load(self.folder / VECTORS, mmap_mode="r")
-        self.keys: npt.NDArray[np.int64] = np.load(self.folder / KEYS, mmap_mode="r")
+        self.about = {"blocks": len(blocks), "made_of": made_of}
+        self.held = _folder_of(store)
+        self.folder = self.held / GATHERED
+        self.held.mkdir(parents=True, exist_ok=True)
+        with locked(self.held, PATIENCE):
+            sweep(self.held)
+            if not self._is_ours():
+                with atomic_folder(self.folder) as part:
+                    shown = tqdm(
+                        blocks, unit="block", disable=None if progress else True
+                    )
+                    _gather(store, iter(shown), part)
+                    (part / ABOUT).write_text(json.dumps(self.about))
+            # mapped files stay what they are where others are put in their place
+            self.vectors: Vectors = np.load(self.folder / VECTORS, mmap_mode="r")
+            self.keys: npt.NDArray[np.int64] = np.load(self.folder / KEYS, "r")
 
     def nearest(self, query: Vectors, count: int, exact: bool = True) -> list[Hit]:
         """Clips that are nearest to a query, the nearest first.
@@ -178,18 +192,22 @@ class Embeddings:
         import faiss
 
         path = self.folder / FAISS
-        if path.is_file():
-            return faiss.read_index(str(path))
-        count, size = self.vectors.shape
-        lists = max(1, min(count // 40, round(count**0.5)))
-        index = faiss.index_factory(size, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        sample = np.random.default_rng(0).permutation(count)[: 64 * lists]
-        index.train(np.ascontiguousarray(self.vectors[np.sort(sample)]))
-        for first in range(0, count, AT_ONCE):
-            index.add(np.ascontiguousarray(self.vectors[first : first + AT_ONCE]))
-        with atomic_write(path) as part:
-            faiss.write_index(index, str(part))
+        with locked(self.held, PATIENCE):
+            ours = self._is_ours()  # another search may have gathered others by now
+            if ours and path.is_file():
+                return faiss.read_index(str(path))
+            index = _indexed(self.vectors)
+            if ours:
+                with atomic_write(path) as part:
+                    faiss.write_index(index, str(part))
         return index
+
+    def _is_ours(self) -> bool:
+        """Whether what is gathered is of the blocks that were there at the begin."""
+        try:
+            return bool(json.loads((self.folder / ABOUT).read_text()) == self.about)
+        except (OSError, ValueError):
+            return False
 
     def _hit(self, query: Vectors, row: int) -> Hit:
         clip, window = map(int, self.keys[row])
@@ -203,19 +221,25 @@ class Embeddings:
         return Hit(similarity, channel=channel, embedding=embedding, **found)
 
 
-def _folder_of(store: Store, corpus: Corpus) -> Path:
+def _folder_of(store: Store) -> Path:
     """Where embeddings are gathered: in the corpus, or for this user."""
     if store.folder is not None and os.access(store.folder, os.W_OK):
         return store.folder / FOLDER
-    name = digest([store.path(""), corpus.plan])
-    return Path(pooch.os_cache("lmaczs"), FOLDER, name)
+    return Path(pooch.os_cache("lmaczs"), FOLDER, digest([store.path("")]))
 
 
-def _about(folder: Path) -> Any:
-    try:
-        return json.loads((folder / ABOUT).read_text())
-    except (OSError, ValueError):
-        return None
+def _indexed(vectors: Vectors) -> Any:
+    """FAISS's index of embeddings."""
+    import faiss
+
+    count, size = vectors.shape
+    lists = max(1, min(count // 40, round(count**0.5)))
+    index = faiss.index_factory(size, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    sample = np.random.default_rng(0).permutation(count)[: 64 * lists]
+    index.train(np.ascontiguousarray(vectors[np.sort(sample)]))
+    for first in range(0, count, AT_ONCE):
+        index.add(np.ascontiguousarray(vectors[first : first + AT_ONCE]))
+    return index
 
 
 def _gather(store: Store, blocks: Iterator[int], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from lmaczs.corpus import search
 from lmaczs.corpus.run import Corpus
-from lmaczs.corpus.search import FOLDER, Embeddings
+from lmaczs.corpus.search import FOLDER, GATHERED, Embeddings
 from lmaczs.corpus.store import Store
 from lmaczs.corpus.tables import PLAN, clips_schema, file_of, to_parquet
 from lmaczs.utils.errors import InputError
@@ -121,9 +122,9 @@ def test_faiss_finds_the_nearest(
             hits = embeddings.nearest(query, 5, exact=False)
             expected = slow(vectors, query, 5)
             assert [(hit.clip, hit.window) for hit in hits] == expected
-    written = (tmp_path / FOLDER / "faiss.index").stat().st_mtime_ns
+    written = (tmp_path / FOLDER / GATHERED / "faiss.index").stat().st_mtime_ns
     Embeddings(store, corpus).nearest(vectors[0, 0], 1, exact=False)
-    assert (tmp_path / FOLDER / "faiss.index").stat().st_mtime_ns == written
+    assert (tmp_path / FOLDER / GATHERED / "faiss.index").stat().st_mtime_ns == written
 
 
 def test_embeddings_are_gathered_again_when_there_are_more(
@@ -134,7 +135,7 @@ def test_embeddings_are_gathered_again_when_there_are_more(
     corpus = write(store, vectors, 4)
     few = Embeddings(store, corpus)
     assert len(np.unique(few.keys[:, 0])) == 4 * BLOCK
-    about = tmp_path / FOLDER / "about.json"
+    about = tmp_path / FOLDER / GATHERED / "about.json"
     before = about.stat().st_mtime_ns
     Embeddings(store, corpus)
     assert about.stat().st_mtime_ns == before
@@ -154,10 +155,50 @@ def test_embeddings_are_gathered_again_when_they_are_others(
     write(store, np.roll(vectors, 1, 0), 9)
     (after,) = Embeddings(store, corpus).nearest(vectors[3, 0], 1)
     assert after.clip == 4
-    about = tmp_path / FOLDER / "about.json"
+    about = tmp_path / FOLDER / GATHERED / "about.json"
     written = about.read_text()
     Embeddings(store, replace(corpus, model={"weights": "x"}))
     assert about.read_text() != written
+
+
+def test_two_searches_gather_once(vectors: np.ndarray, tmp_path: Path) -> None:
+    """The one that comes while another gathers waits for it."""
+    store = Store(tmp_path)
+    corpus = write(store, vectors, 9)
+    opened, found = [], []
+
+    class Watched(Store):
+        """The corpus, of which a second search is begun when the first one reads."""
+
+        def open(self, name: str) -> Any:
+            opened.append(name)
+            if len(opened) == 1:
+                second.start()
+            return super().open(name)
+
+    watched = Watched(tmp_path)
+    second = Thread(target=lambda: found.append(Embeddings(watched, corpus)))
+    first = Embeddings(watched, corpus)
+    second.join()
+    assert len(opened) == 9 and len(found) == 1
+    np.testing.assert_array_equal(found[0].vectors, first.vectors)
+
+
+def test_an_index_is_of_its_embeddings(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that began before blocks were added leaves none for later ones."""
+    monkeypatch.setattr(search, "FEW", 0)
+    store = Store(tmp_path)
+    early = Embeddings(store, write(store, vectors, 4))
+    late = Embeddings(store, write(store, vectors, 9))
+    for _ in range(2):
+        (hit,) = early.nearest(vectors[5, 0], 1, exact=False)
+        assert hit.clip == 5
+    (hit,) = late.nearest(vectors[CLIPS - 1, 0], 1, exact=False)
+    assert hit.clip == CLIPS - 1
+    (hit,) = early.nearest(vectors[5, 0], 1, exact=False)
+    assert hit.clip == 5
 
 
 def test_a_corpus_that_cannot_be_written_is_searched(
