@@ -185,7 +185,7 @@ def _results(
     args: argparse.Namespace, work: Work, make: MakeWork, blocks: Sequence[int]
 ) -> Iterator[Counts | Lost]:
     """What comes of blocks, by the engine that is wanted."""
-    from lmaczs.corpus.engines import attempted
+    from lmaczs.corpus.engines import attempted, required
     from lmaczs.corpus.local import run_local
 
     if args.engine == "ray" and blocks:
@@ -201,7 +201,7 @@ def _results(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the processes of `run_local`
         try:
-            yield from (attempted(work, block) for block in blocks)
+            yield from (required(attempted(work, block)) for block in blocks)
         finally:
             torch.set_num_threads(threads)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class BlockWorker:
         What is wanted of every clip.
     about : mapping of str to Any
         What the tables' metadata say of the corpus.
+    check : callable
+        Raises an error where the store holds another corpus by now.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class BlockWorker:
         interpreter: ZeroShotInterpreter,
         wanted: Wanted,
         about: Mapping[str, Any],
+        check: Callable[[], None],
     ) -> None:
-        self.store = store
+        self.store, self.check = store, check
         self.rows = RowMaker(interpreter, wanted)
         self.about = {**about, "band_hz": band_edges(interpreter)}
         self.size = interpreter.clap.embedding_dim
@@ -72,6 +75,7 @@ class BlockWorker:
         OSError
             If a store fails.
         """
+        self.check()
         clips, schema = read_block(self.store, number)
         with Copies() as copies, tempfile.TemporaryDirectory() as place:
             kept = Path(place)
@@ -84,6 +88,8 @@ class BlockWorker:
         schemas = {**TABLES, WHOLE: clips_schema(self.size, schema)}
         for table, rows in found.tables.items():  # the last one makes it whole
             content = to_parquet(rows, schemas[table], table, self.about)
+            if table == WHOLE:
+                self.check()
             self.store.write(file_of(table, number), content)
         failures = found.tables["failures"]
         return Counts(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lmaczs.utils.errors import LmaczsError
 
-NO_MODEL = -1
+ALL = -1
 """Block of a `Lost` that is about all of them."""
 
 ATTEMPTS = 3
@@ -46,11 +46,17 @@ class Lost:
     trace: str = ""
 
 
+class AllLost(LmaczsError):
+    """An error after which no block can be done."""
+
+
 def attempted(work: Work, block: int) -> Counts | Lost:
     """Work on a block, again where it fails: a store may fail for a while."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work(block)
+        except AllLost as error:
+            return Lost(ALL, _reason(error), traceback.format_exc())
         except Exception as error:  # whatever it is, the other blocks are done
             if attempt == ATTEMPTS:
                 return Lost(block, _reason(error), traceback.format_exc())
@@ -58,16 +64,16 @@ def attempted(work: Work, block: int) -> Counts | Lost:
 
 
 def begun(make: MakeWork) -> Work | Lost:
-    """Make what works on blocks; why that cannot be is a `Lost` of block `NO_MODEL`."""
+    """Make what works on blocks; why that cannot be is a `Lost` of block `ALL`."""
     try:
         return make()
     except Exception as error:  # as any package may raise
-        return Lost(NO_MODEL, _reason(error), traceback.format_exc())
+        return Lost(ALL, _reason(error), traceback.format_exc())
 
 
 def required(result: Counts | Lost) -> Counts | Lost:
-    """What came of a block; `LmaczsError` if there is no model to work on any."""
-    if result.block == NO_MODEL and isinstance(result, Lost):
+    """What came of a block; `LmaczsError` if none can be done."""
+    if result.block == ALL and isinstance(result, Lost):
         raise LmaczsError(result.reason)
     return result
 

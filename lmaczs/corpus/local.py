@@ -1,7 +1,7 @@
 """The engine `local`: processes of this machine, each with its own model.
 
 A process has one block at a time, so that no work piles up. One that is ended loses its
-block alone, which another one does again.
+block alone, which another one does again; its temporary files go when all are done.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import tempfile
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -56,10 +58,16 @@ def run_local(
         If a process cannot load its model, or processes are ended again and again
         before any block is done.
     """
-    waiting = deque(blocks)
+    with tempfile.TemporaryDirectory() as temporary:
+        yield from _run(deque(blocks), partial(_Worker, make, temporary), jobs)
+
+
+def _run(
+    waiting: deque[int], begin: Callable[[], _Worker], jobs: int
+) -> Iterator[Counts | Lost]:
     deaths: Counter[int] = Counter()
     in_a_row = 0  # processes ended since a block was done
-    workers = [_Worker(make) for _ in range(min(jobs, len(blocks)))]
+    workers = [begin() for _ in range(min(jobs, len(waiting)))]
     try:
         busy: dict[Any, _Worker] = {
             one.connection: one for one in workers if one.take(waiting)
@@ -81,7 +89,9 @@ def run_local(
                         waiting.appendleft(worker.block)
                     else:
                         yield Lost(worker.block, KILLED)
-                    worker = _Worker(make)
+                    if not waiting:
+                        continue
+                    worker = begin()
                     workers.append(worker)
                 if worker.take(waiting):
                     busy[worker.connection] = worker
@@ -101,11 +111,12 @@ def _require_life(in_a_row: int, workers: int) -> None:
 class _Worker:
     """A process and the block that it has."""
 
-    def __init__(self, make: MakeWork) -> None:
+    def __init__(self, make: MakeWork, temporary: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.block, self._busy = -1, False
-        self._process = context.Process(target=_serve, args=(make, theirs), daemon=True)
+        args = make, temporary, theirs
+        self._process = context.Process(target=_serve, args=args, daemon=True)
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
@@ -135,12 +146,13 @@ class _Worker:
         self._process.join()
 
 
-def _serve(make: MakeWork, connection: Connection) -> None:
+def _serve(make: MakeWork, temporary: str, connection: Connection) -> None:
     """Work on blocks as they come; for the process that has the other end."""
     import torch
 
     # the keyboard's interrupt ends all processes; what they leave is swept
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tempfile.tempdir = temporary
     # sums are rounded otherwise by several, and rows would depend on the machine
     torch.set_num_threads(1)
     work = begun(make)

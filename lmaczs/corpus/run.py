@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from lmaczs import __version__
 from lmaczs.corpus.block import BlockWorker
+from lmaczs.corpus.engines import AllLost
 from lmaczs.corpus.growth import grow, other_corpus
 from lmaczs.corpus.plan import plan_file, planned
 from lmaczs.corpus.rows import Wanted
@@ -246,4 +248,17 @@ def worker_of(
 ) -> BlockWorker:
     """What works on blocks of a corpus, with a model that is loaded."""
     wanted = Wanted(**{**corpus.wanted, "prompts": tuple(corpus.wanted["prompts"])})
-    return BlockWorker(store, interpreter, wanted, corpus.about)
+    check = partial(require_same, store, corpus)
+    return BlockWorker(store, interpreter, wanted, corpus.about, check)
+
+
+def require_same(store: Store, corpus: Corpus) -> None:
+    """Raise `AllLost` where another one was begun in its place: no store can be held.
+
+    Two that are the same may be at work: they write the same.
+    """
+    if read_corpus(store) != corpus:
+        raise AllLost(
+            f"{store.place}: another `lmaczs corpus` was begun here with other clips "
+            "or options: let it be done, then give this line again"
+        )

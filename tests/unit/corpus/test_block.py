@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmaczs.corpus.block import BlockWorker, band_edges
-from lmaczs.corpus.engines import Counts
+from lmaczs.corpus.engines import AllLost, Counts
 from lmaczs.corpus.rows import Found
 from lmaczs.corpus.run import Corpus, left, worker_of
 from lmaczs.corpus.store import Copies, Store
-from lmaczs.corpus.tables import TABLES, file_of
+from lmaczs.corpus.tables import STATE, TABLES, file_of
 from lmaczs.interpreter import ZeroShotInterpreter
 from lmaczs.utils.naming import SAVED
 
@@ -89,6 +90,29 @@ def test_a_block_that_fails_is_not_whole(
         worker(1)
     assert left(*corpus) == [0, 1, 2]
     monkeypatch.undo()
+    worker(1)
+    assert left(*corpus) == [0, 2]
+
+
+def test_a_block_of_another_corpus_is_not_written(
+    corpus: Begun, worker: BlockWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where one was begun before, nor where while a block was worked on."""
+    store, begun = corpus
+    other = replace(begun, plan="other")
+    write = store.write
+
+    def begin(name: str, data: bytes) -> None:
+        write(name, data)
+        write(STATE, json.dumps(asdict(other)).encode())
+
+    monkeypatch.setattr(store, "write", begin)
+    for _ in range(2):
+        with pytest.raises(AllLost, match="another `lmaczs corpus` was begun here"):
+            worker(1)
+        assert left(store, other) == [0, 1, 2]
+    monkeypatch.undo()
+    write(STATE, json.dumps(asdict(begun)).encode())
     worker(1)
     assert left(*corpus) == [0, 2]
 

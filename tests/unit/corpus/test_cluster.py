@@ -15,7 +15,7 @@ from lmaczs.corpus.cluster import (
     result_of,
     run_ray,
 )
-from lmaczs.corpus.engines import NO_MODEL, Counts, Lost, Work, required
+from lmaczs.corpus.engines import ALL, Counts, Lost, Work, required
 from lmaczs.utils.errors import InputError, LmaczsError
 
 
@@ -64,7 +64,7 @@ def test_an_actor_without_a_model_says_so() -> None:
         raise InputError("these weights are others")
 
     (text,) = BlockActor(make)({"block": [4]})["result"]
-    assert result_of(text).block == NO_MODEL
+    assert result_of(text).block == ALL
     with pytest.raises(LmaczsError, match="^these weights are others$"):
         required(result_of(text))
 

@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from lmaczs.corpus.engines import (
+    ALL,
     ATTEMPTS,
-    NO_MODEL,
+    AllLost,
     Counts,
     Lost,
     Work,
@@ -41,6 +42,19 @@ def test_a_block_is_tried_again() -> None:
     assert "Traceback" in result.trace
 
 
+def test_what_ends_all_work_is_not_tried_again() -> None:
+    """Its sentence ends the command."""
+    tries: list[int] = []
+
+    def work(block: int) -> Counts:
+        tries.append(block)
+        raise AllLost("another corpus is here")
+
+    with pytest.raises(LmaczsError, match="^another corpus is here$"):
+        required(attempted(work, 5))
+    assert tries == [5]
+
+
 def test_without_a_model_there_is_nothing_to_wait_for() -> None:
     """Whatever is raised when it is loaded; other results are handed on."""
 
@@ -57,7 +71,7 @@ def test_without_a_model_there_is_nothing_to_wait_for() -> None:
         (MemoryError(), "MemoryError"),
     ):
         result = begun(partial(make, problem))
-        assert isinstance(result, Lost) and result.block == NO_MODEL
+        assert isinstance(result, Lost) and result.block == ALL
         with pytest.raises(LmaczsError, match=f"^{reason}$"):
             required(result)
     lost = Lost(5, "the store is away")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class Making:
         """Note the attempt; then end, or be done."""
         number = len(list(self.folder.glob(f"{block}-*")))
         (self.folder / f"{block}-{number}-{os.getpid()}").touch()
+        Path(tempfile.mkdtemp(), "copy.wav").write_bytes(b"x")
         if number < self.ends.get(block, 0):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.02)
@@ -68,6 +70,20 @@ def test_a_process_that_is_ended_costs_no_block(tmp_path: Path) -> None:
     assert [one.block for one in lost] == [5] and "ended, each time" in lost[0].reason
     expected = dict.fromkeys(range(9), 1) | {0: 2, 3: 3, 5: ATTEMPTS, 7: 2}
     assert making.attempts() == expected
+
+
+def test_temporary_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of processes that were ended, too, by themselves or because work stops."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    making = Making(tmp_path / "notes", {0: 1, 1: ATTEMPTS})
+    making.folder.mkdir()
+    assert len(list(run_local(range(3), making, 2))) == 3
+    stopped = run_local(range(3, 9), making, 2)
+    next(stopped)
+    assert list((tmp_path / "temporary").iterdir())
+    stopped.close()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lmaczs.corpus.block import BlockWorker
+from lmaczs.corpus.engines import AllLost
 from lmaczs.corpus.rows import Wanted
 from lmaczs.corpus.run import (
     Corpus,
@@ -19,6 +20,7 @@ from lmaczs.corpus.run import (
     begin,
     left,
     read_corpus,
+    require_same,
     worker_of,
 )
 from lmaczs.corpus.store import Store
@@ -148,6 +150,10 @@ def test_a_worker_has_the_corpus_s_model(
     made = MakeWorker(store.place, lambda: interpreter)()
     assert isinstance(made, BlockWorker) and made.rows.wanted == WANTED
     assert made.about == worker_of(store, begun, interpreter).about
+    require_same(store, begun)
+    for other in (replace(begun, plan="x"), replace(begun, wanted={"prompts": ["x"]})):
+        with pytest.raises(AllLost, match=f"{store.place}: another `lmaczs corpus`"):
+            require_same(store, other)
     other = partial(ZeroShotInterpreter.from_clap, tiny_clap_folder, {"device": "cpu"})
     with pytest.raises(InputError, match="other weights than the corpus"):
         MakeWorker(store.place, other)()
