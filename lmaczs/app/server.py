@@ -71,8 +71,8 @@ def serve_app(
         )
         uploads.kept |= {path.resolve() for path in Path(folder).rglob("*.wav")}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        started(address)
         try:
+            started(address)
             app.block_thread()
         except KeyboardInterrupt:
             pass
