@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 import hypothesis
+import numpy as np
 import speechbrain  # noqa: F401 - registers its redirects of old module names
 import torch
 from speechbrain.utils.importutils import LazyModule
@@ -54,6 +56,7 @@ for _module in [m for m in sys.modules.values() if isinstance(m, LazyModule)]:
 hypothesis.settings.register_profile(
     "lmaczs",
     deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=25,
     database=None,
     derandomize="CI" in os.environ,
@@ -70,6 +73,14 @@ def pytest_collection_modifyitems(
     left_out = [item for item in items if item.get_closest_marker("real_clips")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Every test draws the same ones, whichever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 SENTENCES = (
