@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmaczs.cli.terminal import CommandError, one_line
 from lmaczs.hub import clap_folder, decoder_folder
 from lmaczs.utils.devices import device_reason
+from lmaczs.utils.imports import deferred
 
 if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
@@ -56,6 +57,9 @@ def load(
         import torch
         from transformers.utils.logging import disable_progress_bar
 
+        # it takes as long as a third of torch, for one distribution in a sampler
+        with deferred("scipy.stats", "lognorm"):
+            import speechbrain  # noqa: F401
         from lmaczs.interpreter import ZeroShotInterpreter
     except (ImportError, OSError, RuntimeError) as error:
         # OSError and RuntimeError come from a torchaudio built for another torch

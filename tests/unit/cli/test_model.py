@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,19 @@ def test_identity_tells_models_apart(tiny_clap_folder: Path) -> None:
     assert identity_of(second)["weights"] != identity["weights"]
     with pytest.raises(CommandError, match="--source /no/such/folder: "):
         load("/no/such/folder", None, None)
+
+
+@pytest.mark.slow
+def test_what_training_alone_needs_is_imported_when_it_is_used() -> None:
+    """No scipy.stats, which takes as long as the picture; its values are the same."""
+    code = (
+        "import sys\n"
+        "from lmaczs.cli.model import load\n"
+        "load(None, None, 'cpu')\n"
+        "assert 'scipy.stats' not in sys.modules\n"
+        "from speechbrain.dataio import sampler\n"
+        "found = sampler.lognorm.ppf([0.25, 0.75], 1)\n"
+        "from scipy.stats import lognorm\n"
+        "assert (found == lognorm.ppf([0.25, 0.75], 1)).all()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
