@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmaczs.cli.inputs import add_list, find_inputs
+from lmaczs.cli.interpret import entries_of
 from lmaczs.cli.model import identity_of
 from lmaczs.cli.output import check_page, out_folder, write_page
 from lmaczs.cli.terminal import CommandError, complain, note, one_line, say
 from lmaczs.cli.work import positive
 from lmaczs.utils.errors import InputError, LmaczsError
+from lmaczs.utils.naming import PAGE, SAVED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from lmaczs.corpus.run import Corpus, Loader
     from lmaczs.corpus.store import Store
     from lmaczs.interpreter import ZeroShotInterpreter
+    from lmaczs.report.html import PageEntry
 
 ENGINES = ("local", "ray")
 BLOCK_CLIPS = 64
@@ -136,7 +140,9 @@ def run(
     status = _shown(args, corpus, results, before)
     store.sweep()  # of processes and machines that were lost on the way
     if store.folder is not None and args.keep is not None:
-        _write_page(store.folder)
+        count = _write_page(store, corpus, store.folder)
+        if count and not args.quiet:
+            note(f"{count} explanations: {args.out.rstrip('/')}/{PAGE}")
     return status
 
 
@@ -265,17 +271,24 @@ def _require_room(out: str, lost: Lost) -> None:
         )
 
 
-def _write_page(out: Path) -> None:
-    """Write index.html of what is kept."""
-    from lmaczs.corpus.block import KEPT
-    from lmaczs.report.html import PageEntry
-    from lmaczs.utils.naming import SAVED
-    from lmaczs.utils.result_folder import read_record
+def _write_page(store: Store, corpus: Corpus, out: Path) -> int:
+    """Write index.html of what is kept; return how many explanations that are."""
+    from lmaczs.corpus.block import kept_in
+    from lmaczs.corpus.run import left, windows_in
+    from lmaczs.report.words import clock
 
-    entries = []
-    for path in sorted((out / KEPT).glob(f"*/*/{SAVED[3]}")):
-        record = read_record(path)
-        if record is not None:
-            name = f"{Path(record['recording']).name}, {path.parts[-3]}"
-            entries.append(PageEntry(name, path.parent, record))
+    entries: list[PageEntry] = []
+    undone = {*left(store, corpus)}
+    for block, own in groupby(
+        kept_in(out), lambda one: one[0][0] // corpus.block_clips
+    ):
+        windows = {} if block in undone else windows_in(store, block)
+        for key, folder in own:
+            if (row := windows.get(key)) is None:  # it was kept before
+                continue
+            times = f"{clock(row['start'])} to {clock(row['stop'])}"
+            name = f"{Path(row['path']).name}, {times}, clip {key[0]}"
+            folders = [one.parent for one in sorted(folder.glob(f"*/{SAVED[3]}"))]
+            entries += entries_of(name, folders)
     write_page(out, entries, single_file=False)
+    return len(entries)

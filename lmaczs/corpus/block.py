@@ -118,6 +118,16 @@ def kept_name(clip: int, window: int) -> str:
     return f"{clip:08d}-{window}"
 
 
+def kept_in(out: Path) -> list[tuple[Key, Path]]:
+    """Windows of which something is kept in a corpus, with the folder of each."""
+    found = []
+    for path in (out / KEPT).glob("*-*"):
+        clip, _, window = path.name.rpartition("-")
+        if clip.isdecimal() and window.isdecimal():  # else it is not whole
+            found.append(((int(clip), int(window)), path))
+    return sorted(found)
+
+
 def band_edges(interpreter: ZeroShotInterpreter) -> list[list[float]]:
     """Lowest and highest frequency in Hz of each of the model's mel bands."""
     front_end = interpreter.clap.front_end

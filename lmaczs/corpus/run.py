@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lmaczs import __version__
 from lmaczs.corpus.block import BlockWorker
@@ -211,6 +212,14 @@ def failures_in(store: Store, blocks: Iterable[int]) -> tuple[int, str]:
     table = store.table(names, TABLES["failures"])
     first = table.head(1).to_pylist()
     return table.count_rows(), failure_text(first[0]) if first else ""
+
+
+def windows_in(store: Store, block: int) -> dict[tuple[int, int], dict[str, Any]]:
+    """Rows of `clips` of a whole block, by clip and window: what lies where."""
+    columns = ["clip", "window", "path", "sha256", "start", "stop"]
+    with store.open(file_of(WHOLE, block)) as source:
+        rows = pq.read_table(source, columns=columns).to_pylist()
+    return {(row["clip"], row["window"]): row for row in rows}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from lmaczs.corpus.run import Corpus
+from lmaczs.corpus.run import Corpus, windows_in
 from lmaczs.corpus.store import Store
 from lmaczs.corpus.tables import EMBEDDING, WHOLE, blocks_of, file_of
 from lmaczs.utils.digests import digest
@@ -211,11 +211,7 @@ class Embeddings:
 
     def _hit(self, query: Vectors, row: int) -> Hit:
         clip, window = map(int, self.keys[row])
-        name = file_of(WHOLE, clip // self.corpus.block_clips)
-        columns = ["clip", "window", "path", "sha256", "start", "stop"]
-        with self.store.open(name) as source:
-            rows = pq.read_table(source, columns=columns).to_pylist()
-        (found,) = [r for r in rows if (r["clip"], r["window"]) == (clip, window)]
+        found = windows_in(self.store, clip // self.corpus.block_clips)[clip, window]
         embedding = np.array(self.vectors[row])
         similarity, channel = float(embedding @ query), self.corpus.wanted["channel"]
         return Hit(similarity, channel=channel, embedding=embedding, **found)

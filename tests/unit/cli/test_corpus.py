@@ -76,7 +76,10 @@ def test_recordings_become_tables(
         f"select folder from '{out}/scores/*/*.parquet' where folder is not null"
     ).fetchall()
     assert kept and all((out / one / "explanation.wav").is_file() for (one,) in kept)
-    assert all(one in (out / "index.html").read_text() for (one,) in kept)
+    page = (out / "index.html").read_text()
+    assert all(one in page for (one,) in kept)
+    assert "0.wav, 00:00.0 to 00:01.5, clip 0" in page and "Band (Hz)" in page
+    assert f"note: {len(kept)} explanations: {out}/index.html" in error
 
 
 def test_what_is_done_is_left_out(

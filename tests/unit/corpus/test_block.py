@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lmaczs.corpus.block import BlockWorker, band_edges
+from lmaczs.corpus.block import BlockWorker, band_edges, kept_in, kept_name
 from lmaczs.corpus.engines import AllLost, Counts
 from lmaczs.corpus.rows import Found
 from lmaczs.corpus.run import Corpus, left, worker_of
@@ -67,10 +67,22 @@ def test_what_is_kept_is_where_scores_say(corpus: Begun, worker: BlockWorker) ->
         rows = read(store, "scores", 0)
         kept = [row["folder"] for row in rows if row["folder"] is not None]
         assert kept == ["kept/00000000-0/siren"]
+        assert kept_in(store.folder) == [((0, 0), store.folder / "kept/00000000-0")]
         for name in (*SAVED, "../page_data.js", "../input.wav"):
             assert (store.folder / kept[0] / name).is_file()
     record = json.loads((store.folder / kept[0] / SAVED[3]).read_text())
     assert record["prompt"] == "siren" and record["recording"].endswith("siren.wav")
+
+
+def test_what_is_kept_is_found_in_order(tmp_path: Path) -> None:
+    """Of clips and windows; what was not written to its end is left out."""
+    assert kept_in(tmp_path) == []
+    keys = [(3, 2), (3, 10), (20, 0), (123456789, 1)]
+    folders = {key: tmp_path / "kept" / kept_name(*key) for key in keys}
+    for folder in reversed(folders.values()):
+        folder.mkdir(parents=True)
+    (tmp_path / "kept/.00000007-0.99.lmaczs-part").mkdir()
+    assert kept_in(tmp_path) == list(folders.items())
 
 
 def test_a_block_that_fails_is_not_whole(

@@ -21,6 +21,7 @@ from lmaczs.corpus.run import (
     left,
     read_corpus,
     require_same,
+    windows_in,
     worker_of,
 )
 from lmaczs.corpus.store import Store
@@ -140,6 +141,25 @@ def test_what_is_no_corpus_is_refused(
     (tmp_path / STATE).write_text('{"schema": 99}')
     with pytest.raises(InputError, match="was not written by this version"):
         read_corpus(store)
+
+
+def test_windows_of_a_block_have_their_places(
+    corpus: Begun, interpreter: ZeroShotInterpreter, recordings: dict[str, Path]
+) -> None:
+    """By clip and window; of a block that is not done there is no file."""
+    store, begun = corpus
+    worker_of(store, begun, interpreter)(1)
+    found = windows_in(store, 1)
+    assert list(found) == [(2, 0), (2, 1), (2, 2), (3, 0)]
+    assert {found[2, n]["path"] for n in range(3)} == {str(recordings["long"])}
+    assert [(one["start"], one["stop"]) for one in found.values()] == [
+        (0.0, 5.0),
+        (2.5, 7.5),
+        (4.0, 9.0),
+        (0.0, 1.0),
+    ]
+    with pytest.raises(FileNotFoundError):
+        windows_in(store, 0)
 
 
 def test_a_worker_has_the_corpus_s_model(
