@@ -52,7 +52,8 @@ def clips_in(places: Iterable[str | Path]) -> list[pa.Table]:
 
 def _recordings(place: str) -> Iterator[str]:
     if not is_url(place):
-        yield os.path.abspath(place)
+        # no such file, but a clip that fails: tables have no text that is not UTF-8
+        yield os.path.abspath(place).encode(errors="backslashreplace").decode()
     elif not place.endswith("/"):
         yield place
     else:

@@ -141,6 +141,12 @@ def test_recordings_are_named_absolutely(
         list(clips_in([f"{bucket}/none/"]))
 
 
+def test_names_that_are_no_text_are_clips() -> None:
+    """With what is no text escaped: they fail, the others do not."""
+    (table,) = clips_in(["/a/b\udcff.wav", "/a/ü.wav"])
+    assert table["path"].to_pylist() == ["/a/b\\udcff.wav", "/a/ü.wav"]
+
+
 def test_a_corpus_in_a_folder_is_no_recording(bucket: str) -> None:
     """What is kept of one in a store is not given to it when it is resumed."""
     store = Store(bucket)
