@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from torch import Tensor
 
 from lmaczs.audio.io import save_audio
@@ -21,6 +21,7 @@ from lmaczs.report.level_track import LevelTrack
 from lmaczs.report.page_data import write_overview, write_page_data
 
 RATE, N_FFT, HOP, SECONDS = 16000, 512, 160, 4.0
+MINUTE = 60.0  # seconds; long enough for whatever is tried while it is played
 LOW, HIGH = 500, 3000  # Hz, of the tone that is kept and of the one that is left
 CHROMIUM = os.environ.get("LMACZS_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -101,9 +102,10 @@ def recording(home: Path, seconds: float = SECONDS) -> list[PageEntry]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two recordings, and the same as a single file elsewhere."""
+    """A page of two recordings and a longer one, and a single file of it elsewhere."""
     out = tmp_path_factory.mktemp("out é #1")
     entries = [*recording(out / "one"), *recording(out / "two")]
+    entries += recording(out / "three", MINUTE)
     mailed = write_page(out, entries, single_file=True)
     (out.parent / "mailed").mkdir()
     mailed.rename(out.parent / "mailed" / "page.html")
@@ -130,6 +132,7 @@ def opened(
         color_scheme=theme,  # type: ignore[arg-type]
         offline=True,
     )
+    context.set_default_timeout(300_000)  # milliseconds, for a busy machine
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -164,15 +167,30 @@ def page(
     one.context.close()
 
 
-def position(page: Page) -> float:
-    """Seconds, as the first recording's seek bar has them."""
-    return float(page.locator("#r1 .seek").input_value())
+def position(page: Page, section: str = "#r1") -> float:
+    """Seconds, as a recording's seek bar has them."""
+    return float(page.locator(f"{section} .seek").input_value())
 
 
-def play(page: Page) -> None:
-    """Play, until the position moves."""
-    page.locator("#r1 .play").click()
-    page.wait_for_function("document.querySelector('#r1 .seek').value > 0.3")
+def reach(page: Page, seconds: float, section: str = "#r1") -> None:
+    """Wait until the position is beyond."""
+    place = f"document.querySelector('{section} .seek').value"
+    page.wait_for_function(f"{place} > {seconds}")
+
+
+def shown(page: Page, section: str) -> Locator:
+    """A recording's section, when it is loaded."""
+    page.locator(section).scroll_into_view_if_needed()
+    page.wait_for_selector(f"{section}[data-ready]")
+    return page.locator(section)
+
+
+def play(page: Page, section: str) -> Locator:
+    """Play a recording, until the position moves; its section."""
+    found = shown(page, section)
+    found.locator(".play").click()
+    reach(page, 0.3, section)
+    return found
 
 
 def hear(page: Page, low: bool, high: bool) -> None:
@@ -186,32 +204,32 @@ def hear(page: Page, low: bool, high: bool) -> None:
 
 def test_sounds_are_played_in_step(page: Page) -> None:
     """Input, explanation and residual, switched while playing, are what they should."""
-    play(page)
+    section = play(page, "#r3")
     hear(page, True, True)
-    page.get_by_role("radio", name="Explanation").first.check()
+    section.get_by_role("radio", name="Explanation").check()
     hear(page, True, False)
     page.keyboard.press("3")
     hear(page, False, True)
-    before = position(page)
+    before = position(page, "#r3")
     page.keyboard.press("1")
     hear(page, True, True)
-    assert position(page) > before
+    assert position(page, "#r3") > before
     page.keyboard.press(" ")
-    stopped = position(page)
+    stopped = position(page, "#r3")
     page.wait_for_timeout(200)
-    assert position(page) == stopped
+    assert position(page, "#r3") == stopped
 
 
 def test_the_end_is_the_end(page: Page) -> None:
     """Playing stops there, and starts from the beginning again."""
-    page.locator("#r1 .seek").fill("3.8")
-    page.locator("#r1 .play").click()
-    page.wait_for_selector("#r1 .play[aria-label=Pause]")
-    page.wait_for_selector("#r1 .play[aria-label=Play]")
-    assert position(page) == SECONDS
-    page.locator("#r1 .play").click()
-    place = "document.querySelector('#r1 .seek').value"
-    page.wait_for_function(f"{place} > 0 && {place} < 3.8")
+    section = shown(page, "#r3")
+    section.locator(".seek").fill(str(MINUTE - 0.2))
+    button = section.locator(".play")
+    play_event(page, button.click, "#r3 .play[aria-label=Pause]")
+    assert position(page, "#r3") == MINUTE
+    button.click()
+    place = "document.querySelector('#r3 .seek').value"
+    page.wait_for_function(f"{place} > 0 && {place} < {MINUTE / 2}")
 
 
 def test_seeking_moves_sound_and_cursor(page: Page) -> None:
@@ -229,12 +247,11 @@ def test_seeking_moves_sound_and_cursor(page: Page) -> None:
 
 def test_one_recording_plays_at_a_time(page: Page) -> None:
     """Playing another one pauses the first."""
-    play(page)
-    page.locator("#r2").scroll_into_view_if_needed()
-    page.wait_for_selector("#r2[data-ready]")
-    page.locator("#r2 .play").click()
-    page.wait_for_function("document.querySelector('#r2 .seek').value > 0.2")
-    assert page.locator("#r1 .play").get_attribute("aria-label") == "Play"
+    button = play(page, "#r3").locator(".play")
+    assert button.get_attribute("aria-label") == "Pause"
+    play(page, "#r2")
+    assert button.get_attribute("aria-label") == "Play"
+    assert position(page, "#r3") < MINUTE
 
 
 def test_picture_follows_slider_axis_and_zoom(page: Page) -> None:
@@ -275,12 +292,11 @@ def test_tabs_choose_the_prompt(page: Page) -> None:
 
 def test_levels_are_true_unless_they_are_raised(page: Page) -> None:
     """The meter has the peak; raised, a quiet sound is louder by what is written."""
-    label = page.locator("#r1 [data-sound=explanation] .level")
+    label = shown(page, "#r3").locator("[data-sound=explanation] .level")
     assert label.inner_text() == "peak −26.0 dB"
-    page.locator("#r1 [data-sound=explanation] input").check()
-    play(page)
-    # longer than the ear's window
-    page.wait_for_function("document.querySelector('#r1 .seek').value > 0.7")
+    page.locator("#r3 [data-sound=explanation] input").check()
+    play(page, "#r3")
+    reach(page, 0.7, "#r3")  # longer than the ear's window
     quiet = page.evaluate(f"levelAt({LOW})")
     page.keyboard.press("r")
     assert label.inner_text() == "peak −1.0 dB (+25.0)"
@@ -418,9 +434,9 @@ def test_long_recordings_are_played_from_their_files(
     page = opened(browser, write_page(tmp_path, entries))
     page.locator("#r1 .seek").fill("300")
     page.locator("#r1 .play").click()
-    page.wait_for_function("document.querySelector('#r1 .seek').value > 300.3")
+    reach(page, 300.3)
     page.keyboard.press("2")
-    page.wait_for_function("document.querySelector('#r1 .seek').value > 300.8")
+    reach(page, 300.8)
     assert position(page) < 360
     assert page.locator("#r1 .raise").is_disabled()
     assert page.problems == []  # type: ignore[attr-defined]
@@ -479,7 +495,7 @@ def test_a_scan_is_seen_whole_and_event_by_event(
     play_event(page, page.locator("#r1 .box").first.click, "#r1 .box.playing")
     assert position(page) == pytest.approx(1.5, abs=0.1)
     page.locator("#r1 .play").click()
-    page.wait_for_function("document.querySelector('#r1 .seek').value > 1.8")
+    reach(page, 1.8)
     page.keyboard.press(" ")
     page.locator("#r1 .events a").nth(1).click()
     assert page.url.endswith("#r3")
