@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +28,8 @@ from lmaczs.corpus.engines import (
 from lmaczs.utils.errors import InputError
 from lmaczs.utils.extras import require_packages
 
+logger = logging.getLogger(__name__)
+
 TASKS = 2000
 """At most, unless there are many actors: Ray takes ten milliseconds for each."""
 
@@ -36,6 +38,11 @@ TASKS_OF_ACTOR = 20
 
 SECONDS = 10
 """Until a cluster has to answer."""
+
+NO_GPU = (
+    "Ray has no GPU: the actors wait until a machine with one joins; give --device cpu "
+    "if none will"
+)
 
 KILLED = "the actor at work on it was ended, each time; is there memory enough?"
 
@@ -156,6 +163,8 @@ def run_ray(
     if ours:
         _begin(ray, address, jobs)
     try:
+        if waits_for_gpus(ray.cluster_resources(), gpus):
+            logger.warning(NO_GPU)
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         data = ray.data.from_items(
@@ -175,6 +184,11 @@ def run_ray(
     finally:
         if ours:
             ray.shutdown()
+
+
+def waits_for_gpus(resources: Mapping[str, float], gpus: float) -> bool:
+    """Whether a cluster of some resources has no actor begin yet: it may still grow."""
+    return resources.get("GPU", 0) < gpus
 
 
 def _attempts(ray: Any) -> Any:

@@ -14,6 +14,7 @@ from lmaczs.corpus.cluster import (
     require_ray,
     result_of,
     run_ray,
+    waits_for_gpus,
 )
 from lmaczs.corpus.engines import ALL, Counts, Lost, Work, required
 from lmaczs.utils.errors import InputError, LmaczsError
@@ -67,6 +68,12 @@ def test_an_actor_without_a_model_says_so() -> None:
     assert result_of(text).block == ALL
     with pytest.raises(LmaczsError, match="^these weights are others$"):
         required(result_of(text))
+
+
+def test_a_cluster_without_gpus_is_waited_for() -> None:
+    """Where actors need one; Ray itself says nothing."""
+    assert waits_for_gpus({"CPU": 8.0}, 1) and not waits_for_gpus({"CPU": 8.0}, 0)
+    assert not waits_for_gpus({"CPU": 8.0, "GPU": 2.0}, 1)
 
 
 @pytest.mark.slow
