@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmaczs.cli.terminal import audio_warnings_to, one_line
 from lmaczs.utils.errors import LmaczsError
 from lmaczs.utils.imports import collector_paused
+from lmaczs.utils.processes import Quietly
 
 if TYPE_CHECKING:
     from lmaczs.interpreter import ZeroShotInterpreter
@@ -107,8 +107,6 @@ _of_process: dict[str, Any] = {}
 
 
 def _begin(task: Task, load: Loader, threads: int) -> None:
-    # the keyboard's interrupt ends all processes; what they leave is swept
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     with collector_paused(keep=True):
         import torch
 
@@ -153,4 +151,4 @@ def _pool(task: Task, load: Loader, jobs: int) -> ProcessPoolExecutor:
 
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, _begin, (task, load, threads))
+    return ProcessPoolExecutor(jobs, context, Quietly(_begin, task, load, threads))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from lmaczs.corpus.engines import (
     required,
 )
 from lmaczs.utils.errors import LmaczsError
+from lmaczs.utils.processes import Quietly
 
 GRACE = 10
 """Seconds for a process that has nothing to do to end."""
@@ -115,8 +115,9 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.block, self._busy = -1, False
-        args = make, temporary, theirs
-        self._process = context.Process(target=_serve, args=args, daemon=True)
+        self._process = context.Process(
+            target=Quietly(_serve, make, temporary), args=(theirs,), daemon=True
+        )
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
@@ -150,8 +151,6 @@ def _serve(make: MakeWork, temporary: str, connection: Connection) -> None:
     """Work on blocks as they come; for the process that has the other end."""
     import torch
 
-    # the keyboard's interrupt ends all processes; what they leave is swept
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     tempfile.tempdir = temporary
     # sums are rounded otherwise by several, and rows would depend on the machine
     torch.set_num_threads(1)
