@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lmaczs.frontend import FrontEnd, power
+from lmaczs.frontend import FrontEnd
 
 LITTLE = 0.5
 """A fraction of a recording's power in the band below which that is said."""
@@ -33,8 +33,9 @@ def band_warnings(
         A sentence, or none.
     """
     own = float(wav.double().square().mean())
-    rows = power(stft).sum(1, dtype=torch.float64)
-    return power_warnings(front_end, rows, own, total)
+    parts = torch.view_as_real(stft.mT).flatten(1)  # bins' real and imaginary parts
+    rows = parts.square().sum(0).unflatten(0, (-1, 2)).sum(1)
+    return power_warnings(front_end, rows.double(), own, total)
 
 
 def power_warnings(

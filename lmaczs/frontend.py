@@ -306,23 +306,26 @@ class FrontEnd(nn.Module):
         if lacking > 0:
             flat = nn.functional.pad(flat, (0, lacking))
         flat = flat.transpose(1, 2)
-        window = self._window(flat.real)
-        frames = torch.fft.irfft(flat, n=self.n_fft) * window
-        weight = window.square().expand(1, flat.shape[1], -1)
+        frames = torch.fft.irfft(flat, n=self.n_fft)
+        whole = self._window(frames).expand(1, frames.shape[1], -1)
         edge = self.n_fft // 2
         clip = slice(edge, edge + samples)
-        waves = self._overlap_add(frames)[:, clip] / self._overlap_add(weight)[:, clip]
+        waves = self._overlap_add(frames)[:, clip] / self._overlap_add(whole)[:, clip]
         return waves.reshape(*stft.shape[:-2], samples)
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """[N, T, n_fft] -> [N, samples]: a third of the time of torch.istft's fold."""
+        """[N, T, n_fft] -> [N, samples], windowed.
+
+        A third of the time of torch.istft's fold.
+        """
         rows, count, length = frames.shape
         hop = self.hop_length
-        starts = range(0, length, hop)
+        starts, window = range(0, length, hop), self._window(frames)
         total = frames.new_zeros(rows, count + len(starts) - 1, hop)
         for shift, start in enumerate(starts):
-            part = frames[..., start : start + hop]
-            total[:, shift : shift + count, : part.shape[-1]] += part
+            part = slice(start, start + hop)
+            place = total[:, shift : shift + count, : len(window[part])]
+            place.addcmul_(frames[..., part], window[part])
         return total.flatten(1)
 
     def _window(self, like: Tensor) -> Tensor:
