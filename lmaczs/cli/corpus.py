@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmaczs.cli.inputs import add_list, find_inputs
+from lmaczs.cli.inputs import add_list, find_inputs, read_list
 from lmaczs.cli.interpret import entries_of
 from lmaczs.cli.model import identity_of
 from lmaczs.cli.output import check_page, out_folder, write_page
@@ -88,11 +88,13 @@ def clips_of(args: argparse.Namespace) -> Iterable[pa.Table]:
         if len(args.files) > 1 or args.files_from is not None:
             raise InputError(f"{lists[0]} is a manifest: give it alone")
         return clips_of_manifest(lists[0])
-    urls = [word for word in args.files if is_url(word)]
-    words = [Path(word) for word in args.files if not is_url(word)]
-    if urls and not words and args.files_from is None:
+    listed = [] if args.files_from is None else read_list(args.files_from)
+    words = [*args.files, *listed]
+    urls = [word for word in words if is_url(word)]
+    paths = [Path(word) for word in words if not is_url(word)]
+    if urls and not paths:
         return clips_in(urls)
-    inputs = find_inputs(words, args.files_from)
+    inputs = find_inputs(paths, None if words else args.files_from)
     if inputs.problems:
         raise InputError(inputs.problems[0])
     return clips_in([*inputs.paths, *urls])

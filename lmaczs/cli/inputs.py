@@ -64,7 +64,8 @@ def find_inputs(files: Iterable[Path], files_from: str | None) -> Inputs:
 
     InputError if it names none, or its list cannot be read.
     """
-    words = [*files, *(_read_list(files_from) if files_from is not None else ())]
+    listed = () if files_from is None else map(Path, read_list(files_from))
+    words = [*files, *listed]
     if not words:
         empty = "" if files_from is None else f": --files-from {files_from} is empty"
         raise InputError(f"give a FILE, a folder or --files-from LIST{empty}")
@@ -126,8 +127,11 @@ def _problem(word: Path) -> str:
     return f"{word}: no file matches this pattern"
 
 
-def _read_list(name: str) -> list[Path]:
-    """Paths of a list, one a line, or between NULs as `find -print0` writes them."""
+def read_list(name: str) -> list[str]:
+    """Words of a list, one a line, or between NULs as `find -print0` writes them.
+
+    InputError if it cannot be read.
+    """
     try:
         content = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except OSError as error:
@@ -137,4 +141,4 @@ def _read_list(name: str) -> list[Path]:
     text = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
     # no other character that str.splitlines takes for an end: names may have them
     lines = text.split("\0") if "\0" in text else re.split(r"\r\n|\r|\n", text)
-    return [Path(line) for line in lines if line.strip()]
+    return [line for line in lines if line.strip()]

@@ -276,6 +276,7 @@ def test_engines_write_the_same_bytes(
     "words, reason",
     [
         ([], "give a FILE"),
+        (["--files-from", os.devnull], f"--files-from {os.devnull} is empty"),
         (["none/*.wav"], "no file matches this pattern"),
         (["a.csv", "b.wav"], "a.csv is a manifest: give it alone"),
         (["none.csv"], "none.csv does not exist"),
@@ -300,9 +301,13 @@ def test_what_cannot_be_done_is_refused_early(
     assert reason in str(caught.value)
 
 
-def test_urls_are_taken_as_they_are() -> None:
-    """Beside paths, which are made absolute."""
-    words = ["corpus", "s3://b/x.wav", "y.wav", "--prompt", "dog", "--out", "s3://b/o"]
-    args = build_parser().parse_args(words)
-    (table,) = clips_of(args)
-    assert table["path"].to_pylist() == [str(Path("y.wav").absolute()), "s3://b/x.wav"]
+def test_urls_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Beside paths, which are made absolute; in lists, too."""
+    words = ["s3://b/x y.wav", "y.wav", "s3://b/z.wav"]
+    (tmp_path / "list.txt").write_text("\n".join(words[1:]))
+    expected = [str(Path("y.wav").absolute()), words[0], words[2]]
+    given = ["--files-from", str(tmp_path / "list.txt"), "--prompt", "dog"]
+    for line in (words, [words[0], *given], [words[0], words[2]]):
+        args = build_parser().parse_args(["corpus", *line, "--out", "s3://b/o"])
+        (table,) = clips_of(args)
+        assert table["path"].to_pylist() == expected[3 - len(table) :]
