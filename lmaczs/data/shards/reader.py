@@ -28,6 +28,7 @@ try:
     import webdataset
     from webdataset.gopen import gopen
     from webdataset.shardlists import expand_urls
+    from webdataset.tariterators import group_by_keys
 except ModuleNotFoundError:  # an extra
     webdataset = None
 
@@ -38,6 +39,9 @@ from lmaczs.data.splits import SPLITS, Splits
 INDEX = "index.json"
 FILE_NAME = re.compile(r"\w[\w.-]*")
 """Names of shards, which somebody else may have written."""
+
+SUFFIX = re.compile(r"[^/\0]{1,60}")
+"""Suffixes of recordings that a temporary file can have, too."""
 
 NO_INDEX = (LookupError, TypeError, AttributeError, RecursionError)
 """What an index of another kind raises."""
@@ -213,16 +217,18 @@ def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
     """Clips of a shard: `wanted` maps their paths to their ids."""
     left = dict(wanted)
     try:
-        for sample in webdataset.tarfile_to_samples()(iter([{"url": url}])):
+        for sample in group_by_keys(_members(url)):
             path = f"{url}/{sample['__key__']}"
             if path not in left:
                 continue
             _require_id(path, json.loads(sample["json"])["id"], left.pop(path))
             (suffix,) = (k for k in sample if k != "json" and not k.startswith("_"))
+            if not SUFFIX.fullmatch(suffix):
+                raise ValueError("it is no recording's suffix")
             yield StoredClip(path, sample[suffix], suffix)
     except ShardError:
         raise
-    except (OSError, EOFError, LookupError, ValueError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, *NO_INDEX) as error:
         raise ShardError(
             f"{url} is missing or damaged ({type(error).__name__} when "
             f"{len(wanted) - len(left)} of {len(wanted)} clips were read); {ANEW}"
@@ -231,6 +237,22 @@ def _read_shard(url: str, wanted: dict[str, str]) -> Iterator[StoredClip]:
         raise ShardError(
             f"{url} ends after {len(wanted) - len(left)} of {len(wanted)} clips; {ANEW}"
         )
+
+
+def _members(url: str) -> Iterator[dict[str, Any]]:
+    """Files in a shard, as webdataset groups them.
+
+    It would read each at its stated size, which a compressed or sparse one need not
+    have: they are refused.
+    """
+    with gopen(url) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            tar.members = []  # type: ignore[attr-defined] # else all are kept
+            if member.issparse():
+                raise tarfile.ReadError(f"{member.name} is sparse")
+            file = tar.extractfile(member) if member.isreg() else None
+            if file is not None:
+                yield {"fname": member.name, "data": file.read(), "__url__": url}
 
 
 def _require_id(path: str, found: str, expected: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,6 +286,60 @@ def test_shard_that_ends_between_two_clips(folder: Path) -> None:
         f"pipe:head -c {end} {folder}/train-{{000000..000002}}.tar"
     ).train
     with pytest.raises(ShardError, match=f"train-000000.tar ends after 1 of 2.*{ANEW}"):
+        list(read_clips(table))
+
+
+def forged(folder: Path, *members: tuple[tarfile.TarInfo, bytes]) -> pd.DataFrame:
+    """Table of the first shard, which somebody else made anew of members."""
+    table = read_shards(train(folder)).train
+    with tarfile.open(folder / "train-000000.tar", "w") as tar:
+        for member, data in members:
+            tar.addfile(member, io.BytesIO(data))
+    return table
+
+
+def member(name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    """A file of a tar."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info, data
+
+
+def test_a_sparse_file_of_a_shard_is_not_read(folder: Path) -> None:
+    """It states a terabyte and has 512 bytes."""
+    info, data = member("000000.json", bytes(512))
+    info.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.size": str(1 << 40),
+        "GNU.sparse.map": f"{(1 << 40) - 512},512",
+    }
+    with pytest.raises(ShardError, match=f"train-000000.tar is .* damaged .*{ANEW}"):
+        list(read_clips(forged(folder, (info, data))))
+
+
+def test_a_compressed_shard_is_not_read(folder: Path) -> None:
+    """A few bytes of it may be any number."""
+    table, path = read_shards(train(folder)).train, folder / "train-000000.tar"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ShardError, match=f"train-000000.tar is .* damaged .*{ANEW}"):
+        list(read_clips(table))
+
+
+@pytest.mark.parametrize("about", [b"[1]", b"null", b"[" * 100_000, b"\xff", b"{}"])
+def test_an_id_of_another_kind_is_one_sentence(about: bytes, folder: Path) -> None:
+    """As of an index."""
+    members = member("000000.json", about), member("000000.wav", b"RIFF")
+    with pytest.raises(ShardError, match=f"train-000000.tar is .* damaged .*{ANEW}"):
+        list(read_clips(forged(folder, *members)))
+
+
+@pytest.mark.parametrize("suffix", ["w" * 300, "\N{SNOWMAN}" * 90])
+def test_a_suffix_of_no_recording_is_one_sentence(suffix: str, folder: Path) -> None:
+    """It names a temporary file."""
+    about = member("000000.json", b'{"id": "clip/0.a"}')
+    table = forged(folder, about, member(f"000000.{suffix}", b"RIFF"))
+    with pytest.raises(ShardError, match=f"train-000000.tar is .* damaged .*{ANEW}"):
         list(read_clips(table))
 
 
