@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -25,14 +26,20 @@ def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_turns_and_ratios(timing: ModuleType) -> None:
     """Each case once a turn; ratios of one clip's time, per turn, to the first case."""
-    ticks = iter([0, 9, 0, 90, 0, 1, 0, 8, 0, 2, 0, 16, 0, 4, 0, 16])
-    order: list[str] = []
+    lengths = {"a": iter([9, 1, 2, 4]), "b": iter([90, 8, 16, 16])}
+    order, now = "", 0
+
+    def work(name: str) -> None:
+        nonlocal order, now
+        order, now = order + name, now + next(lengths[name])
+
     cases = [
-        timing.Case(name, lambda name=name: order.append(name), clips)
+        timing.Case(name, partial(work, name), clips)
         for name, clips in (("a", 1), ("b", 4))
     ]
-    times = timing.in_turns(cases, 3, 60, lambda: next(ticks))
-    assert order == ["a", "b"] * 4
+    times = timing.in_turns(cases, 3, 60, lambda: now)
+    turns = [order[first : first + 2] for first in range(0, 8, 2)]
+    assert set(turns) == {"ab", "ba"}
     assert times == {"a": [1, 2, 4], "b": [8, 16, 16]}  # without the first turn
     a, b = timing.rows_of("g", cases, times, {"b": 5.0})
     assert (a.ms, a.ratio, a.spread, a.peak_mib) == (2000, 1, 0, None)
