@@ -1,8 +1,8 @@
 """Which recordings a run has learnt from: none of them is ever tested on.
 
 They are known by their content, so that a copy under another name, or a list that was
-split otherwise, changes nothing. Where that is not known (of the embedded models, and
-of clips in shards of older versions) they are known by their ids.
+split otherwise, changes nothing. Where that is not known (of clips in shards of older
+versions) they are known by their ids; those of the embedded models by both.
 """
 
 from __future__ import annotations
