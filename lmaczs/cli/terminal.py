@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,24 +16,32 @@ from lmaczs.utils.errors import AudioWarning, LmaczsError
 
 logger = logging.getLogger(__name__)
 
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys, but for tabs and new lines."""
+
 
 class CommandError(LmaczsError):
     """A command line that cannot be run: the option, the reason and the fix."""
 
 
+def shown(text: str) -> str:
+    """Text as a terminal shows it: a file's name may hold what moves its cursor."""
+    return CONTROLS.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
+
+
 def say(text: str) -> None:
     """Print a line of the result."""
-    print(text, flush=True)
+    print(shown(text), flush=True)
 
 
 def note(message: str) -> None:
     """Print what is no error."""
-    print(f"lmaczs: note: {message}", file=sys.stderr, flush=True)
+    print(f"lmaczs: note: {shown(message)}", file=sys.stderr, flush=True)
 
 
 def complain(message: str, trace: str | None = None) -> None:
     """Print an error; its traceback is a message for debugging."""
-    print(f"lmaczs: {message}", file=sys.stderr, flush=True)
+    print(f"lmaczs: {shown(message)}", file=sys.stderr, flush=True)
     if trace is not None:
         logger.debug("%s", trace)
 
