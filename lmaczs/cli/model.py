@@ -53,33 +53,14 @@ def load(
         _look_up(source, clap, revision, trust_remote_code)
     except Exception as error:
         raise CommandError(f"{option}: {one_line(error)}") from error
-    try:
-        import torch
-        from transformers.utils.logging import disable_progress_bar
+    _import_packages()
+    from lmaczs.interpreter import ZeroShotInterpreter
 
-        # it takes as long as a third of torch, for one distribution in a sampler
-        with deferred("scipy.stats", "lognorm"):
-            import speechbrain  # noqa: F401
-        from lmaczs.interpreter import ZeroShotInterpreter
-    except (ImportError, OSError, RuntimeError) as error:
-        # OSError and RuntimeError come from a torchaudio built for another torch
-        raise CommandError(
-            f"a package cannot be imported: {one_line(error)}; see `lmaczs doctor`"
-        ) from error
-    disable_progress_bar()
     options: dict[str, Any] = {
-        "run_opts": {"precision": precision},
+        "run_opts": {"precision": precision, **_on_device(device)},
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }
-    if device is not None:
-        try:
-            options["run_opts"]["device"] = torch.zeros(1, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise CommandError(
-                f"--device {device}: {device_reason(error)}; `lmaczs doctor` lists "
-                "devices"
-            ) from error
     try:
         if clap is not None:
             return ZeroShotInterpreter.from_clap(clap, **options)
@@ -97,6 +78,37 @@ def _look_up(
         clap_folder(clap, revision, trusted)
     elif source is not None:
         decoder_folder(source, None, revision, trusted)
+
+
+def _import_packages() -> None:
+    """Import what takes seconds, or raise a CommandError."""
+    try:
+        from transformers.utils.logging import disable_progress_bar
+
+        # it takes as long as a third of torch, for one distribution in a sampler
+        with deferred("scipy.stats", "lognorm"):
+            import speechbrain  # noqa: F401
+        import lmaczs.interpreter  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        # OSError and RuntimeError come from a torchaudio built for another torch
+        raise CommandError(
+            f"a package cannot be imported: {one_line(error)}; see `lmaczs doctor`"
+        ) from error
+    disable_progress_bar()
+
+
+def _on_device(name: str | None) -> dict[str, Any]:
+    """Option of SpeechBrain for a device; a CommandError if there is none."""
+    import torch
+
+    if name is None:
+        return {}
+    try:
+        return {"device": torch.zeros(1, device=name).device}
+    except (RuntimeError, AssertionError) as error:
+        raise CommandError(
+            f"--device {name}: {device_reason(error)}; `lmaczs doctor` lists devices"
+        ) from error
 
 
 def identity_of(interpreter: ZeroShotInterpreter) -> dict[str, Any]:
