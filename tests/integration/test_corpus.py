@@ -168,7 +168,7 @@ def test_machines_that_are_lost_cost_nothing(
                 for node in nodes:
                     cluster.remove_node(node, allow_graceful=False)
                     cluster.add_node(wait=False, num_cpus=1)
-                assert process.wait(600) == 0
+                assert process.wait(1800) == 0
             finally:
                 process.kill()
     finally:
