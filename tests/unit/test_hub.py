@@ -136,7 +136,7 @@ def test_a_hub_that_never_answers_is_given_up(silent_hub: None) -> None:
     start = time.monotonic()
     with pytest.raises(FileNotFoundError, match=r"nothing for \d+ s .LMACZS_HUB_TIM"):
         snapshot("nobody/no-such-model")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_a_client_that_gives_up_first_says_the_same(silent_hub: None) -> None:
             raise ValueError("an error of the client") from error
 
     asked: list[int] = []
-    with pytest.raises(TimeoutError, match=r"nothing for 0 s .LMACZS_HUB_TIMEOUT"):
+    with pytest.raises(TimeoutError, match=r"nothing for \d+ s .LMACZS_HUB_TI"):
         patiently(ask)
     with pytest.raises(TimeoutError, match=r"nothing for 1 s .LMACZS_HUB_TIMEOUT"):
         patiently(lambda: asked.append(1))
