@@ -687,8 +687,8 @@ def summary(found: list[Outcome]) -> str:
     ran = sum(one.ran for one in found)
     slowest, largest = max(o.seconds for o in found), max(o.mib for o in found)
     return (
-        f"{', '.join(parts)}; code ran in {ran}; at most {slowest:.1f} s and "
-        f"{largest:.0f} MiB"
+        f"{', '.join(parts)}; code ran in {ran}; at most {slowest:.1f} s of a "
+        f"processor and {largest:.0f} MiB"
     )
 
 
